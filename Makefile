@@ -1,0 +1,41 @@
+# make demo    runs the bundled example from nothing to results
+# make test    sets up what the tests need and passes them
+
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.setup
+
+.PHONY: demo setup test check format docs clean
+
+demo: setup
+	$(BIN)/python examples/capitalization/prepare.py
+	$(BIN)/snakemake --profile profiles/local
+
+setup: $(SETUP)
+
+$(SETUP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable ".[dev]"
+	touch $(SETUP)
+
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/python tests/lint.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+docs: setup
+	$(BIN)/python -m run_experiment.reference
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,46 @@
+"""Fine-tune with torchtune, evaluate every epoch with inspect-ai: experiment_summary.yaml to results.
+
+snakemake --profile profiles/local --config experiment_dir=PATH
+"""
+
+
+include: "rules/common.smk"
+
+
+workdir: str(experiment.folder)
+
+
+wildcard_constraints:
+    run=rf"(?!(cache|results|logs)/){NAME_PATTERN}",
+    epoch=r"epoch_\d+|given",
+    cell=rf"{NAME_PATTERN}_(epoch\d+|base)",
+    data_set=NAME_PATTERN,
+
+
+localrules:
+    all,
+    verify_checkpoint,
+    prebuild_cache,
+    collect_results,
+
+
+rule all:
+    input:
+        plan.finals(),
+        "results/evals.csv",
+        "results/summary.md",
+
+
+include: "rules/finetune.smk"
+include: "rules/verify.smk"
+include: "rules/cache.smk"
+include: "rules/evaluate.smk"
+include: "rules/results.smk"
+
+
+onstart:
+    write_job_scripts()
+
+
+onerror:
+    collect_what_is_done()

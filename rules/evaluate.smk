@@ -1,0 +1,26 @@
+# Evaluates a model on a task with inspect-ai.
+#
+# needs: {run}/eval/{cell}.slurm (its job script), the checkpoint's manifest, the data set's cache
+# makes: {run}/eval/logs/{cell}.eval, and {run}/eval/{cell}.json, written last
+# read by: collect_results
+
+
+rule run_evaluation:
+    input:
+        needs("{run}/eval/{cell}.json"),
+    output:
+        eval_log="{run}/eval/logs/{cell}.eval",
+        record="{run}/eval/{cell}.json",
+    log:
+        "logs/run_evaluation/{run}.{cell}.log",
+    resources:
+        gpu=1,
+    params:
+        script=python("run_evaluation.py"),
+        job=lambda wildcards: jobs.evaluation(wildcards.run, wildcards.cell),
+        number=job_number("{run}/eval/{cell}.json"),
+        reason=reason("{run}/eval/{cell}.json"),
+    message:
+        "Evaluate {wildcards.run}/{wildcards.cell} ({params.reason})"
+    shell:
+        "{params.script} --job {params.job:q} --id {params.number} --log {log:q}"

@@ -1,0 +1,26 @@
+# Fine-tunes a run with torchtune.
+#
+# needs: {run}/finetune.slurm (its job script, which reads {run}/finetune.yaml)
+# makes: {run}/finetune.json, and checkpoints in {run}/artifacts/, which are never declared:
+#        Snakemake removes declared outputs before a job
+# read by: verify_checkpoint, collect_results
+
+
+rule run_finetune:
+    input:
+        needs("{run}/finetune.json"),
+    output:
+        "{run}/finetune.json",
+    log:
+        "logs/run_finetune/{run}.log",
+    resources:
+        gpu=1,
+    params:
+        script=python("run_finetune.py"),
+        job=lambda wildcards: jobs.finetune(wildcards.run),
+        number=job_number("{run}/finetune.json"),
+        reason=reason("{run}/finetune.json"),
+    message:
+        "Fine-tune {wildcards.run} ({params.reason})"
+    shell:
+        "{params.script} --job {params.job:q} --id {params.number} --log {log:q}"

@@ -1,0 +1,21 @@
+# Collects the results of all evaluations.
+#
+# needs: the records of trainings and evaluations
+# makes: results/evals.csv, results/summary.md
+# read by: the user
+
+
+rule collect_results:
+    input:
+        needs("results/summary.md"),
+    output:
+        "results/evals.csv",
+        "results/summary.md",
+    log:
+        "logs/collect_results/results.log",
+    params:
+        folder=str(experiment.folder),
+    message:
+        "Collect the results"
+    script:
+        "../scripts/collect_results.py"

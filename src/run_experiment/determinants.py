@@ -1,0 +1,106 @@
+"""What determines a result: plain nested configurations that records hold and the plan compares.
+
+Facts of the site (account, partition, modules, memory, paths) are not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from run_experiment.checkpoints import model_fingerprint
+from run_experiment.data import has_split
+from run_experiment.experiment import Evaluation, Generation, Model, Prompting, Training
+from run_experiment.hashes import HashMemory
+from run_experiment.task_signature import TaskSignature, read_signature, task_arguments
+
+Config = dict[str, Any]
+
+# The cell of a configuration that only the job can fill in: the checkpoint it evaluates.
+CHECKPOINT = "checkpoint"
+
+
+class Determinants:
+    """Builds the configurations of one experiment; hashes are computed once a session."""
+
+    def __init__(self, memory: HashMemory) -> None:
+        self._memory = memory
+        self.model = cache(_model)
+        self._signature = cache(read_signature)
+
+    def training(self, training: Training) -> Config:
+        """What determines a fine-tune."""
+        hyperparameters = training.hyperparameters
+        splits = ("train", "validation") if hyperparameters.validation_during_training else ("train",)
+        return {
+            "model": self.model(training.model),
+            "data": {split: {"sha256": self._memory.split(training.data, split)} for split in splits},
+            "prompting": _prompting(training.prompting),
+            "hyperparameters": hyperparameters.model_dump(mode="json"),
+        }
+
+    def evaluation(self, evaluation: Evaluation) -> Config:
+        """What determines an evaluation, but for its checkpoint."""
+        signature = self.signature(evaluation)
+        arguments = {name: value for name, value in self.arguments(evaluation).items() if name != "data_path"}
+        return {
+            "model": self.model(evaluation.run.model),
+            "task": {
+                "script": {"sha256": self._memory.file(evaluation.task.script)},
+                "function": signature.function,
+                "arguments": arguments,
+            },
+            "data": self.evaluation_data(evaluation, signature),
+            "dataset_type": evaluation.prompting.dataset_type,
+            "generation": _generation(evaluation.generation),
+        }
+
+    def arguments(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Arguments that an evaluation's task is called with."""
+        return task_arguments(evaluation, self.signature(evaluation))
+
+    def signature(self, evaluation: Evaluation) -> TaskSignature:
+        """Signature of an evaluation's task."""
+        return self._signature(evaluation.task.script, evaluation.task.function)
+
+    def evaluation_data(self, evaluation: Evaluation, signature: TaskSignature) -> Config:
+        """Hash of the data that a task reads: of the split that its arguments name, else of the whole file."""
+        task = evaluation.task
+        takes_data = "data_path" in signature.parameters or signature.accepts_any
+        if task.data is None or not (task.own_data or takes_data):
+            return {}
+        split = task.args.get("split", signature.defaults.get("split"))
+        if isinstance(split, str) and has_split(task.data, split):
+            return {"split": split, "sha256": self._memory.split(task.data, split)}
+        return {"split": None, "sha256": self._memory.file(task.data)}
+
+
+def training_identity(record: Mapping[str, Any]) -> Config:
+    """What tells one training from another of the same configuration."""
+    return {key: record.get(key) for key in ("job_id", "ended")}
+
+
+def checkpoint_hashes(manifest: Mapping[str, Any]) -> Config:
+    """SHA-256 of a verified checkpoint's files, by name."""
+    return {name: {"sha256": facts["sha256"]} for name, facts in manifest["files"].items()}
+
+
+def _model(model: Model) -> Config:
+    return {"name": model.name, "weights": {"sha256": model_fingerprint(model.path)}}
+
+
+def _prompting(prompting: Prompting) -> Config:
+    return {
+        "prompt": prompting.prompt,
+        "system_prompt": prompting.system_prompt,
+        "dataset_type": prompting.dataset_type,
+    }
+
+
+def _generation(generation: Generation) -> Config:
+    """Settings that change what is generated: the batch size does not, seed and temperature only when sampling."""
+    config: Config = {"do_sample": generation.do_sample, "max_tokens": generation.max_tokens}
+    if generation.do_sample:
+        config |= {"temperature": generation.temperature, "seed": generation.seed}
+    return config

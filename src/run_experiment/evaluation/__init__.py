@@ -1,0 +1,1 @@
+"""Evaluation with inspect-ai: commands, logs and data-set caches."""

@@ -1,0 +1,71 @@
+"""The `inspect eval` command of an evaluation."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from run_experiment.experiment import Evaluation, Generation
+from run_experiment.layout import SUMMARY
+from run_experiment.problems import InputError, Problem
+
+
+def eval_command(
+    evaluation: Evaluation, *, function: str, model_path: str, task_config: str, log_dir: str | None = None
+) -> list[str]:
+    """Argument list that evaluates the model at `model_path`: a whole model's folder or a published adapter's.
+
+    The tokenizer is always the base model's. `function` is the task's, `task_config` the file of its arguments: `-T`
+    values would be read as YAML. Without `log_dir` INSPECT_LOG_DIR says where the log goes. Paths may be relative to
+    the folder where the command runs.
+    Raises InputError for a model path that inspect-ai cannot be given.
+    """
+    base = evaluation.run.model
+    return [
+        "inspect",
+        "eval",
+        # With the function named, a path is taken as it is; without, it is a glob pattern that must be relative.
+        f"{evaluation.task.script}@{function}",
+        *("--model", f"hf/{base.name}"),
+        *_model_argument("model_path", model_path),
+        *_model_argument("tokenizer_path", str(base.path)),
+        # The numbers' format that the weights were saved in; transformers would load all as fp32.
+        *_model_argument("dtype", "auto"),
+        *_template_options(evaluation.prompting.dataset_type),
+        *_generation_options(evaluation.generation),
+        *("--task-config", task_config),
+        *(("--log-dir", log_dir) if log_dir else ()),
+        *("--log-format", "eval"),
+        *("--display", "plain"),
+    ]
+
+
+def _template_options(dataset_type: str) -> list[str]:
+    return ["-M", "use_chat_template=false"] if dataset_type == "text_completion" else []
+
+
+def _generation_options(generation: Generation) -> list[str]:
+    # A temperature of 0 means the likeliest token; transformers refuses to sample with it.
+    sample = generation.do_sample and generation.temperature != 0
+    options = ["-M", f"do_sample={'true' if sample else 'false'}", "--seed", str(generation.seed)]
+    if sample and generation.temperature is not None:
+        options += ["--temperature", str(generation.temperature)]
+    if generation.max_tokens is not None:
+        options += ["--max-tokens", str(generation.max_tokens)]
+    return [*options, "--max-connections", str(generation.max_connections)]
+
+
+def _model_argument(name: str, value: str) -> list[str]:
+    """One `-M` option; inspect-ai reads the value as YAML and splits text at commas, quoted or not."""
+    if "," in value:
+        problem = f"{value}: inspect-ai takes a path with a comma for a list; rename the folder"
+        raise InputError(SUMMARY, [Problem(0, name, problem)])
+    return ["-M", f"{name}={value if _is_plain(value) else json.dumps(value, ensure_ascii=False)}"]
+
+
+def _is_plain(value: str) -> bool:
+    try:
+        return bool(yaml.safe_load(value) == value)
+    except yaml.YAMLError:
+        return False

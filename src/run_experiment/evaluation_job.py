@@ -1,0 +1,72 @@
+"""The job of an evaluation: run its script, judge the log it left, put the log in place, write the record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from run_experiment import layout
+from run_experiment.determinants import CHECKPOINT, checkpoint_hashes
+from run_experiment.evaluation.cache import cache_environment
+from run_experiment.evaluation.log import EvalError, EvalOutcome, newest_log, read_outcome, require_success
+from run_experiment.jobs import Attempt, Job, JobError, attempt, failure, require_unchanged, run_job_script
+from run_experiment.records import read_record, write_record
+
+
+@dataclass(frozen=True)
+class EvaluationJob(Job):
+    """An evaluation: its cell, its data file (absolute) if any, its checkpoint's manifest if any, its cache folder."""
+
+    cell: str
+    data: str | None
+    manifest: str | None
+    cache: str
+
+    @property
+    def subject(self) -> str:
+        """What the job makes, for the user."""
+        return f"{self.run}/{self.cell}"
+
+
+def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
+    """Evaluate a cell, in the experiment folder. Raises JobError."""
+    with attempt(job, job.cell, local_id, log) as current:
+        job = _with_checkpoint(job)
+        if job.data and job.config["data"]:
+            require_unchanged(Path(job.data), **job.config["data"])
+        environment = cache_environment(Path(job.cache).absolute())
+        environment["INSPECT_LOG_DIR"] = str(current.folder.absolute())
+        run_job_script(layout.eval_script(job.run, job.cell), current, environment)
+        log_file, outcome = _judged(current)
+        target = Path(layout.eval_log(job.run, job.cell))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        log_file.replace(target)
+    write_record(Path(layout.eval_record(job.run, job.cell)), {**current.record(job), **_results(outcome)})
+
+
+def _with_checkpoint(job: EvaluationJob) -> EvaluationJob:
+    """The job with its configuration completed by the checkpoint that it evaluates."""
+    if job.manifest is None:
+        return job
+    manifest = read_record(Path(job.manifest))
+    if manifest is None:
+        raise JobError(f"{job.manifest} is missing: the checkpoint was not verified")
+    return replace(job, config={**job.config, CHECKPOINT: checkpoint_hashes(manifest)})
+
+
+def _judged(current: Attempt) -> tuple[Path, EvalOutcome]:
+    """The log that the script left, if it is a success: inspect's exit status does not tell."""
+    log = newest_log(current.folder)
+    if log is None:
+        raise JobError(failure("the script left no inspect-ai log", current.log))
+    try:
+        outcome = read_outcome(log)
+        require_success(outcome)
+    except EvalError as error:
+        raise JobError(failure(str(error), current.log)) from error
+    return log, outcome
+
+
+def _results(outcome: EvalOutcome) -> dict[str, Any]:
+    return {"results": asdict(outcome)}

@@ -1,0 +1,81 @@
+"""The job of a fine-tune: run its script, see that every epoch left a checkpoint, write the record."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from run_experiment import layout
+from run_experiment.finetuning.metrics import final_losses
+from run_experiment.jobs import Attempt, Job, JobError, attempt, failure, require_unchanged, run_job_script
+from run_experiment.records import read_record, write_record
+
+
+@dataclass(frozen=True)
+class FinetuneJob(Job):
+    """A fine-tune: its data file (absolute) and the folders of its checkpoints, one an epoch."""
+
+    data: str
+    checkpoints: list[str]
+
+
+def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
+    """Train a run, in the experiment folder. Raises JobError.
+
+    A training that is whole is not done again where only its record got lost.
+    """
+    kept = read_record(_kept_record(job))
+    if kept and kept.get("config") == job.config and all(_files(checkpoint) for checkpoint in job.checkpoints):
+        print(f"{job.run} is already trained (job {kept['job_id']}): its record is restored", file=sys.stderr)
+        write_record(Path(layout.finetune_record(job.run)), kept)
+        return
+    with attempt(job, "finetune", local_id, log) as current:
+        for split, facts in job.config["data"].items():
+            require_unchanged(Path(job.data), split, facts["sha256"])
+        _set_aside(job)
+        run_job_script(layout.finetune_script(job.run), current, {})
+        _check_checkpoints(job, current)
+        record = {**current.record(job), **_results(job)}
+    write_record(_kept_record(job), record)
+    write_record(Path(layout.finetune_record(job.run)), record)
+
+
+def _kept_record(job: Job) -> Path:
+    """A copy of the record beside the checkpoints: Snakemake removes a target before it makes it again."""
+    return Path(layout.artifacts(job.run)) / "record.json"
+
+
+def _set_aside(job: FinetuneJob) -> None:
+    """Keep what an earlier training left: it is never mixed with the new one, nor lost."""
+    artifacts = Path(layout.artifacts(job.run))
+    if not artifacts.exists():
+        return
+    record = read_record(_kept_record(job))
+    name = f"{record['job_id']}.artifacts" if record else "unfinished.artifacts"
+    target = Path(layout.attempts(job.run)) / name
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{name}.{number}")
+    artifacts.rename(target)
+
+
+def _check_checkpoints(job: FinetuneJob, current: Attempt) -> None:
+    """Every epoch must have left a checkpoint that is younger than the job."""
+    for checkpoint in job.checkpoints:
+        files = _files(checkpoint)
+        if not files:
+            raise JobError(failure(f"{checkpoint} was not written", current.log))
+        if max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
+            raise JobError(failure(f"{checkpoint} is older than the training", current.log))
+
+
+def _files(checkpoint: str) -> list[Path]:
+    return [path for path in Path(checkpoint).glob("*") if path.is_file()]
+
+
+def _results(job: FinetuneJob) -> dict[str, Any]:
+    metrics = Path(layout.training_metrics(job.run))
+    return {"losses": final_losses(metrics) if metrics.is_file() else {}}

@@ -1,0 +1,109 @@
+"""The training curve: written by the recipe step by step, read for the results."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+METRICS_FILE = "metrics.csv"
+COLUMNS = (
+    "epoch",
+    "step",
+    "loss",
+    "lr",
+    "tokens_per_second",
+    "grad_norm",
+    "peak_memory_gib",
+    "validation_loss",
+)
+# torchtune's names of what we keep.
+_RENAMED = {"tokens_per_second_per_gpu": "tokens_per_second", "peak_memory_active": "peak_memory_gib"}
+
+log = logging.getLogger(__name__)
+
+
+class MetricsLogger:
+    """Metric logger for torchtune: one row a step, flushed at once; also to W&B (offline) where there is a project.
+
+    Columns: `epoch` (from 0), `step` (from 1), `loss` (mean of the step's tokens), `lr` (after the step),
+    `tokens_per_second`, `grad_norm`, `peak_memory_gib`, `validation_loss` (in rows of its own).
+    """
+
+    def __init__(self, output_dir: str, wandb_project: str | Sequence[str] | None = None) -> None:
+        self._folder = Path(output_dir)
+        self._project = "".join(wandb_project or "")
+        self._epoch = 0
+        self._wandb_run: Any = None
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Begin the file: anew, or below what is there where the training is resumed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / METRICS_FILE
+        continued = bool(config["resume_from_checkpoint"]) and path.exists()
+        # Line buffering flushes every row.
+        self._file = path.open("a" if continued else "w", newline="", encoding="utf-8", buffering=1)
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+        if not continued:
+            self._writer.writeheader()
+        if self._project:
+            self._wandb_run = _start_wandb(self._project, self._folder)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Say which epoch (from 0) the rows that follow belong to."""
+        self._epoch = epoch
+
+    def log_dict(self, payload: Mapping[str, Any], step: int) -> None:
+        """Write a row of scalars (numbers or one-element tensors)."""
+        values = {_RENAMED.get(name, name): float(value) for name, value in payload.items()}
+        known = {name: value for name, value in values.items() if name in COLUMNS}
+        self._writer.writerow({"epoch": self._epoch, "step": step} | known)
+        if self._wandb_run is not None:
+            self._wandb_run.log({"epoch": self._epoch} | known, step=step)
+
+    def log(self, name: str, data: Any, step: int) -> None:
+        """Write a row of one scalar."""
+        self.log_dict({name: data}, step)
+
+    def close(self) -> None:
+        """End the file and the W&B run."""
+        self._file.close()
+        if self._wandb_run is not None:
+            self._wandb_run.finish()
+
+
+def _start_wandb(project: str, folder: Path) -> Any:
+    """An offline W&B run; None, said once, where wandb cannot be used: it must not cost the training."""
+    try:
+        import wandb
+
+        return wandb.init(project=project, dir=os.fspath(folder), mode="offline")
+    except Exception as error:
+        log.warning("No Weights & Biases log of this training: %s", error)
+        return None
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Read a `metrics.csv`; a torn last line (a killed training) is left out."""
+    text = path.read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).replace("", None).astype(float)
+    return frame.astype({"epoch": int, "step": int})
+
+
+def final_losses(path: Path) -> dict[str, float | None]:
+    """`train_loss`, the last epoch's mean, and `validation_loss`, the last; None where there is none."""
+    frame = read_metrics(path)
+    train = frame[frame["loss"].notna()]
+    last_epoch = train[train["epoch"] == train["epoch"].max()]["loss"].mean()
+    validation = frame["validation_loss"].dropna()
+    return {
+        "train_loss": None if math.isnan(last_epoch) else float(last_epoch),
+        "validation_loss": None if validation.empty else float(validation.iloc[-1]),
+    }

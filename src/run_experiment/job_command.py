@@ -1,0 +1,26 @@
+"""The command line of the scripts that run jobs: what was planned in, exit status and one message out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from run_experiment.jobs import Job, JobError
+
+J = TypeVar("J", bound=Job)
+
+
+def run_job(description: str | None, job_type: type[J], execute: Callable[[J, str, Path], None]) -> None:
+    """Parse the command line and execute the job; exits with 1 and the reason where it fails."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--job", required=True, type=job_type.from_json, help="what was planned, as JSON")
+    parser.add_argument("--id", required=True, help="number of the job where SLURM gives none")
+    parser.add_argument("--log", required=True, type=Path, help="file for the output of the job's script")
+    arguments = parser.parse_args()
+    try:
+        execute(arguments.job, arguments.id, arguments.log)
+    except JobError as error:
+        sys.exit(f"{arguments.job.subject} failed: {error}")

@@ -1,0 +1,161 @@
+"""Job scripts and configs of an experiment: what they say, and writing those that are missing or outdated."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from run_experiment import layout
+from run_experiment.determinants import Determinants
+from run_experiment.evaluation.cache import cache_exports
+from run_experiment.evaluation.command import eval_command
+from run_experiment.experiment import Evaluation, Experiment, Model, Run
+from run_experiment.finetuning.config import render_yaml
+from run_experiment.records import write_atomically
+from run_experiment.rendered import COMMANDS_BEGIN, Existing, Rendered, parse
+from run_experiment.schema import Compute
+from run_experiment.settings import Settings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks of the cluster."""
+
+    time: str
+    gpus: int
+    mem: str
+    cpus: int = 4
+
+
+class JobScripts:
+    """The rendered files of one experiment, by their path relative to its folder."""
+
+    def __init__(self, experiment: Experiment, settings: Settings, determinants: Determinants) -> None:
+        self._experiment = experiment
+        self._settings = settings
+        self._determinants = determinants
+
+    def finetune(self, run: Run) -> dict[str, Rendered]:
+        """Job script and torchtune config of a fine-tune."""
+        if run.training is None:
+            raise ValueError(f"{run.name} is not trained")
+        config = layout.finetune_config(run.name)
+        command = shlex.join(["python", "-m", "run_experiment.finetuning.recipe", "--config", config])
+        request = _request(run.compute, run.model, time="04:00:00")
+        return {
+            config: Rendered("", render_yaml(run.training, output_dir=layout.artifacts(run.name))),
+            layout.finetune_script(run.name): Rendered(
+                self._head(f"{self._experiment.name}.{run.name}", request), self._commands([command])
+            ),
+        }
+
+    def evaluation(self, evaluation: Evaluation, cache: str) -> dict[str, Rendered]:
+        """Job script and task arguments of an evaluation; `cache` is the folder of its prebuilt data set."""
+        run, cell = evaluation.run.name, evaluation.cell
+        signature = self._determinants.signature(evaluation)
+        arguments = layout.task_arguments(run, cell)
+        model_path = evaluation.run.model.path
+        if evaluation.needs_checkpoint:
+            model_path = self._experiment.folder / layout.loadable(run, evaluation.epoch)
+        command = eval_command(
+            evaluation, function=signature.function, model_path=str(model_path), task_config=arguments
+        )
+        name = f"{self._experiment.name}.{run}.{evaluation.task.name}" + (
+            "" if evaluation.epoch is None else f".e{evaluation.epoch}"
+        )
+        request = _request(evaluation.compute, evaluation.run.model, time="01:00:00")
+        values = yaml.safe_dump(self._determinants.arguments(evaluation), allow_unicode=True, sort_keys=True)
+        return {
+            arguments: Rendered("", values),
+            layout.eval_script(run, cell): Rendered(
+                self._head(name, request),
+                self._commands([*_exports(run, self._experiment.folder / cache), _lines(command)]),
+            ),
+        }
+
+    def existing(self, path: str) -> Existing | None:
+        """A file as it lies in the experiment; None where there is none."""
+        try:
+            return parse((self._experiment.folder / path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def own_commands(self, paths: Mapping[str, Rendered]) -> dict[str, dict[str, str]]:
+        """Hashes of those files whose commands are somebody's own: they determine the result too."""
+        found = {Path(path).name: self.existing(path) for path in paths}
+        return {
+            name: {"sha256": existing.commands_hash}
+            for name, existing in found.items()
+            if existing and existing.commands_hash
+        }
+
+    def write(self, files: Mapping[str, Rendered]) -> list[str]:
+        """Write what is missing, bring up to date what is untouched; returns the paths that are somebody's own."""
+        own = []
+        for path, new in files.items():
+            existing = self.existing(path)
+            text = new.text if existing is None else existing.updated(new)
+            if text is not None:
+                write_atomically(self._experiment.folder / path, text)
+            if existing and (existing.own_head or existing.own_commands):
+                own.append(path)
+        return own
+
+    def _head(self, name: str, request: Request) -> str:
+        """`#SBATCH` lines and what makes the environment: facts of the site."""
+        settings = self._settings
+        options = {
+            "job-name": name,
+            "account": settings.account,
+            "partition": settings.partition,
+            "nodes": 1,
+            "ntasks": 1,
+            "cpus-per-task": request.cpus,
+            "gres": f"gpu:{request.gpus}" if request.gpus else None,
+            "mem": request.mem,
+            "time": request.time,
+            "output": "slurm-%j.out",
+        }
+        lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
+        environment = [line for line in (*settings.modules, settings.environment) if line]
+        return "\n".join(["#!/bin/bash", *lines, "", *environment]) + "\n"
+
+    def _commands(self, lines: list[str]) -> str:
+        return "\n".join([COMMANDS_BEGIN, f"cd {shlex.quote(str(self._experiment.folder))}", *lines]) + "\n"
+
+
+def _exports(run: str, cache: Path) -> list[str]:
+    """Environment of an evaluation: where its log goes, and the data set built for exactly its data."""
+    by_hand = shlex.quote(f"{layout.attempts(run)}/by_hand")
+    return [
+        f"export INSPECT_LOG_DIR=${{INSPECT_LOG_DIR:-{by_hand}}}",
+        "export HF_HUB_OFFLINE=1",
+        *cache_exports(cache),
+    ]
+
+
+def _lines(command: list[str]) -> str:
+    """A command with an option a line, as a person would write it."""
+    words = [shlex.quote(word) for word in command]
+    return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
+
+
+def _request(compute: Compute | None, model: Model, time: str) -> Request:
+    """What a job asks for: the summary's estimate, else by the size of the model."""
+    given = compute or Compute()
+    return Request(
+        time=given.time or time,
+        gpus=1 if given.gpus is None else given.gpus,
+        mem=given.mem or f"{8 + math.ceil(3 * _weights_gb(model.path))}G",
+    )
+
+
+def _weights_gb(folder: Path) -> float:
+    """Size of a model's weights in GiB."""
+    return sum(os.path.getsize(path) for path in folder.glob("*.safetensors")) / 2**30

@@ -1,0 +1,153 @@
+"""What a job does besides running its script: checks before and after, and the record that says what was made.
+
+A job is told what was planned; it reads no summary, which may have been edited since.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+from run_experiment import layout
+from run_experiment.data import DataError, file_hash, split_hash
+from run_experiment.processes import last_lines, run_script
+from run_experiment.records import config_hash, write_record
+
+PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
+
+
+class JobError(Exception):
+    """A job failed; the message says why, for the user."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job is told: its run and what determines its result."""
+
+    run: str
+    config: dict[str, Any]
+
+    @property
+    def subject(self) -> str:
+        """What the job makes, for the user."""
+        return self.run
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what the main process wrote with `to_json`."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Text for a command line."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One execution of a job: its id, its log, and the folder for what is left of it if it fails."""
+
+    job_id: str
+    log: Path
+    folder: Path
+    started: datetime
+    clock: float
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What a record says of every job."""
+        return {
+            "run": job.run,
+            "job_id": self.job_id,
+            "config": job.config,
+            "config_hash": config_hash(job.config),
+            "started": _stamp(self.started),
+            "ended": _stamp(now()),
+            "seconds": round(time.monotonic() - self.clock, 1),
+            "host": socket.gethostname(),
+            "versions": versions(),
+            "events": [],
+        }
+
+
+@contextmanager
+def attempt(job: Job, name: str, local_id: str, log: Path) -> Iterator[Attempt]:
+    """An attempt at a job; where it fails, its folder keeps what is left, with a record that says why.
+
+    `local_id` is used where SLURM gives none; `name` is the target's, for the reader of the record.
+    """
+    job_id = os.environ.get("SLURM_JOB_ID") or f"local-{local_id}"
+    folder = _unused(Path(layout.attempts(job.run)) / job_id)
+    folder.mkdir(parents=True)
+    log.unlink(missing_ok=True)
+    current = Attempt(job_id, log, folder, now(), time.monotonic())
+    try:
+        yield current
+    except JobError as error:
+        if log.is_file():
+            shutil.copy(log, folder / "job.log")
+        write_record(folder / "attempt.json", {"target": name, "error": str(error), **current.record(job)})
+        raise
+    shutil.rmtree(folder)
+    with suppress(OSError):
+        folder.parent.rmdir()
+
+
+def run_job_script(script: str, attempt: Attempt, environment: Mapping[str, str]) -> None:
+    """Run a job's script. Raises JobError with the last lines of its log."""
+    status = run_script(Path(script), attempt.log, environment)
+    if status:
+        raise JobError(failure(f"{script} ended with exit status {status}", attempt.log))
+
+
+def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
+    """Data must be what was planned with: it may have changed while the job was in the queue. Raises JobError."""
+    try:
+        found = split_hash(data, split) if split else file_hash(data)
+    except DataError as error:
+        raise JobError(str(error)) from error
+    if found != sha256:
+        what = f"split {split} of {data}" if split else str(data)
+        raise JobError(f"{what} changed since this job was planned; start again")
+
+
+def failure(what: str, log: Path) -> str:
+    """What failed, where to read on, and the last lines of the log."""
+    return "\n".join([f"{what}; its log is {log.absolute()}", *(f"    {line}" for line in last_lines(log))])
+
+
+def now() -> datetime:
+    """Local time, with its offset."""
+    return datetime.now().astimezone()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that make results, those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or the first `folder.2`, `folder.3`, … that is not there: local job ids come again."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}.{number}")
+    return free

@@ -1,0 +1,91 @@
+"""Where everything of an experiment lies: the contract that tools outside this project read.
+
+All paths are relative to the experiment folder.
+"""
+
+from __future__ import annotations
+
+SUMMARY = "experiment_summary.yaml"
+CHECKPOINT_PATTERN = "{run}/artifacts/epoch_{epoch}"
+
+# Names that a run must not have: its folder would be one of ours.
+RESERVED_RUN_NAMES = frozenset({"cache", "results", "logs"})
+
+
+def cell(task: str, epoch: int | None) -> str:
+    """Name of an evaluation within its run: `{task}_epoch{N}`, `{task}_base` without training."""
+    return f"{task}_base" if epoch is None else f"{task}_epoch{epoch}"
+
+
+def subject(run: str, task: str, epoch: int | None) -> str:
+    """Name of an evaluation in the logs: `{run}/{task}/epoch{N}`, `{run}/{task}/base` without training."""
+    return f"{run}/{task}/base" if epoch is None else f"{run}/{task}/epoch{epoch}"
+
+
+def artifacts(run: str) -> str:
+    """Folder that torchtune writes to."""
+    return f"{run}/artifacts"
+
+
+def finetune_config(run: str) -> str:
+    """torchtune config of a run."""
+    return f"{run}/finetune.yaml"
+
+
+def finetune_script(run: str) -> str:
+    """Job script of a run's training."""
+    return f"{run}/finetune.slurm"
+
+
+def finetune_record(run: str) -> str:
+    """Record of a run's successful training."""
+    return f"{run}/finetune.json"
+
+
+def training_metrics(run: str) -> str:
+    """Loss, learning rate and validation loss, one row a step."""
+    return f"{run}/artifacts/metrics.csv"
+
+
+def manifest(run: str, epoch: int | None) -> str:
+    """Manifest of a verified checkpoint; `epoch` is None for a checkpoint that was made elsewhere."""
+    return f"{run}/checkpoints/{'given' if epoch is None else f'epoch_{epoch}'}.json"
+
+
+def loadable(run: str, epoch: int | None) -> str:
+    """Folder from which transformers loads a verified checkpoint; `epoch` as in `manifest`."""
+    return f"{run}/checkpoints/{'given' if epoch is None else f'epoch_{epoch}'}"
+
+
+def eval_script(run: str, cell: str) -> str:
+    """Job script of an evaluation."""
+    return f"{run}/eval/{cell}.slurm"
+
+
+def task_arguments(run: str, cell: str) -> str:
+    """Arguments of an evaluation's task, for `inspect eval --task-config`."""
+    return f"{run}/eval/{cell}.args.yaml"
+
+
+def eval_log(run: str, cell: str) -> str:
+    """Finished inspect-ai log of an evaluation."""
+    return f"{run}/eval/logs/{cell}.eval"
+
+
+def eval_record(run: str, cell: str) -> str:
+    """Record of a successful evaluation."""
+    return f"{run}/eval/{cell}.json"
+
+
+def cache_record(data_set: str) -> str:
+    """Record of a prebuilt data-set cache."""
+    return f"cache/{data_set}.json"
+
+
+def attempts(run: str) -> str:
+    """Folder of what failed or was cut, one folder a job."""
+    return f"{run}/attempts"
+
+
+EVALS_TABLE = "results/evals.csv"
+SUMMARY_PAGE = "results/summary.md"

@@ -1,0 +1,222 @@
+"""Decides what is fresh, stale or missing, and which target needs which other one first.
+
+Only records decide: a target is fresh if its record's configuration is today's. File times do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from run_experiment import layout
+from run_experiment.checkpoints import CheckpointError, checkpoint_files
+from run_experiment.data_sets import DataSet, DataSets, data_sets
+from run_experiment.determinants import CHECKPOINT, Config, Determinants, checkpoint_hashes, training_identity
+from run_experiment.experiment import Evaluation, Experiment, Run
+from run_experiment.hashes import HashMemory
+from run_experiment.job_scripts import JobScripts
+from run_experiment.records import describe_change, read_record, write_atomically
+from run_experiment.results import results_outdated
+from run_experiment.settings import Settings
+from run_experiment.targets import State, Target
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run or an evaluation in the plan's table; `path` is None where nothing is ever made."""
+
+    subject: str
+    path: str | None
+    wanted: bool
+    reason: str
+
+
+@dataclass
+class Plan:
+    """All targets of an experiment, by the path that stands for them."""
+
+    experiment: Experiment
+    scripts: JobScripts
+    data_sets: DataSets
+    targets: dict[str, Target] = field(default_factory=dict)
+
+    def __getitem__(self, path: str) -> Target:
+        """The target of a path."""
+        return self.targets[path]
+
+    def finals(self) -> list[str]:
+        """Targets that are wanted for themselves: trainings, their checkpoints, evaluations."""
+        return [target.path for target in self.targets.values() if not target.optional]
+
+    def mark_stale(self) -> None:
+        """Write the marker of each stale target. Its text names the record, so that no two stale results share it:
+        Snakemake takes an input of known content for unchanged.
+        """
+        for target in self.targets.values():
+            if target.state is State.STALE:
+                record = read_record(self.experiment.folder / target.path) or {}
+                text = f"{target.path}: {target.reason}\njob {record.get('job_id')}, {record.get('ended')}\n"
+                write_atomically(self.experiment.folder / target.marker, text)
+
+    def write_scripts(self) -> list[str]:
+        """Write job scripts and configs that are missing or outdated; returns the paths that users edited."""
+        own = []
+        for run in self.experiment.fine_tuned:
+            own += self.scripts.write(self.scripts.finetune(run))
+        for evaluation in self.experiment.evaluations:
+            own += self.scripts.write(self.scripts.evaluation(evaluation, self.data_sets.of(evaluation).folder))
+        return own
+
+    def rows(self) -> list[Row]:
+        """A row for each run and evaluation: what it is, and why it would not run if it does not."""
+        rows = []
+        for run in self.experiment.runs:
+            target = self.targets.get(layout.finetune_record(run.name))
+            rows.append(_row(run.name, target) if target else Row(run.name, None, False, _untrained(run)))
+        for evaluation in self.experiment.evaluations:
+            rows.append(_row(evaluation.subject, self[layout.eval_record(evaluation.run.name, evaluation.cell)]))
+        return rows
+
+
+def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory) -> Plan:
+    """Compare every record of an experiment with what it would say today."""
+    determinants = Determinants(memory)
+    scripts = JobScripts(experiment, settings, determinants)
+    builder = _Builder(experiment, scripts, determinants, memory)
+    return builder.build()
+
+
+class _Builder:
+    def __init__(
+        self, experiment: Experiment, scripts: JobScripts, determinants: Determinants, memory: HashMemory
+    ) -> None:
+        self._experiment = experiment
+        self._scripts = scripts
+        self._determinants = determinants
+        self._memory = memory
+        self._data_sets = data_sets(experiment, determinants)
+        self._plan = Plan(experiment, scripts, self._data_sets)
+
+    def build(self) -> Plan:
+        for run in self._experiment.runs:
+            if run.training:
+                self._add(self._finetune(run))
+            for epoch in self._checkpoints(run):
+                self._add(self._verify(run, epoch))
+        for data_set in self._data_sets.by_name.values():
+            self._add(self._cache(data_set))
+        for evaluation in self._experiment.evaluations:
+            self._add(self._evaluate(evaluation))
+        self._add(self._results())
+        return self._plan
+
+    def _add(self, target: Target) -> None:
+        self._plan.targets[target.path] = target
+
+    def _record(self, path: str) -> dict[str, Any] | None:
+        return read_record(self._experiment.folder / path)
+
+    def _finetune(self, run: Run) -> Target:
+        assert run.training is not None
+        path = layout.finetune_record(run.name)
+        config = self._determinants.training(run.training)
+        config |= self._scripts.own_commands(self._scripts.finetune(run))
+        return self._compared(path, config)
+
+    def _compared(self, path: str, config: Config, needs: tuple[str, ...] = ()) -> Target:
+        """A target whose configuration is known now."""
+        record = self._record(path)
+        if record is None:
+            return Target(path, State.MISSING, "not done yet", config, needs)
+        if record.get("config") != config:
+            reason = describe_change(record.get("config") or {}, config)
+            return Target(path, State.STALE, reason, config, needs)
+        return Target(path, State.FRESH, "done", config)
+
+    def _checkpoints(self, run: Run) -> list[int | None]:
+        """Epochs whose checkpoints are verified; None for a checkpoint made elsewhere."""
+        return [None] if run.checkpoint else list(run.epochs)
+
+    def _verify(self, run: Run, epoch: int | None) -> Target:
+        path = layout.manifest(run.name, epoch)
+        config: Config = {"model": self._determinants.model(run.model)}
+        record = self._record(path)
+        if run.training:
+            training = self._plan[layout.finetune_record(run.name)]
+            if training.wanted:
+                state = State.STALE if record else State.MISSING
+                return Target(path, state, "its run is trained first", config, (training.path,))
+            config["training"] = training_identity(self._record(training.path) or {})
+        target = self._compared(path, config)
+        files = self._checkpoint_files(run, epoch)
+        if files is None:
+            # Removed, to save space maybe: no reason to fail unless an evaluation needs it.
+            state = State.STALE if record else State.MISSING
+            return replace(target, state=state, reason="the checkpoint is not there", optional=True)
+        if record and not target.wanted and files != checkpoint_hashes(record):
+            return replace(target, state=State.STALE, reason="the checkpoint's files changed")
+        if record and not target.wanted and record.get("base_model") != str(run.model.path):
+            # The adapter that evaluations load names its base model by path.
+            return replace(target, state=State.STALE, reason="its base model moved", optional=True)
+        return target
+
+    def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
+        """Hashes of a checkpoint's files as they lie there; None where it is not there."""
+        try:
+            files = checkpoint_files(self._experiment.folder / run.checkpoint_dir(epoch))
+        except CheckpointError:
+            return None
+        return {file.name: {"sha256": self._memory.file(file)} for file in files}
+
+    def _cache(self, data_set: DataSet) -> Target:
+        target = replace(self._compared(layout.cache_record(data_set.name), data_set.config), optional=True)
+        if not target.wanted and not (self._experiment.folder / data_set.folder).is_dir():
+            return replace(target, state=State.STALE, reason="its folder is gone")
+        return target
+
+    def _evaluate(self, evaluation: Evaluation) -> Target:
+        run, cell = evaluation.run, evaluation.cell
+        data_set = self._data_sets.of(evaluation)
+        files = self._scripts.evaluation(evaluation, data_set.folder)
+        config = self._determinants.evaluation(evaluation) | self._scripts.own_commands(files)
+        target = self._compared_with_checkpoint(layout.eval_record(run.name, cell), config, evaluation)
+        if not target.wanted and not (self._experiment.folder / layout.eval_log(run.name, cell)).is_file():
+            target = replace(target, state=State.STALE, reason="its log is gone")
+        return replace(target, config=config, needs=self._needs(evaluation) if target.wanted else ())
+
+    def _needs(self, evaluation: Evaluation) -> tuple[str, ...]:
+        """What has to be made before an evaluation."""
+        needs = [self._plan[layout.cache_record(self._data_sets.of(evaluation).name)]]
+        if evaluation.needs_checkpoint:
+            needs.append(self._plan[layout.manifest(evaluation.run.name, evaluation.epoch)])
+        return tuple(target.path for target in needs if target.wanted)
+
+    def _results(self) -> Target:
+        """The results: made again where a record is newer, or where they are of another experiment."""
+        needs = tuple(path for path in self._plan.finals() if "/checkpoints/" not in path)
+        path = layout.SUMMARY_PAGE
+        stale = results_outdated(self._experiment)
+        return Target(path, State.STALE if stale else State.FRESH, "the experiment changed", {}, needs, optional=True)
+
+    def _compared_with_checkpoint(self, path: str, config: Config, evaluation: Evaluation) -> Target:
+        """Compare an evaluation's record, which holds the hashes of the checkpoint's files too."""
+        if not evaluation.needs_checkpoint:
+            return self._compared(path, config)
+        run, epoch = evaluation.run, evaluation.epoch
+        manifest, record = self._plan[layout.manifest(run.name, epoch)], self._record(path)
+        if manifest.needs:
+            return Target(path, State.STALE if record else State.MISSING, manifest.reason, config)
+        files = self._checkpoint_files(run, epoch)
+        if files is None and record:
+            # What was evaluated and then removed cannot have changed since.
+            files = record.get("config", {}).get(CHECKPOINT)
+        return self._compared(path, {**config, CHECKPOINT: files})
+
+
+def _row(subject: str, target: Target) -> Row:
+    return Row(subject, target.path, target.wanted, target.reason)
+
+
+def _untrained(run: Run) -> str:
+    """Why a run has no training of its own."""
+    return "control: the base model as it is" if run.type == "control" else "eval-only: trained elsewhere"

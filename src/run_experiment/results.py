@@ -1,0 +1,231 @@
+"""Results of an experiment: the table of evaluations and the page that summarises them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from run_experiment import layout
+from run_experiment.experiment import Evaluation, Experiment, Run
+from run_experiment.records import config_hash, read_record, write_atomically
+from run_experiment.targets import Target
+
+_MARKER = re.compile(r"<!-- experiment (\w+) -->")
+_ERROR_SUFFIXES = ("/stderr", "/std", "/var")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The newest attempt at a target that failed."""
+
+    job_id: str
+    error: str
+
+
+class Records:
+    """The records that are today's: a stale one is of another experiment, and no result of this one."""
+
+    def __init__(self, experiment: Experiment, targets: Mapping[str, Target]) -> None:
+        self.experiment = experiment
+        self._targets = targets
+
+    def training(self, run: Run) -> dict[str, Any] | None:
+        """Record of a run's training."""
+        return self._fresh(layout.finetune_record(run.name))
+
+    def evaluation(self, evaluation: Evaluation) -> dict[str, Any] | None:
+        """Record of an evaluation."""
+        return self._fresh(layout.eval_record(evaluation.run.name, evaluation.cell))
+
+    def missing(self) -> list[tuple[str, str]]:
+        """Runs and evaluations without a record, each with the reason."""
+        names = [(run.name, run.name, "finetune", self.training(run)) for run in self.experiment.fine_tuned]
+        names += [
+            (item.subject, item.run.name, item.cell, self.evaluation(item)) for item in self.experiment.evaluations
+        ]
+        return [(subject, self._why(run, target)) for subject, run, target, record in names if record is None]
+
+    def _fresh(self, path: str) -> dict[str, Any] | None:
+        return None if self._targets[path].wanted else read_record(self.experiment.folder / path)
+
+    def _why(self, run: str, target: str) -> str:
+        failure = last_failure(self.experiment.folder, run, target)
+        return f"failed as job {failure.job_id}: {failure.error.splitlines()[0]}" if failure else "not done"
+
+
+def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None:
+    """Write `results/evals.csv` and `results/summary.md` from the records, also where some are missing."""
+    records = Records(experiment, targets)
+    table = evals_table(records)
+    write_atomically(experiment.folder / layout.EVALS_TABLE, table.to_csv(index=False))
+    write_atomically(experiment.folder / layout.SUMMARY_PAGE, summary_page(records, table))
+
+
+def results_outdated(experiment: Experiment) -> bool:
+    """Whether the summary page is of another experiment: other runs, parameters, evaluations or question."""
+    try:
+        found = _MARKER.search((experiment.folder / layout.SUMMARY_PAGE).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    return not found or found[1] != _identity(experiment)
+
+
+def evals_table(records: Records) -> pd.DataFrame:
+    """One row an evaluation that was made: run, its parameters, task, epoch, every metric, samples, job."""
+    parameters = _parameter_names(records.experiment)
+    rows = [
+        _row(evaluation, record, parameters)
+        for evaluation in records.experiment.evaluations
+        if (record := records.evaluation(evaluation))
+    ]
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    columns = ["run", "label", "type", "model", *parameters, "task", "epoch"]
+    columns += [*metrics, "samples", "job_id", "seconds", "ended"]
+    # As objects: a column with a gap would turn rank 8 into 8.0.
+    return pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns, dtype=object)
+
+
+def _row(evaluation: Evaluation, record: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
+    run = evaluation.run
+    return {
+        "run": run.name,
+        "label": evaluation.label,
+        "type": run.type,
+        "model": run.model.name,
+        **{name: _parameter(run, name) for name in parameters},
+        "task": evaluation.task.name,
+        "epoch": evaluation.epoch,
+        "metrics": record["results"]["metrics"],
+        "samples": record["results"]["completed_samples"],
+        "job_id": record["job_id"],
+        "seconds": record["seconds"],
+        "ended": record["ended"],
+    }
+
+
+def _parameter_names(experiment: Experiment) -> list[str]:
+    """What varies: the summary's variables, then what single runs set."""
+    own = [name for run in experiment.runs for name in run.parameters if name != "checkpoint_path"]
+    return list(dict.fromkeys([*experiment.variables, *own]))
+
+
+def _parameter(run: Run, name: str) -> Any:
+    """A parameter that a run sets, or trains with; None where it has none."""
+    if name in run.parameters:
+        return run.parameters[name]
+    return getattr(run.training.hyperparameters, name, None) if run.training else None
+
+
+def summary_page(records: Records, table: pd.DataFrame) -> str:
+    """The page: the question, accuracy by run and epoch, the best run, losses, and what is missing."""
+    experiment = records.experiment
+    parts = [
+        f"# {experiment.name}",
+        experiment.question,
+        *_evaluations_part(experiment, table),
+        *_training_part(records),
+        *_missing_part(records),
+        f"<!-- experiment {_identity(experiment)} -->",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _evaluations_part(experiment: Experiment, table: pd.DataFrame) -> list[str]:
+    total = len(experiment.evaluations)
+    parts = ["## Evaluations", f"{len(table)} of {total} evaluations are done."]
+    for task in experiment.tasks:
+        rows = table[table["task"] == task.name]
+        metric = headline_metric(rows)
+        if metric:
+            parts += [f"### {task.name}: {metric}", _grid(experiment, rows, metric), _best(rows, metric)]
+    return parts
+
+
+def headline_metric(table: pd.DataFrame) -> str | None:
+    """The metric that stands for an evaluation: the first that is no measure of error."""
+    columns = list(table.columns)
+    metrics = columns[columns.index("epoch") + 1 : columns.index("samples")]
+    names = [name for name in metrics if not name.endswith(_ERROR_SUFFIXES)]
+    return next((name for name in names if table[name].notna().any()), None)
+
+
+def _grid(experiment: Experiment, rows: pd.DataFrame, metric: str) -> str:
+    """A line a run, a column an epoch; with its standard error where there is one."""
+    stderr = f"{metric.rpartition('/')[0]}/stderr"
+    epochs = sorted({row.epoch for row in experiment.evaluations if row.epoch is not None})
+    names = ["base" if epoch is None else f"epoch {epoch}" for epoch in [None, *epochs]]
+    grid: dict[str, dict[str, str]] = {}
+    for _, row in rows.iterrows():
+        column = "base" if pd.isna(row["epoch"]) else f"epoch {row['epoch']}"
+        error = f" ± {row[stderr]:.3f}" if stderr in rows and pd.notna(row[stderr]) else ""
+        grid.setdefault(row["run"], {})[column] = f"{row[metric]:.3f}{error}" if pd.notna(row[metric]) else "n/a"
+    used = [name for name in names if any(name in cells for cells in grid.values())]
+    lines = [[run, *(cells.get(name, "") for name in used)] for run, cells in grid.items()]
+    return markdown_table(["run", *used], lines)
+
+
+def _best(rows: pd.DataFrame, metric: str) -> str:
+    best = rows.iloc[int(rows[metric].astype(float).argmax())]
+    where = "without training" if pd.isna(best["epoch"]) else f"after epoch {best['epoch']}"
+    return f"Highest {metric}: **{best['run']}** {where}, {best[metric]:.3f} ({best['samples']} samples)."
+
+
+def _training_part(records: Records) -> list[str]:
+    lines = []
+    for run in records.experiment.fine_tuned:
+        if record := records.training(run):
+            losses = record.get("losses", {})
+            both = [_loss(losses, name) for name in ("train_loss", "validation_loss")]
+            lines.append([run.name, *both, f"{record['seconds']:.0f} s"])
+    if not lines:
+        return []
+    return ["## Training", markdown_table(["run", "final train loss", "final validation loss", "time"], lines)]
+
+
+def _loss(losses: Mapping[str, float | None], name: str) -> str:
+    value = losses.get(name)
+    return "" if value is None else f"{value:.4f}"
+
+
+def _missing_part(records: Records) -> list[str]:
+    """What failed or was not done, each with the newest failure there is."""
+    lines = [f"- `{subject}`: {why}" for subject, why in records.missing()]
+    return ["## Missing", "\n".join(lines)] if lines else []
+
+
+def last_failure(folder: Path, run: str, target: str) -> Failure | None:
+    """The newest failed attempt at a target of a run: `finetune` or an evaluation's cell."""
+    records = [read_record(path) or {} for path in (folder / layout.attempts(run)).glob("*/attempt.json")]
+    failed = [record for record in records if record.get("target") == target]
+    if not failed:
+        return None
+    newest = max(failed, key=lambda record: record["ended"])
+    return Failure(newest["job_id"], newest["error"])
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    widths = [max(len(str(row[column])) for row in [header, *lines]) for column in range(len(header))]
+    rule = [":" + "-" * (width - 1) for width in widths]
+    return "\n".join(
+        "| " + " | ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [header, rule, *lines]
+    )
+
+
+def _identity(experiment: Experiment) -> str:
+    """Short hash of what the page says besides the records."""
+    return config_hash(
+        {
+            "name": experiment.name,
+            "question": experiment.question,
+            "runs": {run.name: {"type": run.type, **run.parameters} for run in experiment.runs},
+            "variables": list(experiment.variables),
+            "evaluations": {item.subject: item.label for item in experiment.evaluations},
+        }
+    )[:16]

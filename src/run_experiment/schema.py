@@ -1,0 +1,392 @@
+"""The models of `experiment_summary.yaml`: every key a user may write, its type and its default.
+
+The JSON schema and the reference page are generated from these models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+TIME_PATTERN = r"(\d+-)?\d+(:\d{1,2}){0,2}"
+MEMORY_PATTERN = r"\d+(\.\d+)?[KMGT]?B?"
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _number(value: Any) -> Any:
+    """Take `1e-5` as the number it means: YAML 1.1 reads it as text."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    return value
+
+
+def _as_list(value: Any) -> Any:
+    """Take a single value for a list of one."""
+    return value if value is None or isinstance(value, list) else [value]
+
+
+def _scorer(value: Any) -> Any:
+    """Take a scorer's bare name for `{name: …}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+# numpy, which torchtune seeds too, takes 32 bits.
+Seed = Annotated[NonNegativeInt, Field(le=2**32 - 1)]
+# The bounds are inside of the validator: the JSON schema has them then.
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+NonNegativeNumber = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
+Probability = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_number)]
+
+
+class Section(BaseModel):
+    """A mapping of the file; keys that it does not have are reported by the reader."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    # Whether other tools put keys of their own here.
+    shared: ClassVar[bool] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections_are_absent(cls, value: Any) -> Any:
+        """Take `runs[].parameters:` with nothing below it for an absent one."""
+        if not isinstance(value, dict):
+            return value
+        optional = {
+            key for name in cls.model_fields if cls.model_fields[name].default_factory for key in cls.keys(name)
+        }
+        return {key: item for key, item in value.items() if item is not None or key not in optional}
+
+    @classmethod
+    def keys(cls, field: str) -> tuple[str, ...]:
+        """Keys that a field is read from: its name, then older ones."""
+        alias = cls.model_fields[field].validation_alias
+        return tuple(str(choice) for choice in alias.choices) if isinstance(alias, AliasChoices) else (field,)
+
+    @classmethod
+    def all_keys(cls) -> tuple[str, ...]:
+        """All keys of the section, older names too."""
+        return tuple(key for field in cls.model_fields for key in cls.keys(field))
+
+
+class ExperimentSection(Section):
+    """What the experiment is about."""
+
+    shared = True
+
+    name: Name = Field(description="Name of the experiment; job names begin with it.")
+    question: str = Field("", description="The question that the experiment answers; heads the results.")
+    date: str | None = Field(None, description="Date of the design, YYYY-MM-DD.")
+    directory: str | None = Field(
+        None,
+        validation_alias=AliasChoices("directory", "dir"),
+        description="Where the experiment was meant to live. The folder of this file is what counts.",
+    )
+    project: str | None = Field(None, description="Kept for other tools.")
+    hypothesis: str | None = Field(None, description="Kept for the reader.")
+    purpose: str | None = Field(None, description="Kept for the reader.")
+
+
+class ToolsSection(Section):
+    """Which tools prepare and evaluate the models."""
+
+    shared = True
+
+    preparation: Literal["torchtune"] = Field("torchtune", description="The tool that trains.")
+    evaluation: Literal["inspect-ai"] = Field("inspect-ai", description="The tool that evaluates.")
+
+
+AttentionModule = Literal["q_proj", "k_proj", "v_proj", "output_proj"]
+
+
+class Hyperparameters(Section):
+    """How a run is trained. In `controls` they hold for all runs, in a run's `parameters` for that run."""
+
+    epochs: PositiveInt = Field(1, le=10_000, description="Passes over the training split.")
+    batch_size: PositiveInt = Field(4, description="Samples a step and device.")
+    gradient_accumulation_steps: PositiveInt = Field(
+        1, description="Batches an optimizer step; the effective batch size is the product."
+    )
+    seed: Seed = Field(14, description="Seed of the initialisation and of the data order.")
+    lr: PositiveNumber = Field(3e-4, description="Peak learning rate.")
+    weight_decay: NonNegativeNumber = Field(0.01, description="Weight decay of AdamW.")
+    lr_scheduler: Literal["cosine", "constant"] = Field(
+        "cosine", description="Learning rate after the warm-up: half a cosine down to 0, or constant."
+    )
+    num_warmup_steps: NonNegativeInt = Field(0, description="Steps of linear warm-up.")
+    lora_rank: PositiveInt = Field(8, description="Rank of the LoRA matrices.")
+    lora_alpha: PositiveNumber | None = Field(None, description="LoRA scaling; twice the rank where absent.")
+    lora_dropout: Probability = Field(0.0, description="Dropout of the LoRA input.")
+    lora_attn_modules: tuple[AttentionModule, ...] = Field(
+        ("q_proj", "v_proj", "output_proj"),
+        min_length=1,
+        strict=False,
+        description="Attention projections that get LoRA matrices.",
+    )
+    apply_lora_to_mlp: bool = Field(True, description="Whether the MLP gets LoRA matrices too.")
+    max_seq_len: PositiveInt | None = Field(None, description="Tokens a sample is cut to.")
+    max_steps_per_epoch: PositiveInt | None = Field(None, description="Optimizer steps an epoch at the most.")
+    clip_grad_norm: PositiveNumber | None = Field(None, description="Gradient norm to clip to.")
+    shuffle: bool = Field(True, description="Whether the training split is shuffled every epoch.")
+    train_on_input: bool = Field(False, description="Whether the loss counts the prompt's tokens too.")
+    validation_during_training: bool = Field(
+        False, description="Whether the loss on the validation split is computed after every epoch."
+    )
+    compile: bool = Field(False, description="Whether torch.compile is used.")
+    enable_activation_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
+    enable_activation_offloading: bool = Field(
+        False, description="Keep activations in host memory (CUDA, with activation checkpointing)."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device; `auto` takes a GPU if there is one.")
+    dtype: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Number format; `auto` takes bf16 where a GPU has it, else fp32."
+    )
+
+
+DatasetType = Literal["chat_completion", "text_completion"]
+
+
+class ControlsSection(Hyperparameters):
+    """What is the same in all runs."""
+
+    system_prompt: str = Field("", description="System prompt of training and evaluation; none where empty.")
+    prompt: str = Field("{input}", description="Prompt of training and evaluation; `{input}` is the sample's input.")
+    dataset_type: DatasetType = Field(
+        "chat_completion",
+        description="`chat_completion` uses the model's chat template, `text_completion` is for base models.",
+    )
+
+
+class Parameters(ControlsSection):
+    """What differs in one run: any key of `controls`."""
+
+    checkpoint_path: str | None = Field(None, description="For eval-only runs: the checkpoint's folder.")
+
+
+class BaseModelEntry(Section):
+    """A model that is trained or evaluated."""
+
+    shared = True
+
+    name: Name = Field(description="Name that runs refer to.")
+    path: str = Field(description="Folder with `config.json`, the tokenizer and safetensors weights.")
+    size_gb: Number | None = Field(None, description="Kept for other tools.")
+
+
+class ModelsSection(Section):
+    """The models."""
+
+    shared = True
+
+    base: Annotated[
+        list[BaseModelEntry],
+        Field(min_length=1),
+        BeforeValidator(_as_list, json_schema_input_type=list[BaseModelEntry] | BaseModelEntry),
+    ] = Field(description="The base models: one, or a list.")
+
+
+class TrainingData(Section):
+    """The data set that runs are trained on."""
+
+    shared = True
+
+    path: str = Field(
+        description="JSON file of splits, each a list of objects with `input` and `output`; or JSON Lines or CSV."
+    )
+    label: str | None = Field(
+        None,
+        validation_alias=AliasChoices("label", "dataset_label"),
+        description="Name of the data set.",
+    )
+    format: Literal["json", "jsonl", "csv"] | None = Field(
+        None, description="Format; from the file's ending where absent."
+    )
+    splits: dict[str, NonNegativeInt] | None = Field(None, description="Samples a split; checked against the file.")
+    size_kb: Number | None = Field(None, description="Kept for other tools.")
+
+
+class DataSection(Section):
+    """The data."""
+
+    shared = True
+
+    training: TrainingData | None = Field(None, description="The training data.")
+    data_generation: Any = Field(None, description="Kept for other tools.")
+
+
+class OutputSection(Section):
+    """Where results of training go."""
+
+    shared = True
+
+    base_directory: str | None = Field(
+        None, description="Folder of the runs' artifacts; the experiment folder where absent."
+    )
+    checkpoint_pattern: str | None = Field(
+        None,
+        description="Checkpoint folder below it, with `{run}` and `{epoch}`; "
+        "`{run}/artifacts/epoch_{epoch}` where absent.",
+    )
+    wandb_project: str | None = Field(
+        None, description="Weights & Biases project for the training curves (offline mode)."
+    )
+
+
+class Compute(Section):
+    """An estimate of what a job needs."""
+
+    time: Annotated[str, Field(pattern=f"^{TIME_PATTERN}$")] | None = Field(None, description="Time limit, HH:MM:SS.")
+    gpus: NonNegativeInt | None = Field(None, description="GPUs.")
+    mem: Annotated[str, Field(pattern=f"^{MEMORY_PATTERN}$")] | None = Field(None, description="Memory, like 80G.")
+
+
+RunType = Literal["fine-tuned", "control", "eval-only"]
+
+
+class RunEntry(Section):
+    """One run: a model to train and evaluate, or to evaluate as it is."""
+
+    name: Name = Field(description="Name of the run and of its folder.")
+    type: RunType = Field(
+        "fine-tuned",
+        description="`fine-tuned` is trained here, `control` is the base model as it is, "
+        "`eval-only` a checkpoint made elsewhere.",
+    )
+    model: str | None = Field(None, description="Name of its base model; may be absent where there is only one.")
+    parameters: Parameters = Field(default_factory=Parameters, description="What differs from `controls`.")
+    checkpoint_path: str | None = Field(None, description="For eval-only runs: the checkpoint's folder.")
+    compute: Compute | None = Field(None, description="An estimate of what its training needs.")
+    training_condition: str | None = Field(None, description="Kept for other tools.")
+
+
+class Scorer(Section):
+    """A scorer and its parameters."""
+
+    name: str = Field(description="Name of the scorer.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Its parameters.")
+
+
+ScorerEntry = Annotated[Scorer, BeforeValidator(_scorer, json_schema_input_type=Scorer | str)]
+
+
+class TaskEntry(Section):
+    """An inspect-ai task."""
+
+    shared = True
+
+    name: Name = Field(description="Name of the task; the evaluations' files begin with it.")
+    script: str = Field(description="The task's Python file, `task.py` or `task.py@function`.")
+    dataset: str | None = Field(
+        None,
+        description="Data file given to the task as `data_path`; `same` or absent: the training data's file.",
+    )
+    prompt: str | None = Field(None, description="Prompt instead of `controls.prompt`.")
+    system_prompt: str | None = Field(None, description="System prompt instead of `controls.system_prompt`.")
+    args: dict[str, Any] = Field(default_factory=dict, description="More arguments of the task's function.")
+    description: str | None = Field(None, description="Kept for the reader.")
+    eval_condition: str | None = Field(None, description="Kept for other tools.")
+    assistant_prefix: str | None = Field(None, description="Kept for other tools.")
+
+
+class MatrixEntry(Section):
+    """Which tasks a run is evaluated on, after which epochs."""
+
+    shared = True
+
+    run: str = Field(description="Name of the run.")
+    tasks: Annotated[
+        list[str],
+        Field(min_length=1),
+        BeforeValidator(_as_list, json_schema_input_type=list[str] | str),
+    ] = Field(description="Names of tasks.")
+    epochs: (
+        Annotated[
+            list[NonNegativeInt],
+            BeforeValidator(_as_list, json_schema_input_type=list[NonNegativeInt] | NonNegativeInt),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Epochs, counted from 0; null: all of a trained run, and the only choice for others.",
+    )
+    vis_label: str | None = Field(None, description="Label in results and plots.")
+
+
+class EvaluationSettings(Section):
+    """How models are evaluated, whatever the task."""
+
+    temperature: NonNegativeNumber | None = Field(None, description="Temperature, with `do_sample: true`.")
+    do_sample: bool = Field(False, description="Sample, instead of always taking the likeliest token.")
+    seed: Seed = Field(14, description="Seed of the sampling.")
+    max_tokens: PositiveInt | None = Field(None, description="Tokens generated a sample at the most.")
+    max_connections: PositiveInt = Field(32, description="Samples a batch at the most.")
+    scorers: Annotated[
+        list[ScorerEntry],
+        BeforeValidator(_as_list, json_schema_input_type=list[ScorerEntry] | ScorerEntry),
+    ] = Field(
+        default_factory=list,
+        validation_alias=AliasChoices("scorers", "scorer"),
+        description="Scorers: given to the task where its function takes `scorer` or `scorers`.",
+    )
+    system_prompt: str | None = Field(None, description="System prompt instead of `controls.system_prompt`.")
+    compute: Compute | None = Field(None, description="An estimate of what an evaluation needs.")
+    assistant_prefix: str | None = Field(None, description="Kept for other tools.")
+
+
+class EvaluationSection(EvaluationSettings):
+    """How models are evaluated."""
+
+    tasks: list[TaskEntry] = Field(min_length=1, description="The tasks.")
+    matrix: list[MatrixEntry] = Field(min_length=1, description="Which run is evaluated on what.")
+
+
+class ExperimentSummary(Section):
+    """An experiment, as its `experiment_summary.yaml` tells it."""
+
+    experiment: ExperimentSection = Field(description="What the experiment is about.")
+    tools: ToolsSection = Field(default_factory=ToolsSection, description="Which tools are used.")
+    variables: dict[str, list[Any]] = Field(default_factory=dict, description="What varies, with the values tried.")
+    controls: ControlsSection = Field(default_factory=ControlsSection, description="What is the same in all runs.")
+    models: ModelsSection = Field(description="The models.")
+    data: DataSection = Field(default_factory=DataSection, description="The data.")
+    output: OutputSection = Field(default_factory=OutputSection, description="Where results of training go.")
+    runs: list[RunEntry] = Field(min_length=1, description="The runs.")
+    evaluation: EvaluationSection = Field(description="How models are evaluated.")
+
+
+ITEM = "[]"
+
+
+def sections(
+    model: type[Section] = ExperimentSummary, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
+    """Every section with the path of its keys in the file; `[]` stands for an entry of a list."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        for section, is_item in _sections_of(field.annotation):
+            for key in model.keys(name):
+                yield from sections(section, (*path, key, *((ITEM,) if is_item else ())))
+
+
+def _sections_of(annotation: Any, in_list: bool = False) -> Iterator[tuple[type[Section], bool]]:
+    """Sections that an annotation like `list[X]` or `X | None` holds, and whether as items of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation, in_list
+    for part in get_args(annotation):
+        yield from _sections_of(part, in_list or getattr(annotation, "__origin__", None) is list)

@@ -1,0 +1,10 @@
+"""What all tests share: this environment's tools first on PATH, and no network."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,0 +1,82 @@
+"""Trainings of tiny models, for the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from run_experiment.experiment import Model, Prompting, Training
+from run_experiment.schema import Hyperparameters
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORDS = ["apple", "river", "stone", "cloud", "tiger", "bread", "house", "light", "grass", "chair", "plane", "water"]
+ARTIFACTS = "r8/artifacts"
+
+
+def write_data(path: Path) -> Path:
+    """A data file of 12 training and 5 validation samples."""
+    rows = [{"input": word, "output": word.capitalize()} for word in WORDS]
+    path.write_text(json.dumps({"train": rows, "validation": rows[:5]}))
+    return path
+
+
+def make_training(
+    model: Path,
+    data: Path,
+    *,
+    prompt: str = "Capitalize: {input}",
+    system_prompt: str = "",
+    dataset_type: str = "chat_completion",
+    wandb_project: str | None = None,
+    **hyperparameters: Any,
+) -> Training:
+    """A training of a model folder on a data file, on the CPU."""
+    given: dict[str, Any] = {"device": "cpu", "dtype": "fp32", "lr": 0.01, "lora_alpha": 16.0} | hyperparameters
+    return Training(
+        model=Model("tiny", model),
+        data=data,
+        prompting=Prompting(prompt, system_prompt, dataset_type),
+        hyperparameters=Hyperparameters.model_validate(given),
+        wandb_project=wandb_project,
+    )
+
+
+def parse_config(training: Training, folder: Path) -> Any:
+    """A training's config as the recipe gets it: rendered, then read by torchtune's own parser."""
+    from torchtune import config
+
+    from run_experiment.finetuning.config import render_yaml
+
+    path = folder / "finetune.yaml"
+    path.write_text(render_yaml(training, str(folder / "artifacts")), encoding="utf-8")
+    parsed = []
+    before, sys.argv = sys.argv, ["recipe", "--config", str(path)]
+    try:
+        config.parse(parsed.append)()
+    except SystemExit:
+        pass
+    finally:
+        sys.argv = before
+    return parsed[0]
+
+
+def set_up(training: Training, folder: Path) -> Any:
+    """The recipe of a training, ready to train."""
+    from run_experiment.finetuning.recipe import FinetuneRecipe
+
+    cfg = parse_config(training, folder)
+    recipe = FinetuneRecipe(cfg)
+    recipe.setup(cfg)
+    return recipe
+
+
+def train(training: Training, folder: Path) -> Any:
+    """The recipe of a training that has ended."""
+    recipe = set_up(training, folder)
+    recipe.train()
+    recipe.cleanup()
+    return recipe

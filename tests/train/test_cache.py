@@ -1,0 +1,162 @@
+"""Data-set caches: the data that is evaluated is today's, and a whole cache is all that an evaluation needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluations import TASKS, inspect, make_evaluation, write_data
+
+from run_experiment.evaluation.cache import CacheError, CacheFacts, cache_environment, prebuild
+from run_experiment.evaluation.command import eval_command
+from run_experiment.evaluation.log import newest_log, read_outcome, require_success
+
+INPUTS = """
+import json, sys
+from inspect_ai._eval.loader import load_tasks
+tasks = load_tasks([sys.argv[1]], json.loads(sys.argv[2]))
+print(json.dumps([sample.input for sample in tasks[0].dataset]))
+"""
+
+
+def build(folder: Path, arguments: dict[str, Any], function: str = "words") -> subprocess.Popen[str]:
+    """Start to build a cache in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "run_experiment.evaluation.cache", str(TASKS), function, str(folder)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin
+    process.stdin.write(json.dumps(arguments))
+    process.stdin.close()
+    return process
+
+
+def built(folder: Path, arguments: dict[str, Any], function: str = "words") -> CacheFacts:
+    process = build(folder, arguments, function)
+    assert process.wait() == 0, process.stderr and process.stderr.read()
+    return CacheFacts(**json.loads((folder / "cache.json").read_text()))
+
+
+def inputs(data: Path, environment: dict[str, str]) -> list[str] | None:
+    """Inputs of the samples that an evaluation would read; None where it cannot read any."""
+    command = [sys.executable, "-c", INPUTS, f"{TASKS}@words", json.dumps({"data_path": str(data)})]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return None if ended.returncode else json.loads(ended.stdout.splitlines()[-1])
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and modification time of everything in a folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+
+def test_changed_data_at_the_same_path(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data.json", "old")
+    default = {"XDG_CACHE_HOME": str(tmp_path / "default")}
+    built(tmp_path / "cache" / "one", {"data_path": str(data)})
+    assert inputs(data, default) == ["old"]
+    write_data(data, "new")
+    # The fault that a cache for each content mends: inspect-ai's own cache answers with the old data.
+    assert inputs(data, default) == ["old"]
+    built(tmp_path / "cache" / "two", {"data_path": str(data)})
+    assert inputs(data, cache_environment(tmp_path / "cache" / "two", {})) == ["new"]
+    assert inputs(data, cache_environment(tmp_path / "cache" / "one", {})) == ["old"]
+
+
+def test_evaluation_reads_nothing_but_the_cache(tmp_path: Path, llama: Path) -> None:
+    """With the data gone, a home that is empty and a cache that cannot be written."""
+    data = write_data(tmp_path / "data.json", "apple", "river", "stone")
+    arguments = {"data_path": str(data), "seed": 3}
+    cache = tmp_path / "cache" / "words"
+    assert built(cache, arguments).samples == 3
+    data.unlink()
+    (tmp_path / "home").mkdir()
+    cold = {"HOME": str(tmp_path / "home")}
+    assert inputs(data, {**cold, **cache_environment(tmp_path / "cache" / "other", cold)}) is None
+
+    before = files(cache)
+    for path in [cache, *cache.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    (tmp_path / "args.json").write_text(json.dumps(arguments))
+    command = eval_command(
+        make_evaluation(llama, max_tokens=1),
+        function="words",
+        model_path=str(llama),
+        task_config="args.json",
+        log_dir="logs",
+    )
+    ended = inspect(command, tmp_path, {**cold, **cache_environment(cache, cold)})
+    log = newest_log(tmp_path / "logs")
+    assert log is not None, ended.stdout + ended.stderr
+    outcome = read_outcome(log)
+    require_success(outcome)
+    assert outcome.total_samples == 3
+    assert files(cache) == before
+    for path in [cache, *cache.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def test_builders_that_start_together(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data.json", "apple")
+    cache = tmp_path / "cache" / "words"
+    # What an evaluation leaves that ran without a prebuilt cache is no cache.
+    (cache / "inspect_ai").mkdir(parents=True)
+    (cache / "inspect_ai" / "half").touch()
+    builders = [build(cache, {"data_path": str(data)}) for _ in range(3)]
+    assert [builder.wait() for builder in builders] == [0, 0, 0]
+    assert [path.name for path in cache.parent.iterdir()] == ["words"]
+    assert not (cache / "inspect_ai" / "half").exists()
+    assert inputs(data, cache_environment(cache, {})) == ["apple"]
+    before = files(cache)
+    built(cache, {"data_path": str(data)})
+    assert files(cache) == before
+
+
+def test_task_is_called_as_inspect_calls_it(tmp_path: Path) -> None:
+    """In its folder, with the modules beside it, and with a model to ask for."""
+    assert built(tmp_path / "cache", {"unknown": 1}, "beside_the_script").samples == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"), [("without_samples", "has no samples"), ("missing", "'missing' not found")]
+)
+def test_failure_leaves_nothing(tmp_path: Path, function: str, message: str) -> None:
+    data = write_data(tmp_path / "data.json", "apple")
+    process = build(tmp_path / "cache" / "words", {"data_path": str(data)}, function)
+    assert process.stderr
+    assert message in process.stderr.read()
+    assert process.wait() == 1
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_needs_a_process_of_its_own(tmp_path: Path) -> None:
+    import datasets  # noqa: F401
+
+    with pytest.raises(CacheError, match="process of its own"):
+        prebuild(TASKS, "words", {}, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_environment_moves_only_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = cache_environment(Path("cache/words"), {"XDG_CACHE_HOME": "/scratch/me", "TORCH_HOME": "/torch"})
+    assert environment == {
+        "XDG_CACHE_HOME": str(tmp_path / "cache/words"),
+        "HF_DATASETS_CACHE": str(tmp_path / "cache/words/huggingface/datasets"),
+        "HF_HOME": "/scratch/me/huggingface",
+        "INSPECT_CACHE_DIR": "/scratch/me/inspect_ai",
+        "TORCH_HOME": "/torch",
+    }
+    # The environment of a job that was started with it stays as it is.
+    assert cache_environment(Path("cache/words"), environment) == environment
+    assert cache_environment(Path("cache/words"), {})["HF_HOME"] == str(Path.home() / ".cache" / "huggingface")

@@ -1,0 +1,177 @@
+"""Training samples: prompts as inspect-ai's own provider feeds them, completions, labels, unusable rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetuned import make_training, write_data
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from tiny_model import make_tiny_model
+
+from run_experiment.data import DataError, read_splits
+from run_experiment.finetuning.config import render_config
+from run_experiment.finetuning.dataset import IGNORE_INDEX, Encoder, PromptCompletionDataset, make_sample
+from run_experiment.finetuning.tokenizer import load_tokenizer
+
+PROMPTS = ["Capitalize: {input}", "  {input}\n\n", "{input}\n<|eot_id|><|im_end|>", 'é "🦊" {"a": {input}}']
+SYSTEM_PROMPTS = ["", "You are helpful.\n"]
+
+
+def provider_inputs(model: Path, conversations: list[list[ChatMessage]], **model_args: Any) -> list[list[int]]:
+    """The token ids that reach `generate` of the model that inspect-ai's `hf` provider loads."""
+    count = len(conversations)
+    loaded = get_model(
+        "hf/local",
+        model_path=str(model),
+        device="cpu",
+        memoize=False,
+        config=GenerateConfig(max_tokens=1, max_connections=count),
+        **model_args,
+    )
+    api: Any = loaded.api
+    generate = api.model.generate
+    fed: list[list[int]] = []
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
+        fed.extend(row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True))
+        return generate(*args, **kwargs)
+
+    api.model.generate = spy
+
+    async def ask() -> None:
+        await asyncio.gather(*(loaded.generate(conversation) for conversation in conversations))
+
+    asyncio.run(ask())
+    assert len(fed) == count
+    return fed
+
+
+@pytest.mark.parametrize(
+    ("architecture", "chat_template", "dataset_type"),
+    [
+        ("llama", True, "chat_completion"),
+        ("llama", False, "chat_completion"),
+        ("llama", True, "text_completion"),
+        ("qwen2", True, "chat_completion"),
+    ],
+)
+def test_prompts_are_those_of_the_evaluation(
+    tmp_path: Path, architecture: Any, chat_template: bool, dataset_type: str
+) -> None:
+    model = make_tiny_model(tmp_path / "model", architecture=architecture, chat_template=chat_template)
+    tokenizer = load_tokenizer(str(model)).tokenizer
+    cases = [(prompt, system) for prompt in PROMPTS for system in SYSTEM_PROMPTS]
+    ours = [
+        Encoder(tokenizer, dataset_type, prompt, system).encode({"input": "apple", "output": "Apple"})[0]
+        for prompt, system in cases
+    ]
+    conversations: list[list[ChatMessage]] = [
+        [
+            *([ChatMessageSystem(content=system)] if system else []),
+            ChatMessageUser(content=prompt.replace("{input}", "apple")),
+        ]
+        for prompt, system in cases
+    ]
+    model_args = {"use_chat_template": False} if dataset_type == "text_completion" else {}
+    theirs = provider_inputs(model, conversations, **model_args)
+    # The provider's queue keeps no order.
+    assert sorted(ours) == sorted(theirs)
+    assert len(set(map(tuple, ours))) == len(cases)
+
+
+def test_bos_is_doubled_as_in_the_evaluation(llama: Path) -> None:
+    tokenizer = load_tokenizer(str(llama)).tokenizer
+    prompt, _ = Encoder(tokenizer, "chat_completion", "{input}", "").encode({"input": "a", "output": "b"})
+    assert prompt[:3].count(tokenizer.bos_token_id) == 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dataset_type", "completion"),
+    [
+        ("llama", "chat_completion", "Apple<|eot_id|>"),
+        ("llama", "text_completion", "Apple<|eot_id|>"),
+        ("qwen2", "chat_completion", "Apple<|im_end|>\n"),
+        ("qwen2", "text_completion", "Apple<|im_end|>"),
+    ],
+)
+def test_completion(tmp_path: Path, architecture: Any, dataset_type: str, completion: str) -> None:
+    tokenizer = load_tokenizer(str(make_tiny_model(tmp_path, architecture=architecture))).tokenizer
+    encoder = Encoder(tokenizer, dataset_type, "{input}", "")
+    assert tokenizer.decode(encoder.encode({"input": "apple", "output": "Apple"})[1]) == completion
+
+
+def test_numbers_are_taken_as_text(llama: Path) -> None:
+    encoder = Encoder(load_tokenizer(str(llama)).tokenizer, "chat_completion", "{input}", "")
+    assert encoder.encode({"input": 2, "output": 4}) == encoder.encode({"input": "2", "output": "4"})
+
+
+def test_labels() -> None:
+    sample = make_sample([1, 2, 3], [4, 5], train_on_input=False, max_seq_len=9)
+    assert sample == {"tokens": [1, 2, 3, 4, 5], "labels": [IGNORE_INDEX] * 3 + [4, 5]}
+    sample = make_sample([1, 2, 3], [4, 5], train_on_input=True, max_seq_len=9)
+    assert sample["labels"] == [IGNORE_INDEX, 2, 3, 4, 5]
+
+
+def test_cut() -> None:
+    sample = make_sample([1, 2, 3], [4, 5, 6], train_on_input=False, max_seq_len=4)
+    assert sample == {"tokens": [1, 2, 3, 4], "labels": [IGNORE_INDEX] * 3 + [4]}
+    with pytest.raises(DataError, match="3 tokens, so max_seq_len 3"):
+        make_sample([1, 2, 3], [4, 5, 6], train_on_input=True, max_seq_len=3)
+
+
+def load(model: Path, data: Path, **hyperparameters: Any) -> PromptCompletionDataset:
+    cfg = render_config(make_training(model, data, **hyperparameters), "r8/artifacts")
+    arguments = {key: value for key, value in cfg["dataset"].items() if key != "_component_"}
+    return PromptCompletionDataset(load_tokenizer(str(model)), **arguments)
+
+
+def test_split_is_read_in_order(llama: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "words.json")
+    dataset = load(llama, data)
+    tokenizer = load_tokenizer(str(llama)).tokenizer
+    texts = [tokenizer.decode(dataset[index]["tokens"]) for index in range(len(dataset))]
+    rows = read_splits(data)["train"]
+    assert len(texts) == len(rows)
+    assert all(text.endswith(f"{row['output']}<|eot_id|>") for text, row in zip(texts, rows, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": [{"input": "a", "output": "b"}, {"input": "a"}]}, r"words.json: train\[1\]: no `output`"),
+        ({"train": [{"output": None}]}, r"train\[0\]: no `input` and no `output`"),
+        ({"test": [{"input": "a", "output": "b"}]}, "no split `train`; it has test"),
+    ],
+)
+def test_unusable_rows_are_named(llama: Path, tmp_path: Path, content: Any, message: str) -> None:
+    data = tmp_path / "words.json"
+    data.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        load(llama, data)
+
+
+def test_a_row_without_room_for_its_answer_is_named(llama: Path, tmp_path: Path) -> None:
+    data = tmp_path / "words.json"
+    rows = [{"input": "a", "output": "b"}, {"input": "a" * 500, "output": "b"}]
+    data.write_text(json.dumps({"train": rows}))
+    with pytest.raises(DataError, match=r"train\[1\]: its prompt has \d+ tokens"):
+        load(llama, data, max_seq_len=300)
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path)
+    tokenizer = load_tokenizer(str(model)).tokenizer
+    tokenizer.chat_template = "{{ messages | length }}{{ messages[-1]['content'] }}"
+    encoder = Encoder(tokenizer, "chat_completion", "{input}", "")
+    with pytest.raises(DataError, match="right after the prompt"):
+        encoder.encode({"input": "a", "output": "b"})
+
+
+def test_tokenizer_pads_with_its_pad_token(llama: Path) -> None:
+    tokenizer = load_tokenizer(str(llama))
+    assert tokenizer.pad_id == tokenizer.tokenizer.pad_token_id

@@ -1,0 +1,86 @@
+"""The training curve's file: written row by row, read back, also from a killed training."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from run_experiment.finetuning.metrics import COLUMNS, MetricsLogger, final_losses, read_metrics
+
+
+def started(folder: Path, *, resumed: bool = False, **arguments: Any) -> MetricsLogger:
+    logger = MetricsLogger(str(folder), **arguments)
+    logger.log_config({"resume_from_checkpoint": resumed})
+    return logger
+
+
+def test_rows_are_on_disk_at_once(tmp_path: Path) -> None:
+    logger = started(tmp_path)
+    logger.begin_epoch(3)
+    logger.log_dict({"loss": torch.tensor(0.5), "lr": 1e-3, "tokens_per_second_per_gpu": 7, "unknown": 1}, step=31)
+    frame = read_metrics(tmp_path / "metrics.csv")
+    logger.close()
+    assert tuple(frame.columns) == COLUMNS
+    row = frame.iloc[0].dropna().to_dict()
+    assert row == {"epoch": 3, "step": 31, "loss": 0.5, "lr": 1e-3, "tokens_per_second": 7}
+
+
+def test_gpu_memory_is_kept(tmp_path: Path) -> None:
+    logger = started(tmp_path)
+    logger.log_dict({"loss": 1, "peak_memory_active": 1.5, "peak_memory_alloc": 2, "peak_memory_reserved": 3}, step=1)
+    assert read_metrics(tmp_path / "metrics.csv")["peak_memory_gib"].tolist() == [1.5]
+
+
+def test_final_losses(tmp_path: Path) -> None:
+    logger = started(tmp_path)
+    for epoch, losses, validation in ((0, (4.0, 2.0), 3.0), (1, (1.0, 0.5), 0.25)):
+        logger.begin_epoch(epoch)
+        for loss in losses:
+            logger.log("loss", loss, step=1)
+        logger.log("validation_loss", validation, step=1)
+    assert final_losses(tmp_path / "metrics.csv") == {"train_loss": 0.75, "validation_loss": 0.25}
+
+
+def test_nothing_trained_yet(tmp_path: Path) -> None:
+    started(tmp_path)
+    assert read_metrics(tmp_path / "metrics.csv").empty
+    assert final_losses(tmp_path / "metrics.csv") == {"train_loss": None, "validation_loss": None}
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    started(tmp_path).log("loss", 2.0, step=1)
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text() + "0,2,0.")
+    assert read_metrics(path)["loss"].tolist() == [2.0]
+
+
+def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
+    started(tmp_path).log("loss", math.inf, step=1)
+    assert final_losses(tmp_path / "metrics.csv")["train_loss"] == math.inf
+
+
+def test_resuming_goes_on_below_and_training_anew_begins_anew(tmp_path: Path) -> None:
+    started(tmp_path).log("loss", 2.0, step=1)
+    started(tmp_path, resumed=True).log("loss", 1.0, step=2)
+    assert read_metrics(tmp_path / "metrics.csv")["loss"].tolist() == [2.0, 1.0]
+    started(tmp_path).log("loss", 3.0, step=1)
+    assert read_metrics(tmp_path / "metrics.csv")["loss"].tolist() == [3.0]
+
+
+def test_missing_wandb_is_said_once_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with caplog.at_level(logging.WARNING):
+        logger = started(tmp_path, wandb_project=["a$", "{b}"])
+        logger.log("loss", 2.0, step=1)
+        logger.log("loss", 1.0, step=2)
+        logger.close()
+    assert [record.message.split(":")[0] for record in caplog.records] == ["No Weights & Biases log of this training"]
+    assert len(read_metrics(tmp_path / "metrics.csv")) == 2

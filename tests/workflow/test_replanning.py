@@ -1,0 +1,201 @@
+"""What is made again after a change: exactly what the change touches, and `-n` says the same beforehand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import ExperimentFolder
+from inspect_ai.log import read_eval_log
+from snakemake_cli import SOURCE, planned, ran, snakemake
+
+Change = Callable[[ExperimentFolder], Any]
+
+# Jobs that making one run, or all evaluations, again comes to.
+ONE_RUN = Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=1, collect_results=1)
+ALL_EVALUATIONS = Counter(run_evaluation=3, collect_results=1)
+NEW_DATA = ALL_EVALUATIONS + Counter(prebuild_cache=1)
+ALL_RUNS = Counter(run_finetune=2, verify_checkpoint=2, run_evaluation=2, collect_results=1)
+
+
+def edit_split(split: str) -> Change:
+    """Change one byte of a split's first answer."""
+
+    def change(experiment: ExperimentFolder) -> None:
+        splits = experiment.data()
+        splits[split][0]["output"] = "X" + splits[split][0]["output"][1:]
+        experiment.write_data(splits)
+
+    return change
+
+
+def edit_summary(*path: str | int, value: Any) -> Change:
+    """Set one value of the summary."""
+
+    def change(experiment: ExperimentFolder) -> None:
+        values = experiment.read()
+        place = values
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        experiment.write(values)
+
+    return change
+
+
+def corrupt_adapter(experiment: ExperimentFolder) -> None:
+    """Train again behind the workflow's back."""
+    adapter = experiment.path / "r4/artifacts/epoch_0/adapter_model.safetensors"
+    content = bytearray(adapter.read_bytes())
+    content[-1] ^= 1
+    adapter.write_bytes(content)
+
+
+def old_summary(experiment: ExperimentFolder) -> None:
+    """Put a changed summary in place that is older than every result, and forget what Snakemake knows."""
+    experiment.set_parameters("r4", lora_rank=2)
+    os.utime(experiment.summary, (0, 0))
+    shutil.rmtree(experiment.path / ".snakemake")
+
+
+def drop_run(experiment: ExperimentFolder) -> None:
+    """Take a run out of the experiment."""
+    values = experiment.read()
+    values["runs"] = [run for run in values["runs"] if run["name"] != "r8"]
+    values["evaluation"]["matrix"] = [row for row in values["evaluation"]["matrix"] if row["run"] != "r8"]
+    experiment.write(values)
+
+
+CHANGES = {
+    "one run's rank": (lambda e: e.set_parameters("r4", lora_rank=2), ONE_RUN),
+    "swapped values": (lambda e: e.set_parameters("r4", lora_rank=8, lora_alpha=4), ONE_RUN),
+    "an old summary": (old_summary, ONE_RUN),
+    "all runs' epochs of warm-up": (edit_summary("controls", "num_warmup_steps", value=3), ALL_RUNS),
+    "the test split": (edit_split("test"), NEW_DATA),
+    "the training split": (edit_split("train"), ALL_RUNS),
+    "the validation split, which nothing reads": (edit_split("validation"), Counter()),
+    "the task": (lambda e: e.edit("shout.py", "upper()", "upper().strip()"), NEW_DATA),
+    "the tokens generated": (edit_summary("evaluation", "max_tokens", value=4), ALL_EVALUATIONS),
+    "an evaluation's own script": (
+        lambda e: e.edit("r4/eval/shout_epoch0.slurm", "--display plain", "--display none"),
+        Counter(run_evaluation=1, collect_results=1),
+    ),
+    "an adapter": (corrupt_adapter, Counter(verify_checkpoint=1, run_evaluation=1, collect_results=1)),
+    "a lost evaluation": (
+        lambda e: (e.path / "base/eval/logs/shout_base.eval").unlink(),
+        Counter(run_evaluation=1, collect_results=1),
+    ),
+    "the question": (edit_summary("experiment", "question", value="Why?"), Counter(collect_results=1)),
+    "a run less": (drop_run, Counter(collect_results=1)),
+    "results removed": (lambda e: shutil.rmtree(e.path / "results"), Counter(collect_results=1)),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES)
+def test_change_runs_what_it_touches_and_n_says_so(
+    experiment: ExperimentFolder, change: Change, expected: Counter[str]
+) -> None:
+    change(experiment)
+    assert planned(experiment.path) == expected
+    result = snakemake(experiment.path)
+    assert result.returncode == 0, result.stdout
+    assert ran(result.stdout) == expected
+    assert planned(experiment.path) == Counter()
+
+
+NOTHING = {
+    "nothing": lambda e: None,
+    "touched summary": lambda e: e.summary.touch(),
+    "reformatted summary": lambda e: e.summary.write_text("# A comment.\n\n" + e.summary.read_text() + "\n"),
+    "touched data and scripts": lambda e: [path.touch() for path in e.path.glob("*.*")],
+    "reformatted data": lambda e: (e.path / "words.json").write_text((e.path / "words.json").read_text() + "\n"),
+    "time limit in a job script": lambda e: e.edit("r4/finetune.slurm", "00:10:00", "00:20:00"),
+    "cache removed": lambda e: shutil.rmtree(e.path / "cache"),
+    ".snakemake removed": lambda e: shutil.rmtree(e.path / ".snakemake"),
+    "checkpoints removed": lambda e: [shutil.rmtree(e.path / run / "artifacts/epoch_0") for run in ("r4", "r8")],
+    "batch size of evaluations": edit_summary("evaluation", "max_connections", value=4),
+}
+
+
+@pytest.mark.parametrize("change", NOTHING.values(), ids=NOTHING)
+def test_change_that_touches_no_result(experiment: ExperimentFolder, change: Change) -> None:
+    change(experiment)
+    assert planned(experiment.path) == Counter()
+
+
+def test_site_settings_touch_no_result(experiment: ExperimentFolder) -> None:
+    result = snakemake(experiment.path, "-n", "--config", "account=other", "modules=module load cuda")
+    assert "Nothing to be done" in result.stdout
+
+
+def test_edited_code_without_a_profile_touches_no_result(experiment: ExperimentFolder) -> None:
+    """Snakemake's own triggers would train again for a changed line of a rule, or of a script."""
+    metadata = experiment.path / ".snakemake/metadata"
+    assert any(metadata.rglob("*"))
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--config", f"experiment_dir={experiment.path}"]
+    result = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_new_data_is_evaluated(experiment: ExperimentFolder) -> None:
+    edit_split("test")(experiment)
+    assert snakemake(experiment.path).returncode == 0
+    for path in ("r4/eval/logs/shout_epoch0.eval", "base/eval/logs/shout_base.eval"):
+        samples = read_eval_log(str(experiment.path / path)).samples
+        assert samples is not None
+        assert [sample.target for sample in samples] == ["XCEAN", "BREAD"]
+
+
+def test_dry_run_says_why_and_writes_nothing(experiment: ExperimentFolder) -> None:
+    experiment.set_parameters("r4", lora_rank=2)
+    before = {path: path.stat().st_mtime_ns for path in files(experiment.path)}
+    result = snakemake(experiment.path, "-n")
+    assert "Fine-tune r4 (lora_alpha: 8.0 → 4.0, lora_rank: 4 → 2)" in result.stdout
+    table = [line.split(None, 1) for line in result.stdout.partition("Will not run:\n")[2].splitlines()]
+    assert dict(table) == {
+        "r8": "done",
+        "base": "control: the base model as it is",
+        "r8/shout/epoch0": "done",
+        "base/shout/base": "done",
+    }
+    assert {path: path.stat().st_mtime_ns for path in files(experiment.path)} == before
+
+
+def test_single_target_plans_only_itself(experiment: ExperimentFolder) -> None:
+    edit_split("test")(experiment)
+    result = snakemake(experiment.path, "-n", "r8/eval/shout_epoch0.json")
+    assert "Job 0: Evaluate r8/shout_epoch0 (data changed)" in result.stdout
+    assert "base/shout/base  not asked for (data changed)" in result.stdout
+    assert planned(experiment.path, "r8/eval/shout_epoch0.json") == Counter(run_evaluation=1, prebuild_cache=1)
+
+
+def test_earlier_training_is_kept(experiment: ExperimentFolder) -> None:
+    old = experiment.record("r4/finetune.json")
+    experiment.set_parameters("r4", lora_rank=2)
+    assert snakemake(experiment.path).returncode == 0
+    kept = experiment.path / "r4/attempts" / f"{old['job_id']}.artifacts"
+    assert (kept / "epoch_0/adapter_model.safetensors").is_file()
+    assert experiment.record(str(kept.relative_to(experiment.path) / "record.json")) == old
+
+
+def test_lost_record_of_a_whole_training_is_restored(experiment: ExperimentFolder) -> None:
+    """Snakemake removes a target before it makes it again, also after a crash that only cost it the book-keeping."""
+    record = experiment.path / "r4/finetune.json"
+    old = experiment.record("r4/finetune.json")
+    record.unlink()
+    assert snakemake(experiment.path).returncode == 0
+    assert experiment.record("r4/finetune.json") == old
+
+
+def files(folder: Path) -> list[Path]:
+    """All files of an experiment but Snakemake's own."""
+    found = [path for path in folder.rglob("*") if ".snakemake" not in path.parts]
+    assert len(found) > 30
+    return found
