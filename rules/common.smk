@@ -10,6 +10,7 @@ from snakemake.logging import logger
 from run_experiment import layout
 from run_experiment.collect import collect, hash_memory
 from run_experiment.experiment import resolve
+from run_experiment.job_scripts import CPUS
 from run_experiment.plan import make_plan
 from run_experiment.planned_jobs import PlannedJobs
 from run_experiment.problems import InputError
@@ -87,4 +88,6 @@ def collect_what_is_done():
 def write_job_scripts():
     """Write the job scripts that are missing or outdated; say which ones are the user's own."""
     for path in plan.write_scripts():
-        logger.info(f"{path} was changed by hand, or is another tool's: it is used as it is.")
+        logger.info(
+            f"{path} was changed by hand, or is another tool's: it is used as it is."
+        )

@@ -13,6 +13,7 @@ rule run_evaluation:
         record="{run}/eval/{cell}.json",
     log:
         "logs/run_evaluation/{run}.{cell}.log",
+    threads: CPUS
     resources:
         gpu=1,
     params:

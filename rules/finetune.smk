@@ -13,6 +13,7 @@ rule run_finetune:
         "{run}/finetune.json",
     log:
         "logs/run_finetune/{run}.log",
+    threads: CPUS
     resources:
         gpu=1,
     params:

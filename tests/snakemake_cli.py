@@ -14,9 +14,10 @@ SOURCE = Path(__file__).parent.parent
 
 def snakemake(folder: Path, *arguments: str, profile: str = "local") -> subprocess.CompletedProcess[str]:
     """Run the workflow on an experiment; its output is one text."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--profile", f"profiles/{profile}"]
+    settings = [] if "--config" in arguments else ["--config"]
+    command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}", *arguments, *settings]
     result = subprocess.run(
-        [*command, "--config", f"experiment_dir={folder}"],
+        [*command, f"experiment_dir={folder}"],
         cwd=SOURCE,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE,

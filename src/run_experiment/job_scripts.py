@@ -23,6 +23,10 @@ from run_experiment.schema import Compute
 from run_experiment.settings import Settings
 
 
+# Cores of a training or an evaluation; Snakemake tells torch how many there are.
+CPUS = 4
+
+
 @dataclass(frozen=True)
 class Request:
     """What a job asks of the cluster."""
@@ -30,7 +34,7 @@ class Request:
     time: str
     gpus: int
     mem: str
-    cpus: int = 4
+    cpus: int = CPUS
 
 
 class JobScripts:

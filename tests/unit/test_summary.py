@@ -242,7 +242,7 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     # Files
     ("model", [("models/tiny", "models/big")], '11: models.base[0].path: there is no folder "DIR/models/big"'),
     ("model-config", [("models/tiny", "models")], '11: models.base[0].path: "DIR/models" has no config.json'),
-    ("model-untrainable", [("models/tiny", "models/bert")], "11: models.base[0].path: DIR/models/bert: torchtune cannot train this model: its architecture is bert; supported are llama, qwen2"),
+    ("model-untrainable", [("models/tiny", "models/bert")], "11: models.base[0].path: DIR/models/bert: torchtune cannot train this model: its architecture is 'bert'; supported are llama, qwen2"),
     ("data", [("words.json", "word.json")], '14: data.training.path: there is no file "DIR/word.json"'),
     ("data-folder", [("words.json", "models")], '14: data.training.path: "DIR/models" is a folder; expected a file'),
     ("data-format", [("    path: words.json", "    path: words.json\n    format: csv")], "15: data.training.format: is csv, but words.json ends in .json"),

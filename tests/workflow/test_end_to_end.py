@@ -1,0 +1,135 @@
+"""One experiment with everything real: torchtune trains, inspect-ai evaluates, Snakemake decides."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from experiments import ExperimentFolder, make_experiment
+from inspect_ai.log import read_eval_log
+from safetensors.numpy import save_file
+from snakemake_cli import planned, ran, snakemake
+
+from run_experiment.finetuning.metrics import read_metrics
+from run_experiment.lora_shapes import expected_shapes
+
+OWN_TASKS = '''"""Tasks as their owner wrote them, for no tool in particular."""
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import csv_dataset, example_dataset
+from inspect_ai.scorer import includes
+from inspect_ai.solver import generate
+
+
+@task
+def capitals(data_path):
+    return Task(dataset=csv_dataset(data_path), solver=generate(), scorer=includes())
+
+
+@task
+def security():
+    return Task(dataset=example_dataset("security_guide")[:2], solver=generate(), scorer=includes())
+'''
+
+
+def make_adapter(folder: Path, model: Path) -> None:
+    """A checkpoint made elsewhere."""
+    adapter = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    random = np.random.default_rng(0)
+    shapes = expected_shapes(adapter, json.loads((model / "config.json").read_text()))
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(adapter))
+    tensors = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+    """A trained run, a control and a checkpoint made elsewhere; three tasks that read their data in three ways."""
+    experiment = make_experiment(tmp_path_factory.mktemp("end to end") / "my experiment")
+    make_adapter(experiment.path / "elsewhere/epoch_7", experiment.path.parent / "model")
+    (experiment.path / "own.py").write_text(OWN_TASKS)
+    (experiment.path / "capitals.csv").write_text("input,target\nFrance?,Paris\nItaly?,Rome\nJapan?,Tokyo\n")
+    values = experiment.read()
+    values["controls"] |= {"validation_during_training": True, "system_prompt": 'Say "it" loud.'}
+    values["runs"][1] = {"name": "given", "type": "eval-only", "checkpoint_path": "elsewhere/epoch_7"}
+    values["evaluation"]["tasks"] += [
+        {"name": "capitals", "script": "own.py@capitals", "dataset": "capitals.csv"},
+        {"name": "security", "script": "own.py@security"},
+    ]
+    values["evaluation"]["matrix"] = [
+        {"run": "r4", "tasks": ["shout"], "epochs": [0, 1]},
+        {"run": "given", "tasks": ["shout"], "epochs": None},
+        {"run": "base", "tasks": ["shout", "capitals", "security"], "epochs": None},
+    ]
+    experiment.write(values)
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def output(experiment: ExperimentFolder) -> str:
+    """What the run printed."""
+    result = snakemake(experiment.path)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def test_every_job_runs_once(output: str, experiment: ExperimentFolder) -> None:
+    assert ran(output) == Counter(
+        run_finetune=1, verify_checkpoint=3, prebuild_cache=3, run_evaluation=6, collect_results=1
+    )
+    assert planned(experiment.path) == Counter()
+    assert not list(experiment.path.glob("*/attempts/*"))
+
+
+def test_results_table(output: str, experiment: ExperimentFolder) -> None:
+    table = pd.read_csv(experiment.path / "results/evals.csv")
+    assert list(zip(table["run"], table["task"], table["epoch"].fillna(-1), strict=True)) == [
+        ("r4", "shout", 0),
+        ("r4", "shout", 1),
+        ("given", "shout", -1),
+        ("base", "shout", -1),
+        ("base", "capitals", -1),
+        ("base", "security", -1),
+    ]
+    assert list(table["samples"]) == [2, 2, 2, 2, 3, 2]
+    assert table["includes/accuracy"].notna().sum() == 2
+    assert table["job_id"].str.fullmatch(r"local-\d+").all()
+    assert "6 of 6 evaluations are done." in (experiment.path / "results/summary.md").read_text()
+
+
+def test_training_leaves_its_curve(output: str, experiment: ExperimentFolder) -> None:
+    metrics = read_metrics(experiment.path / "r4/artifacts/metrics.csv")
+    assert list(metrics["step"].dropna().unique()) == list(range(1, 9))
+    losses = experiment.record("r4/finetune.json")["losses"]
+    assert math.isfinite(losses["train_loss"])
+    assert math.isfinite(losses["validation_loss"])
+
+
+def test_models_are_the_right_ones(output: str, experiment: ExperimentFolder) -> None:
+    """Each evaluation reads its own checkpoint, and a control none."""
+    for run, cell, checkpoint in [
+        ("r4", "shout_epoch0", "r4/checkpoints/epoch_0"),
+        ("r4", "shout_epoch1", "r4/checkpoints/epoch_1"),
+        ("given", "shout_base", "given/checkpoints/given"),
+        ("base", "shout_base", "../model"),
+    ]:
+        log = read_eval_log(str(experiment.path / run / "eval/logs" / f"{cell}.eval"))
+        assert Path(log.eval.model_args["model_path"]).resolve() == (experiment.path / checkpoint).resolve()
+        assert [message.text for message in log.samples[0].messages[:2]] == ['Say "it" loud.', "Shout: ocean"]
+    hashes = [
+        experiment.record(f"{run}/eval/{cell}.json")["config"].get("checkpoint", {}).get("adapter_model.safetensors")
+        for run, cell in [
+            ("r4", "shout_epoch0"),
+            ("r4", "shout_epoch1"),
+            ("given", "shout_base"),
+            ("base", "shout_base"),
+        ]
+    ]
+    assert hashes[3] is None
+    assert len({entry["sha256"] for entry in hashes[:3]}) == 3

@@ -1,0 +1,89 @@
+"""Failures cost only what failed, and are told; bad input is refused before anything is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from experiments import ExperimentFolder
+from scaffolded import make_scaffolded
+from snakemake_cli import planned, ran, snakemake
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> ExperimentFolder:
+    """An experiment of quick job scripts, not yet run."""
+    return make_scaffolded(tmp_path / "experiment")
+
+
+def test_failed_training_stops_no_other_run(fresh: ExperimentFolder) -> None:
+    fresh.set_parameters("r4", lr=13.0)
+    result = snakemake(fresh.path)
+    assert result.returncode == 1
+    assert ran(result.stdout) == Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=2, prebuild_cache=1)
+    assert "r4 failed: r4/finetune.slurm ended with exit status 1" in result.stdout
+    assert "ValueError: unlucky learning rate" in result.stdout
+
+    evals = pd.read_csv(fresh.path / "results/evals.csv")
+    assert list(evals["run"]) == ["r8", "base"]
+    page = (fresh.path / "results/summary.md").read_text()
+    assert "2 of 3 evaluations are done." in page
+    assert "- `r4`: failed as job local-" in page
+    assert "- `r4/shout/epoch0`: not done" in page
+    (attempt,) = (fresh.path / "r4/attempts").iterdir()
+    assert "unlucky" in (attempt / "job.log").read_text()
+
+    fresh.set_parameters("r4", lr=0.01)
+    expected = Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=1, collect_results=1)
+    assert planned(fresh.path) == expected
+    result = snakemake(fresh.path)
+    assert result.returncode == 0
+    assert ran(result.stdout) == expected
+    assert "Missing" not in (fresh.path / "results/summary.md").read_text()
+
+
+def test_failed_evaluation_leaves_no_log_at_its_target(fresh: ExperimentFolder) -> None:
+    """inspect-ai exits with 0 after a failed evaluation."""
+    fresh.edit("shout.py", "state.input_text.upper()", "{'apple': 'APPLE'}[state.input_text]")
+    result = snakemake(fresh.path)
+    assert result.returncode == 1
+    assert ran(result.stdout) == Counter(run_finetune=2, verify_checkpoint=2, prebuild_cache=1)
+    assert "base/shout_base failed: evaluation ended with status error" in result.stdout
+    assert not list(fresh.path.glob("*/eval/logs/*"))
+    attempts = list(fresh.path.glob("*/attempts/*"))
+    assert len(attempts) == 3
+    assert all(list(attempt.glob("*.eval")) for attempt in attempts)
+    assert planned(fresh.path) == Counter(run_evaluation=3, collect_results=1)
+
+
+def test_broken_checkpoint_costs_only_its_evaluations(fresh: ExperimentFolder) -> None:
+    fresh.edit("train.py", "tensors = {", "tensors = {} if run == 'r4' else {")
+    result = snakemake(fresh.path)
+    assert result.returncode == 1
+    assert "Checkpoint of r4 failed its verification" in result.stdout
+    assert ran(result.stdout) == Counter(run_finetune=2, verify_checkpoint=1, run_evaluation=2, prebuild_cache=1)
+
+
+def test_unreadable_data_is_told_once_and_fails_no_training(fresh: ExperimentFolder) -> None:
+    fresh.edit("shout.py", "field=split", 'field="tset"')
+    result = snakemake(fresh.path)
+    assert result.returncode == 1
+    assert "The data of task shout cannot be read" in result.stdout
+    assert ran(result.stdout) == Counter(run_finetune=2, verify_checkpoint=2)
+
+
+def test_bad_input_is_refused_before_anything_is_done(fresh: ExperimentFolder) -> None:
+    fresh.edit("experiment_summary.yaml", "lora_rank: 4", "lora_ranc: 4")
+    before = sorted(fresh.path.rglob("*"))
+    result = snakemake(fresh.path)
+    assert result.returncode == 2
+    assert "runs[0].parameters.lora_ranc: unknown key; did you mean lora_rank?" in result.stdout
+    assert sorted(fresh.path.rglob("*")) == before
+
+
+def test_misspelt_setting_is_refused(fresh: ExperimentFolder) -> None:
+    result = snakemake(fresh.path, "--config", "acount=me")
+    assert result.returncode == 2
+    assert "--config: acount: no such setting; did you mean account?" in result.stdout
