@@ -10,6 +10,7 @@ SETUP := .venv/.setup
 demo: setup
 	$(BIN)/python examples/capitalization/prepare.py
 	$(BIN)/snakemake --profile profiles/local
+	cat examples/capitalization/results/summary.md
 
 setup: $(SETUP)
 
@@ -20,7 +21,7 @@ $(SETUP): pyproject.toml
 	touch $(SETUP)
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 check: setup
 	$(BIN)/ruff check .

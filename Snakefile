@@ -42,5 +42,9 @@ onstart:
     write_job_scripts()
 
 
+onsuccess:
+    logger.info(f"Results: {experiment.folder / layout.SUMMARY_PAGE}")
+
+
 onerror:
     collect_what_is_done()

@@ -2,6 +2,7 @@
 #
 # needs: config/config.yaml, experiment_summary.yaml, the records of what was made before
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def job_number(path):
 
 def python(script):
     """Command that runs one of our scripts on whichever node, in this environment."""
-    return f"{sys.executable} {SOURCE / 'scripts' / script}"
+    return shlex.join([sys.executable, str(SOURCE / "scripts" / script)])
 
 
 def collect_what_is_done():

@@ -8,3 +8,5 @@ from pathlib import Path
 
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests run side by side: torch's threads would only get in each other's way.
+os.environ["OMP_NUM_THREADS"] = "1"

@@ -43,7 +43,10 @@ class Determinants:
     def evaluation(self, evaluation: Evaluation) -> Config:
         """What determines an evaluation, but for its checkpoint."""
         signature = self.signature(evaluation)
-        arguments = {name: value for name, value in self.arguments(evaluation).items() if name != "data_path"}
+        arguments = self.arguments(evaluation)
+        # Of the data file its content counts, unless the summary names another one among the task's arguments.
+        if "data_path" not in evaluation.task.args:
+            arguments.pop("data_path", None)
         return {
             "model": self.model(evaluation.run.model),
             "task": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from run_experiment import layout
 from run_experiment.finetuning.metrics import final_losses
-from run_experiment.jobs import Attempt, Job, JobError, attempt, failure, require_unchanged, run_job_script
+from run_experiment.jobs import Attempt, Job, JobError, attempt, failure, require_unchanged, run_job_script, unused
 from run_experiment.records import read_record, write_record
 
 
@@ -52,14 +53,8 @@ def _set_aside(job: FinetuneJob) -> None:
     artifacts = Path(layout.artifacts(job.run))
     if not artifacts.exists():
         return
-    record = read_record(_kept_record(job))
-    name = f"{record['job_id']}.artifacts" if record else "unfinished.artifacts"
-    target = Path(layout.attempts(job.run)) / name
-    number = 1
-    while target.exists():
-        number += 1
-        target = target.with_name(f"{name}.{number}")
-    artifacts.rename(target)
+    maker = (read_record(_kept_record(job)) or {}).get("job_id", "unfinished")
+    artifacts.rename(unused(Path(layout.attempts(job.run)) / f"{maker}.artifacts"))
 
 
 def _check_checkpoints(job: FinetuneJob, current: Attempt) -> None:
@@ -77,5 +72,8 @@ def _files(checkpoint: str) -> list[Path]:
 
 
 def _results(job: FinetuneJob) -> dict[str, Any]:
-    metrics = Path(layout.training_metrics(job.run))
-    return {"losses": final_losses(metrics) if metrics.is_file() else {}}
+    try:
+        return {"losses": final_losses(Path(layout.training_metrics(job.run)))}
+    # There is none, or it is of another trainer.
+    except (OSError, ValueError, csv.Error):
+        return {"losses": {}}

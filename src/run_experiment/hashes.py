@@ -55,7 +55,9 @@ class HashMemory:
             known = json.loads(self._store.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return known if isinstance(known, dict) else {}
+        if not isinstance(known, dict):
+            return {}
+        return {key: hashes for key, hashes in known.items() if isinstance(hashes, dict)}
 
 
 def _key(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from run_experiment.evaluation.cache import cache_exports
 from run_experiment.evaluation.command import eval_command
 from run_experiment.experiment import Evaluation, Experiment, Model, Run
 from run_experiment.finetuning.config import render_yaml
+from run_experiment.problems import InputError, Problem
 from run_experiment.records import write_atomically
 from run_experiment.rendered import COMMANDS_BEGIN, Existing, Rendered, parse
 from run_experiment.schema import Compute
 from run_experiment.settings import Settings
-
 
 # Cores of a training or an evaluation; Snakemake tells torch how many there are.
 CPUS = 4
@@ -74,7 +74,7 @@ class JobScripts:
             "" if evaluation.epoch is None else f".e{evaluation.epoch}"
         )
         request = _request(evaluation.compute, evaluation.run.model, time="01:00:00")
-        values = yaml.safe_dump(self._determinants.arguments(evaluation), allow_unicode=True, sort_keys=True)
+        values = yaml.safe_dump(self._determinants.arguments(evaluation), allow_unicode=True, width=2**31)
         return {
             arguments: Rendered("", values),
             layout.eval_script(run, cell): Rendered(
@@ -84,13 +84,15 @@ class JobScripts:
         }
 
     def existing(self, path: str) -> Existing | None:
-        """A file as it lies in the experiment; None where there is none."""
+        """A file as it lies in the experiment; None where there is none. Raises InputError where it is no text."""
         try:
             return parse((self._experiment.folder / path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(path, [Problem(0, "", f"cannot be read: {error}")]) from error
 
-    def own_commands(self, paths: Mapping[str, Rendered]) -> dict[str, dict[str, str]]:
+    def own_commands(self, paths: Sequence[str]) -> dict[str, dict[str, str]]:
         """Hashes of those files whose commands are somebody's own: they determine the result too."""
         found = {Path(path).name: self.existing(path) for path in paths}
         return {

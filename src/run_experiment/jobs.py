@@ -85,7 +85,7 @@ def attempt(job: Job, name: str, local_id: str, log: Path) -> Iterator[Attempt]:
     `local_id` is used where SLURM gives none; `name` is the target's, for the reader of the record.
     """
     job_id = os.environ.get("SLURM_JOB_ID") or f"local-{local_id}"
-    folder = _unused(Path(layout.attempts(job.run)) / job_id)
+    folder = unused(Path(layout.attempts(job.run)) / job_id)
     folder.mkdir(parents=True)
     log.unlink(missing_ok=True)
     current = Attempt(job_id, log, folder, now(), time.monotonic())
@@ -96,7 +96,8 @@ def attempt(job: Job, name: str, local_id: str, log: Path) -> Iterator[Attempt]:
             shutil.copy(log, folder / "job.log")
         write_record(folder / "attempt.json", {"target": name, "error": str(error), **current.record(job)})
         raise
-    shutil.rmtree(folder)
+    # What cannot be removed now must not cost the result.
+    shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         folder.parent.rmdir()
 
@@ -140,14 +141,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
-
-
-def _unused(folder: Path) -> Path:
-    """The folder, or the first `folder.2`, `folder.3`, … that is not there: local job ids come again."""
+def unused(folder: Path) -> Path:
+    """The folder, or the first of `folder.2`, `folder.3`, … that is not there: local job ids come again."""
     number, free = 1, folder
     while free.exists():
         number += 1
         free = folder.with_name(f"{folder.name}.{number}")
     return free
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -120,7 +120,7 @@ class _Builder:
         assert run.training is not None
         path = layout.finetune_record(run.name)
         config = self._determinants.training(run.training)
-        config |= self._scripts.own_commands(self._scripts.finetune(run))
+        config |= self._scripts.own_commands([layout.finetune_config(run.name), layout.finetune_script(run.name)])
         return self._compared(path, config)
 
     def _compared(self, path: str, config: Config, needs: tuple[str, ...] = ()) -> Target:
@@ -155,10 +155,19 @@ class _Builder:
             return replace(target, state=state, reason="the checkpoint is not there", optional=True)
         if record and not target.wanted and files != checkpoint_hashes(record):
             return replace(target, state=State.STALE, reason="the checkpoint's files changed")
-        if record and not target.wanted and record.get("base_model") != str(run.model.path):
-            # The adapter that evaluations load names its base model by path.
-            return replace(target, state=State.STALE, reason="its base model moved", optional=True)
+        if record and not target.wanted and (reason := self._why_unloadable(run, epoch, record)):
+            return replace(target, state=State.STALE, reason=reason, optional=True)
         return target
+
+    def _why_unloadable(self, run: Run, epoch: int | None, record: dict[str, Any]) -> str | None:
+        """Why evaluations cannot load a whole checkpoint from its folder, which names others by their paths."""
+        if record.get("base_model") != str(run.model.path):
+            return "its base model moved"
+        if record.get("checkpoint") != str(run.checkpoint_dir(epoch)):
+            return "the checkpoint moved"
+        if not (self._experiment.folder / layout.loadable(run.name, epoch)).is_dir():
+            return "the folder to load it from is gone"
+        return None
 
     def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
         """Hashes of a checkpoint's files as they lie there; None where it is not there."""
@@ -176,9 +185,10 @@ class _Builder:
 
     def _evaluate(self, evaluation: Evaluation) -> Target:
         run, cell = evaluation.run, evaluation.cell
-        data_set = self._data_sets.of(evaluation)
-        files = self._scripts.evaluation(evaluation, data_set.folder)
-        config = self._determinants.evaluation(evaluation) | self._scripts.own_commands(files)
+        config = self._determinants.evaluation(evaluation)
+        config |= self._scripts.own_commands(
+            [layout.task_arguments(run.name, cell), layout.eval_script(run.name, cell)]
+        )
         target = self._compared_with_checkpoint(layout.eval_record(run.name, cell), config, evaluation)
         if not target.wanted and not (self._experiment.folder / layout.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, reason="its log is gone")

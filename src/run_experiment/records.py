@@ -57,7 +57,8 @@ def describe_change(old: Config, new: Config, most: int = 3) -> str:
     parts = [_change(name, before.get(name), after.get(name)) for name in names[:most]]
     if len(names) > most:
         parts.append(f"{len(names) - most} more")
-    return ", ".join(parts)
+    # An empty mapping that came or went has no name of its own.
+    return ", ".join(parts) or "its configuration changed"
 
 
 def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

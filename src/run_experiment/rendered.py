@@ -11,6 +11,8 @@ COMMANDS_BEGIN = "set -euo pipefail"
 
 _MARKER = re.compile(r"^# Rendered by run-experiment \(head (\w*), commands (\w*)\)\. .*\n", re.MULTILINE)
 _NOTE = "Edit it as you like: what you change is kept."
+# Comments, and lines that do nothing but load modules or an environment.
+_SITE_LINE = re.compile(r"\s*(#.*|(module|ml|source|\.|conda\s+(de)?activate)(\s[^;&|]*)?)?")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,12 @@ class Rendered:
     @property
     def text(self) -> str:
         """The whole file, with its marker below a `#!` line or at the top."""
-        marker = f"# Rendered by run-experiment (head {_hash(self.head)}, commands {_hash(self.commands)}). {_NOTE}\n"
+        return self.marked(self)
+
+    def marked(self, rendered: Rendered) -> str:
+        """The whole file with the marker of what was `rendered`: parts that differ from that are known as edited."""
+        hashes = f"head {_hash(rendered.head)}, commands {_hash(rendered.commands)}"
+        marker = f"# Rendered by run-experiment ({hashes}). {_NOTE}\n"
         first, newline, rest = self.head.partition("\n")
         if first.startswith("#!"):
             return f"{first}{newline}{marker}{rest}{self.commands}"
@@ -45,22 +52,19 @@ class Existing:
 
     def updated(self, new: Rendered) -> str | None:
         """Its text with the untouched parts rendered anew; None where that changes nothing."""
-        if self.own_commands:
-            return None
-        parts = Rendered(self.parts.head if self.own_head else new.head, new.commands)
-        if parts == self.parts:
-            return None
-        # The marker keeps what was rendered, so that an edited head stays known as edited.
-        return parts.text.replace(f"head {_hash(parts.head)}", f"head {_hash(new.head)}", 1)
+        parts = Rendered(
+            self.parts.head if self.own_head else new.head,
+            self.parts.commands if self.own_commands else new.commands,
+        )
+        return None if parts == self.parts else parts.marked(new)
 
 
 def parse(text: str) -> Existing:
     """Tell a file's parts, and which of them were edited."""
     marker = _MARKER.search(text)
-    bare = _MARKER.sub("", text, count=1)
-    parts = _split(bare)
     if not marker:
-        return Existing(parts, own_head=True, own_commands=True)
+        return Existing(Rendered("", text), own_head=True, own_commands=True)
+    parts = _split(_MARKER.sub("", text, count=1))
     head, commands = marker.groups()
     return Existing(parts, own_head=head != _hash(parts.head), own_commands=commands != _hash(parts.commands))
 
@@ -72,8 +76,7 @@ def _split(text: str) -> Rendered:
 
 def _significant_hash(commands: str) -> str:
     """SHA-256 of what can change a result: not comments, nor lines that load modules or an environment."""
-    site = re.compile(r"\s*(#|module\s|ml\s|conda\s|source\s|$)")
-    lines = [line.rstrip() for line in commands.splitlines() if not site.match(line)]
+    lines = [line.rstrip() for line in commands.splitlines() if not _SITE_LINE.fullmatch(line.rstrip())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ _ERROR_SUFFIXES = ("/stderr", "/std", "/var")
 
 @dataclass(frozen=True)
 class Failure:
-    """The newest attempt at a target that failed."""
+    """The newest attempt at a target that failed, and when."""
 
     job_id: str
     error: str
+    ended: datetime
 
 
 class Records:
@@ -44,18 +46,28 @@ class Records:
 
     def missing(self) -> list[tuple[str, str]]:
         """Runs and evaluations without a record, each with the reason."""
-        names = [(run.name, run.name, "finetune", self.training(run)) for run in self.experiment.fine_tuned]
-        names += [
-            (item.subject, item.run.name, item.cell, self.evaluation(item)) for item in self.experiment.evaluations
+        missing = [
+            (run.name, self._why(run.name, "finetune", layout.finetune_record(run.name)))
+            for run in self.experiment.fine_tuned
+            if self.training(run) is None
         ]
-        return [(subject, self._why(run, target)) for subject, run, target, record in names if record is None]
+        missing += [
+            (item.subject, self._why(item.run.name, item.cell, layout.eval_record(item.run.name, item.cell)))
+            for item in self.experiment.evaluations
+            if self.evaluation(item) is None
+        ]
+        return missing
 
     def _fresh(self, path: str) -> dict[str, Any] | None:
         return None if self._targets[path].wanted else read_record(self.experiment.folder / path)
 
-    def _why(self, run: str, target: str) -> str:
+    def _why(self, run: str, target: str, path: str) -> str:
+        """The newest failure, unless the target was made after it: then it is only outdated."""
         failure = last_failure(self.experiment.folder, run, target)
-        return f"failed as job {failure.job_id}: {failure.error.splitlines()[0]}" if failure else "not done"
+        stale = read_record(self.experiment.folder / path)
+        if failure is None or (stale and _ended(stale) >= failure.ended):
+            return "not done"
+        return f"failed as job {failure.job_id}: {failure.error.partition(chr(10))[0]}"
 
 
 def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None:
@@ -118,7 +130,9 @@ def _parameter(run: Run, name: str) -> Any:
     """A parameter that a run sets, or trains with; None where it has none."""
     if name in run.parameters:
         return run.parameters[name]
-    return getattr(run.training.hyperparameters, name, None) if run.training else None
+    if run.training is None:
+        return None
+    return {**vars(run.training.prompting), **run.training.hyperparameters.model_dump()}.get(name)
 
 
 def summary_page(records: Records, table: pd.DataFrame) -> str:
@@ -171,7 +185,7 @@ def _grid(experiment: Experiment, rows: pd.DataFrame, metric: str) -> str:
 
 def _best(rows: pd.DataFrame, metric: str) -> str:
     best = rows.iloc[int(rows[metric].astype(float).argmax())]
-    where = "without training" if pd.isna(best["epoch"]) else f"after epoch {best['epoch']}"
+    where = "without training here" if pd.isna(best["epoch"]) else f"after epoch {best['epoch']}"
     return f"Highest {metric}: **{best['run']}** {where}, {best[metric]:.3f} ({best['samples']} samples)."
 
 
@@ -204,8 +218,13 @@ def last_failure(folder: Path, run: str, target: str) -> Failure | None:
     failed = [record for record in records if record.get("target") == target]
     if not failed:
         return None
-    newest = max(failed, key=lambda record: record["ended"])
-    return Failure(newest["job_id"], newest["error"])
+    newest = max(failed, key=_ended)
+    return Failure(newest["job_id"], newest["error"], _ended(newest))
+
+
+def _ended(record: Mapping[str, Any]) -> datetime:
+    """When a record was written; one that does not say counts as the oldest."""
+    return datetime.fromisoformat(record.get("ended", "0001-01-01T00:00:00+00:00"))
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

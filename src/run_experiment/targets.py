@@ -43,5 +43,5 @@ class Target:
 
     @property
     def inputs(self) -> list[str]:
-        """What the target depends on in Snakemake's eyes: nothing where it is fresh."""
+        """What the target depends on in Snakemake's eyes: where it is fresh nothing, but for the results."""
         return [*self.needs, *([self.marker] if self.state is State.STALE else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from logging import LogRecord
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -27,12 +28,18 @@ class LogHandler(LogHandlerBase):
 
     def close(self) -> None:
         """Print the table at the end of a dry run, after all of Snakemake's own output."""
-        text = self._table.text() if self.common_settings.dryrun else ""
+        try:
+            self._print_table()
+        except Exception:
+            traceback.print_exc()
+        super().close()
+
+    def _print_table(self) -> None:
+        # Snakemake closes its handlers twice.
+        table, self._table = self._table, PlanTable()
+        text = table.text() if self.common_settings.dryrun else ""
         if text:
             print(text, file=sys.stdout if self.common_settings.stdout else sys.stderr)
-        # Snakemake closes its handlers twice.
-        self._table = PlanTable()
-        super().close()
 
     def _observe(self, record: LogRecord) -> None:
         if rows := getattr(record, "plan", None):

@@ -1,0 +1,133 @@
+"""Experiments to plan without running anything: small files, and records as jobs would have left them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from experiments import TASK, WORDS, ExperimentFolder, summary
+from safetensors.numpy import save_file
+
+from run_experiment import layout
+from run_experiment.determinants import CHECKPOINT, checkpoint_hashes
+from run_experiment.experiment import Evaluation, resolve
+from run_experiment.hashes import HashMemory
+from run_experiment.lora_shapes import expected_shapes
+from run_experiment.plan import Plan, make_plan
+from run_experiment.planned_jobs import PlannedJobs
+from run_experiment.records import write_record
+from run_experiment.settings import Settings
+from run_experiment.summary import read_summary
+from run_experiment.verification import verify
+
+MODEL_CONFIG = {
+    "model_type": "llama",
+    "vocab_size": 32,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+}
+ADAPTER_CONFIG = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj", "v_proj"]}
+
+
+def make_small_experiment(folder: Path) -> ExperimentFolder:
+    """Two trained runs of two epochs, evaluated after both and after the last one; a control; one made elsewhere."""
+    folder.mkdir(parents=True)
+    experiment = ExperimentFolder(folder)
+    values = summary(make_model(folder.parent / "model"))
+    values["runs"].append({"name": "given", "type": "eval-only", "checkpoint_path": str(folder.parent / "given")})
+    matrix = values["evaluation"]["matrix"]
+    matrix[1]["epochs"] = [1]
+    matrix.append({"run": "given", "tasks": ["shout"], "epochs": None})
+    rows = [{"input": word, "output": word.upper()} for word in WORDS]
+    experiment.write_data({"train": rows[:8], "validation": rows[8:10], "test": rows[10:]})
+    (folder / "shout.py").write_text(TASK)
+    write_adapter(folder.parent / "given", seed=9)
+    experiment.write(values)
+    return experiment
+
+
+def make_model(folder: Path) -> Path:
+    """A folder that says what a model is, with weights too small to be one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(MODEL_CONFIG))
+    save_file({"weight": np.arange(4, dtype=np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+def write_adapter(folder: Path, seed: int) -> None:
+    """A whole adapter of random numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(ADAPTER_CONFIG))
+    random = np.random.default_rng(seed)
+    shapes = expected_shapes(ADAPTER_CONFIG, MODEL_CONFIG)
+    assert len(shapes) == 4
+    tensors = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+def plan_of(experiment: ExperimentFolder, **settings: Any) -> Plan:
+    """The plan of an experiment as it lies there."""
+    read, _ = read_summary(experiment.summary)
+    memory = HashMemory(experiment.path / "hashes.json")
+    return make_plan(resolve(read, experiment.path), Settings(experiment.path, **settings), memory)
+
+
+def complete(experiment: ExperimentFolder) -> None:
+    """Leave what the jobs of the whole plan would leave."""
+    for number, run in enumerate(plan_of(experiment).experiment.fine_tuned):
+        train(experiment, run.name, seed=10 * number)
+    verify_all(experiment)
+    evaluate(experiment, plan_of(experiment).experiment.evaluations)
+    plan = plan_of(experiment)
+    for data_set in plan.data_sets.by_name.values():
+        (experiment.path / data_set.folder).mkdir(parents=True)
+        path = layout.cache_record(data_set.name)
+        write_record(experiment.path / path, {"config": plan[path].config})
+
+
+def train(experiment: ExperimentFolder, name: str, seed: int, **facts: Any) -> None:
+    """Leave a training's checkpoints and record."""
+    plan = plan_of(experiment)
+    run = plan.experiment.run_by_name[name]
+    for epoch in run.epochs:
+        write_adapter(experiment.path / run.checkpoint_dir(epoch), seed + epoch)
+    path = layout.finetune_record(name)
+    record = {"run": name, "job_id": f"local-{seed}", "config": plan[path].config, "ended": "2025-01-31T10:00:00+01:00"}
+    losses = {"train_loss": 0.25 + seed / 100, "validation_loss": None}
+    write_record(experiment.path / path, {**record, "seconds": 61.5, "losses": losses, **facts})
+
+
+def verify_all(experiment: ExperimentFolder) -> None:
+    """Verify all checkpoints of the plan."""
+    plan = plan_of(experiment)
+    for run in plan.experiment.runs:
+        for epoch in [None] if run.checkpoint else list(run.epochs):
+            name = Path(layout.manifest(run.name, epoch)).stem
+            with chdir(experiment.path):
+                verify(**PlannedJobs(plan).verification(run.name, name))
+
+
+def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **results: Any) -> None:
+    """Leave evaluations' logs and records."""
+    plan = plan_of(experiment)
+    for item in evaluations:
+        path = layout.eval_record(item.run.name, item.cell)
+        config = dict(plan[path].config)
+        if item.needs_checkpoint:
+            manifest = experiment.record(layout.manifest(item.run.name, item.epoch))
+            config[CHECKPOINT] = checkpoint_hashes(manifest)
+        log = experiment.path / layout.eval_log(item.run.name, item.cell)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"log")
+        record = {"run": item.run.name, "job_id": "local-7", "config": config, "ended": "2025-01-31T11:00:00+01:00"}
+        found = {"metrics": {"match/accuracy": 0.5}, "completed_samples": 2, **results}
+        write_record(experiment.path / path, {**record, "seconds": 9.5, "results": found})

@@ -1,0 +1,366 @@
+"""Jobs with real scripts: what a failure keeps, what a success leaves, and when a result counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from run_experiment.data import file_hash, split_hash
+from run_experiment.evaluation_job import EvaluationJob, evaluate
+from run_experiment.finetune_job import FinetuneJob, finetune
+from run_experiment.jobs import JobError
+from run_experiment.records import config_hash
+
+# Trains nothing, but says which training the checkpoints are of.
+TRAIN = """
+echo training in $PWD
+mkdir -p r4/artifacts/epoch_0 r4/artifacts/epoch_1
+echo "$$" | tee r4/artifacts/epoch_0/adapter r4/artifacts/epoch_1/adapter
+"""
+LOG = Path("logs/r4.log")
+RECORD = Path("r4/finetune.json")
+EVAL_RECORD = Path("r4/eval/cap_epoch0.json")
+EVAL_LOG = Path("r4/eval/logs/cap_epoch0.eval")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment folder with data, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    (tmp_path / "words.json").write_text(json.dumps({"train": [{"input": "a"}], "test": [{"input": "b"}]}))
+    return tmp_path
+
+
+@pytest.fixture
+def training(folder: Path) -> FinetuneJob:
+    """A fine-tune whose script works."""
+    write_script("r4/finetune.slurm", TRAIN)
+    config = {"data": {"train": {"sha256": split_hash(folder / "words.json", "train")}}, "lr": 0.1}
+    return FinetuneJob("r4", config, str(folder / "words.json"), ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"])
+
+
+def write_script(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(f"#!/bin/bash\nset -euo pipefail\n{text}\n")
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    return json.loads(Path(path).read_text())
+
+
+def files(folder: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def weights(folder: str) -> str:
+    return Path(folder, "epoch_0/adapter").read_text()
+
+
+def test_job_is_told_what_was_planned(training: FinetuneJob) -> None:
+    assert FinetuneJob.from_json(training.to_json()) == training
+    assert training.subject == "r4"
+
+
+def test_success_leaves_a_record_and_no_attempt(training: FinetuneJob) -> None:
+    finetune(training, "3", LOG)
+    record = read(RECORD)
+    assert record["config"] == training.config
+    assert record["config_hash"] == config_hash(training.config)
+    assert (record["run"], record["job_id"], record["losses"], record["events"]) == ("r4", "local-3", {}, [])
+    assert record["started"] <= record["ended"]
+    assert record["versions"]["run-experiment"]
+    assert read("r4/artifacts/record.json") == record
+    assert not Path("r4/attempts").exists()
+    assert LOG.read_text().startswith("training in ")
+
+
+def test_record_has_the_last_losses(training: FinetuneJob) -> None:
+    rows = "epoch,step,loss,validation_loss\n0,1,2.0,\n1,2,1.0,\n1,3,0.5,\n1,3,,0.25\n"
+    write_script("r4/finetune.slurm", f"{TRAIN}\nprintf '{rows}' > r4/artifacts/metrics.csv")
+    finetune(training, "1", LOG)
+    assert read(RECORD)["losses"] == {"train_loss": 0.75, "validation_loss": 0.25}
+
+
+@pytest.mark.parametrize("content", ["step;train\\n1;2\\n", "epoch,loss\\nfirst,1\\n", "\\377\\n"])
+def test_another_trainer_s_metrics_cost_no_training(training: FinetuneJob, content: str) -> None:
+    write_script("r4/finetune.slurm", f"{TRAIN}\nprintf '{content}' > r4/artifacts/metrics.csv")
+    finetune(training, "1", LOG)
+    assert read(RECORD)["losses"] == {}
+
+
+def test_id_is_slurm_s_where_there_is_one(training: FinetuneJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    finetune(training, "3", LOG)
+    assert read(RECORD)["job_id"] == "4711"
+
+
+def test_failure_keeps_its_log_and_its_reason(training: FinetuneJob) -> None:
+    write_script("r4/finetune.slurm", "echo one; echo two >&2; exit 3")
+    with pytest.raises(JobError) as caught:
+        finetune(training, "3", LOG)
+    message = f"r4/finetune.slurm ended with exit status 3; its log is {LOG.absolute()}\n    one\n    two"
+    assert str(caught.value) == message
+    attempt = read("r4/attempts/local-3/attempt.json")
+    assert (attempt["target"], attempt["error"], attempt["config"]) == ("finetune", message, training.config)
+    assert files("r4/attempts") == ["local-3/attempt.json", "local-3/job.log"]
+    assert Path("r4/attempts/local-3/job.log").read_text() == "one\ntwo\n"
+    assert not RECORD.exists()
+
+
+def test_failures_of_the_same_id_do_not_collide(training: FinetuneJob) -> None:
+    for number in ("1", "2", "3"):
+        write_script("r4/finetune.slurm", f"echo {number}; exit 1")
+        with pytest.raises(JobError):
+            finetune(training, "3", LOG)
+    kept = {path.parent.name: path.read_text() for path in Path("r4/attempts").glob("*/job.log")}
+    assert kept == {"local-3": "1\n", "local-3.2": "2\n", "local-3.3": "3\n"}
+    write_script("r4/finetune.slurm", TRAIN)
+    finetune(training, "3", LOG)
+    assert sorted(path.name for path in Path("r4/attempts").iterdir()) == ["local-3", "local-3.2", "local-3.3"]
+
+
+def test_missing_script_is_a_failure(training: FinetuneJob) -> None:
+    Path("r4/finetune.slurm").unlink()
+    with pytest.raises(JobError, match=r"finetune\.slurm ended with exit status 127"):
+        finetune(training, "3", LOG)
+
+
+def test_script_runs_in_this_environment_without_hidden_settings(
+    training: FinetuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSPECT_EVAL_LIMIT", "3")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    write_script("r4/finetune.slurm", f"{TRAIN}\ncommand -v inspect\necho limit ${{INSPECT_EVAL_LIMIT:-none}}")
+    finetune(training, "1", LOG)
+    assert LOG.read_text().splitlines()[-1] == "limit none"
+
+
+@pytest.mark.parametrize("edited", ["train", "test"])
+def test_data_changed_since_planning_is_not_trained_on(training: FinetuneJob, edited: str) -> None:
+    splits = read("words.json")
+    splits[edited].append({"input": "new"})
+    Path("words.json").write_text(json.dumps(splits))
+    if edited == "test":
+        finetune(training, "1", LOG)
+        return
+    with pytest.raises(JobError, match=r"split train of .*words\.json changed since this job was planned; start again"):
+        finetune(training, "1", LOG)
+    assert not LOG.exists()
+    assert not Path("r4/artifacts").exists()
+
+
+def test_removed_data_is_said(training: FinetuneJob) -> None:
+    Path("words.json").unlink()
+    with pytest.raises(JobError, match=r"cannot read .*words\.json"):
+        finetune(training, "1", LOG)
+
+
+def test_lost_record_is_restored(training: FinetuneJob, capsys: pytest.CaptureFixture[str]) -> None:
+    finetune(training, "1", LOG)
+    record, trained = read(RECORD), weights("r4/artifacts")
+    RECORD.unlink()
+    finetune(training, "2", LOG)
+    assert read(RECORD) == record
+    assert weights("r4/artifacts") == trained
+    assert "r4 is already trained (job local-1): its record is restored" in capsys.readouterr().err
+
+
+def test_record_of_another_config_is_not_restored(training: FinetuneJob) -> None:
+    finetune(training, "1", LOG)
+    RECORD.unlink()
+    other = replace(training, config={**training.config, "lr": 0.2})
+    finetune(other, "2", LOG)
+    assert read(RECORD)["job_id"] == "local-2"
+    assert read(RECORD)["config"] == other.config
+
+
+def test_record_without_all_checkpoints_is_not_restored(training: FinetuneJob) -> None:
+    finetune(training, "1", LOG)
+    RECORD.unlink()
+    Path("r4/artifacts/epoch_1/adapter").unlink()
+    finetune(training, "2", LOG)
+    assert read(RECORD)["job_id"] == "local-2"
+
+
+def test_earlier_trainings_are_set_aside_each_in_its_place(training: FinetuneJob) -> None:
+    trained = []
+    # Local ids come again: Snakemake numbers its jobs anew in each session.
+    for number in range(3):
+        finetune(replace(training, config={**training.config, "lr": number}), "1", LOG)
+        trained.append(weights("r4/artifacts"))
+    assert len(set(trained)) == 3
+    assert weights("r4/attempts/local-1.artifacts") == trained[0]
+    assert weights("r4/attempts/local-1.artifacts.2") == trained[1]
+    assert read("r4/attempts/local-1.artifacts.2/record.json")["config"]["lr"] == 1
+    assert files("r4/artifacts") == ["epoch_0/adapter", "epoch_1/adapter", "record.json"]
+
+
+def test_unfinished_trainings_are_set_aside(training: FinetuneJob) -> None:
+    for number in range(2):
+        write_script("r4/finetune.slurm", f"mkdir -p r4/artifacts; touch r4/artifacts/{number}; exit 1")
+        with pytest.raises(JobError):
+            finetune(training, "1", LOG)
+    write_script("r4/finetune.slurm", TRAIN)
+    finetune(training, "1", LOG)
+    assert files("r4/attempts/unfinished.artifacts") == ["0"]
+    assert files("r4/attempts/unfinished.artifacts.2") == ["1"]
+    assert files("r4/artifacts") == ["epoch_0/adapter", "epoch_1/adapter", "record.json"]
+
+
+def test_record_of_another_tool_among_the_artifacts_is_set_aside_too(training: FinetuneJob) -> None:
+    Path("r4/artifacts").mkdir()
+    Path("r4/artifacts/record.json").write_text('{"by": "another tool"}')
+    finetune(training, "1", LOG)
+    assert read("r4/attempts/unfinished.artifacts/record.json") == {"by": "another tool"}
+
+
+def test_checkpoint_that_was_not_written_is_a_failure(training: FinetuneJob) -> None:
+    write_script("r4/finetune.slurm", TRAIN + "rm r4/artifacts/epoch_1/adapter")
+    with pytest.raises(JobError, match=r"^r4/artifacts/epoch_1 was not written; its log is "):
+        finetune(training, "1", LOG)
+    assert not RECORD.exists()
+
+
+def test_checkpoint_of_an_earlier_training_is_a_failure(training: FinetuneJob) -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/adapter").write_text("old")
+    os.utime("elsewhere/adapter", (1, 1))
+    with pytest.raises(JobError, match=r"^elsewhere is older than the training"):
+        finetune(replace(training, checkpoints=["elsewhere"]), "1", LOG)
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Logs as inspect-ai leaves them, and a file that is none."""
+    from inspect_ai.log import (
+        EvalConfig,
+        EvalDataset,
+        EvalLog,
+        EvalMetric,
+        EvalResults,
+        EvalScore,
+        EvalSpec,
+        write_eval_log,
+    )
+
+    folder = tmp_path_factory.mktemp("logs")
+    spec = EvalSpec(
+        created="2025-01-31T10:00:00+00:00",
+        task="cap",
+        dataset=EvalDataset(samples=2),
+        model="none/none",
+        config=EvalConfig(),
+    )
+    score = EvalScore(name="match", scorer="match", metrics={"accuracy": EvalMetric(name="accuracy", value=0.5)})
+    results = EvalResults(total_samples=2, completed_samples=2, scores=[score])
+    short = results.model_copy(update={"completed_samples": 1})
+    for name, log in {
+        "success": EvalLog(status="success", eval=spec, results=results, samples=[]),
+        "short": EvalLog(status="success", eval=spec, results=short, samples=[]),
+        "error": EvalLog(status="error", eval=spec, samples=[]),
+    }.items():
+        write_eval_log(log, str(folder / f"{name}.eval"))
+    (folder / "torn.eval").write_bytes((folder / "success.eval").read_bytes()[:200])
+    return folder
+
+
+@pytest.fixture
+def evaluation(folder: Path) -> EvaluationJob:
+    """An evaluation of a verified checkpoint, with a result of an earlier one in its place."""
+    Path("r4/checkpoints").mkdir(parents=True)
+    Path("r4/checkpoints/epoch_0.json").write_text(json.dumps({"files": {"adapter": {"size": 1, "sha256": "abc"}}}))
+    EVAL_LOG.parent.mkdir(parents=True)
+    EVAL_LOG.write_text("earlier")
+    data = {"split": "test", "sha256": split_hash(folder / "words.json", "test")}
+    return EvaluationJob(
+        run="r4",
+        config={"data": data, "generation": {"max_tokens": 3}},
+        cell="cap_epoch0",
+        data=str(folder / "words.json"),
+        manifest="r4/checkpoints/epoch_0.json",
+        cache="cache/cap-1",
+    )
+
+
+def leaving(logs: Path, *names: str) -> None:
+    """A job script that leaves these logs, the last one newest, and exits with status 0 as inspect does."""
+    lines = [f"cp {logs}/{name}.eval $INSPECT_LOG_DIR/{i}_{name}.eval; sleep 0.02" for i, name in enumerate(names)]
+    write_script("r4/eval/cap_epoch0.slurm", "\n".join(["echo evaluating", *lines]))
+
+
+def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs: Path) -> None:
+    leaving(logs, "success")
+    evaluate(evaluation, "5", LOG)
+    assert EVAL_LOG.read_bytes() == (logs / "success.eval").read_bytes()
+    record = read(EVAL_RECORD)
+    assert record["config"] == {**evaluation.config, "checkpoint": {"adapter": {"sha256": "abc"}}}
+    assert record["config_hash"] == config_hash(record["config"])
+    assert record["results"]["metrics"] == {"match/accuracy": 0.5}
+    assert record["results"]["completed_samples"] == 2
+    assert record["job_id"] == "local-5"
+    assert not Path("r4/attempts").exists()
+    assert evaluation.subject == "r4/cap_epoch0"
+
+
+def test_evaluation_reads_its_own_cache(evaluation: EvaluationJob, logs: Path) -> None:
+    leaving(logs, "success")
+    with Path("r4/eval/cap_epoch0.slurm").open("a") as script:
+        script.write("echo $XDG_CACHE_HOME\n")
+    evaluate(evaluation, "5", LOG)
+    assert LOG.read_text().splitlines()[-1] == str(Path("cache/cap-1").absolute())
+
+
+FAILURES = {
+    "no log": ([], "the script left no inspect-ai log"),
+    "a failed log": (["error"], "evaluation ended with status error after 0 of 2 samples"),
+    "a log of too few samples": (["short"], "evaluation completed only 1 of 2 samples"),
+    "several logs, the newest failed": (["success", "error"], "evaluation ended with status error"),
+    "a torn log": (["torn"], "cannot read "),
+}
+
+
+@pytest.mark.parametrize(("left", "message"), FAILURES.values(), ids=FAILURES)
+def test_evaluation_is_judged_by_its_log(evaluation: EvaluationJob, logs: Path, left: list[str], message: str) -> None:
+    leaving(logs, *left)
+    with pytest.raises(JobError) as caught:
+        evaluate(evaluation, "5", LOG)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("\n    evaluating")
+    assert EVAL_LOG.read_text() == "earlier"
+    assert not EVAL_RECORD.exists()
+    names = [f"{number}_{name}.eval" for number, name in enumerate(left)]
+    assert files("r4/attempts/local-5") == [*names, "attempt.json", "job.log"]
+    assert read("r4/attempts/local-5/attempt.json")["target"] == "cap_epoch0"
+
+
+def test_failed_script_is_a_failure_whatever_its_log_says(evaluation: EvaluationJob, logs: Path) -> None:
+    leaving(logs, "success")
+    with Path("r4/eval/cap_epoch0.slurm").open("a") as script:
+        script.write("exit 2\n")
+    with pytest.raises(JobError, match="ended with exit status 2"):
+        evaluate(evaluation, "5", LOG)
+    assert EVAL_LOG.read_text() == "earlier"
+
+
+def test_evaluation_of_changed_data_is_refused(evaluation: EvaluationJob, folder: Path) -> None:
+    whole = replace(evaluation, config={"data": {"split": None, "sha256": file_hash(folder / "words.json")}})
+    shutil.copy("words.json", "kept.json")
+    Path("words.json").write_text('{"test": [{"input": "other"}]}')
+    with pytest.raises(JobError, match=r"split test of .*words\.json changed"):
+        evaluate(evaluation, "5", LOG)
+    with pytest.raises(JobError, match=r"^/.*words\.json changed"):
+        evaluate(whole, "5", LOG)
+    assert not LOG.exists()
+
+
+def test_evaluation_of_an_unverified_checkpoint_is_refused(evaluation: EvaluationJob) -> None:
+    Path("r4/checkpoints/epoch_0.json").unlink()
+    with pytest.raises(JobError, match=r"r4/checkpoints/epoch_0\.json is missing: the checkpoint was not verified"):
+        evaluate(evaluation, "5", LOG)
