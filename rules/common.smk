@@ -88,7 +88,5 @@ def collect_what_is_done():
 
 def write_job_scripts():
     """Write the job scripts that are missing or outdated; say which ones are the user's own."""
-    for path in plan.write_scripts():
-        logger.info(
-            f"{path} was changed by hand, or is another tool's: it is used as it is."
-        )
+    for said in plan.write_scripts():
+        logger.info(said)

@@ -50,14 +50,6 @@ def _parse(text: str, suffix: str) -> dict[str, Sequence[Row]]:
     return {name: rows for name, rows in content.items() if isinstance(rows, list)}
 
 
-def has_split(path: Path, split: str) -> bool:
-    """Whether a file is one of splits and has this one; False for files that tasks read in their own way."""
-    try:
-        return split in read_splits(path)
-    except DataError:
-        return False
-
-
 def split_hash(path: Path, split: str) -> str:
     """SHA-256 of one split's rows, of no rows where there is no such split. Raises DataError."""
     return rows_hash(read_splits(path).get(split, []))
@@ -74,7 +66,7 @@ def _csv_rows(text: str) -> list[Row]:
 def rows_hash(rows: Sequence[Row]) -> str:
     """SHA-256 of rows; formatting of the file does not count, order does."""
     text = json.dumps(rows, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_hash(path: Path) -> str:

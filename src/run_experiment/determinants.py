@@ -10,10 +10,9 @@ from functools import cache
 from typing import Any
 
 from run_experiment.checkpoints import model_fingerprint
-from run_experiment.data import has_split
 from run_experiment.experiment import Evaluation, Generation, Model, Prompting, Training
 from run_experiment.hashes import HashMemory
-from run_experiment.task_signature import TaskSignature, read_signature, task_arguments
+from run_experiment.task_signature import DATA_ARGUMENT, TaskSignature, read_signature, task_arguments
 
 Config = dict[str, Any]
 
@@ -43,10 +42,8 @@ class Determinants:
     def evaluation(self, evaluation: Evaluation) -> Config:
         """What determines an evaluation, but for its checkpoint."""
         signature = self.signature(evaluation)
-        arguments = self.arguments(evaluation)
-        # Of the data file its content counts, unless the summary names another one among the task's arguments.
-        if "data_path" not in evaluation.task.args:
-            arguments.pop("data_path", None)
+        # Of the data file its content counts, not its path.
+        arguments = {name: value for name, value in self.arguments(evaluation).items() if name != DATA_ARGUMENT}
         return {
             "model": self.model(evaluation.run.model),
             "task": {
@@ -70,12 +67,12 @@ class Determinants:
     def evaluation_data(self, evaluation: Evaluation, signature: TaskSignature) -> Config:
         """Hash of the data that a task reads: of the split that its arguments name, else of the whole file."""
         task = evaluation.task
-        takes_data = "data_path" in signature.parameters or signature.accepts_any
+        takes_data = signature.takes(DATA_ARGUMENT)
         if task.data is None or not (task.own_data or takes_data):
             return {}
         split = task.args.get("split", signature.defaults.get("split"))
-        if isinstance(split, str) and has_split(task.data, split):
-            return {"split": split, "sha256": self._memory.split(task.data, split)}
+        if isinstance(split, str) and (sha256 := self._memory.split(task.data, split)):
+            return {"split": split, "sha256": sha256}
         return {"split": None, "sha256": self._memory.file(task.data)}
 
 
@@ -90,7 +87,7 @@ def checkpoint_hashes(manifest: Mapping[str, Any]) -> Config:
 
 
 def _model(model: Model) -> Config:
-    return {"name": model.name, "weights": {"sha256": model_fingerprint(model.path)}}
+    return {"weights": {"sha256": model_fingerprint(model.path)}}
 
 
 def _prompting(prompting: Prompting) -> Config:

@@ -68,6 +68,12 @@ class Run:
         """Epochs that its training goes through, from 0; empty without training."""
         return range(self.training.hyperparameters.epochs if self.training else 0)
 
+    @property
+    def output_dir(self) -> Path | None:
+        """Folder that torchtune has to write to, which names its checkpoints itself; None where it cannot be had."""
+        parent, last = Path(self.checkpoint_pattern).parent, Path(self.checkpoint_pattern).name
+        return Path(str(parent).format(run=self.name)) if last == layout.CHECKPOINT_NAME else None
+
     def checkpoint_dir(self, epoch: int | None) -> Path:
         """Folder of the checkpoint after `epoch`, or of the one made elsewhere; may be relative to the experiment."""
         if self.checkpoint is not None:

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
-from run_experiment.finetuning.metrics import final_losses
+from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
 from run_experiment.jobs import Attempt, Job, JobError, attempt, failure, require_unchanged, run_job_script, unused
 from run_experiment.records import read_record, write_record
 
 
 @dataclass(frozen=True)
 class FinetuneJob(Job):
-    """A fine-tune: its data file (absolute) and the folders of its checkpoints, one an epoch."""
+    """A fine-tune: its data file (absolute) and the folders of its checkpoints, one an epoch.
+
+    `output_dir` is the folder that torchtune writes all of them to, None where another tool's script has its own way.
+    """
 
     data: str
     checkpoints: list[str]
+    output_dir: str | None
 
 
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
@@ -27,8 +31,7 @@ def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
 
     A training that is whole is not done again where only its record got lost.
     """
-    kept = read_record(_kept_record(job))
-    if kept and kept.get("config") == job.config and all(_files(checkpoint) for checkpoint in job.checkpoints):
+    if kept := _whole_training(job):
         print(f"{job.run} is already trained (job {kept['job_id']}): its record is restored", file=sys.stderr)
         write_record(Path(layout.finetune_record(job.run)), kept)
         return
@@ -43,18 +46,29 @@ def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
     write_record(Path(layout.finetune_record(job.run)), record)
 
 
-def _kept_record(job: Job) -> Path:
+def _kept_record(job: FinetuneJob) -> Path:
     """A copy of the record beside the checkpoints: Snakemake removes a target before it makes it again."""
-    return Path(layout.artifacts(job.run)) / "record.json"
+    return Path(job.output_dir or job.checkpoints[-1]) / "record.json"
+
+
+def _whole_training(job: FinetuneJob) -> dict[str, Any] | None:
+    """Record of a training of this configuration whose checkpoints are there."""
+    kept = read_record(_kept_record(job))
+    whole = kept and kept.get("config") == job.config and all(_files(checkpoint) for checkpoint in job.checkpoints)
+    return kept if whole else None
 
 
 def _set_aside(job: FinetuneJob) -> None:
     """Keep what an earlier training left: it is never mixed with the new one, nor lost."""
-    artifacts = Path(layout.artifacts(job.run))
-    if not artifacts.exists():
+    output = Path(job.output_dir) if job.output_dir else None
+    if output is None or not output.exists():
         return
     maker = (read_record(_kept_record(job)) or {}).get("job_id", "unfinished")
-    artifacts.rename(unused(Path(layout.attempts(job.run)) / f"{maker}.artifacts"))
+    try:
+        output.rename(unused(Path(layout.attempts(job.run)) / f"{maker}.artifacts"))
+    except OSError:
+        # On another file system: it stays there, under another name.
+        output.rename(unused(output.with_name(f"{output.name}.{maker}")))
 
 
 def _check_checkpoints(job: FinetuneJob, current: Attempt) -> None:
@@ -73,7 +87,7 @@ def _files(checkpoint: str) -> list[Path]:
 
 def _results(job: FinetuneJob) -> dict[str, Any]:
     try:
-        return {"losses": final_losses(Path(layout.training_metrics(job.run)))}
+        return {"losses": final_losses(Path(job.output_dir or "") / METRICS_FILE)}
     # There is none, or it is of another trainer.
     except (OSError, ValueError, csv.Error):
         return {"losses": {}}

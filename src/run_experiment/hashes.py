@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from run_experiment.data import file_hash, read_splits, rows_hash
+from run_experiment.data import DataError, file_hash, read_splits, rows_hash
 from run_experiment.records import canonical, write_atomically
 
-WHOLE_FILE = "*"
+FILE, SPLITS = "file", "splits"
 
 
 class HashMemory:
-    """Hashes by file and by split of a data file; kept in `store` between sessions, and only a memory:
+    """Hashes of files, and of the splits of data files; kept in `store` between sessions, and only a memory:
     without it everything is computed anew.
 
     The change time is part of the key: it cannot be set back, unlike the modification time.
@@ -21,43 +22,47 @@ class HashMemory:
 
     def __init__(self, store: Path) -> None:
         self._store = store
-        self._known: dict[str, dict[str, str]] = self._load()
-        self._used: dict[str, dict[str, str]] = {}
+        self._known: dict[str, dict[str, Any]] = self._load()
+        self._used: dict[str, dict[str, Any]] = {}
         self._changed = False
 
     def file(self, path: Path) -> str:
-        """SHA-256 of a file's bytes. Raises OSError where it cannot be read."""
-        return self._remembered(path, lambda: {WHOLE_FILE: file_hash(path)}, WHOLE_FILE)
+        """SHA-256 of a file's bytes. Raises OSError or DataError where it cannot be read."""
+        entry = self._entry(path)
+        if FILE not in entry:
+            entry[FILE] = file_hash(path)
+            self._changed = True
+        return str(entry[FILE])
 
-    def split(self, path: Path, split: str) -> str:
-        """SHA-256 of one split's rows, of no rows where there is no such split. Raises DataError."""
-        return self._remembered(path, lambda: _split_hashes(path), f"split {split}")
+    def split(self, path: Path, split: str) -> str | None:
+        """SHA-256 of a split's rows; None where the file has no such split, or is not one of splits."""
+        entry = self._entry(path)
+        if SPLITS not in entry:
+            entry[SPLITS] = _split_hashes(path)
+            self._changed = True
+        found = entry[SPLITS].get(split)
+        return None if found is None else str(found)
 
     def save(self) -> None:
         """Keep what was used; a folder that cannot be written costs only time."""
         if self._changed:
-            try:
+            with suppress(OSError):
                 write_atomically(self._store, canonical(self._used))
-            except OSError:
-                return
 
-    def _remembered(self, path: Path, compute: Callable[[], dict[str, str]], name: str) -> str:
+    def _entry(self, path: Path) -> dict[str, Any]:
         key = _key(path)
-        hashes = self._used.setdefault(key, self._known.get(key, {}))
-        if name not in hashes:
-            hashes.update(compute())
-            hashes.setdefault(name, rows_hash([]))
-            self._changed = True
-        return hashes[name]
+        return self._used.setdefault(key, self._known.get(key, {}))
 
-    def _load(self) -> dict[str, dict[str, str]]:
+    def _load(self) -> dict[str, dict[str, Any]]:
         try:
             known = json.loads(self._store.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        if not isinstance(known, dict):
-            return {}
-        return {key: hashes for key, hashes in known.items() if isinstance(hashes, dict)}
+        return {key: entry for key, entry in known.items() if _is_entry(entry)} if isinstance(known, dict) else {}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get(SPLITS, {}), dict)
 
 
 def _key(path: Path) -> str:
@@ -66,4 +71,7 @@ def _key(path: Path) -> str:
 
 
 def _split_hashes(path: Path) -> dict[str, str]:
-    return {f"split {name}": rows_hash(rows) for name, rows in read_splits(path).items()}
+    try:
+        return {name: rows_hash(rows) for name, rows in read_splits(path).items()}
+    except DataError:
+        return {}

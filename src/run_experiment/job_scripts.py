@@ -47,13 +47,13 @@ class JobScripts:
 
     def finetune(self, run: Run) -> dict[str, Rendered]:
         """Job script and torchtune config of a fine-tune."""
-        if run.training is None:
-            raise ValueError(f"{run.name} is not trained")
+        if run.training is None or run.output_dir is None:
+            raise ValueError(f"{run.name} is not trained by a script of ours")
         config = layout.finetune_config(run.name)
         command = shlex.join(["python", "-m", "run_experiment.finetuning.recipe", "--config", config])
         request = _request(run.compute, run.model, time="04:00:00")
         return {
-            config: Rendered("", render_yaml(run.training, output_dir=layout.artifacts(run.name))),
+            config: Rendered("", render_yaml(run.training, output_dir=str(run.output_dir))),
             layout.finetune_script(run.name): Rendered(
                 self._head(f"{self._experiment.name}.{run.name}", request), self._commands([command])
             ),
@@ -102,16 +102,18 @@ class JobScripts:
         }
 
     def write(self, files: Mapping[str, Rendered]) -> list[str]:
-        """Write what is missing, bring up to date what is untouched; returns the paths that are somebody's own."""
-        own = []
+        """Write what is missing, bring up to date what is untouched; returns what is said of edited ones."""
+        said = []
         for path, new in files.items():
             existing = self.existing(path)
             text = new.text if existing is None else existing.updated(new)
             if text is not None:
                 write_atomically(self._experiment.folder / path, text)
-            if existing and (existing.own_head or existing.own_commands):
-                own.append(path)
-        return own
+            if existing and existing.own_commands:
+                said.append(f"{path} was edited, or is another tool's: it is used as it is")
+            elif existing and existing.own_head:
+                said.append(f"{path}: its edited #SBATCH and environment lines are kept")
+        return said
 
     def _head(self, name: str, request: Request) -> str:
         """`#SBATCH` lines and what makes the environment: facts of the site."""

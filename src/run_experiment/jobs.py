@@ -91,15 +91,22 @@ def attempt(job: Job, name: str, local_id: str, log: Path) -> Iterator[Attempt]:
     current = Attempt(job_id, log, folder, now(), time.monotonic())
     try:
         yield current
-    except JobError as error:
-        if log.is_file():
-            shutil.copy(log, folder / "job.log")
-        write_record(folder / "attempt.json", {"target": name, "error": str(error), **current.record(job)})
+    except BaseException as error:
+        reason = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        _keep(current, {"target": name, "error": reason, **current.record(job)})
         raise
     # What cannot be removed now must not cost the result.
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         folder.parent.rmdir()
+
+
+def _keep(attempt: Attempt, record: dict[str, Any]) -> None:
+    """Keep what is left of an attempt; on a full disk the error itself matters more."""
+    with suppress(OSError):
+        if attempt.log.is_file():
+            shutil.copy(attempt.log, attempt.folder / "job.log")
+        write_record(attempt.folder / "attempt.json", record)
 
 
 def run_job_script(script: str, attempt: Attempt, environment: Mapping[str, str]) -> None:

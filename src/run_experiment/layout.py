@@ -6,7 +6,9 @@ All paths are relative to the experiment folder.
 from __future__ import annotations
 
 SUMMARY = "experiment_summary.yaml"
-CHECKPOINT_PATTERN = "{run}/artifacts/epoch_{epoch}"
+# Name that torchtune gives to a checkpoint.
+CHECKPOINT_NAME = "epoch_{epoch}"
+CHECKPOINT_PATTERN = f"{{run}}/artifacts/{CHECKPOINT_NAME}"
 
 # Names that a run must not have: its folder would be one of ours.
 RESERVED_RUN_NAMES = frozenset({"cache", "results", "logs"})
@@ -22,11 +24,6 @@ def subject(run: str, task: str, epoch: int | None) -> str:
     return f"{run}/{task}/base" if epoch is None else f"{run}/{task}/epoch{epoch}"
 
 
-def artifacts(run: str) -> str:
-    """Folder that torchtune writes to."""
-    return f"{run}/artifacts"
-
-
 def finetune_config(run: str) -> str:
     """torchtune config of a run."""
     return f"{run}/finetune.yaml"
@@ -40,11 +37,6 @@ def finetune_script(run: str) -> str:
 def finetune_record(run: str) -> str:
     """Record of a run's successful training."""
     return f"{run}/finetune.json"
-
-
-def training_metrics(run: str) -> str:
-    """Loss, learning rate and validation loss, one row a step."""
-    return f"{run}/artifacts/metrics.csv"
 
 
 def manifest(run: str, epoch: int | None) -> str:

@@ -6,15 +6,18 @@ Only records decide: a target is fresh if its record's configuration is today's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
 from run_experiment.checkpoints import CheckpointError, checkpoint_files
+from run_experiment.data import DataError
 from run_experiment.data_sets import DataSet, DataSets, data_sets
 from run_experiment.determinants import CHECKPOINT, Config, Determinants, checkpoint_hashes, training_identity
 from run_experiment.experiment import Evaluation, Experiment, Run
 from run_experiment.hashes import HashMemory
 from run_experiment.job_scripts import JobScripts
+from run_experiment.problems import InputError, Problem
 from run_experiment.records import describe_change, read_record, write_atomically
 from run_experiment.results import results_outdated
 from run_experiment.settings import Settings
@@ -59,13 +62,14 @@ class Plan:
                 write_atomically(self.experiment.folder / target.marker, text)
 
     def write_scripts(self) -> list[str]:
-        """Write job scripts and configs that are missing or outdated; returns the paths that users edited."""
-        own = []
+        """Write job scripts and configs that are missing or outdated; returns what is said of edited ones."""
+        said = []
         for run in self.experiment.fine_tuned:
-            own += self.scripts.write(self.scripts.finetune(run))
+            if run.output_dir is not None:
+                said += self.scripts.write(self.scripts.finetune(run))
         for evaluation in self.experiment.evaluations:
-            own += self.scripts.write(self.scripts.evaluation(evaluation, self.data_sets.of(evaluation).folder))
-        return own
+            said += self.scripts.write(self.scripts.evaluation(evaluation, self.data_sets.of(evaluation).folder))
+        return said
 
     def rows(self) -> list[Row]:
         """A row for each run and evaluation: what it is, and why it would not run if it does not."""
@@ -121,6 +125,9 @@ class _Builder:
         path = layout.finetune_record(run.name)
         config = self._determinants.training(run.training)
         config |= self._scripts.own_commands([layout.finetune_config(run.name), layout.finetune_script(run.name)])
+        if run.output_dir is None and Path(layout.finetune_script(run.name)).name not in config:
+            message = f"torchtune names its checkpoints {layout.CHECKPOINT_NAME}: the pattern has to end in that"
+            raise InputError(layout.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
         return self._compared(path, config)
 
     def _compared(self, path: str, config: Config, needs: tuple[str, ...] = ()) -> Target:
@@ -173,9 +180,9 @@ class _Builder:
         """Hashes of a checkpoint's files as they lie there; None where it is not there."""
         try:
             files = checkpoint_files(self._experiment.folder / run.checkpoint_dir(epoch))
-        except CheckpointError:
+            return {file.name: {"sha256": self._memory.file(file)} for file in files}
+        except (CheckpointError, DataError):
             return None
-        return {file.name: {"sha256": self._memory.file(file)} for file in files}
 
     def _cache(self, data_set: DataSet) -> Target:
         target = replace(self._compared(layout.cache_record(data_set.name), data_set.config), optional=True)

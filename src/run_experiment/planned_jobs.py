@@ -28,6 +28,7 @@ class PlannedJobs:
             config=self._plan[layout.finetune_record(run)].config,
             data=str(entry.training.data),
             checkpoints=[str(entry.checkpoint_dir(epoch)) for epoch in entry.epochs],
+            output_dir=str(entry.output_dir) if entry.output_dir else None,
         ).to_json()
 
     def evaluation(self, run: str, cell: str) -> str:

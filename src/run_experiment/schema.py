@@ -22,7 +22,7 @@ from pydantic import (
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 TIME_PATTERN = r"(\d+-)?\d+(:\d{1,2}){0,2}"
-MEMORY_PATTERN = r"\d+(\.\d+)?[KMGT]?B?"
+MEMORY_PATTERN = r"\d+[KMGT]?"
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 

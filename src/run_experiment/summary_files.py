@@ -12,7 +12,13 @@ from run_experiment.finetuning.architecture import ModelError, lora_builder
 from run_experiment.schema import RunEntry, TaskEntry, TrainingData
 from run_experiment.suggestions import did_you_mean
 from run_experiment.summary_draft import Draft, Finding
-from run_experiment.task_signature import TaskScriptError, TaskSignature, offered_arguments, read_signature
+from run_experiment.task_signature import (
+    DATA_ARGUMENT,
+    TaskScriptError,
+    TaskSignature,
+    offered_arguments,
+    read_signature,
+)
 from run_experiment.yaml_source import KeyPath, shown
 
 _FORMATS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -111,14 +117,8 @@ def _split_counts(training: TrainingData, splits: Mapping[str, Sequence[Row]]) -
 def _used_splits(draft: Draft, splits: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
     """The splits that training reads: there, and each row with the text it needs."""
     needed = ["train"]
-    own = [run.parameters for run in draft.runs.values() if run.type == "fine-tuned"]
-    validated = any(
-        (
-            parameters if "validation_during_training" in parameters.model_fields_set else draft.controls
-        ).validation_during_training
-        for parameters in own
-    )
-    needed += ["validation"] if validated else []
+    if any(run.type == "fine-tuned" and _is_validated(draft, run) for run in draft.runs.values()):
+        needed.append("validation")
     for name in needed:
         problem = _split_problem(name, splits)
         if problem:
@@ -169,7 +169,9 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
 
 def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
     for name in task.args:
-        if not signature.takes(name):
+        if name == DATA_ARGUMENT:
+            yield Finding((*path, "args", name), "name the data file in dataset, so that a change of it is noticed")
+        elif not signature.takes(name):
             hint = did_you_mean(name, signature.parameters)
             yield Finding((*path, "args", name), f"task {signature.function} has no such parameter{hint}")
     offered = {*_offered(draft, task), *task.args}

@@ -11,6 +11,9 @@ from typing import Any
 from run_experiment.experiment import Evaluation, Generation, Prompting
 from run_experiment.suggestions import did_you_mean
 
+# Name of the argument that the data file is given as.
+DATA_ARGUMENT = "data_path"
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -104,7 +107,7 @@ def offered_arguments(
     """Arguments that a summary has for a task, whether or not its function takes them."""
     offered: dict[str, Any] = {"prompt": prompting.prompt, "system_prompt": prompting.system_prompt}
     if data is not None:
-        offered["data_path"] = str(data)
+        offered[DATA_ARGUMENT] = str(data)
     if prompting.dataset_type == "text_completion":
         offered["use_chat_template"] = False
     if generation.max_tokens is not None:

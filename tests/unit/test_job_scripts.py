@@ -97,7 +97,8 @@ def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder)
     plan_of(experiment, account="lab").write_scripts()
     script.write_text(script.read_text().replace("--time=04:00:00", "--time=08:00:00"))
     experiment.set_parameters("r4", lora_rank=2)
-    assert plan_of(experiment, account="other").write_scripts() == ["r4/finetune.slurm"]
+    kept = "r4/finetune.slurm: its edited #SBATCH and environment lines are kept"
+    assert plan_of(experiment, account="other").write_scripts() == [kept]
     assert "--time=08:00:00" in script.read_text()
     assert "--account=lab" in script.read_text()
     assert yaml.safe_load(config.read_text())["model"]["lora_rank"] == 2
@@ -106,7 +107,7 @@ def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder)
     plan = plan_of(experiment)
     assert set(plan["r4/finetune.json"].config) >= {"finetune.yaml", "hyperparameters"}
     assert "finetune.slurm" not in plan["r4/finetune.json"].config
-    assert plan.write_scripts() == ["r4/finetune.yaml", "r4/finetune.slurm"]
+    assert plan.write_scripts() == ["r4/finetune.yaml was edited, or is another tool's: it is used as it is", kept]
     assert "lora_rank: 3" in config.read_text()
 
 
@@ -116,7 +117,8 @@ def test_script_of_another_tool_is_never_touched(experiment: ExperimentFolder) -
     script.write_text("#!/bin/bash\nset -euo pipefail\npython train.py\n")
     before = script.stat().st_mtime_ns
     for account in ("a", "b"):
-        assert plan_of(experiment, account=account).write_scripts() == ["r4/finetune.slurm"]
+        said = plan_of(experiment, account=account).write_scripts()
+        assert said == ["r4/finetune.slurm was edited, or is another tool's: it is used as it is"]
     assert script.read_text() == "#!/bin/bash\nset -euo pipefail\npython train.py\n"
     assert script.stat().st_mtime_ns == before
     assert "finetune.slurm" in plan_of(experiment)["r4/finetune.json"].config

@@ -43,7 +43,8 @@ def training(folder: Path) -> FinetuneJob:
     """A fine-tune whose script works."""
     write_script("r4/finetune.slurm", TRAIN)
     config = {"data": {"train": {"sha256": split_hash(folder / "words.json", "train")}}, "lr": 0.1}
-    return FinetuneJob("r4", config, str(folder / "words.json"), ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"])
+    checkpoints = ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]
+    return FinetuneJob("r4", config, str(folder / "words.json"), checkpoints, output_dir="r4/artifacts")
 
 
 def write_script(path: str, text: str) -> None:

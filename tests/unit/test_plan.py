@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from experiments import ExperimentFolder
 from small_experiment import make_model, make_small_experiment, plan_of, train, verify_all, write_adapter
 
@@ -101,13 +102,6 @@ def add_argument(experiment: ExperimentFolder) -> None:
     experiment.write(values)
 
 
-def other_data_argument(experiment: ExperimentFolder) -> None:
-    shutil.copy(experiment.path / "words.json", experiment.path / "other.json")
-    values = experiment.read()
-    values["evaluation"]["tasks"][0]["args"] = {"data_path": "other.json"}
-    experiment.write(values)
-
-
 def both(*changes: Change) -> Change:
     return lambda experiment: [change(experiment) for change in changes]
 
@@ -166,10 +160,6 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
         add_argument,
         # An argument may change what the task reads, for all that is known.
         with_cache('system_prompt: None → "Loud!"', 'system_prompt: "" → "Loud!"'),
-    ),
-    "another data file as a task's argument": (
-        other_data_argument,
-        with_cache('data_path: None → "other.json"', 'data_path: None → "other.json"'),
     ),
     "a log removed": (
         remove("base/eval/logs/shout_base.eval"),
@@ -308,6 +298,7 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "config": done.record("r4/finetune.json")["config"],
         "data": str(done.path / "words.json"),
         "checkpoints": ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"],
+        "output_dir": "r4/artifacts",
     }
     evaluation = json.loads(jobs.evaluation("given", "shout_base"))
     config = done.record(GIVEN_EVAL)["config"]
@@ -323,3 +314,27 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
     assert json.loads(jobs.evaluation("base", "shout_base"))["manifest"] is None
     with pytest.raises(ValueError, match="base is not trained"):
         jobs.finetune("base")
+
+
+def test_training_goes_where_the_summary_says(new: ExperimentFolder) -> None:
+    values = new.read()
+    values["output"] = {"base_directory": "/scratch/me", "checkpoint_pattern": "{run}/out/epoch_{epoch}"}
+    new.write(values)
+    plan = plan_of(new)
+    config = plan.scripts.finetune(plan.experiment.run_by_name["r4"])["r4/finetune.yaml"].text
+    assert yaml.safe_load(config)["output_dir"] == "/scratch/me/r4/out"
+    job = json.loads(PlannedJobs(plan).finetune("r4"))
+    assert job["checkpoints"] == ["/scratch/me/r4/out/epoch_0", "/scratch/me/r4/out/epoch_1"]
+    assert job["output_dir"] == "/scratch/me/r4/out"
+
+
+def test_names_of_checkpoints_that_torchtune_does_not_give_need_a_script(new: ExperimentFolder) -> None:
+    values = new.read()
+    values["output"] = {"checkpoint_pattern": "{run}/checkpoint-{epoch}"}
+    new.write(values)
+    with pytest.raises(InputError, match=r"output.checkpoint_pattern: torchtune names its checkpoints epoch_{epoch}"):
+        plan_of(new)
+    for run in ("r4", "r8"):
+        (new.path / run).mkdir()
+        (new.path / run / "finetune.slurm").write_text("#!/bin/bash\npython train.py\n")
+    assert plan_of(new)["r4/finetune.json"].wanted

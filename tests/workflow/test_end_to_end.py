@@ -56,6 +56,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
     (experiment.path / "own.py").write_text(OWN_TASKS)
     (experiment.path / "capitals.csv").write_text("input,target\nFrance?,Paris\nItaly?,Rome\nJapan?,Tokyo\n")
     values = experiment.read()
+    values["output"] = {"base_directory": str(experiment.path.parent / "scratch")}
     values["controls"] |= {"validation_during_training": True, "system_prompt": 'Say "it" loud.'}
     values["runs"][1] = {"name": "given", "type": "eval-only", "checkpoint_path": "elsewhere/epoch_7"}
     values["evaluation"]["tasks"] += [
@@ -65,7 +66,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
     values["evaluation"]["matrix"] = [
         {"run": "r4", "tasks": ["shout"], "epochs": [0, 1]},
         {"run": "given", "tasks": ["shout"], "epochs": None},
-        {"run": "base", "tasks": ["shout", "capitals", "security"], "epochs": None},
+        {"run": "base", "tasks": ["capitals", "security"], "epochs": None},
     ]
     experiment.write(values)
     return experiment
@@ -81,7 +82,7 @@ def output(experiment: ExperimentFolder) -> str:
 
 def test_every_job_runs_once(output: str, experiment: ExperimentFolder) -> None:
     assert ran(output) == Counter(
-        run_finetune=1, verify_checkpoint=3, prebuild_cache=3, run_evaluation=6, collect_results=1
+        run_finetune=1, verify_checkpoint=3, prebuild_cache=3, run_evaluation=5, collect_results=1
     )
     assert planned(experiment.path) == Counter()
     assert not list(experiment.path.glob("*/attempts/*"))
@@ -93,18 +94,17 @@ def test_results_table(output: str, experiment: ExperimentFolder) -> None:
         ("r4", "shout", 0),
         ("r4", "shout", 1),
         ("given", "shout", -1),
-        ("base", "shout", -1),
         ("base", "capitals", -1),
         ("base", "security", -1),
     ]
-    assert list(table["samples"]) == [2, 2, 2, 2, 3, 2]
+    assert list(table["samples"]) == [2, 2, 2, 3, 2]
     assert table["includes/accuracy"].notna().sum() == 2
     assert table["job_id"].str.fullmatch(r"local-\d+").all()
-    assert "6 of 6 evaluations are done." in (experiment.path / "results/summary.md").read_text()
+    assert "5 of 5 evaluations are done." in (experiment.path / "results/summary.md").read_text()
 
 
 def test_training_leaves_its_curve(output: str, experiment: ExperimentFolder) -> None:
-    metrics = read_metrics(experiment.path / "r4/artifacts/metrics.csv")
+    metrics = read_metrics(experiment.path.parent / "scratch/r4/artifacts/metrics.csv")
     assert list(metrics["step"].dropna().unique()) == list(range(1, 9))
     losses = experiment.record("r4/finetune.json")["losses"]
     assert math.isfinite(losses["train_loss"])
@@ -117,18 +117,19 @@ def test_models_are_the_right_ones(output: str, experiment: ExperimentFolder) ->
         ("r4", "shout_epoch0", "r4/checkpoints/epoch_0"),
         ("r4", "shout_epoch1", "r4/checkpoints/epoch_1"),
         ("given", "shout_base", "given/checkpoints/given"),
-        ("base", "shout_base", "../model"),
+        ("base", "capitals_base", "../model"),
     ]:
         log = read_eval_log(str(experiment.path / run / "eval/logs" / f"{cell}.eval"))
         assert Path(log.eval.model_args["model_path"]).resolve() == (experiment.path / checkpoint).resolve()
-        assert [message.text for message in log.samples[0].messages[:2]] == ['Say "it" loud.', "Shout: ocean"]
+        if run != "base":
+            assert [message.text for message in log.samples[0].messages[:2]] == ['Say "it" loud.', "Shout: ocean"]
     hashes = [
         experiment.record(f"{run}/eval/{cell}.json")["config"].get("checkpoint", {}).get("adapter_model.safetensors")
         for run, cell in [
             ("r4", "shout_epoch0"),
             ("r4", "shout_epoch1"),
             ("given", "shout_base"),
-            ("base", "shout_base"),
+            ("base", "capitals_base"),
         ]
     ]
     assert hashes[3] is None

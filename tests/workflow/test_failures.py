@@ -67,10 +67,10 @@ def test_broken_checkpoint_costs_only_its_evaluations(fresh: ExperimentFolder) -
 
 
 def test_unreadable_data_is_told_once_and_fails_no_training(fresh: ExperimentFolder) -> None:
-    fresh.edit("shout.py", "field=split", 'field="tset"')
+    fresh.edit("shout.py", "    data = hf_dataset", "    raise KeyError('tset')\n    data = hf_dataset")
     result = snakemake(fresh.path)
     assert result.returncode == 1
-    assert "The data of task shout cannot be read" in result.stdout
+    assert "The data of task shout cannot be read: KeyError: 'tset'" in result.stdout
     assert ran(result.stdout) == Counter(run_finetune=2, verify_checkpoint=2)
 
 

@@ -73,16 +73,16 @@ def drop_run(experiment: ExperimentFolder) -> None:
     experiment.write(values)
 
 
+edit_test_split = edit_split("test")
+
 CHANGES = {
     "one run's rank": (lambda e: e.set_parameters("r4", lora_rank=2), ONE_RUN),
     "swapped values": (lambda e: e.set_parameters("r4", lora_rank=8, lora_alpha=4), ONE_RUN),
     "an old summary": (old_summary, ONE_RUN),
-    "all runs' epochs of warm-up": (edit_summary("controls", "num_warmup_steps", value=3), ALL_RUNS),
-    "the test split": (edit_split("test"), NEW_DATA),
+    "the test split": (edit_test_split, NEW_DATA),
     "the training split": (edit_split("train"), ALL_RUNS),
     "the validation split, which nothing reads": (edit_split("validation"), Counter()),
     "the task": (lambda e: e.edit("shout.py", "upper()", "upper().strip()"), NEW_DATA),
-    "the tokens generated": (edit_summary("evaluation", "max_tokens", value=4), ALL_EVALUATIONS),
     "an evaluation's own script": (
         lambda e: e.edit("r4/eval/shout_epoch0.slurm", "--display plain", "--display none"),
         Counter(run_evaluation=1, collect_results=1),
@@ -108,6 +108,20 @@ def test_change_runs_what_it_touches_and_n_says_so(
     assert result.returncode == 0, result.stdout
     assert ran(result.stdout) == expected
     assert planned(experiment.path) == Counter()
+    if change is edit_test_split:
+        new_data_is_evaluated(experiment)
+
+
+ONLY_PLANNED = {
+    "all runs' epochs of warm-up": (edit_summary("controls", "num_warmup_steps", value=3), ALL_RUNS),
+    "the tokens generated": (edit_summary("evaluation", "max_tokens", value=4), ALL_EVALUATIONS),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), ONLY_PLANNED.values(), ids=ONLY_PLANNED)
+def test_change_plans_what_it_touches(experiment: ExperimentFolder, change: Change, expected: Counter[str]) -> None:
+    change(experiment)
+    assert planned(experiment.path) == expected
 
 
 NOTHING = {
@@ -144,9 +158,8 @@ def test_edited_code_without_a_profile_touches_no_result(experiment: ExperimentF
     assert "Nothing to be done" in result.stdout + result.stderr
 
 
-def test_new_data_is_evaluated(experiment: ExperimentFolder) -> None:
-    edit_split("test")(experiment)
-    assert snakemake(experiment.path).returncode == 0
+def new_data_is_evaluated(experiment: ExperimentFolder) -> None:
+    """Check that no evaluation read the test split as it was before."""
     for path in ("r4/eval/logs/shout_epoch0.eval", "base/eval/logs/shout_base.eval"):
         samples = read_eval_log(str(experiment.path / path)).samples
         assert samples is not None
