@@ -10,15 +10,27 @@ from run_experiment import layout
 from run_experiment.determinants import CHECKPOINT, checkpoint_hashes
 from run_experiment.evaluation.cache import cache_environment
 from run_experiment.evaluation.log import EvalError, EvalOutcome, newest_log, read_outcome, require_success
-from run_experiment.jobs import Attempt, Job, JobError, attempt, failure, require_unchanged, run_job_script
+from run_experiment.jobs import (
+    Attempt,
+    Job,
+    JobError,
+    attempt,
+    failure,
+    require_as_planned,
+    require_unchanged,
+    run_job_script,
+)
 from run_experiment.records import read_record, write_record
 
 
 @dataclass(frozen=True)
 class EvaluationJob(Job):
-    """An evaluation: its cell, its data file (absolute) if any, its checkpoint's manifest if any, its cache folder."""
+    """An evaluation: its cell, its task's file and its data file if any (absolute), its checkpoint's manifest if any,
+    its cache folder.
+    """
 
     cell: str
+    task: str
     data: str | None
     manifest: str | None
     cache: str
@@ -35,6 +47,8 @@ def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
         job = _with_checkpoint(job)
         if job.data and job.config["data"]:
             require_unchanged(Path(job.data), **job.config["data"])
+        require_unchanged(Path(job.task), None, job.config["task"]["script"]["sha256"])
+        require_as_planned(job, layout.eval_script(job.run, job.cell), layout.task_arguments(job.run, job.cell))
         environment = cache_environment(Path(job.cache).absolute())
         environment["INSPECT_LOG_DIR"] = str(current.folder.absolute())
         run_job_script(layout.eval_script(job.run, job.cell), current, environment)

@@ -10,7 +10,17 @@ from typing import Any
 
 from run_experiment import layout
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
-from run_experiment.jobs import Attempt, Job, JobError, attempt, failure, require_unchanged, run_job_script, unused
+from run_experiment.jobs import (
+    Attempt,
+    Job,
+    JobError,
+    attempt,
+    failure,
+    require_as_planned,
+    require_unchanged,
+    run_job_script,
+    unused,
+)
 from run_experiment.records import read_record, write_record
 
 
@@ -38,6 +48,9 @@ def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
     with attempt(job, "finetune", local_id, log) as current:
         for split, facts in job.config["data"].items():
             require_unchanged(Path(job.data), split, facts["sha256"])
+        # Another tool's script need not have a config of ours beside it.
+        configs = [layout.finetune_config(job.run)] if job.output_dir else []
+        require_as_planned(job, layout.finetune_script(job.run), *configs)
         _set_aside(job)
         run_job_script(layout.finetune_script(job.run), current, {})
         _check_checkpoints(job, current)

@@ -22,6 +22,7 @@ from run_experiment import layout
 from run_experiment.data import DataError, file_hash, split_hash
 from run_experiment.processes import last_lines, run_script
 from run_experiment.records import config_hash, write_record
+from run_experiment.rendered import parse
 
 PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
 
@@ -125,6 +126,18 @@ def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
     if found != sha256:
         what = f"split {split} of {data}" if split else str(data)
         raise JobError(f"{what} changed since this job was planned; start again")
+
+
+def require_as_planned(job: Job, *paths: str) -> None:
+    """Job scripts and configs must be as they were planned with, rendered or somebody's own. Raises JobError."""
+    for path in paths:
+        planned = job.config.get(Path(path).name, {}).get("sha256")
+        try:
+            found = parse(Path(path).read_text(encoding="utf-8")).commands_hash
+        except OSError as error:
+            raise JobError(f"cannot read {path}: {error.strerror}") from error
+        if found != planned:
+            raise JobError(f"{path} was edited since this job was planned; start again")
 
 
 def failure(what: str, log: Path) -> str:

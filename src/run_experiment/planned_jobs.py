@@ -39,6 +39,7 @@ class PlannedJobs:
             run=run,
             config=self._plan[layout.eval_record(run, cell)].config,
             cell=cell,
+            task=str(entry.task.script),
             data=str(data) if data else None,
             manifest=layout.manifest(run, entry.epoch) if entry.needs_checkpoint else None,
             cache=self._plan.data_sets.of(entry).folder,

@@ -185,7 +185,8 @@ def _grid(experiment: Experiment, rows: pd.DataFrame, metric: str) -> str:
 
 def _best(rows: pd.DataFrame, metric: str) -> str:
     best = rows.iloc[int(rows[metric].astype(float).argmax())]
-    where = "without training here" if pd.isna(best["epoch"]) else f"after epoch {best['epoch']}"
+    untrained = {"control": "without training", "eval-only": "trained elsewhere"}
+    where = untrained.get(best["type"]) or f"after epoch {best['epoch']}"
     return f"Highest {metric}: **{best['run']}** {where}, {best[metric]:.3f} ({best['samples']} samples)."
 
 

@@ -16,6 +16,7 @@ from run_experiment.evaluation_job import EvaluationJob, evaluate
 from run_experiment.finetune_job import FinetuneJob, finetune
 from run_experiment.jobs import JobError
 from run_experiment.records import config_hash
+from run_experiment.rendered import Rendered
 
 # Trains nothing, but says which training the checkpoints are of.
 TRAIN = """
@@ -42,14 +43,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def training(folder: Path) -> FinetuneJob:
     """A fine-tune whose script works."""
     write_script("r4/finetune.slurm", TRAIN)
+    Path("r4/finetune.yaml").write_text(Rendered("", "lr: 0.1\n").text)
     config = {"data": {"train": {"sha256": split_hash(folder / "words.json", "train")}}, "lr": 0.1}
     checkpoints = ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]
     return FinetuneJob("r4", config, str(folder / "words.json"), checkpoints, output_dir="r4/artifacts")
 
 
 def write_script(path: str, text: str) -> None:
+    """A job script as it was rendered when the job was planned."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(f"#!/bin/bash\nset -euo pipefail\n{text}\n")
+    Path(path).write_text(Rendered("#!/bin/bash\n", f"set -euo pipefail\n{text}\n").text)
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def test_failures_of_the_same_id_do_not_collide(training: FinetuneJob) -> None:
 
 def test_missing_script_is_a_failure(training: FinetuneJob) -> None:
     Path("r4/finetune.slurm").unlink()
-    with pytest.raises(JobError, match=r"finetune\.slurm ended with exit status 127"):
+    with pytest.raises(JobError, match=r"cannot read r4/finetune\.slurm: No such file"):
         finetune(training, "3", LOG)
 
 
@@ -280,20 +283,23 @@ def evaluation(folder: Path) -> EvaluationJob:
     EVAL_LOG.parent.mkdir(parents=True)
     EVAL_LOG.write_text("earlier")
     data = {"split": "test", "sha256": split_hash(folder / "words.json", "test")}
+    Path("cap.py").write_text("a task")
+    Path("r4/eval/cap_epoch0.args.yaml").write_text(Rendered("", "{}\n").text)
     return EvaluationJob(
         run="r4",
-        config={"data": data, "generation": {"max_tokens": 3}},
+        config={"data": data, "task": {"script": {"sha256": file_hash(Path("cap.py"))}}},
         cell="cap_epoch0",
+        task=str(folder / "cap.py"),
         data=str(folder / "words.json"),
         manifest="r4/checkpoints/epoch_0.json",
         cache="cache/cap-1",
     )
 
 
-def leaving(logs: Path, *names: str) -> None:
+def leaving(logs: Path, *names: str, then: str = "") -> None:
     """A job script that leaves these logs, the last one newest, and exits with status 0 as inspect does."""
     lines = [f"cp {logs}/{name}.eval $INSPECT_LOG_DIR/{i}_{name}.eval; sleep 0.02" for i, name in enumerate(names)]
-    write_script("r4/eval/cap_epoch0.slurm", "\n".join(["echo evaluating", *lines]))
+    write_script("r4/eval/cap_epoch0.slurm", "\n".join(["echo evaluating", *lines, then]))
 
 
 def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs: Path) -> None:
@@ -311,9 +317,7 @@ def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs:
 
 
 def test_evaluation_reads_its_own_cache(evaluation: EvaluationJob, logs: Path) -> None:
-    leaving(logs, "success")
-    with Path("r4/eval/cap_epoch0.slurm").open("a") as script:
-        script.write("echo $XDG_CACHE_HOME\n")
+    leaving(logs, "success", then="echo $XDG_CACHE_HOME")
     evaluate(evaluation, "5", LOG)
     assert LOG.read_text().splitlines()[-1] == str(Path("cache/cap-1").absolute())
 
@@ -342,9 +346,7 @@ def test_evaluation_is_judged_by_its_log(evaluation: EvaluationJob, logs: Path, 
 
 
 def test_failed_script_is_a_failure_whatever_its_log_says(evaluation: EvaluationJob, logs: Path) -> None:
-    leaving(logs, "success")
-    with Path("r4/eval/cap_epoch0.slurm").open("a") as script:
-        script.write("exit 2\n")
+    leaving(logs, "success", then="exit 2")
     with pytest.raises(JobError, match="ended with exit status 2"):
         evaluate(evaluation, "5", LOG)
     assert EVAL_LOG.read_text() == "earlier"
@@ -365,3 +367,28 @@ def test_evaluation_of_an_unverified_checkpoint_is_refused(evaluation: Evaluatio
     Path("r4/checkpoints/epoch_0.json").unlink()
     with pytest.raises(JobError, match=r"r4/checkpoints/epoch_0\.json is missing: the checkpoint was not verified"):
         evaluate(evaluation, "5", LOG)
+
+
+@pytest.mark.parametrize("edited", ["r4/eval/cap_epoch0.slurm", "r4/eval/cap_epoch0.args.yaml", "cap.py"])
+def test_evaluation_edited_since_it_was_planned_is_refused(evaluation: EvaluationJob, logs: Path, edited: str) -> None:
+    leaving(logs, "success")
+    with Path(edited).open("a") as file:
+        file.write("limit: 1\n")
+    with pytest.raises(JobError, match=f"{edited} (was edited|changed) since this job was planned; start again"):
+        evaluate(evaluation, "5", LOG)
+    assert EVAL_LOG.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("edited", ["r4/finetune.slurm", "r4/finetune.yaml"])
+def test_training_edited_since_it_was_planned_is_refused(training: FinetuneJob, edited: str) -> None:
+    with Path(edited).open("a") as file:
+        file.write("lr: 13\n")
+    with pytest.raises(JobError, match=f"{edited} was edited since this job was planned; start again"):
+        finetune(training, "3", LOG)
+
+
+def test_edited_head_of_a_job_script_is_no_change(training: FinetuneJob) -> None:
+    script = Path("r4/finetune.slurm")
+    script.write_text(script.read_text().replace("set -euo", "#SBATCH --mem=9G\nset -euo"))
+    finetune(training, "3", LOG)
+    assert Path(RECORD).is_file()

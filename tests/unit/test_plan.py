@@ -307,6 +307,7 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "run": "given",
         "cell": "shout_base",
         "config": config,
+        "task": str(done.path / "shout.py"),
         "data": str(done.path / "words.json"),
         "manifest": GIVEN,
         "cache": plan.data_sets.by_name["shout"].folder,
