@@ -11,16 +11,16 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from run_experiment import layout
 from run_experiment.data import DataError, file_hash, split_hash
-from run_experiment.processes import last_lines, run_script
+from run_experiment.processes import last_lines, locked_log, run_script
 from run_experiment.records import config_hash, write_record
 from run_experiment.rendered import parse
 
@@ -55,10 +55,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One execution of a job: its id, its log, and the folder for what is left of it if it fails."""
+    """One execution of a job: its id, its log (open, too), and the folder for what is left of it if it fails."""
 
     job_id: str
     log: Path
+    output: BinaryIO
     folder: Path
     started: datetime
     clock: float
@@ -84,12 +85,21 @@ def attempt(job: Job, name: str, local_id: str, log: Path) -> Iterator[Attempt]:
     """An attempt at a job; where it fails, its folder keeps what is left, with a record that says why.
 
     `local_id` is used where SLURM gives none; `name` is the target's, for the reader of the record.
+    Raises JobError where another attempt still runs: a killed Snakemake leaves its jobs behind.
     """
+    with ExitStack() as stack:
+        try:
+            output = stack.enter_context(locked_log(log))
+        except BlockingIOError as error:
+            raise JobError(f"another process is at work on it and writes to {log}: wait for it, or end it") from error
+        yield from _attempt(job, name, local_id, log, output)
+
+
+def _attempt(job: Job, name: str, local_id: str, log: Path, output: BinaryIO) -> Iterator[Attempt]:
     job_id = os.environ.get("SLURM_JOB_ID") or f"local-{local_id}"
     folder = unused(Path(layout.attempts(job.run)) / job_id)
     folder.mkdir(parents=True)
-    log.unlink(missing_ok=True)
-    current = Attempt(job_id, log, folder, now(), time.monotonic())
+    current = Attempt(job_id, log, output, folder, now(), time.monotonic())
     try:
         yield current
     except BaseException as error:
@@ -112,7 +122,7 @@ def _keep(attempt: Attempt, record: dict[str, Any]) -> None:
 
 def run_job_script(script: str, attempt: Attempt, environment: Mapping[str, str]) -> None:
     """Run a job's script. Raises JobError with the last lines of its log."""
-    status = run_script(Path(script), attempt.log, environment)
+    status = run_script(Path(script), attempt.output, environment)
     if status:
         raise JobError(failure(f"{script} ended with exit status {status}", attempt.log))
 

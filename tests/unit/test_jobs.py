@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from run_experiment.data import file_hash, split_hash
 from run_experiment.evaluation_job import EvaluationJob, evaluate
 from run_experiment.finetune_job import FinetuneJob, finetune
 from run_experiment.jobs import JobError
+from run_experiment.processes import locked_log
 from run_experiment.records import config_hash
 from run_experiment.rendered import Rendered
 
@@ -156,7 +158,7 @@ def test_data_changed_since_planning_is_not_trained_on(training: FinetuneJob, ed
         return
     with pytest.raises(JobError, match=r"split train of .*words\.json changed since this job was planned; start again"):
         finetune(training, "1", LOG)
-    assert not LOG.exists()
+    assert LOG.read_text() == ""
     assert not Path("r4/artifacts").exists()
 
 
@@ -360,7 +362,7 @@ def test_evaluation_of_changed_data_is_refused(evaluation: EvaluationJob, folder
         evaluate(evaluation, "5", LOG)
     with pytest.raises(JobError, match=r"^/.*words\.json changed"):
         evaluate(whole, "5", LOG)
-    assert not LOG.exists()
+    assert LOG.read_text() == ""
 
 
 def test_evaluation_of_an_unverified_checkpoint_is_refused(evaluation: EvaluationJob) -> None:
@@ -390,5 +392,20 @@ def test_training_edited_since_it_was_planned_is_refused(training: FinetuneJob, 
 def test_edited_head_of_a_job_script_is_no_change(training: FinetuneJob) -> None:
     script = Path("r4/finetune.slurm")
     script.write_text(script.read_text().replace("set -euo", "#SBATCH --mem=9G\nset -euo"))
+    finetune(training, "3", LOG)
+    assert Path(RECORD).is_file()
+
+
+def test_job_that_a_killed_process_left_behind_is_not_run_twice(training: FinetuneJob) -> None:
+    """A process that only the log's descriptor connects with the attempt, as a killed wrapper's script is."""
+    with locked_log(LOG) as output:
+        orphan = subprocess.Popen(["sleep", "60"], stdout=output)
+    try:
+        with pytest.raises(JobError, match=r"another process is at work on it and writes to .*r4\.log"):
+            finetune(training, "3", LOG)
+        assert not Path("r4/artifacts").exists()
+    finally:
+        orphan.kill()
+        orphan.wait()
     finetune(training, "3", LOG)
     assert Path(RECORD).is_file()
