@@ -43,7 +43,7 @@ onstart:
 
 
 onsuccess:
-    logger.info(f"Results: {experiment.folder / layout.SUMMARY_PAGE}")
+    say_where_results_are()
 
 
 onerror:

@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from run_experiment import layout
@@ -44,12 +45,12 @@ logger.info(None, extra={"plan": plan.rows()})
 
 def needs(path):
     """Input function of a target: what must be made before it, and the marker that says it is stale."""
-    return lambda wildcards: plan[path.format(**wildcards)].inputs
+    return lambda wildcards: target(path, wildcards).inputs
 
 
 def reason(path):
     """Why a target is made, for the message of its job."""
-    return lambda wildcards: plan[path.format(**wildcards)].reason
+    return lambda wildcards: target(path, wildcards).reason
 
 
 class JobNumber:
@@ -79,11 +80,30 @@ def python(script):
 
 
 def collect_what_is_done():
-    """Write the results so far; the summary may have been edited since."""
+    """Write the results so far and say what is missing; the summary may have been edited since."""
     try:
-        collect(experiment.folder)
+        missing = collect(experiment.folder)
     except InputError as error:
         logger.error(f"The results were not collected: {error}")
+        return
+    lines = [f"    {subject}: {why}" for subject, why in missing]
+    page = experiment.folder / layout.SUMMARY_PAGE
+    end = f"Results so far: {page}\nThe same command again makes only what is missing."
+    logger.error("\n".join(["Not done:", *lines, end]))
+
+
+def say_where_results_are():
+    """Name the results, where they were asked for."""
+    if any(job.rule.name == "collect_results" for job in workflow.dag.jobs):
+        logger.info(f"Results: {experiment.folder / layout.SUMMARY_PAGE}")
+
+
+def target(path, wildcards):
+    """The plan's target of a path with wildcards."""
+    name = path.format(**wildcards)
+    if name not in plan.targets:
+        raise WorkflowError(f"{name} is not made in this experiment")
+    return plan[name]
 
 
 def write_job_scripts():

@@ -12,7 +12,7 @@ rule run_evaluation:
         eval_log="{run}/eval/logs/{cell}.eval",
         record="{run}/eval/{cell}.json",
     log:
-        "logs/run_evaluation/{run}.{cell}.log",
+        "logs/run_evaluation/{run}/{cell}.log",
     threads: CPUS
     resources:
         gpu=1,
@@ -22,6 +22,6 @@ rule run_evaluation:
         number=job_number("{run}/eval/{cell}.json"),
         reason=reason("{run}/eval/{cell}.json"),
     message:
-        "Evaluate {wildcards.run}/{wildcards.cell} ({params.reason})"
+        "Evaluate {wildcards.run}/{wildcards.cell} ({params.reason}); log: {log}"
     shell:
         "{params.script} --job {params.job:q} --id {params.number} --log {log:q}"

@@ -22,6 +22,6 @@ rule run_finetune:
         number=job_number("{run}/finetune.json"),
         reason=reason("{run}/finetune.json"),
     message:
-        "Fine-tune {wildcards.run} ({params.reason})"
+        "Fine-tune {wildcards.run} ({params.reason}); log: {log}"
     shell:
         "{params.script} --job {params.job:q} --id {params.number} --log {log:q}"

@@ -11,7 +11,7 @@ rule verify_checkpoint:
     output:
         "{run}/checkpoints/{epoch}.json",
     log:
-        "logs/verify_checkpoint/{run}.{epoch}.log",
+        "logs/verify_checkpoint/{run}/{epoch}.log",
     params:
         job=lambda wildcards: jobs.verification(wildcards.run, wildcards.epoch),
         reason=reason("{run}/checkpoints/{epoch}.json"),

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from run_experiment import layout
 from run_experiment.determinants import CHECKPOINT, checkpoint_hashes
+from run_experiment.evaluation.cache import FACTS
 from run_experiment.experiment import Evaluation, resolve
 from run_experiment.hashes import HashMemory
 from run_experiment.lora_shapes import expected_shapes
@@ -87,9 +88,14 @@ def complete(experiment: ExperimentFolder) -> None:
         train(experiment, run.name, seed=10 * number)
     verify_all(experiment)
     evaluate(experiment, plan_of(experiment).experiment.evaluations)
+    cache(experiment)
+
+
+def cache(experiment: ExperimentFolder) -> None:
+    """Leave the caches of all data sets, and their records."""
     plan = plan_of(experiment)
     for data_set in plan.data_sets.by_name.values():
-        (experiment.path / data_set.folder).mkdir(parents=True)
+        write_record(experiment.path / data_set.folder / FACTS, {"samples": 2, "seconds": 0.1})
         path = layout.cache_record(data_set.name)
         write_record(experiment.path / path, {"config": plan[path].config})
 

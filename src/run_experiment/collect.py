@@ -8,19 +8,20 @@ from run_experiment import layout
 from run_experiment.experiment import resolve
 from run_experiment.hashes import HashMemory
 from run_experiment.plan import make_plan
-from run_experiment.results import write_results
+from run_experiment.results import Records, write_results
 from run_experiment.settings import Settings
 from run_experiment.summary import read_summary
 
 
 def hash_memory(folder: Path) -> HashMemory:
     """The hashes remembered of an experiment's files."""
-    return HashMemory(folder / ".snakemake/run-experiment/hashes.json")
+    return HashMemory(folder / layout.MEMORY / "hashes.json")
 
 
-def collect(folder: Path) -> None:
-    """Write the results of the experiment in `folder`. Raises InputError."""
+def collect(folder: Path) -> list[tuple[str, str]]:
+    """Write the results of the experiment in `folder`; returns what is missing, with the reason. Raises InputError."""
     summary, _ = read_summary(folder / layout.SUMMARY)
     experiment = resolve(summary, folder)
     plan = make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder))
     write_results(experiment, plan.targets)
+    return Records(experiment, plan.targets).missing()

@@ -24,7 +24,9 @@ def read_splits(path: Path) -> dict[str, Sequence[Row]]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: save it as UTF-8") from error
+    except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from error
     try:
         splits = _parse(text, path.suffix.lower())
@@ -39,7 +41,7 @@ def _parse(text: str, suffix: str) -> dict[str, Sequence[Row]]:
     if suffix == ".csv":
         return {"train": _csv_rows(text)}
     if suffix in (".jsonl", ".ndjson"):
-        return {"train": [json.loads(line) for line in text.split("\n") if line.strip()]}
+        return {"train": _json_lines(text)}
     if suffix != ".json":
         raise ValueError("expected .json, .jsonl or .csv")
     content = json.loads(text)
@@ -48,6 +50,18 @@ def _parse(text: str, suffix: str) -> dict[str, Sequence[Row]]:
     if not isinstance(content, dict):
         raise ValueError("expected splits, each a list of objects, or one list")
     return {name: rows for name, rows in content.items() if isinstance(rows, list)}
+
+
+def _json_lines(text: str) -> list[Row]:
+    rows: list[Row] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}: {error.msg} (column {error.colno})") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return rows
 
 
 def split_hash(path: Path, split: str) -> str:

@@ -12,12 +12,13 @@ from run_experiment.records import config_hash
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set to build a cache of, by calling its task once. `folder` is named by the data's content."""
+    """A data set to build a cache of, by calling its task once. `folder` is named by the content of the `data` file."""
 
     name: str
     folder: str
     config: Config
     script: str
+    data: str | None
     function: str
     arguments: dict[str, Any]
 
@@ -52,6 +53,7 @@ def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
     given = determinants.evaluation(evaluation)
     config = {
         "script": given["task"]["script"],
+        "imports": given["task"].get("imports", {}),
         "function": given["task"]["function"],
         "arguments": dict(task.args),
         "data": given["data"],
@@ -61,6 +63,7 @@ def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
         folder=f"cache/{task.name}-{config_hash(config)[:12]}",
         config=config,
         script=str(task.script),
+        data=str(task.data) if task.data else None,
         function=given["task"]["function"],
         arguments=determinants.arguments(evaluation),
     )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from run_experiment.checkpoints import model_fingerprint
 from run_experiment.experiment import Evaluation, Generation, Model, Prompting, Training
 from run_experiment.hashes import HashMemory
 from run_experiment.task_signature import DATA_ARGUMENT, TaskSignature, read_signature, task_arguments
+from run_experiment.task_sources import local_sources
 
 Config = dict[str, Any]
 
@@ -27,6 +29,7 @@ class Determinants:
         self._memory = memory
         self.model = cache(_model)
         self._signature = cache(read_signature)
+        self._sources = cache(local_sources)
 
     def training(self, training: Training) -> Config:
         """What determines a fine-tune."""
@@ -44,13 +47,16 @@ class Determinants:
         signature = self.signature(evaluation)
         # Of the data file its content counts, not its path.
         arguments = {name: value for name, value in self.arguments(evaluation).items() if name != DATA_ARGUMENT}
+        task = {
+            "script": {"sha256": self._memory.file(evaluation.task.script)},
+            "function": signature.function,
+            "arguments": arguments,
+        }
+        if imports := self._imports(evaluation.task.script):
+            task["imports"] = imports
         return {
             "model": self.model(evaluation.run.model),
-            "task": {
-                "script": {"sha256": self._memory.file(evaluation.task.script)},
-                "function": signature.function,
-                "arguments": arguments,
-            },
+            "task": task,
             "data": self.evaluation_data(evaluation, signature),
             "dataset_type": evaluation.prompting.dataset_type,
             "generation": _generation(evaluation.generation),
@@ -59,6 +65,13 @@ class Determinants:
     def arguments(self, evaluation: Evaluation) -> dict[str, Any]:
         """Arguments that an evaluation's task is called with."""
         return task_arguments(evaluation, self.signature(evaluation))
+
+    def _imports(self, script: Path) -> Config:
+        """Hashes of the files beside a task's script that it imports, by their path relative to it."""
+        return {
+            path.relative_to(script.parent).as_posix(): {"sha256": self._memory.file(path)}
+            for path in self._sources(script)
+        }
 
     def signature(self, evaluation: Evaluation) -> TaskSignature:
         """Signature of an evaluation's task."""

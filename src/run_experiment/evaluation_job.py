@@ -45,14 +45,13 @@ def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
     """Evaluate a cell, in the experiment folder. Raises JobError."""
     with attempt(job, job.cell, local_id, log) as current:
         job = _with_checkpoint(job)
-        if job.data and job.config["data"]:
-            require_unchanged(Path(job.data), **job.config["data"])
-        require_unchanged(Path(job.task), None, job.config["task"]["script"]["sha256"])
-        require_as_planned(job, layout.eval_script(job.run, job.cell), layout.task_arguments(job.run, job.cell))
+        _require_inputs(job)
+        require_as_planned(job)
         environment = cache_environment(Path(job.cache).absolute())
         environment["INSPECT_LOG_DIR"] = str(current.folder.absolute())
         run_job_script(layout.eval_script(job.run, job.cell), current, environment)
-        log_file, outcome = _judged(current)
+        log_file, outcome = _judged(job, current)
+        _require_inputs(job)
         target = Path(layout.eval_log(job.run, job.cell))
         target.parent.mkdir(parents=True, exist_ok=True)
         log_file.replace(target)
@@ -69,7 +68,17 @@ def _with_checkpoint(job: EvaluationJob) -> EvaluationJob:
     return replace(job, config={**job.config, CHECKPOINT: checkpoint_hashes(manifest)})
 
 
-def _judged(current: Attempt) -> tuple[Path, EvalOutcome]:
+def _require_inputs(job: EvaluationJob) -> None:
+    """Data and task must be what was planned with, before and after. Raises JobError."""
+    if job.data and job.config["data"]:
+        require_unchanged(Path(job.data), **job.config["data"])
+    task = Path(job.task)
+    require_unchanged(task, None, job.config["task"]["script"]["sha256"])
+    for name, facts in job.config["task"].get("imports", {}).items():
+        require_unchanged(task.parent / name, None, facts["sha256"])
+
+
+def _judged(job: EvaluationJob, current: Attempt) -> tuple[Path, EvalOutcome]:
     """The log that the script left, if it is a success: inspect's exit status does not tell."""
     log = newest_log(current.folder)
     if log is None:
@@ -77,6 +86,8 @@ def _judged(current: Attempt) -> tuple[Path, EvalOutcome]:
     try:
         outcome = read_outcome(log)
         require_success(outcome)
+        if outcome.limited and Path(layout.eval_script(job.run, job.cell)).name not in job.config:
+            raise EvalError("only a part of the data set was evaluated: is INSPECT_EVAL_LIMIT set in a .env file?")
     except EvalError as error:
         raise JobError(failure(str(error), current.log)) from error
     return log, outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from run_experiment.jobs import (
     run_job_script,
     unused,
 )
-from run_experiment.records import read_record, write_record
+from run_experiment.records import read_record, same_config, write_record
 
 
 @dataclass(frozen=True)
@@ -39,36 +40,53 @@ class FinetuneJob(Job):
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
     """Train a run, in the experiment folder. Raises JobError.
 
-    A training that is whole is not done again where only its record got lost.
+    A training that lies there whole is not done again: where only its record got lost, or where it was set aside for
+    another configuration that is now taken back.
     """
-    if kept := _whole_training(job):
-        print(f"{job.run} is already trained (job {kept['job_id']}): its record is restored", file=sys.stderr)
-        write_record(Path(layout.finetune_record(job.run)), kept)
-        return
     with attempt(job, "finetune", local_id, log) as current:
-        for split, facts in job.config["data"].items():
-            require_unchanged(Path(job.data), split, facts["sha256"])
-        # Another tool's script need not have a config of ours beside it.
-        configs = [layout.finetune_config(job.run)] if job.output_dir else []
-        require_as_planned(job, layout.finetune_script(job.run), *configs)
-        _set_aside(job)
-        run_job_script(layout.finetune_script(job.run), current, {})
-        _check_checkpoints(job, current)
-        record = {**current.record(job), **_results(job)}
+        record = _restored(job)
+        if record:
+            print(f"{job.run} is already trained (job {record['job_id']}): its record is restored", file=sys.stderr)
+        else:
+            record = _train(job, current)
     write_record(_kept_record(job), record)
     write_record(Path(layout.finetune_record(job.run)), record)
 
 
+def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
+    for split, facts in job.config["data"].items():
+        require_unchanged(Path(job.data), split, facts["sha256"])
+    require_as_planned(job)
+    _set_aside(job)
+    run_job_script(layout.finetune_script(job.run), current, {})
+    _check_checkpoints(job, current)
+    return {**current.record(job), **_results(job)}
+
+
 def _kept_record(job: FinetuneJob) -> Path:
     """A copy of the record beside the checkpoints: Snakemake removes a target before it makes it again."""
-    return Path(job.output_dir or job.checkpoints[-1]) / "record.json"
+    return Path(job.output_dir or job.checkpoints[-1]) / layout.KEPT_RECORD
 
 
-def _whole_training(job: FinetuneJob) -> dict[str, Any] | None:
-    """Record of a training of this configuration whose checkpoints are there."""
-    kept = read_record(_kept_record(job))
-    whole = kept and kept.get("config") == job.config and all(_files(checkpoint) for checkpoint in job.checkpoints)
-    return kept if whole else None
+def _restored(job: FinetuneJob) -> dict[str, Any] | None:
+    """Record of a training of this configuration that is whole, now in its place again."""
+    if record := _whole(job, _kept_record(job).parent):
+        return record
+    for folder in Path(layout.attempts(job.run)).glob("*.artifacts*") if job.output_dir else []:
+        if record := _whole(job, folder):
+            _set_aside(job)
+            folder.rename(str(job.output_dir))
+            return record
+    return None
+
+
+def _whole(job: FinetuneJob, folder: Path) -> dict[str, Any] | None:
+    """Record in a folder of a training of this configuration, if its checkpoints are there too."""
+    kept = read_record(folder / layout.KEPT_RECORD)
+    if not kept or not same_config(kept.get("config"), job.config):
+        return None
+    own = job.output_dir or str(folder)
+    return kept if all(_files(checkpoint.replace(own, str(folder), 1)) for checkpoint in job.checkpoints) else None
 
 
 def _set_aside(job: FinetuneJob) -> None:
@@ -76,12 +94,24 @@ def _set_aside(job: FinetuneJob) -> None:
     output = Path(job.output_dir) if job.output_dir else None
     if output is None or not output.exists():
         return
-    maker = (read_record(_kept_record(job)) or {}).get("job_id", "unfinished")
+    kept = read_record(_kept_record(job)) or {}
+    if owner := _other_owner(output, kept):
+        raise JobError(f"{output} holds a training of {owner}: set an output.base_directory of this experiment's own")
+    maker = kept.get("job_id", "unfinished")
     try:
         output.rename(unused(Path(layout.attempts(job.run)) / f"{maker}.artifacts"))
     except OSError:
         # On another file system: it stays there, under another name.
         output.rename(unused(output.with_name(f"{output.name}.{maker}")))
+
+
+def _other_owner(output: Path, kept: Mapping[str, Any]) -> str | None:
+    """The other experiment whose training lies in a folder that both share."""
+    owner = kept.get("experiment")
+    here = Path.cwd()
+    if not owner or Path(owner) == here or output.resolve().is_relative_to(here):
+        return None
+    return str(owner) if (Path(owner) / layout.SUMMARY).exists() else None
 
 
 def _check_checkpoints(job: FinetuneJob, current: Attempt) -> None:

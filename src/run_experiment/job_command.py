@@ -16,7 +16,7 @@ J = TypeVar("J", bound=Job)
 def run_job(description: str | None, job_type: type[J], execute: Callable[[J, str, Path], None]) -> None:
     """Parse the command line and execute the job; exits with 1 and the reason where it fails."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--job", required=True, type=job_type.from_json, help="what was planned, as JSON")
+    parser.add_argument("--job", required=True, type=job_type.read, help="file that says what was planned")
     parser.add_argument("--id", required=True, help="number of the job where SLURM gives none")
     parser.add_argument("--log", required=True, type=Path, help="file for the output of the job's script")
     arguments = parser.parse_args()
@@ -24,3 +24,5 @@ def run_job(description: str | None, job_type: type[J], execute: Callable[[J, st
         execute(arguments.job, arguments.id, arguments.log)
     except JobError as error:
         sys.exit(f"{arguments.job.subject} failed: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{arguments.job.subject} was interrupted: the same command goes on")

@@ -53,9 +53,11 @@ class JobScripts:
         command = shlex.join(["python", "-m", "run_experiment.finetuning.recipe", "--config", config])
         request = _request(run.compute, run.model, time="04:00:00")
         return {
-            config: Rendered("", render_yaml(run.training, output_dir=str(run.output_dir))),
+            config: Rendered(
+                "", render_yaml(run.training, output_dir=str(run.output_dir), folder=self._experiment.folder)
+            ),
             layout.finetune_script(run.name): Rendered(
-                self._head(f"{self._experiment.name}.{run.name}", request), self._commands([command])
+                self._head(f"{self._experiment.name}.{run.name}", request), _commands([command])
             ),
         }
 
@@ -64,11 +66,14 @@ class JobScripts:
         run, cell = evaluation.run.name, evaluation.cell
         signature = self._determinants.signature(evaluation)
         arguments = layout.task_arguments(run, cell)
-        model_path = evaluation.run.model.path
-        if evaluation.needs_checkpoint:
-            model_path = self._experiment.folder / layout.loadable(run, evaluation.epoch)
+        folder = self._experiment.folder
+        base = layout.portable(evaluation.run.model.path, folder)
         command = eval_command(
-            evaluation, function=signature.function, model_path=str(model_path), task_config=arguments
+            evaluation,
+            task=f"{layout.portable(evaluation.task.script, folder)}@{signature.function}",
+            model_path=layout.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base,
+            tokenizer_path=base,
+            task_config=arguments,
         )
         name = f"{self._experiment.name}.{run}.{evaluation.task.name}" + (
             "" if evaluation.epoch is None else f".e{evaluation.epoch}"
@@ -78,8 +83,7 @@ class JobScripts:
         return {
             arguments: Rendered("", values),
             layout.eval_script(run, cell): Rendered(
-                self._head(name, request),
-                self._commands([*_exports(run, self._experiment.folder / cache), _lines(command)]),
+                self._head(name, request), _commands([*_exports(run, cache), _lines(command)])
             ),
         }
 
@@ -99,6 +103,25 @@ class JobScripts:
             name: {"sha256": existing.commands_hash}
             for name, existing in found.items()
             if existing and existing.commands_hash
+        }
+
+    def require_agreement(self, files: Mapping[str, Rendered]) -> None:
+        """Raise InputError for a file that was edited, and that the summary has left behind since."""
+        for path, new in files.items():
+            existing = self.existing(path)
+            if existing and existing.contradicts(new):
+                message = "was edited, and the summary or the data changed since: remove it to have it rendered anew"
+                raise InputError(
+                    path, [Problem(0, "", f"{message}, or take its `# Rendered by` line out to use it as it is")]
+                )
+
+    def planned(self, files: Mapping[str, Rendered]) -> dict[str, str]:
+        """Fingerprints that files will have once they are written: jobs refuse what was changed after that."""
+        found = {path: self.existing(path) for path in files}
+        return {
+            path: existing.fingerprint if existing and existing.own_commands else new.fingerprint
+            for path, new in files.items()
+            for existing in [found[path]]
         }
 
     def write(self, files: Mapping[str, Rendered]) -> list[str]:
@@ -134,11 +157,12 @@ class JobScripts:
         environment = [line for line in (*settings.modules, settings.environment) if line]
         return "\n".join(["#!/bin/bash", *lines, "", *environment]) + "\n"
 
-    def _commands(self, lines: list[str]) -> str:
-        return "\n".join([COMMANDS_BEGIN, f"cd {shlex.quote(str(self._experiment.folder))}", *lines]) + "\n"
+
+def _commands(lines: list[str]) -> str:
+    return "\n".join([COMMANDS_BEGIN, *lines]) + "\n"
 
 
-def _exports(run: str, cache: Path) -> list[str]:
+def _exports(run: str, cache: str) -> list[str]:
     """Environment of an evaluation: where its log goes, and the data set built for exactly its data."""
     by_hand = shlex.quote(f"{layout.attempts(run)}/by_hand")
     return [

@@ -5,6 +5,7 @@ A job is told what was planned; it reads no summary, which may have been edited 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, Self
 from run_experiment import layout
 from run_experiment.data import DataError, file_hash, split_hash
 from run_experiment.processes import last_lines, locked_log, run_script
-from run_experiment.records import config_hash, write_record
+from run_experiment.records import Config, canonical, config_hash, write_atomically, write_record
 from run_experiment.rendered import parse
 
 PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
@@ -33,10 +34,11 @@ class JobError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What a job is told: its run and what determines its result."""
+    """What a job is told: its run, what determines its result, and fingerprints of its script and configs by path."""
 
     run: str
     config: dict[str, Any]
+    files: dict[str, str]
 
     @property
     def subject(self) -> str:
@@ -44,13 +46,20 @@ class Job:
         return self.run
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what the main process wrote with `to_json`."""
-        return cls(**json.loads(text))
+    def read(cls, path: str) -> Self:
+        """Read what the main process wrote. Raises ValueError."""
+        try:
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
 
-    def to_json(self) -> str:
-        """Text for a command line."""
-        return json.dumps(asdict(self), sort_keys=True)
+    def write(self, folder: Path) -> Path:
+        """Write the job to a file named by its content, which therefore never changes; returns its path."""
+        text = canonical(asdict(self))
+        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        if not path.exists():
+            write_atomically(path, text)
+        return path
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Attempt:
     def record(self, job: Job) -> dict[str, Any]:
         """What a record says of every job."""
         return {
+            "experiment": os.getcwd(),
             "run": job.run,
             "job_id": self.job_id,
             "config": job.config,
@@ -103,7 +113,7 @@ def _attempt(job: Job, name: str, local_id: str, log: Path, output: BinaryIO) ->
     try:
         yield current
     except BaseException as error:
-        reason = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}".rstrip(": ")
         _keep(current, {"target": name, "error": reason, **current.record(job)})
         raise
     # What cannot be removed now must not cost the result.
@@ -138,16 +148,24 @@ def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
         raise JobError(f"{what} changed since this job was planned; start again")
 
 
-def require_as_planned(job: Job, *paths: str) -> None:
+def require_data_set(config: Config, script: str, data: str | None) -> None:
+    """Task and data must be what a data set's cache is named by. Raises JobError."""
+    require_unchanged(Path(script), None, config["script"]["sha256"])
+    for name, facts in config["imports"].items():
+        require_unchanged(Path(script).parent / name, None, facts["sha256"])
+    if data and config["data"]:
+        require_unchanged(Path(data), **config["data"])
+
+
+def require_as_planned(job: Job) -> None:
     """Job scripts and configs must be as they were planned with, rendered or somebody's own. Raises JobError."""
-    for path in paths:
-        planned = job.config.get(Path(path).name, {}).get("sha256")
+    for path, planned in job.files.items():
         try:
-            found = parse(Path(path).read_text(encoding="utf-8")).commands_hash
+            found = parse(Path(path).read_text(encoding="utf-8")).fingerprint
         except OSError as error:
             raise JobError(f"cannot read {path}: {error.strerror}") from error
         if found != planned:
-            raise JobError(f"{path} was edited since this job was planned; start again")
+            raise JobError(f"{path} was changed since this job was planned; start again")
 
 
 def failure(what: str, log: Path) -> str:

@@ -5,13 +5,30 @@ All paths are relative to the experiment folder.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 SUMMARY = "experiment_summary.yaml"
 # Name that torchtune gives to a checkpoint.
 CHECKPOINT_NAME = "epoch_{epoch}"
 CHECKPOINT_PATTERN = f"{{run}}/artifacts/{CHECKPOINT_NAME}"
 
+# What a session remembers; nothing is lost with it.
+MEMORY = ".snakemake/run-experiment"
+JOBS = f"{MEMORY}/jobs"
+
+# Copy of a training's record, beside its checkpoints.
+KEPT_RECORD = "record.json"
+
 # Names that a run must not have: its folder would be one of ours.
 RESERVED_RUN_NAMES = frozenset({"cache", "results", "logs"})
+
+
+def portable(path: Path, folder: Path) -> str:
+    """A path as job scripts name it: relative to the experiment's folder where it lies in it.
+
+    So a copy of the folder works in the copy; scripts run with the experiment's folder as working directory.
+    """
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def cell(task: str, epoch: int | None) -> str:
@@ -57,6 +74,12 @@ def eval_script(run: str, cell: str) -> str:
 def task_arguments(run: str, cell: str) -> str:
     """Arguments of an evaluation's task, for `inspect eval --task-config`."""
     return f"{run}/eval/{cell}.args.yaml"
+
+
+def target_of(record: str) -> tuple[str, str]:
+    """Run and name of what a record tells: `finetune`, an evaluation's cell, a checkpoint's name."""
+    path = Path(record)
+    return path.parts[0], path.stem
 
 
 def eval_log(run: str, cell: str) -> str:

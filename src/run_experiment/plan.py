@@ -5,6 +5,8 @@ Only records decide: a target is fresh if its record's configuration is today's.
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ from run_experiment.checkpoints import CheckpointError, checkpoint_files
 from run_experiment.data import DataError
 from run_experiment.data_sets import DataSet, DataSets, data_sets
 from run_experiment.determinants import CHECKPOINT, Config, Determinants, checkpoint_hashes, training_identity
+from run_experiment.evaluation.cache import FACTS
 from run_experiment.experiment import Evaluation, Experiment, Run
 from run_experiment.hashes import HashMemory
 from run_experiment.job_scripts import JobScripts
 from run_experiment.problems import InputError, Problem
-from run_experiment.records import describe_change, read_record, write_atomically
-from run_experiment.results import results_outdated
+from run_experiment.records import describe_change, read_record, same_config, write_atomically
+from run_experiment.results import last_failure, results_outdated
 from run_experiment.settings import Settings
 from run_experiment.targets import State, Target
 
@@ -59,7 +62,11 @@ class Plan:
             if target.state is State.STALE:
                 record = read_record(self.experiment.folder / target.path) or {}
                 text = f"{target.path}: {target.reason}\njob {record.get('job_id')}, {record.get('ended')}\n"
-                write_atomically(self.experiment.folder / target.marker, text)
+                marker, made = self.experiment.folder / target.marker, self.experiment.folder / target.path
+                write_atomically(marker, text)
+                if made.exists():
+                    newer = max(time.time(), made.stat().st_mtime + 1)
+                    os.utime(marker, (newer, newer))
 
     def write_scripts(self) -> list[str]:
         """Write job scripts and configs that are missing or outdated; returns what is said of edited ones."""
@@ -128,17 +135,30 @@ class _Builder:
         if run.output_dir is None and Path(layout.finetune_script(run.name)).name not in config:
             message = f"torchtune names its checkpoints {layout.CHECKPOINT_NAME}: the pattern has to end in that"
             raise InputError(layout.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
-        return self._compared(path, config)
+        target = self._compared(path, config)
+        if target.wanted and run.output_dir:
+            self._scripts.require_agreement(self._scripts.finetune(run))
+        return target
 
     def _compared(self, path: str, config: Config, needs: tuple[str, ...] = ()) -> Target:
         """A target whose configuration is known now."""
         record = self._record(path)
         if record is None:
-            return Target(path, State.MISSING, "not done yet", config, needs)
-        if record.get("config") != config:
+            return Target(path, self._unmade(path), self._why_unmade(path), config, needs)
+        if not same_config(record.get("config"), config):
             reason = describe_change(record.get("config") or {}, config)
             return Target(path, State.STALE, reason, config, needs)
         return Target(path, State.FRESH, "done", config)
+
+    def _unmade(self, path: str) -> State:
+        """State of a target without a readable record: Snakemake takes any file there for the target."""
+        return State.STALE if (self._experiment.folder / path).exists() else State.MISSING
+
+    def _why_unmade(self, path: str) -> str:
+        if self._unmade(path) is State.STALE:
+            return "its record cannot be read"
+        failure = last_failure(self._experiment.folder, *layout.target_of(path))
+        return f"failed as job {failure.job_id}" if failure else "not done yet"
 
     def _checkpoints(self, run: Run) -> list[int | None]:
         """Epochs whose checkpoints are verified; None for a checkpoint made elsewhere."""
@@ -151,15 +171,13 @@ class _Builder:
         if run.training:
             training = self._plan[layout.finetune_record(run.name)]
             if training.wanted:
-                state = State.STALE if record else State.MISSING
-                return Target(path, state, "its run is trained first", config, (training.path,))
+                return Target(path, self._unmade(path), "its run is trained first", config, (training.path,))
             config["training"] = training_identity(self._record(training.path) or {})
         target = self._compared(path, config)
         files = self._checkpoint_files(run, epoch)
         if files is None:
             # Removed, to save space maybe: no reason to fail unless an evaluation needs it.
-            state = State.STALE if record else State.MISSING
-            return replace(target, state=state, reason="the checkpoint is not there", optional=True)
+            return replace(target, state=self._unmade(path), reason="the checkpoint is not there", optional=True)
         if record and not target.wanted and files != checkpoint_hashes(record):
             return replace(target, state=State.STALE, reason="the checkpoint's files changed")
         if record and not target.wanted and (reason := self._why_unloadable(run, epoch, record)):
@@ -186,7 +204,7 @@ class _Builder:
 
     def _cache(self, data_set: DataSet) -> Target:
         target = replace(self._compared(layout.cache_record(data_set.name), data_set.config), optional=True)
-        if not target.wanted and not (self._experiment.folder / data_set.folder).is_dir():
+        if not target.wanted and not (self._experiment.folder / data_set.folder / FACTS).is_file():
             return replace(target, state=State.STALE, reason="its folder is gone")
         return target
 
@@ -199,7 +217,11 @@ class _Builder:
         target = self._compared_with_checkpoint(layout.eval_record(run.name, cell), config, evaluation)
         if not target.wanted and not (self._experiment.folder / layout.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, reason="its log is gone")
-        return replace(target, config=config, needs=self._needs(evaluation) if target.wanted else ())
+        if not target.wanted:
+            return replace(target, config=config)
+        cache = self._data_sets.of(evaluation).folder
+        self._scripts.require_agreement(self._scripts.evaluation(evaluation, cache))
+        return replace(target, config=config, needs=self._needs(evaluation))
 
     def _needs(self, evaluation: Evaluation) -> tuple[str, ...]:
         """What has to be made before an evaluation."""
@@ -212,7 +234,7 @@ class _Builder:
         """The results: made again where a record is newer, or where they are of another experiment."""
         needs = tuple(path for path in self._plan.finals() if "/checkpoints/" not in path)
         path = layout.SUMMARY_PAGE
-        stale = results_outdated(self._experiment)
+        stale = results_outdated(self._experiment, self._plan.targets)
         return Target(path, State.STALE if stale else State.FRESH, "the experiment changed", {}, needs, optional=True)
 
     def _compared_with_checkpoint(self, path: str, config: Config, evaluation: Evaluation) -> Target:
@@ -222,7 +244,7 @@ class _Builder:
         run, epoch = evaluation.run, evaluation.epoch
         manifest, record = self._plan[layout.manifest(run.name, epoch)], self._record(path)
         if manifest.needs:
-            return Target(path, State.STALE if record else State.MISSING, manifest.reason, config)
+            return Target(path, self._unmade(path), manifest.reason, config)
         files = self._checkpoint_files(run, epoch)
         if files is None and record:
             # What was evaluated and then removed cannot have changed since.
@@ -236,4 +258,4 @@ def _row(subject: str, target: Target) -> Row:
 
 def _untrained(run: Run) -> str:
     """Why a run has no training of its own."""
-    return "control: the base model as it is" if run.type == "control" else "eval-only: trained elsewhere"
+    return "control: nothing to train" if run.type == "control" else "eval-only: trained elsewhere"

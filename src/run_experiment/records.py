@@ -22,6 +22,11 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
+def same_config(one: Config | None, other: Config) -> bool:
+    """Whether two configurations are the same: as JSON, where 1 is not true and not-a-number equals itself."""
+    return one is not None and canonical(one) == canonical(other)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old text or the whole new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

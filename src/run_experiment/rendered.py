@@ -25,12 +25,16 @@ class Rendered:
     @property
     def text(self) -> str:
         """The whole file, with its marker below a `#!` line or at the top."""
-        return self.marked(self)
+        return self.marked(_hash(self.head), self.fingerprint)
 
-    def marked(self, rendered: Rendered) -> str:
-        """The whole file with the marker of what was `rendered`: parts that differ from that are known as edited."""
-        hashes = f"head {_hash(rendered.head)}, commands {_hash(rendered.commands)}"
-        marker = f"# Rendered by run-experiment ({hashes}). {_NOTE}\n"
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the commands."""
+        return _hash(self.commands)
+
+    def marked(self, head: str, commands: str) -> str:
+        """The whole file with the marker of what was rendered, given by hashes: other parts are known as edited."""
+        marker = f"# Rendered by run-experiment (head {head}, commands {commands}). {_NOTE}\n"
         first, newline, rest = self.head.partition("\n")
         if first.startswith("#!"):
             return f"{first}{newline}{marker}{rest}{self.commands}"
@@ -44,11 +48,22 @@ class Existing:
     parts: Rendered
     own_head: bool
     own_commands: bool
+    # Short hash of the commands that were rendered last; None where the file was not rendered.
+    rendered: str | None = None
 
     @property
     def commands_hash(self) -> str | None:
         """SHA-256 of the commands where they are somebody's own; None where they are as rendered."""
         return _significant_hash(self.parts.commands) if self.own_commands else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the commands: of what matters in them, where they are somebody's own."""
+        return (self.commands_hash or "")[:12] or self.parts.fingerprint
+
+    def contradicts(self, new: Rendered) -> bool:
+        """Whether somebody edited commands that would be rendered differently today."""
+        return self.own_commands and self.rendered not in (None, new.fingerprint)
 
     def updated(self, new: Rendered) -> str | None:
         """Its text with the untouched parts rendered anew; None where that changes nothing."""
@@ -56,7 +71,10 @@ class Existing:
             self.parts.head if self.own_head else new.head,
             self.parts.commands if self.own_commands else new.commands,
         )
-        return None if parts == self.parts else parts.marked(new)
+        if parts == self.parts:
+            return None
+        # Edited commands keep the hash of what they were made from.
+        return parts.marked(_hash(new.head), (self.own_commands and self.rendered) or new.fingerprint)
 
 
 def parse(text: str) -> Existing:
@@ -66,7 +84,7 @@ def parse(text: str) -> Existing:
         return Existing(Rendered("", text), own_head=True, own_commands=True)
     parts = _split(_MARKER.sub("", text, count=1))
     head, commands = marker.groups()
-    return Existing(parts, own_head=head != _hash(parts.head), own_commands=commands != _hash(parts.commands))
+    return Existing(parts, head != _hash(parts.head), commands != _hash(parts.commands), rendered=commands)
 
 
 def _split(text: str) -> Rendered:

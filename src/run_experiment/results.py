@@ -78,13 +78,13 @@ def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None
     write_atomically(experiment.folder / layout.SUMMARY_PAGE, summary_page(records, table))
 
 
-def results_outdated(experiment: Experiment) -> bool:
-    """Whether the summary page is of another experiment: other runs, parameters, evaluations or question."""
+def results_outdated(experiment: Experiment, targets: Mapping[str, Target]) -> bool:
+    """Whether the summary page tells something else: other runs, parameters, evaluations, results or question."""
     try:
         found = _MARKER.search((experiment.folder / layout.SUMMARY_PAGE).read_text(encoding="utf-8"))
     except OSError:
         return False
-    return not found or found[1] != _identity(experiment)
+    return not found or found[1] != _identity(Records(experiment, targets))
 
 
 def evals_table(records: Records) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def summary_page(records: Records, table: pd.DataFrame) -> str:
         *_evaluations_part(experiment, table),
         *_training_part(records),
         *_missing_part(records),
-        f"<!-- experiment {_identity(experiment)} -->",
+        f"<!-- experiment {_identity(records)} -->",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -238,14 +238,17 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
     )
 
 
-def _identity(experiment: Experiment) -> str:
-    """Short hash of what the page says besides the records."""
+def _identity(records: Records) -> str:
+    """Short hash of what the results tell."""
+    experiment = records.experiment
+    made = [*map(records.training, experiment.fine_tuned), *map(records.evaluation, experiment.evaluations)]
     return config_hash(
         {
             "name": experiment.name,
             "question": experiment.question,
-            "runs": {run.name: {"type": run.type, **run.parameters} for run in experiment.runs},
+            "runs": {run.name: [run.type, run.model.name, run.parameters] for run in experiment.runs},
             "variables": list(experiment.variables),
             "evaluations": {item.subject: item.label for item in experiment.evaluations},
+            "made": [record and [record.get("job_id"), record.get("ended")] for record in made],
         }
     )[:16]

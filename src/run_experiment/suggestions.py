@@ -5,10 +5,44 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What other trainers call the same: Hugging Face, PEFT, axolotl, LLaMA-Factory.
+SYNONYMS = {
+    "alpha": "lora_alpha",
+    "bf16": "dtype",
+    "cutoff_len": "max_seq_len",
+    "dropout": "lora_dropout",
+    "gradient_checkpointing": "enable_activation_checkpointing",
+    "gradient_clipping": "clip_grad_norm",
+    "learning_rate": "lr",
+    "lora_r": "lora_rank",
+    "lora_target_modules": "lora_attn_modules",
+    "lr_scheduler_type": "lr_scheduler",
+    "max_grad_norm": "clip_grad_norm",
+    "max_length": "max_seq_len",
+    "max_new_tokens": "max_tokens",
+    "max_seq_length": "max_seq_len",
+    "micro_batch_size": "batch_size",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "precision": "dtype",
+    "r": "lora_rank",
+    "rank": "lora_rank",
+    "sequence_len": "max_seq_len",
+    "target_modules": "lora_attn_modules",
+    "torch_compile": "compile",
+    "torch_dtype": "dtype",
+    "train_batch_size": "batch_size",
+    "warmup_steps": "num_warmup_steps",
+}
+
 
 def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word that resembles a word most, None where none does."""
+    """The known word that means the same or resembles a word most, None where none does."""
     by_lower = {name.lower(): name for name in known}
+    synonym = by_lower.get(SYNONYMS.get(word.lower(), ""))
+    if synonym:
+        return synonym
     matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else None
 

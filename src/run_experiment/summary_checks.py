@@ -29,6 +29,7 @@ def cross_findings(draft: Draft, strict: bool = True) -> list[Finding]:
         _matrix_references,
         _matrix_epochs,
         _repeated_evaluations,
+        _runs_without_evaluation,
         _prompts,
         _sampling,
         _not_used,
@@ -153,6 +154,15 @@ def _cells(entry: MatrixEntry, trained: range) -> Iterator[tuple[str, str, int |
     for task in entry.tasks:
         for epoch in entry.epochs or trained or (None,):
             yield entry.run, task, epoch
+
+
+def _runs_without_evaluation(draft: Draft) -> Iterator[Finding]:
+    named = {entry.run for entry in draft.matrix.values()}
+    for path, run in draft.runs.items():
+        if run.name not in named:
+            consequence = "it is trained, but never evaluated" if run.type == "fine-tuned" else "it is not used"
+            message = f"no line of evaluation.matrix names {run.name}: {consequence}"
+            yield Finding((*path, "name"), message, warning=True)
 
 
 def _prompts(draft: Draft) -> Iterator[Finding]:

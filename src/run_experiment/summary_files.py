@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from run_experiment.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CheckpointError, checkpoint_files
 from run_experiment.data import DataError, Row, read_splits
 from run_experiment.experiment import Generation, Prompting, split_script
 from run_experiment.finetuning.architecture import ModelError, lora_builder
@@ -39,7 +42,8 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
     for path, model in draft.models.items():
         place, where = (*path, "path"), folder / model.path
         if not os.path.isdir(where):
-            yield Finding(place, f"there is no folder {shown(str(where), 200)}")
+            hint = "; models are not downloaded: give the folder" if _is_hub_name(model.path, folder) else ""
+            yield Finding(place, f"there is no folder {shown(str(where), 200)}{hint}")
         elif not os.path.isfile(where / "config.json"):
             yield Finding(place, f"{shown(str(where), 200)} has no config.json")
         elif not any(where.glob("*.safetensors")):
@@ -49,6 +53,11 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
                 lora_builder(where)
             except ModelError as error:
                 yield Finding(place, str(error))
+
+
+def _is_hub_name(path: str, folder: Path) -> bool:
+    """Whether a path is rather an `organisation/model`: its first part is no folder either."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path)) and not os.path.isdir(folder / path.split("/")[0])
 
 
 def _is_trained(draft: Draft, model: str) -> bool:
@@ -70,8 +79,19 @@ def _checkpoints(draft: Draft, folder: Path) -> Iterator[Finding]:
         written = [((*path, "checkpoint_path"), run.checkpoint_path)]
         written += [((*path, "parameters", "checkpoint_path"), run.parameters.checkpoint_path)]
         for place, text in written:
-            if run.type == "eval-only" and text and not os.path.isdir(folder / text):
-                yield Finding(place, f"there is no folder {shown(str(folder / text), 200)}")
+            if run.type == "eval-only" and text:
+                yield from _checkpoint(place, folder / text)
+
+
+def _checkpoint(path: KeyPath, where: Path) -> Iterator[Finding]:
+    if not os.path.isdir(where):
+        yield Finding(path, f"there is no folder {shown(str(where), 200)}")
+        return
+    try:
+        checkpoint_files(where)
+    except (CheckpointError, OSError) as error:
+        expected = f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or config.json and *.safetensors"
+        yield Finding(path, f"{shown(str(error), 500)[1:-1]}; expected {expected}")
 
 
 def _missing_file(path: KeyPath, file: Path) -> Iterator[Finding]:
@@ -102,7 +122,7 @@ def _training_data(draft: Draft, folder: Path) -> Iterator[Finding]:
         return
     yield from _split_counts(training, splits)
     if any(run.type == "fine-tuned" for run in draft.runs.values()):
-        yield from _used_splits(draft, splits)
+        yield from list(_used_splits(draft, splits)) or _steps(draft, len(splits["train"]))
 
 
 def _split_counts(training: TrainingData, splits: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
@@ -127,8 +147,26 @@ def _used_splits(draft: Draft, splits: Mapping[str, Sequence[Row]]) -> Iterator[
 
 
 def _is_validated(draft: Draft, run: RunEntry) -> bool:
-    own = "validation_during_training" in run.parameters.model_fields_set
-    return (run.parameters if own else draft.controls).validation_during_training
+    return bool(_of_run(draft, run, "validation_during_training"))
+
+
+def _of_run(draft: Draft, run: RunEntry, name: str) -> Any:
+    """A run's own parameter, else that of all runs."""
+    return getattr(run.parameters if name in run.parameters.model_fields_set else draft.controls, name)
+
+
+def _steps(draft: Draft, rows: int) -> Iterator[Finding]:
+    """Runs of which the train split does not fill one optimizer step: nothing would be trained."""
+    for path, run in draft.runs.items():
+        batch, steps = (_of_run(draft, run, name) for name in ("batch_size", "gradient_accumulation_steps"))
+        if run.type != "fine-tuned" or rows >= batch * steps:
+            continue
+        own = [
+            name for name in ("batch_size", "gradient_accumulation_steps") if name in run.parameters.model_fields_set
+        ]
+        place = (*path, "parameters", own[0]) if own else ("data", "training", "path")
+        product = f"batch_size {batch} × gradient_accumulation_steps {steps} = {batch * steps}"
+        yield Finding(place, f"split train has {rows} rows, fewer than one optimizer step takes ({product})")
 
 
 def _split_problem(name: str, splits: Mapping[str, Sequence[Row]]) -> str | None:
@@ -179,12 +217,27 @@ def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSign
         if name not in offered:
             message = f"task {signature.function} needs {name}, which nothing gives; set it in args"
             yield Finding((*path, "args"), message)
+    yield from _prompts_not_taken(draft, path, task, signature)
+
+
+def _prompts_not_taken(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
+    """Prompts that evaluations on a task would have, where its function cannot be given them."""
+    runs = {entry.run for entry in draft.matrix.values() if task.name in entry.tasks}
+    evaluated = [run for run in draft.runs.values() if run.name in runs]
+    shared = {"prompt": None, "system_prompt": draft.evaluation.system_prompt}
+    for name, plain in (("prompt", "{input}"), ("system_prompt", "")):
+        own = getattr(task, name)
+        given = shared[name] if own is None else own
+        lost = [run for run in evaluated if (_of_run(draft, run, name) if given is None else given) != plain]
+        if lost and not signature.takes(name):
+            trained = any(run.type == "fine-tuned" and _of_run(draft, run, name) != plain for run in lost)
+            message = f"task {signature.function} takes no {name}: its evaluations do without it"
+            yield Finding((*path, "script"), message + (", unlike the training" if trained else ""), warning=True)
 
 
 def _offered(draft: Draft, task: TaskEntry) -> set[str]:
     """Names of the arguments that every evaluation on a task has for it."""
-    own = [run.parameters for run in draft.runs.values()]
-    types = {(each if "dataset_type" in each.model_fields_set else draft.controls).dataset_type for each in own}
+    types = {_of_run(draft, run, "dataset_type") for run in draft.runs.values()}
     settings = draft.evaluation
     generation = Generation(
         do_sample=settings.do_sample,

@@ -38,7 +38,7 @@ class TaskSignature:
 
 def read_signature(script: Path, function: str | None) -> TaskSignature:
     """Signature of the task function of a file: the one named, or the only one. Raises TaskScriptError."""
-    tasks = {node.name: node for node in _module(script).body if isinstance(node, Function) and _is_task(node)}
+    tasks = {node.name: node for node in parse_script(script).body if isinstance(node, Function) and _is_task(node)}
     if not tasks:
         raise TaskScriptError(f"{script} has no function decorated with @task")
     if function is None and len(tasks) > 1:
@@ -50,7 +50,8 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
     return _signature(tasks[name])
 
 
-def _module(script: Path) -> ast.Module:
+def parse_script(script: Path) -> ast.Module:
+    """Syntax tree of a Python file. Raises TaskScriptError where it cannot be read or parsed."""
     try:
         return ast.parse(script.read_bytes())
     except OSError as error:

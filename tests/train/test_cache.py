@@ -88,14 +88,16 @@ def test_evaluation_reads_nothing_but_the_cache(tmp_path: Path, llama: Path) -> 
     for path in [cache, *cache.rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)
     (tmp_path / "args.json").write_text(json.dumps(arguments))
+    evaluation = make_evaluation(llama, max_tokens=1)
     command = eval_command(
-        make_evaluation(llama, max_tokens=1),
-        function="words",
+        evaluation,
+        task=f"{evaluation.task.script}@words",
         model_path=str(llama),
+        tokenizer_path=str(llama),
         task_config="args.json",
-        log_dir="logs",
     )
-    ended = inspect(command, tmp_path, {**cold, **cache_environment(cache, cold)})
+    places = {**cold, **cache_environment(cache, cold), "INSPECT_LOG_DIR": "logs"}
+    ended = inspect(command, tmp_path, places)
     log = newest_log(tmp_path / "logs")
     assert log is not None, ended.stdout + ended.stderr
     outcome = read_outcome(log)

@@ -22,6 +22,9 @@ from run_experiment.finetuning.config import render_config, render_yaml
 
 GOLDEN = Path(__file__).parent / "golden"
 
+# An experiment folder that holds neither model nor data.
+ELSEWHERE = Path("/experiment")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_defaults(model: Path, data: Path) -> None:
     training = make_training(model, data, device="auto", dtype="auto")
-    text = render_yaml(training, "r8/artifacts").replace(str(model), "/models/llama")
+    text = render_yaml(training, "r8/artifacts", ELSEWHERE).replace(str(model), "/models/llama")
     assert_golden(text.replace(str(data), "/data/words.json"), GOLDEN / "defaults.yaml")
 
 
@@ -73,20 +76,23 @@ def test_everything_set(tmp_path: Path, data: Path) -> None:
         device="cuda",
         dtype="bf16",
     )
-    text = render_yaml(training, "r4/artifacts").replace(str(model), "/models/qwen2")
+    text = render_yaml(training, "r4/artifacts", ELSEWHERE).replace(str(model), "/models/qwen2")
     assert_golden(text.replace(str(data), "/data/words.json"), GOLDEN / "everything.yaml")
 
 
 def test_text_means_the_values(model: Path, data: Path) -> None:
     training = make_training(model, data, lr="1e-5", validation_during_training=True)
-    text = render_yaml(training, "r8/artifacts")
-    values = render_config(training, "r8/artifacts")
+    text = render_yaml(training, "r8/artifacts", ELSEWHERE)
+    values = render_config(training, "r8/artifacts", ELSEWHERE)
     assert yaml.safe_load(text) == values
     assert OmegaConf.to_container(OmegaConf.create(text), resolve=True) == values
 
 
 def test_max_seq_len_is_the_models_at_the_most(model: Path, data: Path) -> None:
-    limits = [render_config(make_training(model, data, max_seq_len=given), "r")["dataset"] for given in (None, 9999, 9)]
+    limits = [
+        render_config(make_training(model, data, max_seq_len=given), "r", ELSEWHERE)["dataset"]
+        for given in (None, 9999, 9)
+    ]
     assert [limit["max_seq_len"] for limit in limits] == [2048, 2048, 9]
 
 
@@ -119,7 +125,7 @@ def test_prompts_reach_the_model_literally(text: str, model: Path, data: Path, t
 @given(text=st.text(alphabet="${}\\?x: \n'\"1e-.#~", max_size=12) | st.text(max_size=12))
 def test_any_text_survives_being_resolved_twice(text: str, model: Path, data: Path) -> None:
     training = make_training(model, data, prompt=text, system_prompt=text, wandb_project=text or "none")
-    cfg = OmegaConf.create(render_yaml(training, "r8/artifacts"))
+    cfg = OmegaConf.create(render_yaml(training, "r8/artifacts", ELSEWHERE))
     OmegaConf.resolve(cfg)
     resolved: Any = OmegaConf.to_object(cfg)
     assert "".join(resolved["dataset"]["prompt"]) == text
@@ -129,7 +135,7 @@ def test_any_text_survives_being_resolved_twice(text: str, model: Path, data: Pa
 
 def test_paths_of_torchtunes_own_components_are_refused_with_an_interpolation(model: Path, data: Path) -> None:
     with pytest.raises(ModelError, match="cannot use a path"):
-        render_config(make_training(model, data), "${oc.env:HOME}/artifacts")
+        render_config(make_training(model, data), "${oc.env:HOME}/artifacts", ELSEWHERE)
 
 
 def test_login_node_modules_import_nothing_heavy() -> None:
@@ -138,3 +144,11 @@ def test_login_node_modules_import_nothing_heavy() -> None:
     code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_paths_in_the_experiment_are_relative_to_it(model: Path, data: Path) -> None:
+    """So that a copy of the folder trains in the copy."""
+    config = render_config(make_training(model, data), "r8/artifacts", model.parent)
+    assert config["checkpointer"]["checkpoint_dir"] == config["tokenizer"]["path"] == model.name
+    config = render_config(make_training(model, data), "r8/artifacts", data.parent)
+    assert config["dataset"]["data"] == data.name

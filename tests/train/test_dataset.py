@@ -125,7 +125,7 @@ def test_cut() -> None:
 
 
 def load(model: Path, data: Path, **hyperparameters: Any) -> PromptCompletionDataset:
-    cfg = render_config(make_training(model, data, **hyperparameters), "r8/artifacts")
+    cfg = render_config(make_training(model, data, **hyperparameters), "r8/artifacts", Path("/experiment"))
     arguments = {key: value for key, value in cfg["dataset"].items() if key != "_component_"}
     return PromptCompletionDataset(load_tokenizer(str(model)), **arguments)
 

@@ -73,12 +73,13 @@ def evaluate(
     (experiment / f"{name}.args.yaml").write_text(yaml.safe_dump(arguments))
     command = eval_command(
         evaluation,
-        function=function,
+        task=f"{evaluation.task.script}@{function}",
         model_path=str(model),
+        tokenizer_path=str(base),
         task_config=f"{name}.args.yaml",
-        log_dir=f"attempts/{name}",
     )
-    ended = inspect(command, experiment, {"XDG_CACHE_HOME": str(experiment / "cache")})
+    places = {"XDG_CACHE_HOME": str(experiment / "cache"), "INSPECT_LOG_DIR": f"attempts/{name}"}
+    ended = inspect(command, experiment, places)
     log = newest_log(experiment / "attempts" / name)
     assert log is not None, ended.stdout + ended.stderr
     return Evaluated(ended.returncode, log, read_outcome(log))
@@ -137,13 +138,23 @@ def greedy(base: Path, model: Path) -> list[str]:
     return texts
 
 
+def command(base: Path, model_path: str, **settings: Any) -> list[str]:
+    """The command of an evaluation with these settings."""
+    return eval_command(
+        make_evaluation(base, **settings),
+        task="words.py@words",
+        model_path=model_path,
+        tokenizer_path="base",
+        task_config="a.yaml",
+    )
+
+
 def test_command(tmp_path: Path) -> None:
-    evaluation = make_evaluation(tmp_path / "base", seed=7, max_connections=3)
-    assert eval_command(evaluation, function="words", model_path="adapter", task_config="a.yaml", log_dir="logs") == [
-        *("inspect", "eval", f"{TASKS}@words", "--model", "hf/tiny"),
-        *("-M", "model_path=adapter", "-M", f"tokenizer_path={tmp_path / 'base'}", "-M", "dtype=auto"),
+    assert command(tmp_path, "adapter", seed=7, max_connections=3) == [
+        *("inspect", "eval", "words.py@words", "--model", "hf/tiny"),
+        *("-M", "model_path=adapter", "-M", "tokenizer_path=base", "-M", "dtype=auto"),
         *("-M", "do_sample=false", "--seed", "7", "--max-tokens", "4", "--max-connections", "3"),
-        *("--task-config", "a.yaml", "--log-dir", "logs", "--log-format", "eval", "--display", "plain"),
+        *("--task-config", "a.yaml", "--log-format", "eval", "--display", "plain"),
     ]
 
 
@@ -159,25 +170,23 @@ def test_command(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_are_set(tmp_path: Path, settings: dict[str, Any], present: list[str], absent: list[str]) -> None:
-    command = eval_command(
-        make_evaluation(tmp_path, **settings), function="words", model_path="model", task_config="a.yaml"
-    )
-    assert set(present) <= set(command)
-    assert not set(absent) & set(command)
+    options = command(tmp_path, "model", **settings)
+    assert set(present) <= set(options)
+    assert not set(absent) & set(options)
 
 
 @pytest.mark.parametrize("path", ["/a b/c", "/a=b", "/a: b", "/a #b", "17", "no", "{a}", "'a", '"a"', "é\\n", " a "])
 def test_model_path_arrives_as_it_is(tmp_path: Path, path: str) -> None:
     from inspect_ai._util.config import parse_cli_args
 
-    command = eval_command(make_evaluation(tmp_path), function="words", model_path=path, task_config="a.yaml")
-    given = [command[index + 1] for index, option in enumerate(command) if option == "-M"]
+    options = command(tmp_path, path)
+    given = [options[index + 1] for index, option in enumerate(options) if option == "-M"]
     assert parse_cli_args(given)["model_path"] == path
 
 
 def test_comma_in_a_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="model_path: /a,b: inspect-ai takes a path with a comma"):
-        eval_command(make_evaluation(tmp_path), function="words", model_path="/a,b", task_config="a.yaml")
+        command(tmp_path, "/a,b")
 
 
 def test_checkpoint_is_what_peft_expects(experiment: Path, base: Path, adapter: Path) -> None:

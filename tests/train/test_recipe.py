@@ -48,7 +48,7 @@ def experiment(llama: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
         dtype="auto",
     )
     (folder / "r8").mkdir()
-    (folder / "r8/finetune.yaml").write_text(render_yaml(training, ARTIFACTS), encoding="utf-8")
+    (folder / "r8/finetune.yaml").write_text(render_yaml(training, ARTIFACTS, folder), encoding="utf-8")
     command = [sys.executable, "-m", "run_experiment.finetuning.recipe", "--config", "r8/finetune.yaml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr

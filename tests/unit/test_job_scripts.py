@@ -13,6 +13,7 @@ from golden import assert_golden
 from small_experiment import make_small_experiment, plan_of
 
 from run_experiment.plan import Plan
+from run_experiment.problems import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
 SITE = {
@@ -103,12 +104,18 @@ def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder)
     assert "--account=lab" in script.read_text()
     assert yaml.safe_load(config.read_text())["model"]["lora_rank"] == 2
     config.write_text(config.read_text().replace("lora_rank: 2", "lora_rank: 3"))
-    experiment.set_parameters("r4", lora_rank=4)
     plan = plan_of(experiment)
     assert set(plan["r4/finetune.json"].config) >= {"finetune.yaml", "hyperparameters"}
     assert "finetune.slurm" not in plan["r4/finetune.json"].config
     assert plan.write_scripts() == ["r4/finetune.yaml was edited, or is another tool's: it is used as it is", kept]
     assert "lora_rank: 3" in config.read_text()
+    experiment.set_parameters("r4", lora_rank=4)
+    with pytest.raises(InputError, match=r"r4/finetune\.yaml: was edited, and the summary or the data changed since"):
+        plan_of(experiment)
+    config.write_text(config.read_text().partition("\n")[2])
+    plan_of(experiment)
+    config.unlink()
+    plan_of(experiment)
 
 
 def test_script_of_another_tool_is_never_touched(experiment: ExperimentFolder) -> None:

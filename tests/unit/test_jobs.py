@@ -8,17 +8,18 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from run_experiment import evaluation_job, finetune_job
 from run_experiment.data import file_hash, split_hash
-from run_experiment.evaluation_job import EvaluationJob, evaluate
-from run_experiment.finetune_job import FinetuneJob, finetune
-from run_experiment.jobs import JobError
+from run_experiment.evaluation_job import EvaluationJob
+from run_experiment.finetune_job import FinetuneJob
+from run_experiment.jobs import JobError, require_data_set
 from run_experiment.processes import locked_log
 from run_experiment.records import config_hash
-from run_experiment.rendered import Rendered
+from run_experiment.rendered import Rendered, parse
 
 # Trains nothing, but says which training the checkpoints are of.
 TRAIN = """
@@ -30,6 +31,8 @@ LOG = Path("logs/r4.log")
 RECORD = Path("r4/finetune.json")
 EVAL_RECORD = Path("r4/eval/cap_epoch0.json")
 EVAL_LOG = Path("r4/eval/logs/cap_epoch0.eval")
+
+AnyJob = TypeVar("AnyJob", FinetuneJob, EvaluationJob)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +51,22 @@ def training(folder: Path) -> FinetuneJob:
     Path("r4/finetune.yaml").write_text(Rendered("", "lr: 0.1\n").text)
     config = {"data": {"train": {"sha256": split_hash(folder / "words.json", "train")}}, "lr": 0.1}
     checkpoints = ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]
-    return FinetuneJob("r4", config, str(folder / "words.json"), checkpoints, output_dir="r4/artifacts")
+    files = {"r4/finetune.slurm": "", "r4/finetune.yaml": ""}
+    return FinetuneJob("r4", config, files, str(folder / "words.json"), checkpoints, output_dir="r4/artifacts")
+
+
+def as_it_lies(job: AnyJob) -> AnyJob:
+    """The job as it would be planned with the files that are there now."""
+    there = [path for path in job.files if Path(path).exists()]
+    return replace(job, files={path: parse(Path(path).read_text()).fingerprint for path in there})
+
+
+def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
+    finetune_job.finetune(as_it_lies(job), local_id, log)
+
+
+def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
+    evaluation_job.evaluate(as_it_lies(job), local_id, log)
 
 
 def write_script(path: str, text: str) -> None:
@@ -69,8 +87,9 @@ def weights(folder: str) -> str:
     return Path(folder, "epoch_0/adapter").read_text()
 
 
-def test_job_is_told_what_was_planned(training: FinetuneJob) -> None:
-    assert FinetuneJob.from_json(training.to_json()) == training
+def test_job_is_told_what_was_planned(training: FinetuneJob, tmp_path: Path) -> None:
+    assert FinetuneJob.read(str(training.write(tmp_path / "jobs"))) == training
+    assert training.write(tmp_path / "jobs") == training.write(tmp_path / "jobs")
     assert training.subject == "r4"
 
 
@@ -133,9 +152,10 @@ def test_failures_of_the_same_id_do_not_collide(training: FinetuneJob) -> None:
 
 
 def test_missing_script_is_a_failure(training: FinetuneJob) -> None:
+    training = as_it_lies(training)
     Path("r4/finetune.slurm").unlink()
     with pytest.raises(JobError, match=r"cannot read r4/finetune\.slurm: No such file"):
-        finetune(training, "3", LOG)
+        finetune_job.finetune(training, "3", LOG)
 
 
 def test_script_runs_in_this_environment_without_hidden_settings(
@@ -264,6 +284,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model="none/none",
         config=EvalConfig(),
     )
+    limited = spec.model_copy(update={"config": EvalConfig(limit=1)})
     score = EvalScore(name="match", scorer="match", metrics={"accuracy": EvalMetric(name="accuracy", value=0.5)})
     results = EvalResults(total_samples=2, completed_samples=2, scores=[score])
     short = results.model_copy(update={"completed_samples": 1})
@@ -271,6 +292,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "success": EvalLog(status="success", eval=spec, results=results, samples=[]),
         "short": EvalLog(status="success", eval=spec, results=short, samples=[]),
         "error": EvalLog(status="error", eval=spec, samples=[]),
+        "limited": EvalLog(status="success", eval=limited, results=results, samples=[]),
     }.items():
         write_eval_log(log, str(folder / f"{name}.eval"))
     (folder / "torn.eval").write_bytes((folder / "success.eval").read_bytes()[:200])
@@ -290,6 +312,7 @@ def evaluation(folder: Path) -> EvaluationJob:
     return EvaluationJob(
         run="r4",
         config={"data": data, "task": {"script": {"sha256": file_hash(Path("cap.py"))}}},
+        files={"r4/eval/cap_epoch0.slurm": "", "r4/eval/cap_epoch0.args.yaml": ""},
         cell="cap_epoch0",
         task=str(folder / "cap.py"),
         data=str(folder / "words.json"),
@@ -330,6 +353,7 @@ FAILURES = {
     "a log of too few samples": (["short"], "evaluation completed only 1 of 2 samples"),
     "several logs, the newest failed": (["success", "error"], "evaluation ended with status error"),
     "a torn log": (["torn"], "cannot read "),
+    "a log of a part of the data": (["limited"], "only a part of the data set was evaluated"),
 }
 
 
@@ -374,25 +398,27 @@ def test_evaluation_of_an_unverified_checkpoint_is_refused(evaluation: Evaluatio
 @pytest.mark.parametrize("edited", ["r4/eval/cap_epoch0.slurm", "r4/eval/cap_epoch0.args.yaml", "cap.py"])
 def test_evaluation_edited_since_it_was_planned_is_refused(evaluation: EvaluationJob, logs: Path, edited: str) -> None:
     leaving(logs, "success")
+    job = as_it_lies(evaluation)
     with Path(edited).open("a") as file:
         file.write("limit: 1\n")
-    with pytest.raises(JobError, match=f"{edited} (was edited|changed) since this job was planned; start again"):
-        evaluate(evaluation, "5", LOG)
+    with pytest.raises(JobError, match=f"{edited} (was changed|changed) since this job was planned; start again"):
+        evaluation_job.evaluate(job, "5", LOG)
     assert EVAL_LOG.read_text() == "earlier"
 
 
 @pytest.mark.parametrize("edited", ["r4/finetune.slurm", "r4/finetune.yaml"])
 def test_training_edited_since_it_was_planned_is_refused(training: FinetuneJob, edited: str) -> None:
+    job = as_it_lies(training)
     with Path(edited).open("a") as file:
         file.write("lr: 13\n")
-    with pytest.raises(JobError, match=f"{edited} was edited since this job was planned; start again"):
-        finetune(training, "3", LOG)
+    with pytest.raises(JobError, match=f"{edited} was changed since this job was planned; start again"):
+        finetune_job.finetune(job, "3", LOG)
 
 
 def test_edited_head_of_a_job_script_is_no_change(training: FinetuneJob) -> None:
-    script = Path("r4/finetune.slurm")
+    job, script = as_it_lies(training), Path("r4/finetune.slurm")
     script.write_text(script.read_text().replace("set -euo", "#SBATCH --mem=9G\nset -euo"))
-    finetune(training, "3", LOG)
+    finetune_job.finetune(job, "3", LOG)
     assert Path(RECORD).is_file()
 
 
@@ -409,3 +435,63 @@ def test_job_that_a_killed_process_left_behind_is_not_run_twice(training: Finetu
         orphan.wait()
     finetune(training, "3", LOG)
     assert Path(RECORD).is_file()
+
+
+def test_training_that_was_set_aside_is_taken_back(training: FinetuneJob) -> None:
+    """Changing a parameter and changing it back costs no training."""
+    finetune(training, "1", LOG)
+    first, made = read(RECORD), weights("r4/artifacts")
+    other = replace(training, config={**training.config, "lr": 0.2})
+    finetune(other, "2", LOG)
+    second = read(RECORD)
+    assert second["job_id"] == "local-2"
+    write_script("r4/finetune.slurm", "exit 1")
+    finetune(training, "3", LOG)
+    assert (read(RECORD), weights("r4/artifacts")) == (first, made)
+    finetune(other, "4", LOG)
+    assert read(RECORD) == second
+
+
+def test_shared_output_folder_of_another_experiment_is_left_alone(
+    training: FinetuneJob, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, other = tmp_path_factory.mktemp("shared"), tmp_path_factory.mktemp("other")
+    checkpoints = [str(shared / f"epoch_{epoch}") for epoch in (0, 1)]
+    script = TRAIN.replace("r4/artifacts", str(shared))
+    assert script != TRAIN
+    write_script("r4/finetune.slurm", script)
+    mine = replace(training, output_dir=str(shared), checkpoints=checkpoints)
+    Path("experiment_summary.yaml").write_text("")
+    finetune(mine, "1", LOG)
+    copied = other / "copy"
+    shutil.copytree(Path.cwd(), copied)
+    monkeypatch.chdir(copied)
+    theirs = replace(mine, config={**mine.config, "lr": 0.2})
+    with pytest.raises(JobError, match=r"holds a training of .*: set an output.base_directory of this"):
+        finetune(theirs, "2", LOG)
+    assert weights(str(shared))
+
+
+def test_limit_of_an_own_script_is_its_owners_choice(evaluation: EvaluationJob, logs: Path) -> None:
+    leaving(logs, "limited")
+    own = {**evaluation.config, "cap_epoch0.slurm": {"sha256": "its own"}}
+    evaluate(replace(evaluation, config=own), "5", LOG)
+    assert EVAL_LOG.read_bytes() == (logs / "limited.eval").read_bytes()
+
+
+def test_cache_is_built_only_of_what_was_planned(folder: Path) -> None:
+    """Data and task may change while a prebuild waits: its folder is named by what they were."""
+    for name in ("cap.py", "helper.py"):
+        Path(name).write_text(name)
+    config = {
+        "script": {"sha256": file_hash(Path("cap.py"))},
+        "imports": {"helper.py": {"sha256": file_hash(Path("helper.py"))}},
+        "data": {"split": "test", "sha256": split_hash(Path("words.json"), "test")},
+    }
+    require_data_set(config, "cap.py", "words.json")
+    for name in ("cap.py", "helper.py", "words.json"):
+        kept = Path(name).read_text()
+        Path(name).write_text('{"test": [{"input": "other"}]}')
+        with pytest.raises(JobError, match=f"{name} changed since this job was planned"):
+            require_data_set(config, "cap.py", "words.json")
+        Path(name).write_text(kept)

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import yaml
 from experiments import ExperimentFolder
-from small_experiment import make_model, make_small_experiment, plan_of, train, verify_all, write_adapter
+from small_experiment import (
+    cache,
+    evaluate,
+    make_model,
+    make_small_experiment,
+    plan_of,
+    train,
+    verify_all,
+    write_adapter,
+)
 
 from run_experiment import layout
 from run_experiment.plan import Plan, Row
@@ -150,7 +159,7 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
         remove("r4/finetune.json"),
         {"r4/finetune.json": ("missing", "not done yet", ()), **RETRAINED},
     ),
-    "a torn record": (write(R8_EVAL, '{"config": {'), {R8_EVAL: ("missing", "not done yet", ())}),
+    "a torn record": (write(R8_EVAL, '{"config": {'), {R8_EVAL: ("stale", "its record cannot be read", ())}),
     "the test split": (
         edit_data("test"),
         with_cache("data changed", "data changed"),
@@ -252,7 +261,7 @@ def test_rows_say_why_not(done: ExperimentFolder) -> None:
     assert plan_of(done).rows() == [
         Row("r4", "r4/finetune.json", False, "done"),
         Row("r8", "r8/finetune.json", False, "done"),
-        Row("base", None, False, "control: the base model as it is"),
+        Row("base", None, False, "control: nothing to train"),
         Row("given", None, False, "eval-only: trained elsewhere"),
         Row("r4/shout/epoch0", R4_EVALS[0], False, "done"),
         Row("r4/shout/epoch1", R4_EVALS[1], False, "done"),
@@ -290,29 +299,35 @@ def test_other_weights_of_the_base_model_make_all_stale(done: ExperimentFolder) 
     assert {found[path][1] for path in ("r4/finetune.json", GIVEN, BASE_EVAL)} == {"model.weights changed"}
 
 
+def read(experiment: ExperimentFolder, path: str) -> dict[str, Any]:
+    return json.loads((experiment.path / path).read_text())
+
+
 def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
     jobs, plan = PlannedJobs(plan_of(done)), plan_of(done)
-    job = json.loads(jobs.finetune("r4"))
+    job = read(done, jobs.finetune("r4"))
     assert job == {
         "run": "r4",
         "config": done.record("r4/finetune.json")["config"],
+        "files": plan.scripts.planned(plan.scripts.finetune(plan.experiment.run_by_name["r4"])),
         "data": str(done.path / "words.json"),
         "checkpoints": ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"],
         "output_dir": "r4/artifacts",
     }
-    evaluation = json.loads(jobs.evaluation("given", "shout_base"))
+    evaluation = read(done, jobs.evaluation("given", "shout_base"))
     config = done.record(GIVEN_EVAL)["config"]
     del config["checkpoint"]
     assert evaluation == {
         "run": "given",
         "cell": "shout_base",
         "config": config,
+        "files": evaluation["files"],
         "task": str(done.path / "shout.py"),
         "data": str(done.path / "words.json"),
         "manifest": GIVEN,
         "cache": plan.data_sets.by_name["shout"].folder,
     }
-    assert json.loads(jobs.evaluation("base", "shout_base"))["manifest"] is None
+    assert read(done, jobs.evaluation("base", "shout_base"))["manifest"] is None
     with pytest.raises(ValueError, match="base is not trained"):
         jobs.finetune("base")
 
@@ -324,7 +339,7 @@ def test_training_goes_where_the_summary_says(new: ExperimentFolder) -> None:
     plan = plan_of(new)
     config = plan.scripts.finetune(plan.experiment.run_by_name["r4"])["r4/finetune.yaml"].text
     assert yaml.safe_load(config)["output_dir"] == "/scratch/me/r4/out"
-    job = json.loads(PlannedJobs(plan).finetune("r4"))
+    job = read(new, PlannedJobs(plan).finetune("r4"))
     assert job["checkpoints"] == ["/scratch/me/r4/out/epoch_0", "/scratch/me/r4/out/epoch_1"]
     assert job["output_dir"] == "/scratch/me/r4/out"
 
@@ -339,3 +354,21 @@ def test_names_of_checkpoints_that_torchtune_does_not_give_need_a_script(new: Ex
         (new.path / run).mkdir()
         (new.path / run / "finetune.slurm").write_text("#!/bin/bash\npython train.py\n")
     assert plan_of(new)["r4/finetune.json"].wanted
+
+
+def test_module_that_a_task_imports_counts(done: ExperimentFolder) -> None:
+    task = done.path / "shout.py"
+    (done.path / "helper.py").write_text("LOUD = True\n")
+    task.write_text(f"import helper\n{task.read_text()}")
+    complete_evaluations(done)
+    assert not wanted(plan_of(done))
+    (done.path / "helper.py").write_text("LOUD = False\n")
+    reasons = {path: reason for path, (_, reason, _) in wanted(plan_of(done)).items()}
+    assert set(reasons) == {CACHE, *EVALS}
+    assert reasons[BASE_EVAL] == "task.imports.helper.py changed"
+
+
+def complete_evaluations(experiment: ExperimentFolder) -> None:
+    """Leave evaluations and caches of the experiment as it is now."""
+    evaluate(experiment, plan_of(experiment).experiment.evaluations)
+    cache(experiment)

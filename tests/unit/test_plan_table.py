@@ -19,13 +19,13 @@ from snakemake_logger_plugin_action_log.plan_table import PlanTable
 ROWS = [
     Row("r4", "r4/finetune.json", True, "not done yet"),
     Row("r8", "r8/finetune.json", False, "done"),
-    Row("base", None, False, "control: the base model as it is"),
+    Row("base", None, False, "control: nothing to train"),
     Row("r4/shout/epoch10", "r4/eval/shout_epoch10.json", True, "its run is trained first"),
 ]
 TABLE = """
 Will not run:
     r8                done
-    base              control: the base model as it is
+    base              control: nothing to train
     r4/shout/epoch10  not asked for (its run is trained first)"""
 
 

@@ -193,7 +193,7 @@ def test_page_is_outdated_when_the_experiment_changed(
     collect(done.path)
     change(done)
     plan = plan_of(done)
-    assert results_outdated(plan.experiment) is expected
+    assert results_outdated(plan.experiment, plan.targets) is expected
     assert plan[layout.SUMMARY_PAGE].wanted is expected
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from run_experiment.experiment import resolve
 from run_experiment.problems import InputError
-from run_experiment.schema import ExperimentSummary
+from run_experiment.schema import EvaluationSettings, ExperimentSummary, Parameters
+from run_experiment.suggestions import SYNONYMS
 from run_experiment.summary import read_summary
 
 GOOD = """\
@@ -73,11 +74,10 @@ FILES = {
     "models/bert/config.json": json.dumps(MODEL | {"model_type": "bert", "architectures": ["BertModel"]}),
     "models/bert/model.safetensors": "weights",
     "models/tiny/model.safetensors": "weights",
-    "words.json": json.dumps(
-        {"train": [{"input": "a", "output": "A"}, {"input": "b", "output": "B"}], "test": [{"input": "c"}]}
-    ),
+    "words.json": json.dumps({"train": [{"input": word, "output": word.upper()} for word in "abcd"], "test": [{}]}),
     "cap.py": TASK,
     "elsewhere/epoch_0/adapter_config.json": "{}",
+    "elsewhere/epoch_0/adapter_model.safetensors": "weights",
 }
 
 FILE = "experiment_summary.yaml"
@@ -193,6 +193,10 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("unknown-top", [("controls:", "contols: {}\ncontrols:")], "4: contols: unknown key; did you mean controls?"),
     ("unknown-control", [("  epochs: 2\n", "  epochs: 2\n  lora_rnk: 3\n")], "6: controls.lora_rnk: unknown key; did you mean lora_rank?"),
     ("unknown-parameter", [("{lora_rank: 4}", "{lora_rnk: 4}")], "17: runs[0].parameters.lora_rnk: unknown key; did you mean lora_rank?"),
+    ("synonym", [("lr: 1e-5", "learning_rate: 1e-5")], "6: controls.learning_rate: unknown key; did you mean lr?"),
+    ("synonym-parameter", [("{lora_rank: 4}", "{r: 4}")], "17: runs[0].parameters.r: unknown key; did you mean lora_rank?"),
+    ("synonym-variable", [("controls:", "variables: {num_train_epochs: [1]}\ncontrols:")], "4: variables.num_train_epochs: is not a parameter of runs; did you mean epochs?"),
+    ("synonym-eval", [("temperature: 0.0", "max_new_tokens: 9")], "24: evaluation.max_new_tokens: unknown key; did you mean max_tokens?"),
     ("unknown-eval", [("  temperature", "  temprature")], "24: evaluation.temprature: unknown key; did you mean temperature?"),
     ("unknown-experiment", [("question:", "questoin:")], "3: experiment.questoin: unknown key; did you mean question?"),
     ("unknown-old-name", [("    path: words.json", "    path: words.json\n    dataset_labl: x")], "15: data.training.dataset_labl: unknown key; did you mean dataset_label?"),
@@ -221,6 +225,7 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     # Checkpoints
     ("eval-only", [("type: control", "type: eval-only")], "21: runs[2].checkpoint_path: is required for an eval-only run: the folder of its checkpoint"),
     ("checkpoint-missing", [("type: control", "type: eval-only\n    parameters: {checkpoint_path: nowhere}")], '23: runs[2].parameters.checkpoint_path: there is no folder "DIR/nowhere"'),
+    ("checkpoint-empty", [("type: control", "type: eval-only\n    checkpoint_path: elsewhere")], "23: runs[2].checkpoint_path: DIR/elsewhere holds no adapter (adapter_model.safetensors) and no model (*.safetensors); expected adapter_config.json and adapter_model.safetensors, or config.json and *.safetensors"),
     ("checkpoint-of-control", [("type: control", "type: control\n    checkpoint_path: elsewhere/epoch_0")], "23: runs[2].checkpoint_path: is for eval-only runs; this one is control"),
     ("two-checkpoints", [("type: control", "type: eval-only\n    checkpoint_path: elsewhere\n    parameters: {checkpoint_path: elsewhere/epoch_0}")], "23: runs[2].checkpoint_path: differs from parameters.checkpoint_path; keep one"),
     # Prompts and sampling
@@ -240,11 +245,14 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("path-home", [("models/tiny", "~/tiny")], '11: models.base[0].path: "~/tiny": ~ and $ are not expanded; write the full path'),
     # Files
     ("model", [("models/tiny", "models/big")], '11: models.base[0].path: there is no folder "DIR/models/big"'),
+    ("model-hub", [("models/tiny", "meta-llama/Llama-3.2-1B")], '11: models.base[0].path: there is no folder "DIR/meta-llama/Llama-3.2-1B"; models are not downloaded: give the folder'),
     ("model-config", [("models/tiny", "models")], '11: models.base[0].path: "DIR/models" has no config.json'),
     ("model-untrainable", [("models/tiny", "models/bert")], "11: models.base[0].path: DIR/models/bert: torchtune cannot train this model: its architecture is 'bert'; supported are llama, qwen2"),
     ("data", [("words.json", "word.json")], '14: data.training.path: there is no file "DIR/word.json"'),
     ("data-folder", [("words.json", "models")], '14: data.training.path: "DIR/models" is a folder; expected a file'),
     ("data-format", [("    path: words.json", "    path: words.json\n    format: csv")], "15: data.training.format: is csv, but words.json ends in .json"),
+    ("steps", [("epochs: 2\n", "epochs: 2\n  gradient_accumulation_steps: 2\n")], "15: data.training.path: split train has 4 rows, fewer than one optimizer step takes (batch_size 4 × gradient_accumulation_steps 2 = 8)"),
+    ("steps-run", [("{lora_rank: 4}", "{batch_size: 5}")], "17: runs[0].parameters.batch_size: split train has 4 rows, fewer than one optimizer step takes (batch_size 5 × gradient_accumulation_steps 1 = 5)"),
     ("no-training-data", [("    path: words.json", ""), ("  training:\n", ""), ("data:\n", ""), ("script: cap.py", "script: cap.py\n      dataset: words.json")], "1: data.training: is required: run r4 is fine-tuned"),
     ("validation", [("epochs: 2\n", "epochs: 2\n  validation_during_training: true\n")], '15: data.training.path: split validation is missing; there is "train", "test" (validation_during_training)'),
     ("script", [("cap.py", "cup.py")], '27: evaluation.tasks[0].script: there is no file "DIR/cup.py"'),
@@ -257,6 +265,12 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
 @pytest.mark.parametrize(("changes", "line"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_input(folder: Path, changes: list[tuple[str, str]], line: str) -> None:
     assert errors(folder, changed(*changes)) == [f"{FILE}:{line}"]
+
+
+def test_synonyms_are_of_keys_that_exist() -> None:
+    known = {*Parameters.all_keys(), *EvaluationSettings.all_keys()}
+    assert set(SYNONYMS.values()) <= known
+    assert not known & SYNONYMS.keys()
 
 
 def test_all_problems_are_reported_at_once(folder: Path) -> None:
@@ -315,11 +329,43 @@ def test_data_file(folder: Path, content: str, message: str) -> None:
 
 def test_csv_rows_must_fit_the_header(folder: Path) -> None:
     text = changed(("words.json", "words.csv"))
-    write(folder, "words.csv", 'input,output\n"two\nlines",B\n')
+    write(folder, "words.csv", 'input,output\n"two\nlines",B\na,A\nb,B\nc,C\n')
     read(folder, text)
     write(folder, "words.csv", "input,output\na,A\nb,B,C\n")
     (line,) = errors(folder, text)
     assert line.endswith("words.csv is not valid CSV: row 2 has more columns than the header")
+
+
+def test_json_lines_name_the_line(folder: Path) -> None:
+    write(folder, "words.jsonl", '{"input": "a", "output": "A"}\n\n{"input": "b",}\n')
+    assert errors(folder, changed(("words.json", "words.jsonl"))) == [
+        f"{FILE}:14: data.training.path: DIR/words.jsonl is not valid JSONL: "
+        "line 3: Expecting property name enclosed in double quotes (column 15)"
+    ]
+
+
+def test_json_lines_too_deep(folder: Path) -> None:
+    write(folder, "words.jsonl", "{}\n" + "[" * 100_000)
+    (line,) = errors(folder, changed(("words.json", "words.jsonl")))
+    assert "DIR/words.jsonl is not valid JSONL: line 2: maximum recursion depth exceeded" in line
+
+
+def test_data_must_be_utf8(folder: Path) -> None:
+    (folder / "words.json").write_bytes('{"train": [{"input": "é"}]}'.encode("latin-1"))
+    assert errors(folder, GOOD) == [f"{FILE}:14: data.training.path: DIR/words.json is not UTF-8: save it as UTF-8"]
+
+
+def test_half_an_adapter_is_no_checkpoint(folder: Path) -> None:
+    (folder / "elsewhere/epoch_0/adapter_model.safetensors").unlink()
+    text = changed(("type: control", "type: eval-only\n    checkpoint_path: elsewhere/epoch_0"))
+    (line,) = errors(folder, text)
+    assert "DIR/elsewhere/epoch_0/adapter_model.safetensors is missing; expected adapter_config.json and" in line
+
+
+def test_own_parameters_fill_a_step(folder: Path) -> None:
+    both = ("{lora_rank: 4}", "{batch_size: 2}"), ("{lora_rank: 8}", "{gradient_accumulation_steps: 1}")
+    text = changed(("epochs: 2\n", "epochs: 2\n  gradient_accumulation_steps: 2\n"), *both)
+    assert read(folder, text)[1] == []
 
 
 def test_weights_are_needed(folder: Path) -> None:
@@ -354,7 +400,7 @@ def test_eval_only_run(folder: Path) -> None:
         ([("temperature: 0.0", "temperature: 0.7")], "24: evaluation.temperature: is ignored without do_sample: true"),
         (
             [("    path: words.json", "    path: words.json\n    splits: {train: 3, test: 1}")],
-            "15: data.training.splits.train: says 3, but the data file has 2",
+            "15: data.training.splits.train: says 3, but the data file has 4",
         ),
         (
             [("    path: words.json", "    path: words.json\n    splits: {tests: 1}")],
@@ -370,6 +416,54 @@ def test_warnings(folder: Path, changes: list[tuple[str, str]], line: str) -> No
     summary, warnings = read(folder, changed(*changes))
     assert warnings == [f"{FILE}:{line}"]
     assert summary.experiment.name == "capitalization"
+
+
+PLAIN_TASK = "@task\ndef upper(data_path: str): ..."
+SYSTEM = ("  prompt:", "  system_prompt: Be brief.\n  prompt:")
+NO_PROMPT = "27: evaluation.tasks[0].script: task upper takes no prompt: its evaluations do without it"
+NO_SYSTEM_PROMPT = "evaluation.tasks[0].script: task upper takes no system_prompt: its evaluations do without it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ([], [f"{NO_PROMPT}, unlike the training"]),
+        ([("Capitalize: {input}", "{input}")], []),
+        ([SYSTEM, ("Capitalize: ", "")], [f"28: {NO_SYSTEM_PROMPT}, unlike the training"]),
+        (
+            [("Capitalize: ", ""), ("{lora_rank: 4}", "{system_prompt: S}")],
+            [f"27: {NO_SYSTEM_PROMPT}, unlike the training"],
+        ),
+        (
+            [("Capitalize: ", ""), ("    type: control", "    parameters: {prompt: 'X {input}'}\n    type: control")],
+            [NO_PROMPT.replace("27", "28")],
+        ),
+        ([("Capitalize: ", ""), ("  temperature", "  system_prompt: S\n  temperature")], [f"28: {NO_SYSTEM_PROMPT}"]),
+        ([("Capitalize: ", ""), ("script: cap.py", 'script: cap.py\n      prompt: "X {input}"')], [NO_PROMPT]),
+        ([SYSTEM, ("Capitalize: ", ""), ("  temperature", '  system_prompt: ""\n  temperature')], []),
+        ([("script: cap.py", 'script: cap.py\n      prompt: "{input}"')], []),
+    ],
+)
+def test_prompts_that_a_task_does_not_take(folder: Path, changes: list[tuple[str, str]], lines: list[str]) -> None:
+    write(folder, "cap.py", PLAIN_TASK)
+    assert read(folder, changed(*changes))[1] == [f"{FILE}:{line}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        (
+            "    - {run: r8, tasks: [cap]}\n",
+            "18: runs[1].name: no line of evaluation.matrix names r8: it is trained, but never evaluated",
+        ),
+        (
+            "    - {run: base, tasks: [cap]}\n",
+            "21: runs[2].name: no line of evaluation.matrix names base: it is not used",
+        ),
+    ],
+)
+def test_runs_without_evaluation(folder: Path, entry: str, line: str) -> None:
+    assert read(folder, changed((entry, "")))[1] == [f"{FILE}:{line}"]
 
 
 def test_unknown_hyperparameters_of_other_tools(folder: Path) -> None:

@@ -174,7 +174,7 @@ def test_dry_run_says_why_and_writes_nothing(experiment: ExperimentFolder) -> No
     table = [line.split(None, 1) for line in result.stdout.partition("Will not run:\n")[2].splitlines()]
     assert dict(table) == {
         "r8": "done",
-        "base": "control: the base model as it is",
+        "base": "control: nothing to train",
         "r8/shout/epoch0": "done",
         "base/shout/base": "done",
     }

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,22 +51,30 @@ def cache_environment(folder: Path, environment: Mapping[str, str] | None = None
     }
 
 
-def cache_exports(folder: Path) -> list[str]:
-    """Lines of a job script that do what `cache_environment` does, on the node where they run."""
+def cache_exports(folder: str) -> list[str]:
+    """Lines of a job script that do what `cache_environment` does; `folder` is relative to where the script runs."""
     return [
         'export HF_HOME="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"',
-        f"export XDG_CACHE_HOME={shlex.quote(str(folder.absolute()))}",
+        f'export XDG_CACHE_HOME="$PWD"/{shlex.quote(folder)}',
         'export HF_DATASETS_CACHE="$XDG_CACHE_HOME/huggingface/datasets"',
     ]
 
 
-def prebuild(script: Path, function: str, arguments: Mapping[str, Any], folder: Path) -> CacheFacts:
+def prebuild(
+    script: Path,
+    function: str,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    check: Callable[[], None] = lambda: None,
+) -> CacheFacts:
     """Fill `folder` with the caches that a task's data set needs, by calling the task with its arguments.
 
     The folder appears when it is whole, with the facts in its `cache.json`; one that is whole already is kept.
     Sets the process's environment, so it needs a process that has not imported `datasets`.
-    Raises CacheError there, and for a data set without samples.
+    Raises CacheError there, and for a data set without samples. `check` is called before and after: it raises where
+    the data is not what the folder is named by.
     """
+    check()
     if known := _known_facts(folder):
         return known
     if "datasets" in sys.modules:
@@ -75,6 +83,7 @@ def prebuild(script: Path, function: str, arguments: Mapping[str, Any], folder: 
     beside.mkdir(parents=True)
     try:
         facts = _fill(beside, f"{script.absolute()}@{function}", arguments)
+        check()
         write_record(beside / FACTS, asdict(facts))
         _move(beside, folder)
     finally:

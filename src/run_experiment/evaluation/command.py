@@ -12,30 +12,27 @@ from run_experiment.problems import InputError, Problem
 
 
 def eval_command(
-    evaluation: Evaluation, *, function: str, model_path: str, task_config: str, log_dir: str | None = None
+    evaluation: Evaluation, *, task: str, model_path: str, tokenizer_path: str, task_config: str
 ) -> list[str]:
     """Argument list that evaluates the model at `model_path`: a whole model's folder or a published adapter's.
 
-    The tokenizer is always the base model's. `function` is the task's, `task_config` the file of its arguments: `-T`
-    values would be read as YAML. Without `log_dir` INSPECT_LOG_DIR says where the log goes. Paths may be relative to
-    the folder where the command runs.
+    `task` is `file.py@function`: with the function named, a path is taken as it is; without, it is a glob pattern.
+    The tokenizer is always the base model's. `task_config` is the file of the task's arguments: `-T` values would be
+    read as YAML. INSPECT_LOG_DIR says where the log goes. Paths may be relative to the folder where the command runs.
     Raises InputError for a model path that inspect-ai cannot be given.
     """
-    base = evaluation.run.model
     return [
         "inspect",
         "eval",
-        # With the function named, a path is taken as it is; without, it is a glob pattern that must be relative.
-        f"{evaluation.task.script}@{function}",
-        *("--model", f"hf/{base.name}"),
+        task,
+        *("--model", f"hf/{evaluation.run.model.name}"),
         *_model_argument("model_path", model_path),
-        *_model_argument("tokenizer_path", str(base.path)),
+        *_model_argument("tokenizer_path", tokenizer_path),
         # The numbers' format that the weights were saved in; transformers would load all as fp32.
         *_model_argument("dtype", "auto"),
         *_template_options(evaluation.prompting.dataset_type),
         *_generation_options(evaluation.generation),
         *("--task-config", task_config),
-        *(("--log-dir", log_dir) if log_dir else ()),
         *("--log-format", "eval"),
         *("--display", "plain"),
     ]

@@ -22,6 +22,7 @@ class EvalOutcome:
     """What a log says. Metrics are named `{scorer}/{metric}`; None where they are not a number.
 
     `{scorer}/{key}/{metric}` for scores with keys, `{scorer}@{reducer}/{metric}` where there are several reducers.
+    `limited` says that only a part of the data set was chosen.
     Times are ISO 8601, empty where unknown; `completed_samples` are those without an error.
     """
 
@@ -34,6 +35,7 @@ class EvalOutcome:
     started: str
     completed: str
     inspect_version: str
+    limited: bool
 
 
 def newest_log(folder: Path) -> Path | None:
@@ -63,6 +65,7 @@ def read_outcome(path: Path) -> EvalOutcome:
         started=log.stats.started_at or log.eval.created,
         completed=log.stats.completed_at,
         inspect_version=log.eval.packages.get("inspect_ai", ""),
+        limited=log.eval.config.limit is not None or log.eval.config.sample_id is not None,
     )
 
 

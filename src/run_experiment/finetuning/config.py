@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from run_experiment.experiment import Training
 from run_experiment.finetuning.architecture import ModelError, checkpoint_type, lora_builder, weight_files
+from run_experiment.layout import portable
 from run_experiment.schema import Hyperparameters
 
 COMPONENTS = "run_experiment.finetuning"
@@ -19,14 +21,14 @@ _CUT = re.compile(r"(?<=\$)(?=\{)|(?<=^\?\?)(?=\?$)")
 _PLAIN = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
 
 
-def render_config(training: Training, output_dir: str) -> dict[str, Any]:
-    """The complete config of a fine-tune for our recipe; `output_dir` is relative to the job's working directory.
+def render_config(training: Training, output_dir: str, folder: Path) -> dict[str, Any]:
+    """The complete config of a fine-tune for our recipe, which runs in `folder`: paths in it are relative to it.
 
     Raises ModelError where torchtune cannot train the model exactly.
     """
     given = training.hyperparameters
     builder = lora_builder(training.model.path)
-    model_dir = _path(str(training.model.path))
+    model_dir = _path(portable(training.model.path, folder))
     config: dict[str, Any] = {
         "output_dir": _path(output_dir),
         "tokenizer": {"_component_": f"{COMPONENTS}.tokenizer.load_tokenizer", "path": model_dir},
@@ -40,16 +42,16 @@ def render_config(training: Training, output_dir: str) -> dict[str, Any]:
         },
         "resume_from_checkpoint": False,
         "save_adapter_weights_only": True,
-        "dataset": _dataset(training, "train", builder["max_seq_len"]),
+        "dataset": _dataset(training, "train", builder["max_seq_len"], folder),
     }
     if given.validation_during_training:
-        config["dataset_val"] = _dataset(training, "validation", builder["max_seq_len"])
+        config["dataset_val"] = _dataset(training, "validation", builder["max_seq_len"], folder)
     return config | _loop(given) | _metrics(training, output_dir)
 
 
-def render_yaml(training: Training, output_dir: str) -> str:
+def render_yaml(training: Training, output_dir: str, folder: Path) -> str:
     """`render_config` as the text of a YAML file."""
-    config = render_config(training, output_dir)
+    config = render_config(training, output_dir, folder)
     return yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
 
 
@@ -64,11 +66,11 @@ def _lora(given: Hyperparameters) -> dict[str, Any]:
     }
 
 
-def _dataset(training: Training, split: str, model_max_seq_len: int) -> dict[str, Any]:
+def _dataset(training: Training, split: str, model_max_seq_len: int, folder: Path) -> dict[str, Any]:
     given = training.hyperparameters
     return {
         "_component_": f"{COMPONENTS}.dataset.PromptCompletionDataset",
-        "data": literal(str(training.data)),
+        "data": literal(portable(training.data, folder)),
         "split": split,
         "dataset_type": training.prompting.dataset_type,
         "prompt": literal(training.prompting.prompt),
