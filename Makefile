@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
 
-.PHONY: demo setup test check format docs clean
+.PHONY: demo setup test test-slurm check format docs clean
 
 demo: setup
 	$(BIN)/python examples/capitalization/prepare.py
@@ -21,11 +21,16 @@ $(SETUP): pyproject.toml
 	touch $(SETUP)
 
 test: setup
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --ignore tests/slurm
+
+# A real SLURM of several nodes on this machine, touching no other; needs root and Debian's packages.
+test-slurm: setup
+	tests/slurm/cluster up
+	$(BIN)/pytest tests/slurm
 
 check: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check . tests/slurm/cluster
+	$(BIN)/ruff format --check . tests/slurm/cluster
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python tests/lint.py

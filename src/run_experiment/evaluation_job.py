@@ -16,6 +16,7 @@ from run_experiment.jobs import (
     JobError,
     attempt,
     failure,
+    gpu_facts,
     require_as_planned,
     require_unchanged,
     run_job_script,
@@ -49,13 +50,15 @@ def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
         require_as_planned(job)
         environment = cache_environment(Path(job.cache).absolute())
         environment["INSPECT_LOG_DIR"] = str(current.folder.absolute())
-        run_job_script(layout.eval_script(job.run, job.cell), current, environment)
+        samples = Path(layout.eval_gpu_metrics(job.run, job.cell))
+        run_job_script(layout.eval_script(job.run, job.cell), current, environment, samples)
         log_file, outcome = _judged(job, current)
         _require_inputs(job)
         target = Path(layout.eval_log(job.run, job.cell))
         target.parent.mkdir(parents=True, exist_ok=True)
         log_file.replace(target)
-    write_record(Path(layout.eval_record(job.run, job.cell)), {**current.record(job), **_results(outcome)})
+    record = {**current.record(job), **_results(outcome), **gpu_facts(samples)}
+    write_record(Path(layout.eval_record(job.run, job.cell)), record)
 
 
 def _with_checkpoint(job: EvaluationJob) -> EvaluationJob:

@@ -17,6 +17,7 @@ from run_experiment.jobs import (
     JobError,
     attempt,
     failure,
+    gpu_facts,
     require_as_planned,
     require_unchanged,
     run_job_script,
@@ -58,9 +59,10 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
         require_unchanged(Path(job.data), split, facts["sha256"])
     require_as_planned(job)
     _set_aside(job)
-    run_job_script(layout.finetune_script(job.run), current, {})
+    samples = Path(job.output_dir or f"{job.run}/artifacts") / layout.GPU_METRICS
+    run_job_script(layout.finetune_script(job.run), current, {}, samples)
     _check_checkpoints(job, current)
-    return {**current.record(job), **_results(job)}
+    return {**current.record(job), **_results(job), **gpu_facts(samples)}
 
 
 def _kept_record(job: FinetuneJob) -> Path:

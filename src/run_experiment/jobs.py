@@ -12,7 +12,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Self
 
 from run_experiment import layout
 from run_experiment.data import DataError, file_hash, split_hash
+from run_experiment.gpu_metrics import samples_itself, sampling, summarize
 from run_experiment.processes import last_lines, locked_log, run_script
 from run_experiment.records import Config, canonical, config_hash, write_atomically, write_record
 from run_experiment.rendered import parse
@@ -130,9 +131,14 @@ def _keep(attempt: Attempt, record: dict[str, Any]) -> None:
         write_record(attempt.folder / "attempt.json", record)
 
 
-def run_job_script(script: str, attempt: Attempt, environment: Mapping[str, str]) -> None:
-    """Run a job's script. Raises JobError with the last lines of its log."""
-    status = run_script(Path(script), attempt.output, environment)
+def run_job_script(script: str, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> None:
+    """Run a job's script, with samples of the GPUs unless it takes them itself.
+
+    Raises JobError with the last lines of its log.
+    """
+    own = samples_itself(Path(script).read_text(encoding="utf-8", errors="replace"))
+    with nullcontext() if own else sampling(samples):
+        status = run_script(Path(script), attempt.output, environment)
     if status:
         raise JobError(failure(f"{script} ended with exit status {status}", attempt.log))
 
@@ -166,6 +172,14 @@ def require_as_planned(job: Job) -> None:
             raise JobError(f"cannot read {path}: {error.strerror}") from error
         if found != planned:
             raise JobError(f"{path} was changed since this job was planned; start again")
+
+
+def gpu_facts(samples: Path) -> dict[str, Any]:
+    """What a record says of the GPUs; empty where nothing was sampled."""
+    try:
+        return {"gpu": asdict(summarize(samples))}
+    except OSError:
+        return {}
 
 
 def failure(what: str, log: Path) -> str:

@@ -16,6 +16,9 @@ CHECKPOINT_PATTERN = f"{{run}}/artifacts/{CHECKPOINT_NAME}"
 MEMORY = ".snakemake/run-experiment"
 JOBS = f"{MEMORY}/jobs"
 
+# nvidia-smi samples of a job.
+GPU_METRICS = "gpu_metrics.csv"
+
 # Copy of a training's record, beside its checkpoints.
 KEPT_RECORD = "record.json"
 
@@ -85,6 +88,11 @@ def target_of(record: str) -> tuple[str, str]:
 def eval_log(run: str, cell: str) -> str:
     """Finished inspect-ai log of an evaluation."""
     return f"{run}/eval/logs/{cell}.eval"
+
+
+def eval_gpu_metrics(run: str, cell: str) -> str:
+    """nvidia-smi samples of an evaluation; those of a training lie beside its checkpoints."""
+    return f"{run}/eval/{cell}.{GPU_METRICS}"
 
 
 def eval_record(run: str, cell: str) -> str:

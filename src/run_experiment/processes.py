@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +45,33 @@ def run_script(script: Path, output: BinaryIO, environment: Mapping[str, str]) -
         env={**inherited, "PATH": path, **environment},
         check=False,
     ).returncode
+
+
+def query(command: list[str], timeout: float, hurry: threading.Event) -> str | None:
+    """Output of a short command; None if it fails, or is not done in `timeout` seconds or when `hurry` is set."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError:
+        return None
+    end = time.monotonic() + timeout
+    while time.monotonic() < end and not hurry.is_set():
+        with suppress(subprocess.TimeoutExpired):
+            output, _ = process.communicate(timeout=0.1)
+            return output if process.returncode == 0 else None
+    # With all that it started, which may hold its output open; a process in a driver's call cannot be ended.
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=0.1)
+    return None
 
 
 def last_lines(log: Path, most: int = 5) -> list[str]:

@@ -495,3 +495,38 @@ def test_cache_is_built_only_of_what_was_planned(folder: Path) -> None:
         with pytest.raises(JobError, match=f"{name} changed since this job was planned"):
             require_data_set(config, "cap.py", "words.json")
         Path(name).write_text(kept)
+
+
+SMI = """#!/bin/sh
+case "$*" in
+*query-gpu*) echo "0, 93, 30123, 81559, 412.5, 61" ;;
+esac
+"""
+
+
+def test_gpus_are_sampled_while_a_script_runs(
+    training: FinetuneJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nvidia-smi").write_text(SMI)
+    (tmp_path / "bin/nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    write_script("r4/finetune.slurm", f"{TRAIN}\nsleep 0.5")
+    finetune(training, "1", LOG)
+    rows = Path("r4/artifacts/gpu_metrics.csv").read_text().splitlines()
+    assert rows[0].startswith("timestamp,index,utilization_gpu_percent,memory_used_mib")
+    assert rows[1].endswith(",0,93,30123,81559,412.5,61")
+    assert read(RECORD)["gpu"]["max_utilization"] == 93
+
+
+def test_nothing_is_said_of_gpus_where_there_are_none(
+    training: FinetuneJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for tool in ("bash", "mkdir", "tee"):
+        found = shutil.which(tool)
+        assert found
+        (tmp_path / tool).symlink_to(found)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finetune(training, "1", LOG)
+    assert not Path("r4/artifacts/gpu_metrics.csv").exists()
+    assert "gpu" not in read(RECORD)
