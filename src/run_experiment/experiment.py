@@ -12,6 +12,7 @@ from run_experiment import layout
 from run_experiment.schema import (
     Compute,
     ControlsSection,
+    EvaluationSettings,
     ExperimentSummary,
     Hyperparameters,
     MatrixEntry,
@@ -160,14 +161,20 @@ class Experiment:
         return {(item.run.name, item.cell): item for item in self.evaluations}
 
     @cached_property
-    def task_by_name(self) -> dict[str, Task]:
-        """Tasks by their name."""
-        return {task.name: task for task in self.tasks}
-
-    @cached_property
     def fine_tuned(self) -> tuple[Run, ...]:
         """Runs that are trained here."""
         return tuple(run for run in self.runs if run.training)
+
+
+def generation_of(settings: EvaluationSettings) -> Generation:
+    """How the evaluations of a summary generate."""
+    return Generation(
+        do_sample=settings.do_sample,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        max_tokens=settings.max_tokens,
+        max_connections=settings.max_connections,
+    )
 
 
 def split_script(script: str) -> tuple[str, str | None]:
@@ -270,13 +277,7 @@ def _cells(entry: MatrixEntry, summary: ExperimentSummary, run: Run, tasks: tupl
             task=resolved[name],
             epoch=epoch,
             prompting=_eval_prompting(summary, run_entry, entries[name]),
-            generation=Generation(
-                do_sample=section.do_sample,
-                temperature=section.temperature,
-                seed=section.seed,
-                max_tokens=section.max_tokens,
-                max_connections=section.max_connections,
-            ),
+            generation=generation_of(section),
             scorers=tuple(scorer.model_dump() for scorer in section.scorers),
             label=entry.vis_label or run.name,
             compute=section.compute,

@@ -10,7 +10,7 @@ from typing import Any
 
 from run_experiment.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CheckpointError, checkpoint_files
 from run_experiment.data import DataError, Row, read_splits
-from run_experiment.experiment import Generation, Prompting, split_script
+from run_experiment.experiment import Prompting, generation_of, split_script
 from run_experiment.finetuning.architecture import ModelError, lora_builder
 from run_experiment.schema import RunEntry, TaskEntry, TrainingData
 from run_experiment.suggestions import did_you_mean
@@ -239,13 +239,7 @@ def _offered(draft: Draft, task: TaskEntry) -> set[str]:
     """Names of the arguments that every evaluation on a task has for it."""
     types = {_of_run(draft, run, "dataset_type") for run in draft.runs.values()}
     settings = draft.evaluation
-    generation = Generation(
-        do_sample=settings.do_sample,
-        temperature=settings.temperature,
-        seed=settings.seed,
-        max_tokens=settings.max_tokens,
-        max_connections=settings.max_connections,
-    )
+    generation = generation_of(settings)
     data = Path(task.dataset or "same") if draft.has_training or task.dataset else None
     scorers = [scorer.model_dump() for scorer in settings.scorers]
     # Only where no run uses a chat template do all evaluations offer to go without one.
