@@ -52,7 +52,7 @@ def parse_config(training: Training, folder: Path) -> Any:
     from run_experiment.finetuning.config import render_yaml
 
     path = folder / "finetune.yaml"
-    path.write_text(render_yaml(training, str(folder / "artifacts"), folder), encoding="utf-8")
+    path.write_text(render_yaml(training, str(folder / "artifacts"), Path("/experiment")), encoding="utf-8")
     parsed = []
     before, sys.argv = sys.argv, ["recipe", "--config", str(path)]
     try:

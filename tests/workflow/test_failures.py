@@ -70,7 +70,7 @@ def test_unreadable_data_is_told_once_and_fails_no_training(fresh: ExperimentFol
     fresh.edit("shout.py", "    data = hf_dataset", "    raise KeyError('tset')\n    data = hf_dataset")
     result = snakemake(fresh.path)
     assert result.returncode == 1
-    assert "The data of task shout cannot be read: KeyError: 'tset'" in result.stdout
+    assert "Task shout failed to load its data: KeyError: 'tset'" in result.stdout
     assert ran(result.stdout) == Counter(run_finetune=2, verify_checkpoint=2)
 
 
