@@ -117,10 +117,8 @@ def _attempt(job: Job, name: str, local_id: str, log: Path, output: BinaryIO) ->
         reason = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}".rstrip(": ")
         _keep(current, {"target": name, "error": reason, **current.record(job)})
         raise
-    # What cannot be removed now must not cost the result.
+    # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
     shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        folder.parent.rmdir()
 
 
 def _keep(attempt: Attempt, record: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -102,7 +104,7 @@ def test_success_leaves_a_record_and_no_attempt(training: FinetuneJob) -> None:
     assert record["started"] <= record["ended"]
     assert record["versions"]["run-experiment"]
     assert read("r4/artifacts/record.json") == record
-    assert not Path("r4/attempts").exists()
+    assert not list(Path("r4/attempts").iterdir())
     assert LOG.read_text().startswith("training in ")
 
 
@@ -337,7 +339,7 @@ def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs:
     assert record["results"]["metrics"] == {"match/accuracy": 0.5}
     assert record["results"]["completed_samples"] == 2
     assert record["job_id"] == "local-5"
-    assert not Path("r4/attempts").exists()
+    assert not list(Path("r4/attempts").iterdir())
     assert evaluation.subject == "r4/cap_epoch0"
 
 
@@ -530,3 +532,12 @@ def test_nothing_is_said_of_gpus_where_there_are_none(
     finetune(training, "1", LOG)
     assert not Path("r4/artifacts/gpu_metrics.csv").exists()
     assert "gpu" not in read(RECORD)
+
+
+def test_file_system_without_locks_costs_no_job(training: FinetuneJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    finetune(training, "1", LOG)
+    assert Path(RECORD).is_file()
