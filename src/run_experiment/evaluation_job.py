@@ -18,7 +18,7 @@ from run_experiment.jobs import (
     failure,
     gpu_facts,
     require_as_planned,
-    require_unchanged,
+    require_data_set,
     run_job_script,
 )
 from run_experiment.records import read_record, write_record
@@ -73,12 +73,9 @@ def _with_checkpoint(job: EvaluationJob) -> EvaluationJob:
 
 def _require_inputs(job: EvaluationJob) -> None:
     """Data and task must be what was planned with, before and after. Raises JobError."""
-    if job.data and job.config["data"]:
-        require_unchanged(Path(job.data), **job.config["data"])
-    task = Path(job.task)
-    require_unchanged(task, None, job.config["task"]["script"]["sha256"])
-    for name, facts in job.config["task"].get("imports", {}).items():
-        require_unchanged(task.parent / name, None, facts["sha256"])
+    task = job.config["task"]
+    data_set = {"script": task["script"], "imports": task.get("imports", {}), "data": job.config["data"]}
+    require_data_set(data_set, job.task, job.data)
 
 
 def _judged(job: EvaluationJob, current: Attempt) -> tuple[Path, EvalOutcome]:

@@ -381,7 +381,9 @@ def test_failed_script_is_a_failure_whatever_its_log_says(evaluation: Evaluation
 
 
 def test_evaluation_of_changed_data_is_refused(evaluation: EvaluationJob, folder: Path) -> None:
-    whole = replace(evaluation, config={"data": {"split": None, "sha256": file_hash(folder / "words.json")}})
+    whole = replace(
+        evaluation, config={**evaluation.config, "data": {"split": None, "sha256": file_hash(folder / "words.json")}}
+    )
     shutil.copy("words.json", "kept.json")
     Path("words.json").write_text('{"test": [{"input": "other"}]}')
     with pytest.raises(JobError, match=r"split test of .*words\.json changed"):
