@@ -39,6 +39,7 @@ include: "rules/results.smk"
 
 
 onstart:
+    claim_experiment()
     write_job_scripts()
 
 
