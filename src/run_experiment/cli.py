@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
-from run_experiment import layout
+from run_experiment import layout, log_command
 from run_experiment.collect import collect
 from run_experiment.problems import InputError
 
@@ -15,13 +18,37 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        collect(options.folder.resolve())
-    except InputError as error:
+        (_log if options.command == "log" else _results)(options)
+    except (InputError, log_command.LogCommandError) as error:
         print(error, file=sys.stderr)
         return 2
+    return 0
+
+
+def _results(options: argparse.Namespace) -> None:
+    collect(options.folder.resolve())
     print(options.folder / layout.EVALS_TABLE)
     print(options.folder / layout.SUMMARY_PAGE)
-    return 0
+
+
+def _log(options: argparse.Namespace) -> None:
+    filters = log_command.Filters(options.action, options.subject, options.since, options.log)
+    table = log_command.entries(options.folder, filters, datetime.now())
+    if table.empty and not options.json:
+        print("No such entries.", file=sys.stderr)
+        return
+    _print(log_command.as_json(table) if options.json else log_command.as_text(table, log_command.terminal_width()))
+
+
+def _print(text: str) -> None:
+    """Print what may be long, and may hold characters that the terminal has not."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Who read it has seen enough; Python would fail once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,4 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     results = commands.add_parser("results", help="write results/evals.csv and results/summary.md of what is done")
     results.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
+    _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))
     return parser
+
+
+def _add_log(log: argparse.ArgumentParser) -> None:
+    log.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
+    log.add_argument("--action", nargs="+", action="extend", default=[], help="only these, such as STATE_CHANGE")
+    log.add_argument("--subject", metavar="PATTERN", help="only of these, such as 'r8*' or 'r8/*/epoch1'")
+    log.add_argument("--since", metavar="TIME", help="only since 10m, 2h, 3d ago, 2025-01-31 or '2025-01-31 10:00'")
+    log.add_argument("--log", metavar="LOG", help="only one log: torchtune or inspect")
+    log.add_argument("--json", action="store_true", help="as JSON, with everything that the logs hold")

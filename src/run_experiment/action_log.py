@@ -1,0 +1,281 @@
+"""The two action logs of an experiment: what is written to them, in which form, and how.
+
+Entries are appended and never changed. Logs are written on the submitting host only, by no job.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+MAX_CHARACTERS = 2000
+
+# Line below what is left of an entry that a crash or a full disk cut off, before the next entry. No entry can hold
+# it: each of its lines begins with a field's name.
+CUT_OFF = "(cut off: the rest of this entry was not written)"
+
+# Shorter values of secret variables (`false`, `1`) would turn ordinary text to stars.
+_SHORTEST_SECRET = 6
+_SECRET_NAME = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
+
+# Controls, line separators, what turns the direction of text, halves of characters, and what marks an escape.
+_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\\]")
+_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\"}
+_ESCAPE = re.compile(r"\\(?:[nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+_ESCAPED_BY = {escape: character for character, escape in _SHORT_ESCAPES.items()}
+
+# Seconds that an entry waits for another process's.
+_PATIENCE = 1.0
+
+
+class Log(StrEnum):
+    """An action log, by the stage that it tells of."""
+
+    TORCHTUNE = "torchtune"
+    INSPECT = "inspect"
+
+    @property
+    def file(self) -> str:
+        """Its file in the experiment's folder."""
+        return f"run-{self.value}.log"
+
+
+class Action(StrEnum):
+    """What an entry tells of."""
+
+    DISCOVER_EXPERIMENT = "DISCOVER_EXPERIMENT"
+    IDENTIFY_RUNS = "IDENTIFY_RUNS"
+    SUBMIT_JOB = "SUBMIT_JOB"
+    STATUS_CHECK = "STATUS_CHECK"
+    STATE_CHANGE = "STATE_CHANGE"
+    COMPUTE_METRICS = "COMPUTE_METRICS"
+    RESOURCE_STATUS = "RESOURCE_STATUS"
+    ALL_COMPLETE = "ALL_COMPLETE"
+    VERIFY_FINETUNING = "VERIFY_FINETUNING"
+    VERIFY_CHECKPOINTS = "VERIFY_CHECKPOINTS"
+    CHECKPOINT_MISSING = "CHECKPOINT_MISSING"
+    CACHE_PREBUILD = "CACHE_PREBUILD"
+    CACHE_BUILT = "CACHE_BUILT"
+    CACHE_PREBUILD_COMPLETE = "CACHE_PREBUILD_COMPLETE"
+    IDENTIFY_EVALS = "IDENTIFY_EVALS"
+    SUBMIT_EVAL = "SUBMIT_EVAL"
+    ALL_SUBMITTED = "ALL_SUBMITTED"
+    MONITOR_DETACHED = "MONITOR_DETACHED"
+    JOB_REATTACHED = "JOB_REATTACHED"
+    OOM_RETRY = "OOM_RETRY"
+    RESUME_TRAINING = "RESUME_TRAINING"
+    EVAL_RETRY = "EVAL_RETRY"
+    STALE_CACHE = "STALE_CACHE"
+
+    @property
+    def logs(self) -> tuple[Log, ...]:
+        """The logs that have such entries."""
+        if self in _OF_TRAINING:
+            return (Log.TORCHTUNE,)
+        return (Log.INSPECT,) if self in _OF_EVALUATION else tuple(Log)
+
+
+_OF_TRAINING = frozenset({Action.IDENTIFY_RUNS, Action.SUBMIT_JOB, Action.OOM_RETRY, Action.RESUME_TRAINING})
+_OF_EVALUATION = frozenset(
+    {
+        Action.VERIFY_FINETUNING,
+        Action.VERIFY_CHECKPOINTS,
+        Action.CHECKPOINT_MISSING,
+        Action.CACHE_PREBUILD,
+        Action.CACHE_BUILT,
+        Action.CACHE_PREBUILD_COMPLETE,
+        Action.IDENTIFY_EVALS,
+        Action.SUBMIT_EVAL,
+        Action.ALL_SUBMITTED,
+        Action.EVAL_RETRY,
+        Action.STALE_CACHE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What happened, to what, with which outcome; a value may be any text, of several lines, too."""
+
+    action: Action
+    details: str
+    result: str
+    subject: str | None = None
+    command: str | None = None
+    input: str | None = None
+    calculation: str | None = None
+    explanation: str | None = None
+    job_id: str | None = None
+    recommendation: str | None = None
+    duration: str | None = None
+
+
+# Name of each field in the logs, in their order: its name in an entry.
+FIELDS = {
+    "Details": "details",
+    "Command": "command",
+    "Input": "input",
+    "Calculation": "calculation",
+    "Explanation": "explanation",
+    "Job ID": "job_id",
+    "Recommendation": "recommendation",
+    "Result": "result",
+    "Duration": "duration",
+}
+
+
+def render(entry: Entry, moment: datetime, environment: Mapping[str, str] = os.environ) -> str:
+    """Text of an entry, one line a field; values of the environment's secret variables are replaced by stars."""
+    secrets = _secrets(environment)
+    subject = f": {_line(entry.subject, secrets)}" if entry.subject else ""
+    values = {label: getattr(entry, name) for label, name in FIELDS.items()}
+    lines = [f"{label}: {_line(value, secrets)}\n" for label, value in values.items() if value is not None]
+    return f"[{moment:%Y-%m-%d %H:%M:%S}] {entry.action}{subject}\n{''.join(lines)}\n"
+
+
+def escape(text: str) -> str:
+    """A text as one line: control characters, and backslashes, as visible escapes."""
+    return _ESCAPED.sub(_escape, text)
+
+
+def unescape(line: str) -> str:
+    """The text that was escaped; what is no escape stays as it is."""
+    return _ESCAPE.sub(_unescape, line) if "\\" in line else line
+
+
+def duration_text(seconds: float) -> str:
+    """A time in the two largest units that it has: `45 minutes`, `1 hour 5 minutes`."""
+    rest = max(0, round(seconds))
+    counts = {}
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        counts[unit], rest = divmod(rest, length)
+    largest = next((place for place, count in enumerate(counts.values()) if count), 3)
+    shown = list(counts.items())[largest : largest + 2]
+    parts = [f"{count} {unit}{'' if count == 1 else 's'}" for unit, count in shown if count]
+    return " ".join(parts) or "0 seconds"
+
+
+class ActionLogs:
+    """Writes to the action logs of an experiment, from any thread.
+
+    What cannot be written is lost, and counted: a log never stops a run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._lost: dict[Log, Counter[str]] = {log: Counter() for log in Log}
+        self._turn = threading.Lock()
+
+    def write(self, logs: Log | Iterable[Log], entry: Entry) -> None:
+        """Append an entry, as of now, to a log or to several."""
+        text = render(entry, datetime.now()).encode()
+        with self._turn:
+            for log in [logs] if isinstance(logs, Log) else logs:
+                try:
+                    _append(self._folder / log.file, text)
+                except OSError as error:
+                    self._lost[log][error.strerror or str(error)] += 1
+
+    def incomplete(self) -> str | None:
+        """Which log lacks how many entries, and why; None if all were written."""
+        with self._turn:
+            return "; ".join(_account(log, lost) for log, lost in self._lost.items() if lost) or None
+
+
+def _account(log: Log, lost: Counter[str]) -> str:
+    entries = "1 entry" if lost.total() == 1 else f"{lost.total()} entries"
+    return f"{log.file} lacks {entries}: {', '.join(f'{reason} ({count})' for reason, count in lost.items())}"
+
+
+def _append(path: Path, entry: bytes) -> None:
+    """Append an entry with one write. Raises OSError, also where only a part of it was written.
+
+    The file is opened for each entry, so that one that was moved away is begun anew, and that file systems which
+    report a full disk when a file is closed do so now.
+    """
+    # Not blocking: a pipe that nobody reads must not hold up the run.
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    try:
+        _lock(file)
+        text = _after_torn_entry(file) + entry
+        if os.write(file, text) != len(text):
+            raise OSError("only a part could be written")
+    finally:
+        os.close(file)
+
+
+def _lock(file: int) -> None:
+    """Keep other processes from appending, so that none takes a half-written entry for a torn one.
+
+    Some file systems know no locks, and a stopped process may hold one: then it goes without.
+    """
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.0005)
+        except OSError:
+            return
+        else:
+            return
+
+
+def _after_torn_entry(file: int) -> bytes:
+    """What closes and marks an entry that was not written whole; nothing where the last one was."""
+    size = os.fstat(file).st_size
+    # An editor may have made line ends of two characters.
+    end = os.pread(file, 4, max(0, size - 4)).replace(b"\r", b"") if size else b""
+    if not end or end.endswith(b"\n\n"):
+        return b""
+    return (b"" if end.endswith(b"\n") else b"\n") + CUT_OFF.encode() + b"\n\n"
+
+
+def _line(text: str, secrets: list[str]) -> str:
+    """A value as it is written: without secrets, cut, escaped; in this order, since each would hide the one before."""
+    text = _without_secrets(text, secrets)
+    cut = f"… (cut after {MAX_CHARACTERS:,} of {len(text):,} characters)" if len(text) > MAX_CHARACTERS else ""
+    return escape(text[:MAX_CHARACTERS]) + cut
+
+
+def _secrets(environment: Mapping[str, str]) -> list[str]:
+    """Values of secret variables, and their lines: a key of several lines may be met in parts."""
+    # Another thread may be changing the environment.
+    values = [environment.get(name, "").strip() for name in environment if _SECRET_NAME.search(name)]
+    parts = {part.strip() for value in values for part in (value, *value.splitlines())}
+    return [part for part in parts if len(part) >= _SHORTEST_SECRET]
+
+
+def _without_secrets(text: str, secrets: list[str]) -> str:
+    """A text with stars for every secret; where two overlap, nothing of either stays."""
+    spans = sorted(match.span(1) for secret in secrets if secret in text for match in _occurrences(secret, text))
+    kept, end = [], 0
+    for start, stop in spans:
+        if start >= end:
+            kept.append(text[end:start] + "***")
+        end = max(end, stop)
+    return "".join(kept) + text[end:]
+
+
+def _occurrences(secret: str, text: str) -> Iterable[re.Match[str]]:
+    """All places of a secret, overlapping ones, too."""
+    return re.finditer(f"(?=({re.escape(secret)}))", text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return _SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return _ESCAPED_BY.get(match[0]) or chr(int(match[0][2:], 16))
