@@ -2,6 +2,8 @@
 #
 # needs: config/config.yaml, experiment_summary.yaml, the records of what was made before
 
+import atexit
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from run_experiment import layout
+from run_experiment.claim import ClaimError, claim, observe
+from run_experiment.cluster_resources import RESOURCES, ClusterResources
 from run_experiment.collect import collect, hash_memory
 from run_experiment.experiment import resolve
 from run_experiment.job_scripts import CPUS
@@ -26,6 +30,8 @@ try:
     settings = read_settings(SOURCE / "config/config.yaml", config, Path.cwd())
     summary, warnings = read_summary(settings.experiment_dir / layout.SUMMARY)
     experiment = resolve(summary, settings.experiment_dir)
+    # Before the records are read: who works on it afterwards is noticed when it is claimed.
+    seen = observe(experiment.folder)
     memory = hash_memory(experiment.folder)
     plan = make_plan(experiment, settings, memory)
 except InputError as error:
@@ -36,6 +42,7 @@ for warning in warnings:
     logger.warning(warning.render(layout.SUMMARY))
 
 jobs = PlannedJobs(plan)
+cluster_resources = ClusterResources(plan)
 memory.save()
 plan.mark_stale()
 
@@ -45,7 +52,41 @@ logger.info(None, extra={"plan": plan.rows()})
 
 def needs(path):
     """Input function of a target: what must be made before it, and the marker that says it is stale."""
-    return lambda wildcards: target(path, wildcards).inputs
+
+    def inputs(wildcards):
+        # Here and not sooner: only now it is known how jobs will run, and still none does.
+        refuse_bad_scripts()
+        return target(path, wildcards).inputs
+
+    return inputs
+
+
+def requests(path):
+    """Resources of a target's job: on a cluster, what the `#SBATCH` lines of its script ask for."""
+
+    def resource(name):
+        return lambda wildcards: (
+            cluster_resources.of(path.format(**wildcards)).get(name)
+            if jobs_are_submitted()
+            else None
+        )
+
+    return {name: resource(name) for name in RESOURCES}
+
+
+def jobs_are_submitted():
+    """Whether jobs go to a cluster; under -n only the limit of jobs in its queue tells."""
+    return not workflow.local_exec or (workflow.dryrun and workflow.nodes is not None)
+
+
+@functools.cache
+def refuse_bad_scripts():
+    """End with all that is wrong with the job scripts, before any job is submitted."""
+    if jobs_are_submitted():
+        refusals = cluster_resources.refusals(workflow.dag_settings.targets)
+        if refusals:
+            print(*refusals, sep="\n", file=sys.stderr)
+            sys.exit(2)
 
 
 def reason(path):
@@ -104,6 +145,15 @@ def target(path, wildcards):
     if name not in plan.targets:
         raise WorkflowError(f"{name} is not made in this experiment")
     return plan[name]
+
+
+def claim_experiment():
+    """Be the one main process on the experiment until the end of this one, or end now."""
+    try:
+        atexit.register(claim(experiment.folder, seen).release)
+    except ClaimError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def write_job_scripts():

@@ -13,9 +13,15 @@ rule run_evaluation:
         record="{run}/eval/{cell}.json",
     log:
         "logs/run_evaluation/{run}/{cell}.log",
+    # Before trainings that wait for a place in the queue: results show early.
+    priority: 1
     threads: CPUS
     resources:
-        gpu=1,
+        **requests("{run}/eval/{cell}.json"),
+        # Jobs at a time on this machine's GPU, which profiles/local limits.
+        gpu_jobs=1,
+        # Seconds between submissions.
+        stagger=1,
     params:
         script=python("run_evaluation.py"),
         job=lambda wildcards: jobs.evaluation(wildcards.run, wildcards.cell),

@@ -15,7 +15,11 @@ rule run_finetune:
         "logs/run_finetune/{run}.log",
     threads: CPUS
     resources:
-        gpu=1,
+        **requests("{run}/finetune.json"),
+        # Jobs at a time on this machine's GPU, which profiles/local limits.
+        gpu_jobs=1,
+        # Seconds between submissions.
+        stagger=5,
     params:
         script=python("run_finetune.py"),
         job=lambda wildcards: jobs.finetune(wildcards.run),

@@ -5,7 +5,10 @@ They make a workflow of many jobs run in seconds; torchtune and models have test
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from experiments import ExperimentFolder, make_experiment
 
@@ -52,6 +55,7 @@ from safetensors.numpy import save_file
 from run_experiment.lora_shapes import expected_shapes
 
 run, epochs = sys.argv[1], int(sys.argv[2])
+output = Path(sys.argv[3] if len(sys.argv) > 3 else f"{run}/artifacts")
 config = yaml.safe_load(Path(run, "finetune.yaml").read_text())
 if config["optimizer"]["lr"] == 13:
     sys.exit("ValueError: unlucky learning rate")
@@ -59,7 +63,7 @@ adapter = {"peft_type": "LORA", "r": config["model"]["lora_rank"], "lora_alpha":
 model = Path(config["checkpointer"]["checkpoint_dir"])
 shapes = expected_shapes(adapter, json.loads((model / "config.json").read_text()))
 for epoch in range(epochs):
-    folder = Path(run, "artifacts", f"epoch_{epoch}")
+    folder = output / f"epoch_{epoch}"
     folder.mkdir(parents=True)
     folder.joinpath("adapter_config.json").write_text(json.dumps(adapter))
     random = np.random.default_rng(epoch)
@@ -68,24 +72,84 @@ for epoch in range(epochs):
 '''
 
 
-def make_scaffolded(folder: Path, epochs: int = 1) -> ExperimentFolder:
+# Lines that only mean something where the tool is at home.
+SITE = """module purge
+module load anaconda3/2025.6
+ml cuda
+conda activate theirs
+source activate theirs
+"""
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """How another tool leaves its scripts.
+
+    `cell_folders`: each evaluation's script is `cell.slurm` in a folder of its own, which it goes to, and training
+    scripts are meant to be submitted in their run's folder. `log_dir` is what evaluations give to inspect-ai (`{run}`
+    and `{cell}` are filled in), `site` are lines at the top of each script, `sleep` the seconds that a training, an
+    evaluation waits, `base_directory` is the summary's, `output` the folder that trainings write to, `options` is put
+    at the end of each evaluation's command.
+    """
+
+    cell_folders: bool = False
+    log_dir: str | None = None
+    site: str = ""
+    sleep: tuple[float, float] = (0, 0)
+    base_directory: str | None = None
+    output: str | None = None
+    options: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_scaffolded(folder: Path, epochs: int = 1, scaffold: Scaffold = Scaffold()) -> ExperimentFolder:
     """An experiment whose job scripts were made by another tool."""
     experiment = make_experiment(folder, epochs=epochs)
+    values = experiment.read()
+    values["controls"] |= scaffold.parameters
+    if scaffold.base_directory:
+        values["output"] = {"base_directory": scaffold.base_directory}
+    experiment.write(values)
     (folder / "shout.py").write_text(TASK)
     (folder / "train.py").write_text(TRAIN)
     for run in ("r4", "r8"):
-        _script(folder / run / "finetune.slurm", f"python train.py {run} {epochs}")
+        _train_script(folder, run, epochs, scaffold)
         for epoch in range(epochs):
-            _eval_script(folder, run, f"shout_epoch{epoch}")
-    _eval_script(folder, "base", "shout_base")
+            _eval_script(folder, run, f"shout_epoch{epoch}", epoch, scaffold)
+    _eval_script(folder, "base", "shout_base", None, scaffold)
     return experiment
 
 
-def _eval_script(folder: Path, run: str, cell: str) -> None:
-    command = f"inspect eval shout.py@shout --model mockllm/model --task-config {run}/eval/{cell}.args.yaml"
-    _script(folder / run / "eval" / f"{cell}.slurm", f"{command} --display plain")
+def _train_script(folder: Path, run: str, epochs: int, scaffold: Scaffold) -> None:
+    output = scaffold.output.format(run=run) if scaffold.output else f"{run}/artifacts"
+    command = f"python train.py {run} {epochs} {output}"
+    if scaffold.cell_folders:
+        # As `tune run … --config finetune.yaml` does, this reads what lies beside the script.
+        (folder / run).mkdir(parents=True, exist_ok=True)
+        (folder / run / "finetune.yaml").write_text(
+            f"optimizer: {{lr: 0.01}}\nmodel: {{lora_rank: {run[1:]}}}\n"
+            f"checkpointer: {{checkpoint_dir: {folder.parent / 'model'}}}\n"
+        )
+        command = f"test -f finetune.yaml\ncd {folder}\n{command.replace('train.py', f'{folder}/train.py')}"
+    _script(folder / run / "finetune.slurm", scaffold, scaffold.sleep[0], command)
 
 
-def _script(path: Path, command: str) -> None:
+def _eval_script(folder: Path, run: str, cell: str, epoch: int | None, scaffold: Scaffold) -> None:
+    command = "inspect eval shout.py@shout --model mockllm/model"
+    place = folder / run / "eval" / f"{cell}.slurm"
+    if scaffold.cell_folders:
+        place = folder / run / "eval" / cell / "cell.slurm"
+        command = f"cd {place.parent}\ncp {folder}/shout.py .\n{command} -T data_path={folder}/words.json"
+        command += f" -M model_path={folder}/{run}/artifacts/epoch_{epoch}" if epoch is not None else ""
+        command += f" --metadata epoch={epoch}" if epoch is not None else ' --metadata is_finetuned="false"'
+    else:
+        command += f" --task-config {run}/eval/{cell}.args.yaml"
+    if scaffold.log_dir:
+        command += f" \\\n  --log-dir {scaffold.log_dir.format(run=run, cell=cell)}"
+    _script(place, scaffold, scaffold.sleep[1], f"{command} --display plain {scaffold.options}".rstrip())
+
+
+def _script(path: Path, scaffold: Scaffold, sleep: float, command: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/bash\n#SBATCH --time=00:10:00\nset -e\n{command}\n")
+    wait = f"sleep {sleep:g}\n" if sleep else ""
+    path.write_text(f"#!/bin/bash\n#SBATCH --time=00:10:00\nset -e\n{scaffold.site}{wait}{command}\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class FinetuneJob(Job):
     """A fine-tune: its data file (absolute) and the folders of its checkpoints, one an epoch.
 
     `output_dir` is the folder that torchtune writes all of them to, None where another tool's script has its own way.
+    `elsewhere` are the folders that another tool's script may write its checkpoints to instead.
     """
 
     data: str
     checkpoints: list[str]
     output_dir: str | None
+    elsewhere: list[str] = field(default_factory=list)
 
 
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
@@ -50,19 +52,22 @@ def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
             print(f"{job.run} is already trained (job {record['job_id']}): its record is restored", file=sys.stderr)
         else:
             record = _train(job, current)
-    write_record(_kept_record(job), record)
-    write_record(Path(layout.finetune_record(job.run)), record)
+    if record.get("checkpoints") != job.elsewhere:
+        write_record(_kept_record(job), record)
+    write_record(Path(job.target), record)
 
 
 def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     for split, facts in job.config["data"].items():
         require_unchanged(Path(job.data), split, facts["sha256"])
     require_as_planned(job)
+    # First of all: an old record beside new checkpoints would say that they are of another training.
+    Path(job.target).unlink(missing_ok=True)
     _set_aside(job)
     samples = Path(job.output_dir or f"{job.run}/artifacts") / layout.GPU_METRICS
-    run_job_script(layout.finetune_script(job.run), current, {}, samples)
-    _check_checkpoints(job, current)
-    return {**current.record(job), **_results(job), **gpu_facts(samples)}
+    run_job_script(job, current, {}, samples)
+    checkpoints = _written_checkpoints(job, current)
+    return {**current.record(job), "checkpoints": checkpoints, **_results(job), **gpu_facts(samples)}
 
 
 def _kept_record(job: FinetuneJob) -> Path:
@@ -76,6 +81,7 @@ def _restored(job: FinetuneJob) -> dict[str, Any] | None:
         return record
     for folder in Path(layout.attempts(job.run)).glob("*.artifacts*") if job.output_dir else []:
         if record := _whole(job, folder):
+            Path(job.target).unlink(missing_ok=True)
             _set_aside(job)
             folder.rename(str(job.output_dir))
             return record
@@ -116,14 +122,26 @@ def _other_owner(output: Path, kept: Mapping[str, Any]) -> str | None:
     return str(owner) if (Path(owner) / layout.SUMMARY).exists() else None
 
 
-def _check_checkpoints(job: FinetuneJob, current: Attempt) -> None:
-    """Every epoch must have left a checkpoint that is younger than the job."""
-    for checkpoint in job.checkpoints:
+def _written_checkpoints(job: FinetuneJob, current: Attempt) -> list[str]:
+    """Folders of the checkpoints: every epoch must have left one that is younger than the job."""
+    wrong = _what_is_wrong(job.checkpoints, current)
+    if wrong and job.elsewhere:
+        if not (also_wrong := _what_is_wrong(job.elsewhere, current)):
+            return job.elsewhere
+        wrong = f"{wrong}, and {also_wrong}"
+    if wrong:
+        raise JobError(failure(wrong, current.log))
+    return job.checkpoints
+
+
+def _what_is_wrong(checkpoints: Sequence[str], current: Attempt) -> str | None:
+    for checkpoint in checkpoints:
         files = _files(checkpoint)
         if not files:
-            raise JobError(failure(f"{checkpoint} was not written", current.log))
+            return f"{checkpoint} was not written"
         if max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
-            raise JobError(failure(f"{checkpoint} is older than the training", current.log))
+            return f"{checkpoint} is older than the training"
+    return None
 
 
 def _files(checkpoint: str) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from run_experiment.jobs import Job, JobError
+from run_experiment.processes import Terminated, raise_on_sigterm
 
 J = TypeVar("J", bound=Job)
 
@@ -20,9 +21,12 @@ def run_job(description: str | None, job_type: type[J], execute: Callable[[J, st
     parser.add_argument("--id", required=True, help="number of the job where SLURM gives none")
     parser.add_argument("--log", required=True, type=Path, help="file for the output of the job's script")
     arguments = parser.parse_args()
+    raise_on_sigterm()
     try:
         execute(arguments.job, arguments.id, arguments.log)
     except JobError as error:
         sys.exit(f"{arguments.job.subject} failed: {error}")
+    except Terminated as error:
+        sys.exit(f"{arguments.job.subject} was {error}")
     except KeyboardInterrupt:
         sys.exit(f"{arguments.job.subject} was interrupted: the same command goes on")

@@ -15,16 +15,19 @@ from run_experiment import layout
 from run_experiment.determinants import Determinants
 from run_experiment.evaluation.cache import cache_exports
 from run_experiment.evaluation.command import eval_command
-from run_experiment.experiment import Evaluation, Experiment, Model, Run
+from run_experiment.experiment import Evaluation, Experiment, Model, Run, Training
 from run_experiment.finetuning.config import render_yaml
 from run_experiment.problems import InputError, Problem
 from run_experiment.records import write_atomically
 from run_experiment.rendered import COMMANDS_BEGIN, Existing, Rendered, parse
+from run_experiment.scaffolded import cell_files
 from run_experiment.schema import Compute
 from run_experiment.settings import Settings
 
 # Cores of a training or an evaluation; Snakemake tells torch how many there are.
 CPUS = 4
+# GiB of memory besides the weights: Python, torch and CUDA's libraries, the data, adapters and their optimizer.
+_ROOM_GB = 8
 
 
 @dataclass(frozen=True)
@@ -44,26 +47,37 @@ class JobScripts:
         self._experiment = experiment
         self._settings = settings
         self._determinants = determinants
+        self._finetunes: dict[str, dict[str, Rendered]] = {}
 
     def finetune(self, run: Run) -> dict[str, Rendered]:
-        """Job script and torchtune config of a fine-tune."""
+        """Job script and torchtune config of a fine-tune; rendered once."""
+        if run.name not in self._finetunes:
+            self._finetunes[run.name] = self._finetune(run)
+        return self._finetunes[run.name]
+
+    def _finetune(self, run: Run) -> dict[str, Rendered]:
         if run.training is None or run.output_dir is None:
             raise ValueError(f"{run.name} is not trained by a script of ours")
         config = layout.finetune_config(run.name)
         command = shlex.join(["python", "-m", "run_experiment.finetuning.recipe", "--config", config])
-        request = _request(run.compute, run.model, time="04:00:00")
+        request = _training_request(run.compute, run.training)
         return {
             config: Rendered(
                 "", render_yaml(run.training, output_dir=str(run.output_dir), folder=self._experiment.folder)
             ),
             layout.finetune_script(run.name): Rendered(
-                self._head(f"{self._experiment.name}.{run.name}", request), _commands([command])
+                self._head(layout.job_name(self._experiment.name, run.name), request), _commands([command])
             ),
         }
 
     def evaluation(self, evaluation: Evaluation, cache: str) -> dict[str, Rendered]:
-        """Job script and task arguments of an evaluation; `cache` is the folder of its prebuilt data set."""
+        """Job script and task arguments of an evaluation; `cache` is the folder of its prebuilt data set.
+
+        Beside another tool's script in a folder of its own nothing is rendered.
+        """
         run, cell = evaluation.run.name, evaluation.cell
+        if others := self._cell_files(evaluation):
+            return {path: Rendered("", "") for path in others}
         signature = self._determinants.signature(evaluation)
         arguments = layout.task_arguments(run, cell)
         folder = self._experiment.folder
@@ -75,10 +89,8 @@ class JobScripts:
             tokenizer_path=base,
             task_config=arguments,
         )
-        name = f"{self._experiment.name}.{run}.{evaluation.task.name}" + (
-            "" if evaluation.epoch is None else f".e{evaluation.epoch}"
-        )
-        request = _request(evaluation.compute, evaluation.run.model, time="01:00:00")
+        name = layout.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
+        request = _request(evaluation.compute, evaluation.run.model, gpus=1, in_fp32=False, time="01:00:00")
         values = yaml.safe_dump(self._determinants.arguments(evaluation), allow_unicode=True, width=2**31)
         return {
             arguments: Rendered("", values),
@@ -87,14 +99,25 @@ class JobScripts:
             ),
         }
 
+    def evaluation_files(self, evaluation: Evaluation) -> list[str]:
+        """Paths of an evaluation's job script, which comes first, and of its arguments or configs."""
+        run, cell = evaluation.run.name, evaluation.cell
+        return self._cell_files(evaluation) or [layout.eval_script(run, cell), layout.task_arguments(run, cell)]
+
+    def _cell_files(self, evaluation: Evaluation) -> list[str]:
+        return cell_files(self._experiment.folder, evaluation.run.name, evaluation.task.name, evaluation.epoch)
+
     def existing(self, path: str) -> Existing | None:
         """A file as it lies in the experiment; None where there is none. Raises InputError where it is no text."""
-        try:
-            return parse((self._experiment.folder / path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(path, [Problem(0, "", f"cannot be read: {error}")]) from error
+        text = self._read(path)
+        return None if text is None else parse(text)
+
+    def text(self, path: str, new: Rendered | None) -> str:
+        """A file's text as jobs will find it; `new` is None where nothing is rendered. Raises InputError."""
+        text = self._read(path)
+        if text is None:
+            return new.text if new else ""
+        return (new and parse(text).updated(new)) or text
 
     def own_commands(self, paths: Sequence[str]) -> dict[str, dict[str, str]]:
         """Hashes of those files whose commands are somebody's own: they determine the result too."""
@@ -138,6 +161,14 @@ class JobScripts:
                 said.append(f"{path}: its edited #SBATCH and environment lines are kept")
         return said
 
+    def _read(self, path: str) -> str | None:
+        try:
+            return (self._experiment.folder / path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(path, [Problem(0, "", f"cannot be read: {error}")]) from error
+
     def _head(self, name: str, request: Request) -> str:
         """`#SBATCH` lines and what makes the environment: facts of the site."""
         settings = self._settings
@@ -178,13 +209,24 @@ def _lines(command: list[str]) -> str:
     return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
 
 
-def _request(compute: Compute | None, model: Model, time: str) -> Request:
-    """What a job asks for: the summary's estimate, else by the size of the model."""
+def _training_request(compute: Compute | None, training: Training) -> Request:
+    """What a training asks for; without a GPU torch has no reason to use bf16."""
+    given = training.hyperparameters
+    gpus = 0 if given.device == "cpu" or (compute and compute.gpus == 0) else 1
+    in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus)
+    return _request(compute, training.model, gpus=gpus, in_fp32=in_fp32, time="04:00:00")
+
+
+def _request(compute: Compute | None, model: Model, *, gpus: int, in_fp32: bool, time: str) -> Request:
+    """What a job asks for: the summary's estimate, else one GPU, and memory by the size of the model."""
     given = compute or Compute()
+    # While a model is loaded its weights are there twice: as stored, mostly in bf16, and as they are used. More than
+    # one GPU would not help: trainings are single-device, and inspect-ai's `hf` provider takes one.
+    weights = _weights_gb(model.path) * (3 if in_fp32 else 2)
     return Request(
         time=given.time or time,
-        gpus=1 if given.gpus is None else given.gpus,
-        mem=given.mem or f"{8 + math.ceil(3 * _weights_gb(model.path))}G",
+        gpus=gpus if given.gpus is None else given.gpus,
+        mem=given.mem or f"{_ROOM_GB + math.ceil(weights)}G",
     )
 
 

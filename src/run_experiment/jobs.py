@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Self
 from run_experiment import layout
 from run_experiment.data import DataError, file_hash, split_hash
 from run_experiment.gpu_metrics import samples_itself, sampling, summarize
-from run_experiment.processes import last_lines, locked_log, run_script
+from run_experiment.processes import Terminated, last_lines, locked_log, run_script
 from run_experiment.records import Config, canonical, config_hash, write_atomically, write_record
 from run_experiment.rendered import parse
 
@@ -35,28 +35,43 @@ class JobError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What a job is told: its run, what determines its result, and fingerprints of its script and configs by path."""
+    """What a job is told: its run, what determines its result, and fingerprints of its script and configs by path.
+
+    `target` is the record that it makes, `name` its name on the cluster, `script` its job script, which runs in
+    `folder`. All paths are relative to the experiment's folder.
+    """
 
     run: str
     config: dict[str, Any]
     files: dict[str, str]
+    target: str = field(kw_only=True)
+    name: str = field(kw_only=True)
+    script: str = field(kw_only=True)
+    folder: str = field(kw_only=True, default=".")
 
     @property
     def subject(self) -> str:
         """What the job makes, for the user."""
         return self.run
 
+    @property
+    def config_hash(self) -> str:
+        """Hash of the configuration, as the job's record will have it; the job's file has it under this name."""
+        return config_hash(self.config)
+
     @classmethod
     def read(cls, path: str) -> Self:
         """Read what the main process wrote. Raises ValueError."""
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, TypeError) as error:
+            facts = json.loads(Path(path).read_text(encoding="utf-8"))
+            facts.pop("config_hash", None)
+            return cls(**facts)
+        except (OSError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def write(self, folder: Path) -> Path:
         """Write the job to a file named by its content, which therefore never changes; returns its path."""
-        text = canonical(asdict(self))
+        text = canonical({**asdict(self), "config_hash": self.config_hash})
         path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         if not path.exists():
             write_atomically(path, text)
@@ -81,7 +96,7 @@ class Attempt:
             "run": job.run,
             "job_id": self.job_id,
             "config": job.config,
-            "config_hash": config_hash(job.config),
+            "config_hash": job.config_hash,
             "started": _stamp(self.started),
             "ended": _stamp(now()),
             "seconds": round(time.monotonic() - self.clock, 1),
@@ -114,7 +129,8 @@ def _attempt(job: Job, name: str, local_id: str, log: Path, output: BinaryIO) ->
     try:
         yield current
     except BaseException as error:
-        reason = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        known = isinstance(error, JobError | Terminated)
+        reason = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
         _keep(current, {"target": name, "error": reason, **current.record(job)})
         raise
     # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
@@ -129,16 +145,16 @@ def _keep(attempt: Attempt, record: dict[str, Any]) -> None:
         write_record(attempt.folder / "attempt.json", record)
 
 
-def run_job_script(script: str, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> None:
+def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> None:
     """Run a job's script, with samples of the GPUs unless it takes them itself.
 
     Raises JobError with the last lines of its log.
     """
-    own = samples_itself(Path(script).read_text(encoding="utf-8", errors="replace"))
+    own = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace"))
     with nullcontext() if own else sampling(samples):
-        status = run_script(Path(script), attempt.output, environment)
+        status = run_script(Path(job.script), attempt.output, environment, Path(job.folder))
     if status:
-        raise JobError(failure(f"{script} ended with exit status {status}", attempt.log))
+        raise JobError(failure(f"{job.script} ended with exit status {status}", attempt.log))
 
 
 def require_unchanged(data: Path, split: str | None, sha256: str) -> None:

@@ -69,8 +69,19 @@ def loadable(run: str, epoch: int | None) -> str:
     return f"{run}/checkpoints/{'given' if epoch is None else f'epoch_{epoch}'}"
 
 
+def job_name(experiment: str, run: str, task: str | None = None, epoch: int | None = None) -> str:
+    """Name of a job on the cluster: of a training, or of a task's evaluation (without epoch: of a given model)."""
+    parts = [experiment, run, *([task] if task else []), *([] if epoch is None else [f"e{epoch}"])]
+    return ".".join(parts)
+
+
+def eval_folder(run: str) -> str:
+    """Folder of all that belongs to a run's evaluations."""
+    return f"{run}/eval"
+
+
 def eval_script(run: str, cell: str) -> str:
-    """Job script of an evaluation."""
+    """Job script of an evaluation, where no other tool left one in a folder of the cell."""
     return f"{run}/eval/{cell}.slurm"
 
 

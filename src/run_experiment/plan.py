@@ -54,6 +54,12 @@ class Plan:
         """Targets that are wanted for themselves: trainings, their checkpoints, evaluations."""
         return [target.path for target in self.targets.values() if not target.optional]
 
+    def checkpoint_dir(self, run: Run, epoch: int | None) -> Path:
+        """Folder that a run's training says it wrote a checkpoint to; else where it is to be written."""
+        record = read_record(self.experiment.folder / layout.finetune_record(run.name)) or {}
+        elsewhere = layout.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch)
+        return Path(elsewhere) if elsewhere in record.get("checkpoints", []) else run.checkpoint_dir(epoch)
+
     def mark_stale(self) -> None:
         """Write the marker of each stale target. Its text names the record, so that no two stale results share it:
         Snakemake takes an input of known content for unchanged.
@@ -188,7 +194,7 @@ class _Builder:
         """Why evaluations cannot load a whole checkpoint from its folder, which names others by their paths."""
         if record.get("base_model") != str(run.model.path):
             return "its base model moved"
-        if record.get("checkpoint") != str(run.checkpoint_dir(epoch)):
+        if record.get("checkpoint") != str(self._plan.checkpoint_dir(run, epoch)):
             return "the checkpoint moved"
         if not (self._experiment.folder / layout.loadable(run.name, epoch)).is_dir():
             return "the folder to load it from is gone"
@@ -197,7 +203,7 @@ class _Builder:
     def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
         """Hashes of a checkpoint's files as they lie there; None where it is not there."""
         try:
-            files = checkpoint_files(self._experiment.folder / run.checkpoint_dir(epoch))
+            files = checkpoint_files(self._experiment.folder / self._plan.checkpoint_dir(run, epoch))
             return {file.name: {"sha256": self._memory.file(file)} for file in files}
         except (CheckpointError, DataError):
             return None
@@ -211,9 +217,7 @@ class _Builder:
     def _evaluate(self, evaluation: Evaluation) -> Target:
         run, cell = evaluation.run, evaluation.cell
         config = self._determinants.evaluation(evaluation)
-        config |= self._scripts.own_commands(
-            [layout.task_arguments(run.name, cell), layout.eval_script(run.name, cell)]
-        )
+        config |= self._scripts.own_commands(self._scripts.evaluation_files(evaluation))
         target = self._compared_with_checkpoint(layout.eval_record(run.name, cell), config, evaluation)
         if not target.wanted and not (self._experiment.folder / layout.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, reason="its log is gone")

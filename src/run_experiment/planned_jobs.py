@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
+from run_experiment.determinants import CHECKPOINT, Config, checkpoint_hashes, training_identity
 from run_experiment.evaluation_job import EvaluationJob
+from run_experiment.experiment import Evaluation, Run
 from run_experiment.finetune_job import FinetuneJob
 from run_experiment.jobs import Job
 from run_experiment.plan import Plan
+from run_experiment.records import read_record, same_config
+from run_experiment.scaffolded import working_directory
 
 
 class PlannedJobs:
@@ -28,9 +33,14 @@ class PlannedJobs:
             run=run,
             config=self._plan[layout.finetune_record(run)].config,
             files=self._plan.scripts.planned(self._plan.scripts.finetune(entry)) if entry.output_dir else {},
+            target=layout.finetune_record(run),
+            name=layout.job_name(self._experiment.name, run),
+            script=layout.finetune_script(run),
+            folder=working_directory(self._experiment.folder, layout.finetune_script(run)),
             data=str(entry.training.data),
             checkpoints=[str(entry.checkpoint_dir(epoch)) for epoch in entry.epochs],
             output_dir=str(entry.output_dir) if entry.output_dir else None,
+            elsewhere=self._elsewhere(entry),
         )
         return self._written(job)
 
@@ -38,17 +48,62 @@ class PlannedJobs:
         """File that tells an evaluation, relative to the experiment."""
         entry = self._experiment.evaluation_by_key[run, cell]
         data, cache = entry.task.data, self._plan.data_sets.of(entry).folder
+        script = self._plan.scripts.evaluation_files(entry)[0]
         job = EvaluationJob(
             run=run,
-            config=self._plan[layout.eval_record(run, cell)].config,
+            config=self._plan[layout.eval_record(run, cell)].config | self._checkpoint(entry),
             files=self._plan.scripts.planned(self._plan.scripts.evaluation(entry, cache)),
+            target=layout.eval_record(run, cell),
+            name=layout.job_name(self._experiment.name, run, entry.task.name, entry.epoch),
+            script=script,
+            folder=working_directory(self._experiment.folder, script),
             cell=cell,
             task=str(entry.task.script),
             data=str(data) if data else None,
             manifest=layout.manifest(run, entry.epoch) if entry.needs_checkpoint else None,
             cache=cache,
+            epoch=entry.epoch,
+            models=self._models(entry),
         )
         return self._written(job)
+
+    def _elsewhere(self, run: Run) -> list[str]:
+        """Where another tool's script may write its checkpoints, other than the summary says."""
+        usual = [layout.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch) for epoch in run.epochs]
+        own_script = Path(layout.finetune_script(run.name)).name in self._plan[layout.finetune_record(run.name)].config
+        return usual if own_script and usual != [str(run.checkpoint_dir(epoch)) for epoch in run.epochs] else []
+
+    def _record(self, path: str) -> dict[str, Any] | None:
+        return read_record(self._experiment.folder / path)
+
+    def _checkpoint(self, evaluation: Evaluation) -> Config:
+        """The verified checkpoint, as a part of an evaluation's configuration; empty while it is not known.
+
+        Snakemake asks anew once all is made that an evaluation needs.
+        """
+        path = layout.manifest(evaluation.run.name, evaluation.epoch)
+        manifest = self._record(path) if evaluation.needs_checkpoint else None
+        if manifest is None or not same_config(self._verified(evaluation.run, path), manifest.get("config", {})):
+            return {}
+        return {CHECKPOINT: checkpoint_hashes(manifest)}
+
+    def _verified(self, run: Run, manifest: str) -> Config | None:
+        """What the manifest of a run's training as it is now says; None where the run has to be trained again."""
+        config = {name: value for name, value in self._plan[manifest].config.items() if name != "training"}
+        if not run.training:
+            return config
+        path = layout.finetune_record(run.name)
+        training = self._record(path)
+        if training is None or not same_config(training.get("config"), self._plan[path].config):
+            return None
+        return {**config, "training": training_identity(training)}
+
+    def _models(self, evaluation: Evaluation) -> list[str]:
+        """Folders that an evaluation's script may read its model from."""
+        run, epoch = evaluation.run, evaluation.epoch
+        if not evaluation.needs_checkpoint:
+            return [str(run.model.path)]
+        return [str(self._plan.checkpoint_dir(run, epoch)), layout.loadable(run.name, epoch)]
 
     def _written(self, job: Job) -> str:
         folder = self._experiment.folder
@@ -61,7 +116,7 @@ class PlannedJobs:
         path = layout.manifest(run, number)
         training = layout.finetune_record(run) if entry.training else None
         return {
-            "checkpoint": str(entry.checkpoint_dir(number)),
+            "checkpoint": str(self._plan.checkpoint_dir(entry, number)),
             "model": {"name": entry.model.name, "path": str(entry.model.path)},
             "loadable": layout.loadable(run, number),
             "manifest": path,

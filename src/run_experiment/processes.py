@@ -6,13 +6,38 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from run_experiment.script_environment import script_command, script_environment
+
+# Seconds that a script has to end by itself: SLURM kills the whole job 30 s after its SIGTERM.
+_GRACE = 15.0
+# The same for what it leaves behind.
+_GRACE_OF_REST = 3.0
+
+
+class Terminated(BaseException):
+    """SIGTERM came; the message is the reason for the user."""
+
+    def __init__(self) -> None:
+        super().__init__("ended by SIGTERM: cancelled, preempted or out of time")
+
+
+def raise_on_sigterm() -> None:
+    """Have SIGTERM raise Terminated, once: so that what is to be kept of a job is kept."""
+
+    def terminate(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 @contextmanager
@@ -33,23 +58,52 @@ def locked_log(log: Path) -> Iterator[BinaryIO]:
         yield output
 
 
-def run_script(script: Path, output: BinaryIO, environment: Mapping[str, str]) -> int:
-    """Run a job script with bash, its output going to a log; returns its exit status.
+def run_script(script: Path, output: BinaryIO, environment: Mapping[str, str], folder: Path = Path()) -> int:
+    """Run a job script with bash in a folder, its output going to a log; returns its exit status.
 
     `python` and the tools beside it are those of this environment, unless the script activates another.
+    What it started ends with it where this process is interrupted or terminated.
     """
-    beside = str(Path(sys.executable).parent)
-    path = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
-    # INSPECT_EVAL_LIMIT and its like would change every evaluation behind the summary's back.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("INSPECT_EVAL_")}
-    return subprocess.run(
-        ["bash", str(script)],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={**inherited, "PATH": path, **environment},
-        check=False,
-    ).returncode
+    with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
+        inherited = script_environment(os.environ, folder, Path(own))
+        process = subprocess.Popen(
+            script_command(script.absolute(), inherited["PATH"]),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**inherited, **environment},
+            process_group=0,
+        )
+        try:
+            return process.wait()
+        except BaseException as error:
+            _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+            raise
+
+
+def _end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
+    """End a script with all that it started, so that its log is whole."""
+    _signal_group(process.pid, by)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_GRACE)
+    # What runs in the background ignores SIGINT.
+    if by != signal.SIGTERM:
+        _signal_group(process.pid, signal.SIGTERM)
+    end = time.monotonic() + _GRACE_OF_REST
+    while _signal_group(process.pid, 0) and time.monotonic() < end:
+        time.sleep(0.05)
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group, 0 to see whether it is there; returns whether it is."""
+    try:
+        os.killpg(group, number)
+    except OSError:
+        return False
+    return True
 
 
 def query(command: list[str], timeout: float, hurry: threading.Event) -> str | None:
@@ -88,3 +142,63 @@ def last_lines(log: Path, most: int = 5) -> list[str]:
     except OSError:
         return []
     return [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-most:]
+
+
+# SLURM's clients take options from these variables, in an allocation those of the surrounding job, and sbatch hands
+# them on to the job. Defaults of the user's, such as SBATCH_ACCOUNT, stay, but for those that change what sbatch does.
+_CLIENT_OPTIONS = ("SLURM", "SQUEUE_", "SACCT_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_TEST_ONLY", "SBATCH_WAIT")
+# These say which cluster, and who asks.
+_CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+
+
+@dataclass(frozen=True)
+class ClientResult:
+    """How a client of SLURM ended, and what it wrote."""
+
+    returncode: int
+    output: str
+    errors: str
+
+
+def run_client(command: Sequence[str], timeout: float, text: str = "") -> ClientResult:
+    """Run a client of SLURM, with a text as its input, out of reach of the terminal's Ctrl-C.
+
+    Raises TimeoutError where it takes longer than `timeout` seconds, once it is killed with all that it started,
+    and OSError where it cannot be started. A text cannot hold lone surrogates.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_client_environment(os.environ),
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(text.encode(errors="surrogateescape"), timeout)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{command[0]} did not end within {timeout:g} s") from None
+    finally:
+        if process.returncode is None:
+            _kill_session(process)
+    return ClientResult(process.returncode, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+def _client_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the variables that change what clients do. Their language is English and their times ISO without them."""
+    return {
+        name: value for name, value in environment.items() if name in _CLUSTER or not name.startswith(_CLIENT_OPTIONS)
+    }
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its group; one in a system call that cannot be ended is not waited for."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        # What was not sent to a process that is gone cannot be.
+        with suppress(OSError):
+            if pipe is not None:
+                pipe.close()

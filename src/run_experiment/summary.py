@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from run_experiment.problems import InputError, Problem
+from run_experiment.scaffolded import is_scaffolded
 from run_experiment.schema import ExperimentSummary
 from run_experiment.summary_checks import cross_findings
 from run_experiment.summary_draft import Finding, draft_of, without
@@ -14,12 +15,14 @@ from run_experiment.summary_shape import shape_findings
 from run_experiment.yaml_source import KeyPath, Source, dotted, load, shown
 
 
-def read_summary(path: Path, *, strict: bool = True) -> tuple[ExperimentSummary, list[Problem]]:
+def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentSummary, list[Problem]]:
     """Read and check a summary and the files it names (relative to its folder); returns it with its warnings.
 
-    Where not `strict`, as for a folder that another tool made, unknown hyperparameters are warnings.
+    Where not `strict`, unknown keys are warnings: by default in a folder that another tool scaffolded.
     Raises InputError with all problems of the file.
     """
+    if strict is None:
+        strict = not is_scaffolded(path.absolute().parent)
     source = _load(path)
     if not isinstance(source.data, dict):
         raise InputError(path.name, source.problems or [_not_a_mapping(source)])

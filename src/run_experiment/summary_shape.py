@@ -11,7 +11,6 @@ from run_experiment.schema import (
     MEMORY_PATTERN,
     NAME_PATTERN,
     TIME_PATTERN,
-    ControlsSection,
     ExperimentSummary,
     Section,
     sections,
@@ -49,7 +48,7 @@ _PATTERNS = {
 
 
 def shape_findings(source: Source, strict: bool) -> list[Finding]:
-    """What is wrong with keys, types and ranges; where not `strict`, unknown hyperparameters are warnings."""
+    """What is wrong with keys, types and ranges; where not `strict`, unknown keys are warnings."""
     try:
         ExperimentSummary.model_validate(source.data)
     except ValidationError as error:
@@ -93,10 +92,9 @@ def _unknown_key(path: KeyPath, source: Source, strict: bool) -> Finding:
     twice = next((keys for field in section.model_fields if key in (keys := section.keys(field))), None)
     if twice:
         return Finding(path, f"{' and '.join(twice)} are the same key; keep one")
-    tolerated = not strict and issubclass(section, ControlsSection)
-    if section.shared or tolerated:
+    if section.shared or not strict:
         match = closest(key, section.all_keys(), MISSPELT)
-        if match is None or tolerated:
+        if match is None or not strict:
             hint = f"; did you mean {match}?" if match else ""
             return Finding(path, f"unknown key, ignored{hint}", warning=True)
         return Finding(path, f"unknown key; did you mean {match}?")

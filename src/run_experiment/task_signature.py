@@ -50,6 +50,14 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
     return _signature(tasks[name])
 
 
+def registered_name(script: Path, function: str) -> str:
+    """Name that inspect-ai knows a task by: its function's, unless the decorator gives another."""
+    nodes = (node for node in parse_script(script).body if isinstance(node, Function) and node.name == function)
+    calls = [item for node in nodes for item in node.decorator_list if isinstance(item, ast.Call)]
+    given = [item.value for call in calls for item in call.keywords if item.arg == "name"]
+    return next((str(value.value) for value in given if isinstance(value, ast.Constant)), function)
+
+
 def parse_script(script: Path) -> ast.Module:
     """Syntax tree of a Python file. Raises TaskScriptError where it cannot be read or parsed."""
     try:

@@ -49,3 +49,8 @@ def inspect(command: list[str], folder: Path, environment: dict[str, str]) -> su
         text=True,
         timeout=120,
     )
+
+
+def newest_log(folder: Path) -> Path | None:
+    """The newest log in a folder; None where there is none."""
+    return max(folder.glob("*.eval"), key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)

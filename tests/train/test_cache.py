@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluations import TASKS, inspect, make_evaluation, write_data
+from evaluations import TASKS, inspect, make_evaluation, newest_log, write_data
 
 from run_experiment.evaluation.cache import CacheError, CacheFacts, cache_environment, prebuild
 from run_experiment.evaluation.command import eval_command
-from run_experiment.evaluation.log import newest_log, read_outcome, require_success
+from run_experiment.evaluation.log import read_outcome, require_success
 
 INPUTS = """
 import json, sys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +13,13 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import yaml
-from evaluations import TASKS, inspect, make_evaluation, write_data
+from evaluations import TASKS, inspect, make_evaluation, newest_log, write_data
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from run_experiment.checkpoints import publish_checkpoint, verify_checkpoint
 from run_experiment.evaluation.command import eval_command
-from run_experiment.evaluation.log import EvalError, EvalOutcome, newest_log, read_outcome, require_success
+from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome, require_success
 from run_experiment.experiment import Model
 from run_experiment.lora_shapes import expected_shapes
 from run_experiment.problems import InputError
@@ -276,11 +275,3 @@ def test_torn_log(of_base: Evaluated, tmp_path: Path) -> None:
         pass
     with pytest.raises(EvalError, match="cannot read"):
         read_outcome(tmp_path / "empty.eval")
-
-
-def test_newest_log(tmp_path: Path) -> None:
-    assert newest_log(tmp_path / "nowhere") is None
-    for time, name in enumerate(["b.eval", "a.eval", "c.json"]):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time, time))
-    assert newest_log(tmp_path) == tmp_path / "a.eval"

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from experiments import ExperimentFolder
 from golden import assert_golden
-from small_experiment import make_small_experiment, plan_of
+from small_experiment import complete, make_small_experiment, plan_of
 
+from run_experiment.cluster_resources import RESOURCES, ClusterResources
+from run_experiment.determinants import Determinants
+from run_experiment.experiment import resolve
+from run_experiment.hashes import HashMemory
+from run_experiment.job_scripts import JobScripts
 from run_experiment.plan import Plan
 from run_experiment.problems import InputError
+from run_experiment.sbatch import read_directives, snakemake_resources
+from run_experiment.settings import Settings
+from run_experiment.summary import read_summary
 
 GOLDEN = Path(__file__).parent / "golden"
 SITE = {
@@ -61,6 +71,27 @@ def test_finetune_script_with_the_summary_s_estimate(experiment: ExperimentFolde
     text = rendered(experiment, plan_of(experiment), "r4/finetune.slurm")
     assert bash_reads(text)
     assert_golden(text, GOLDEN / "finetune_estimated.slurm")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "request_lines"),
+    [
+        ({}, ["--gres=gpu:1", "--mem=36G"]),
+        ({"dtype": "fp32"}, ["--gres=gpu:1", "--mem=50G"]),
+        ({"device": "cpu"}, ["--mem=50G"]),
+        ({"device": "cpu", "dtype": "bf16"}, ["--mem=36G"]),
+    ],
+)
+def test_requests_by_the_size_of_the_model(
+    experiment: ExperimentFolder, parameters: dict[str, str], request_lines: list[str]
+) -> None:
+    """A model of 14 GiB is in memory as it is stored and as it is used."""
+    experiment.set_parameters("r4", **parameters)
+    os.truncate(experiment.path.parent / "model/model.safetensors", 14 * 2**30)
+    known = resolve(read_summary(experiment.summary)[0], experiment.path)
+    determinants = Determinants(HashMemory(experiment.path / "hashes.json"))
+    files = JobScripts(known, Settings(experiment.path), determinants).finetune(known.run_by_name["r4"])
+    assert re.findall("--(?:gres|mem)=.*", files["r4/finetune.slurm"].text) == request_lines
 
 
 EVALUATIONS = {"adapter": "r4/eval/shout_epoch1", "base": "base/eval/shout_base", "given": "given/eval/shout_base"}
@@ -116,6 +147,45 @@ def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder)
     plan_of(experiment)
     config.unlink()
     plan_of(experiment)
+
+
+def requested(experiment: ExperimentFolder) -> dict[str, Any]:
+    """Resources of the training of r4."""
+    return dict(ClusterResources(plan_of(experiment, **SITE)).of("r4/finetune.json"))
+
+
+def test_resources_are_those_of_the_script_that_will_run(experiment: ExperimentFolder) -> None:
+    rendered = {"slurm_account": "lab", "slurm_partition": "gpu", "nodes": 1, "cpus_per_task": 4, "gpu": 1}
+    assert requested(experiment) == rendered | {"mem": 9 * 1024, "runtime": 240}
+    plan_of(experiment, **SITE | {"account": "other"}).write_scripts()
+    assert requested(experiment)["slurm_account"] == "lab"
+    experiment.edit("r4/finetune.slurm", "--time=04:00:00", "--time=08:00:00")
+    assert requested(experiment) == rendered | {"slurm_account": "other", "mem": 9 * 1024, "runtime": 480}
+    (experiment.path / "r4/finetune.slurm").write_text("#!/bin/bash\n#SBATCH --mem=1G\npython train.py\n")
+    assert requested(experiment) == {"gpu": 0, "mem": 1024, "cpus_per_task": -1}
+
+
+def test_every_resource_of_a_script_can_be_a_rule_s() -> None:
+    lines = (
+        "-A a -p p -M c -q q -C f -t 1 -N 1 -n 2 -c 2 --mem=1 --gres=gpu:0,nvme:1 --nice",
+        "--gpus=a100:1 --mem-per-cpu=1",
+    )
+    found = [snakemake_resources(read_directives(f"#SBATCH {line}\n")) for line in lines]
+    names = {"mem" if name == "mem_mb" else name for resources in found for name in resources}
+    assert names == set(RESOURCES)
+
+
+def test_all_unusable_scripts_are_told_unless_nothing_is_to_be_made_by_them(done: ExperimentFolder) -> None:
+    def refused(*requested: str) -> list[str]:
+        return [error.file for error in ClusterResources(plan_of(done)).refusals(requested)]
+
+    for path in ("r4/finetune.slurm", "r8/finetune.slurm", "r8/eval/shout_epoch1.slurm"):
+        (done.path / path).write_text("#SBATCH --array=1-2\ntrue\n")
+    assert refused() == ["r4/finetune.slurm", "r8/finetune.slurm", "r8/eval/shout_epoch1.slurm"]
+    assert refused("r4/eval/shout_epoch0.json") == ["r4/finetune.slurm"]
+    assert refused("results/summary.md", "results/evals.csv") == refused()
+    complete(done)
+    assert refused() == []
 
 
 def test_script_of_another_tool_is_never_touched(experiment: ExperimentFolder) -> None:

@@ -7,7 +7,10 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,7 +57,17 @@ def training(folder: Path) -> FinetuneJob:
     config = {"data": {"train": {"sha256": split_hash(folder / "words.json", "train")}}, "lr": 0.1}
     checkpoints = ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]
     files = {"r4/finetune.slurm": "", "r4/finetune.yaml": ""}
-    return FinetuneJob("r4", config, files, str(folder / "words.json"), checkpoints, output_dir="r4/artifacts")
+    return FinetuneJob(
+        run="r4",
+        config=config,
+        files=files,
+        target="r4/finetune.json",
+        name="tiny.r4",
+        script="r4/finetune.slurm",
+        data=str(folder / "words.json"),
+        checkpoints=checkpoints,
+        output_dir="r4/artifacts",
+    )
 
 
 def as_it_lies(job: AnyJob) -> AnyJob:
@@ -313,8 +326,15 @@ def evaluation(folder: Path) -> EvaluationJob:
     Path("r4/eval/cap_epoch0.args.yaml").write_text(Rendered("", "{}\n").text)
     return EvaluationJob(
         run="r4",
-        config={"data": data, "task": {"script": {"sha256": file_hash(Path("cap.py"))}}},
+        config={
+            "data": data,
+            "task": {"script": {"sha256": file_hash(Path("cap.py"))}},
+            "checkpoint": {"adapter": {"sha256": "abc"}},
+        },
         files={"r4/eval/cap_epoch0.slurm": "", "r4/eval/cap_epoch0.args.yaml": ""},
+        target="r4/eval/cap_epoch0.json",
+        name="tiny.r4.cap.e0",
+        script="r4/eval/cap_epoch0.slurm",
         cell="cap_epoch0",
         task=str(folder / "cap.py"),
         data=str(folder / "words.json"),
@@ -334,7 +354,7 @@ def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs:
     evaluate(evaluation, "5", LOG)
     assert EVAL_LOG.read_bytes() == (logs / "success.eval").read_bytes()
     record = read(EVAL_RECORD)
-    assert record["config"] == {**evaluation.config, "checkpoint": {"adapter": {"sha256": "abc"}}}
+    assert record["config"] == evaluation.config
     assert record["config_hash"] == config_hash(record["config"])
     assert record["results"]["metrics"] == {"match/accuracy": 0.5}
     assert record["results"]["completed_samples"] == 2
@@ -543,3 +563,119 @@ def test_file_system_without_locks_costs_no_job(training: FinetuneJob, monkeypat
     monkeypatch.setattr(fcntl, "flock", refuse)
     finetune(training, "1", LOG)
     assert Path(RECORD).is_file()
+
+
+ELSEWHERE = ["scratch/epoch_0", "scratch/epoch_1"]
+
+
+@pytest.mark.parametrize("written", ["r4/artifacts", "scratch"])
+def test_checkpoints_may_be_elsewhere(training: FinetuneJob, written: str) -> None:
+    """Another tool's script need not know of the summary's output section."""
+    write_script("r4/finetune.slurm", TRAIN.replace("r4/artifacts", written))
+    finetune(replace(training, elsewhere=ELSEWHERE), "1", LOG)
+    assert read(RECORD)["checkpoints"] == (ELSEWHERE if written == "scratch" else training.checkpoints)
+    assert Path("r4/artifacts/record.json").exists() == (written == "r4/artifacts")
+
+
+def test_checkpoints_elsewhere_must_be_of_this_training(training: FinetuneJob) -> None:
+    job = replace(training, elsewhere=ELSEWHERE)
+    write_script("r4/finetune.slurm", TRAIN.replace("r4/artifacts", "scratch"))
+    finetune(job, "1", LOG)
+    for path in Path("scratch").glob("*/adapter"):
+        os.utime(path, (1, 1))
+    write_script("r4/finetune.slurm", "echo nothing")
+    with pytest.raises(JobError, match=r"r4/artifacts/epoch_0 was not written, and scratch/epoch_0 is older than"):
+        finetune(replace(job, config={**job.config, "lr": 0.2}), "2", LOG)
+    assert not RECORD.exists()
+
+
+def test_old_record_is_gone_before_a_script_starts(training: FinetuneJob) -> None:
+    finetune(training, "1", LOG)
+    write_script("r4/finetune.slurm", f"{TRAIN}\nls r4")
+    finetune(replace(training, config={**training.config, "lr": 0.2}), "2", LOG)
+    assert "finetune.json" not in LOG.read_text().split()
+    assert RECORD.exists()
+
+
+def test_script_runs_in_the_folder_it_is_meant_for(training: FinetuneJob) -> None:
+    write_script("r4/finetune.slurm", TRAIN.replace("r4/", ""))
+    finetune(replace(training, folder="r4"), "1", LOG)
+    assert LOG.read_text().startswith(f"training in {Path('r4').absolute()}\n")
+
+
+def test_evaluation_of_another_checkpoint_than_planned_is_refused(evaluation: EvaluationJob, logs: Path) -> None:
+    leaving(logs, "success")
+    manifest = "r4/checkpoints/epoch_0.json is of another checkpoint than this job was planned with; start again"
+    with pytest.raises(JobError, match=manifest):
+        evaluate(replace(evaluation, config={**evaluation.config, "checkpoint": {}}), "5", LOG)
+    Path("r4/checkpoints/epoch_0.json").write_text(json.dumps({"files": {"adapter": {"size": 1, "sha256": "other"}}}))
+    with pytest.raises(JobError, match=manifest):
+        evaluate(evaluation, "5", LOG)
+
+
+@pytest.mark.parametrize(("folder_of_logs", "stays"), [("their_logs", True), ("r4/eval/logs", False)])
+def test_log_is_taken_from_the_script_s_own_folder(
+    evaluation: EvaluationJob, folder_of_logs: str, stays: bool, tagged: str
+) -> None:
+    write_script("r4/eval/cap_epoch0.slurm", tagged.format(folder=folder_of_logs))
+    Path(folder_of_logs).mkdir(exist_ok=True)
+    Path(folder_of_logs, "by_hand.eval").write_bytes(b"old")
+    EVAL_RECORD.write_text("{}")
+    evaluate(evaluation, "5", LOG)
+    assert EVAL_LOG.read_bytes() != b"earlier"
+    assert read(EVAL_RECORD)["results"]["metrics"] == {"match/accuracy": 0.5}
+    assert Path(folder_of_logs, "new.eval").exists() == stays
+    assert Path(folder_of_logs, "by_hand.eval").read_bytes() == b"old"
+
+
+def test_failed_log_does_not_stay_among_the_finished_ones(evaluation: EvaluationJob, tagged: str) -> None:
+    write_script("r4/eval/cap_epoch0.slurm", tagged.format(folder="r4/eval/logs") + "\nexit 3")
+    with pytest.raises(JobError, match="ended with exit status 3"):
+        evaluate(evaluation, "5", LOG)
+    assert files("r4/eval/logs") == ["cap_epoch0.eval"]
+    assert files("r4/attempts/local-5") == ["attempt.json", "job.log", "new.eval"]
+
+
+@pytest.fixture
+def tagged(logs: Path) -> str:
+    """A script that writes a log with the job's tag into `{folder}`, as inspect-ai does."""
+    Path("write.py").write_text(
+        "import os, sys\n"
+        "from inspect_ai.log import read_eval_log, write_eval_log\n"
+        f"log = read_eval_log({str(logs / 'success.eval')!r})\n"
+        "log.eval.tags = [os.environ['INSPECT_EVAL_TAGS']]\n"
+        "write_eval_log(log, sys.argv[1] + '/new.eval')\n"
+    )
+    return "LOGS={folder}\npython write.py {folder} --log-dir $LOGS"
+
+
+TERMINATED = """
+trap 'echo told; sleep 0.3; echo the last line; exit 1' TERM
+(trap 'echo told, too' TERM; sleep 0.1; echo started; while sleep 0.1; do :; done) &
+wait
+"""
+
+
+def test_sigterm_leaves_a_record_and_a_whole_log(training: FinetuneJob, tmp_path: Path) -> None:
+    write_script("r4/finetune.slurm", TERMINATED)
+    file = as_it_lies(training).write(tmp_path / "jobs")
+    script = Path(__file__).parent.parent.parent / "scripts/run_finetune.py"
+    job = subprocess.Popen(
+        [sys.executable, str(script), "--job", str(file), "--id", "3", "--log", str(LOG)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 20
+    while not (LOG.exists() and "started" in LOG.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=30)
+    assert job.returncode == 1
+    assert "r4 was ended by SIGTERM: cancelled, preempted or out of time" in errors
+    attempt = read("r4/attempts/local-3/attempt.json")
+    assert attempt["error"] == "ended by SIGTERM: cancelled, preempted or out of time"
+    kept = Path("r4/attempts/local-3/job.log").read_text().splitlines()
+    assert {"told", "told, too", "the last line"} <= set(kept)
+    with locked_log(LOG):
+        # Nobody writes to it any more.
+        pass

@@ -26,6 +26,7 @@ from run_experiment import layout
 from run_experiment.plan import Plan, Row
 from run_experiment.planned_jobs import PlannedJobs
 from run_experiment.problems import InputError
+from run_experiment.records import config_hash
 
 Change = Callable[[ExperimentFolder], Any]
 # What a plan says of a target: state, reason, needs.
@@ -313,10 +314,16 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "data": str(done.path / "words.json"),
         "checkpoints": ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"],
         "output_dir": "r4/artifacts",
+        "elsewhere": [],
+        "target": "r4/finetune.json",
+        "name": "tiny.r4",
+        "script": "r4/finetune.slurm",
+        "folder": ".",
+        "config_hash": config_hash(job["config"]),
     }
     evaluation = read(done, jobs.evaluation("given", "shout_base"))
     config = done.record(GIVEN_EVAL)["config"]
-    del config["checkpoint"]
+    assert config["checkpoint"]
     assert evaluation == {
         "run": "given",
         "cell": "shout_base",
@@ -326,6 +333,13 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "data": str(done.path / "words.json"),
         "manifest": GIVEN,
         "cache": plan.data_sets.by_name["shout"].folder,
+        "epoch": None,
+        "models": [str(done.path.parent / "given"), "given/checkpoints/given"],
+        "target": GIVEN_EVAL,
+        "name": "tiny.given.shout",
+        "script": "given/eval/shout_base.slurm",
+        "folder": ".",
+        "config_hash": config_hash(config),
     }
     assert read(done, jobs.evaluation("base", "shout_base"))["manifest"] is None
     with pytest.raises(ValueError, match="base is not trained"):

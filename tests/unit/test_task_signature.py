@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from run_experiment.experiment import Evaluation, Generation, Model, Prompting, Run, Task
-from run_experiment.task_signature import TaskScriptError, TaskSignature, read_signature, task_arguments
+from run_experiment.task_signature import (
+    TaskScriptError,
+    TaskSignature,
+    read_signature,
+    registered_name,
+    task_arguments,
+)
 
 SCRIPT = """
 import inspect_ai
@@ -125,3 +131,8 @@ def test_no_chat_template_for_text_completion_only() -> None:
 def test_temperature(do_sample: bool, temperature: float | None, expected: dict[str, Any]) -> None:
     given = evaluation(generation=Generation(do_sample, temperature, seed=14, max_tokens=20, max_connections=32))
     assert task_arguments(given, signature("temperature", "max_tokens")) == {"max_tokens": 20} | expected
+
+
+def test_registered_name_is_the_decorator_s(tmp_path: Path) -> None:
+    script = write(tmp_path, SCRIPT)
+    assert [registered_name(script, name) for name in ("first", "second", "third")] == ["first", "other", "third"]

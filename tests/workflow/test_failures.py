@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from experiments import ExperimentFolder
+from experiments import ExperimentFolder, make_experiment
 from scaffolded import make_scaffolded
 from snakemake_cli import planned, ran, snakemake
 
@@ -74,7 +74,8 @@ def test_unreadable_data_is_told_once_and_fails_no_training(fresh: ExperimentFol
     assert ran(result.stdout) == Counter(run_finetune=2, verify_checkpoint=2)
 
 
-def test_bad_input_is_refused_before_anything_is_done(fresh: ExperimentFolder) -> None:
+def test_bad_input_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    fresh = make_experiment(tmp_path / "experiment")
     fresh.edit("experiment_summary.yaml", "lora_rank: 4", "lora_ranc: 4")
     before = sorted(fresh.path.rglob("*"))
     result = snakemake(fresh.path)

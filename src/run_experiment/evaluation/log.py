@@ -38,12 +38,6 @@ class EvalOutcome:
     limited: bool
 
 
-def newest_log(folder: Path) -> Path | None:
-    """The newest `.eval` log in a folder, None where there is none."""
-    logs = [path for path in folder.glob("*.eval") if path.is_file()]
-    return max(logs, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
-
-
 def read_outcome(path: Path) -> EvalOutcome:
     """Read what an evaluation came to from its log. Raises EvalError for a missing or torn file."""
     from inspect_ai.log import read_eval_log, read_eval_log_sample_summaries

@@ -1,0 +1,245 @@
+"""The edge to SLURM: sbatch, squeue, sacct and scancel, their answers as values and their complaints as exceptions."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from run_experiment.processes import ClientResult, run_client
+from run_experiment.slurm_states import first_word, is_live
+
+_QUEUE_FIELDS = ("%A", "%T", "%r", "%j", "%k")
+_ACCOUNTING_FIELDS = (
+    "JobIDRaw",
+    "JobName",
+    "UID",
+    "Comment",
+    "State",
+    "ExitCode",
+    "Reason",
+    "Submit",
+    "Start",
+    "End",
+    "NodeList",
+)
+
+# Complaints that may pass by themselves, and why.
+_PASSING = {
+    # A limit on how many jobs wait or run. The words that follow it name limits on a job's size, too, which stay.
+    r"(QOS|Assoc)(Max|Grp)SubmitJob\w*Limit": "jobs of the user, the account or the QOS have to end first",
+    r"temporarily unable to accept job|Resource temporarily unavailable": "slurmctld has as many jobs as it can hold",
+    r"Unable to contact slurm controller": "slurmctld restarts, or is too busy to answer",
+    r"timed out": "an answer took longer than MessageTimeout; the request may have been met",
+    r"Zero Bytes were transmitted": "the connection was closed early; the request may have been met",
+    r"Message (send|receive) failure|Communication (connection|shutdown) failure|Insane message length": "likewise",
+    r"standby mode": "the backup controller has not taken over yet",
+    r"persist(ent)?[ _]conn|PersistInit|Problem talking to the database": "slurmdbd restarts, or is too busy to answer",
+    r"Unable to connect to database|Database connection reference is invalid": "slurmdbd is without its data base",
+    r"Connection (refused|reset|closed)|Broken pipe|No route to host|Network is unreachable": "a host restarts",
+    r"Temporary failure in name resolution|Unable to resolve": "the name server does not answer",
+    r"failed to fetch config|cannot stat file .*slurm\.conf": "the file server or slurmctld, which have slurm.conf",
+    r"[Mm]unge \w*code failed|Protocol authentication error": "munged restarts, or is too busy to answer",
+    r"(rate|RPC) limit": "slurmctld asks to be asked less often",
+    r"I/O error writing script/environment to file|Unable to create job record": "slurmctld's disk or memory is full",
+}
+_MAY_PASS = re.compile("|".join(f"(?:{pattern})" for pattern in _PASSING))
+_ENDED_ALREADY = re.compile(r"Invalid job id specified|Job/step already completing or completed")
+_SUBMITTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?\s*$", re.MULTILINE)
+
+
+class SlurmError(Exception):
+    """A request that SLURM refused, or a client that could not be run; in the client's own words."""
+
+
+class PassingError(SlurmError):
+    """A request that may be met later. A submission may have been accepted nevertheless: look before the next."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A live job; comment and reason are empty where it has none."""
+
+    job_id: str
+    name: str
+    comment: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AccountedJob:
+    """What accounting knows of a job, of its last start if it was requeued.
+
+    Times are local, None if not reached; `exit_code` is `status:signal`; `cancelled_by` is a user's name, or number
+    if it has none. Accounting replaces quotes in names and what is not Latin, and has comments only where the site
+    keeps them.
+    """
+
+    job_id: str
+    name: str
+    uid: int
+    comment: str
+    state: str
+    cancelled_by: str | None
+    exit_code: str
+    reason: str
+    submitted: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    nodes: str
+
+
+def queue(timeout: float = 30) -> list[QueuedJob]:
+    """All live jobs of this user. Raises SlurmError."""
+    mark = _mark()
+    # `--me` would be shorter, but is missing before SLURM 20.02.
+    command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
+    output = _output([*command, f"--format={''.join(mark + field for field in _QUEUE_FIELDS)}{mark}"], timeout)
+    jobs = [_queued(row) for row in _rows(output, mark, len(_QUEUE_FIELDS), leading=True)]
+    return [job for job in jobs if is_live(job.state)]
+
+
+def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, AccountedJob]:
+    """What accounting knows of jobs, however old, by id; without those that it does not know. Raises SlurmError.
+
+    Nothing if the cluster keeps no accounts.
+    """
+    if not job_ids:
+        # sacct would list everything.
+        return {}
+    mark = _mark()
+    command = ["sacct", "--noheader", "--allocations", "--parsable", f"--delimiter={mark}"]
+    columns = f"--format={','.join(_ACCOUNTING_FIELDS)}"
+    result = _run([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
+    if "accounting storage is disabled" in result.errors:
+        return {}
+    if result.returncode:
+        raise _refusal("sacct", result)
+    jobs = [_accounted(row) for row in _rows(result.output, mark, len(_ACCOUNTING_FIELDS), leading=False)]
+    # Asked for one task of an array, sacct may give others, too.
+    wanted = set(job_ids)
+    return {job.job_id: job for job in jobs if job.job_id in wanted}
+
+
+def cancel(job_ids: Collection[str], timeout: float = 60) -> None:
+    """Cancel jobs; those that ended already are no error. Raises SlurmError."""
+    if not job_ids:
+        return
+    result = _run(["scancel", *_checked(job_ids)], timeout)
+    lines = result.errors.splitlines()
+    complaints = [line for line in lines if not _ENDED_ALREADY.search(line)]
+    if result.returncode and (complaints or not lines):
+        raise _refusal("scancel", ClientResult(result.returncode, "", "\n".join(complaints)))
+
+
+def submit(arguments: Sequence[str], script: str, timeout: float = 60) -> str:
+    """Submit a script with sbatch's options; returns the job id. Raises SlurmError, PassingError if it may pass.
+
+    After a PassingError, a time-out among them, the job may have been accepted.
+    """
+    output = _output(["sbatch", "--parsable", *arguments], timeout, script)
+    found = _SUBMITTED.search(output)
+    if found is None:
+        # It said that all went well: there may be a job, to be looked for.
+        raise PassingError(f"sbatch gave no job id: {output.strip()!r}")
+    return found[1]
+
+
+def _run(command: Sequence[str], timeout: float, text: str = "") -> ClientResult:
+    client = command[0]
+    try:
+        return run_client(command, timeout, text)
+    except TimeoutError as error:
+        raise PassingError(str(error)) from None
+    except FileNotFoundError:
+        raise SlurmError(f"{client} is not on the PATH: run this on a login node of the cluster") from None
+    except OSError as error:
+        raise SlurmError(f"{client} cannot be run: {error.strerror}") from None
+
+
+def _output(command: Sequence[str], timeout: float, text: str = "") -> str:
+    result = _run(command, timeout, text)
+    if result.returncode:
+        raise _refusal(command[0], result)
+    return result.output
+
+
+def _refusal(client: str, result: ClientResult) -> SlurmError:
+    words = result.errors.strip() or result.output.strip() or f"{client} ended with exit status {result.returncode}"
+    return PassingError(words) if _MAY_PASS.search(words) else SlurmError(words)
+
+
+def _mark() -> str:
+    """A separator that no name or comment can hold: none was made with knowledge of it."""
+    return f"|{secrets.token_hex(8)}|"
+
+
+def _rows(output: str, mark: str, width: int, leading: bool) -> Iterator[list[str]]:
+    """The rows of a table whose fields each end in the mark, with one before the first, too, if `leading`.
+
+    Rows are told apart by their number of fields, since a field may hold line ends.
+    """
+    fields = output.split(mark)
+    step = width + 1 if leading else width
+    for start in range(int(leading), len(fields) - width, step):
+        yield fields[start : start + width]
+
+
+def _checked(job_ids: Collection[str]) -> list[str]:
+    """The ids, in order; text that is none would mean other jobs to the clients. Raises ValueError."""
+    wrong = [job_id for job_id in job_ids if not re.fullmatch(r"[0-9]+", job_id)]
+    if wrong:
+        raise ValueError(f"not a job id: {wrong[0]!r}")
+    return sorted(set(job_ids), key=int)
+
+
+def _queued(row: Sequence[str]) -> QueuedJob:
+    job_id, state, reason, name, comment = row
+    return QueuedJob(job_id, name, _known(comment), state, _known(reason))
+
+
+def _accounted(row: Sequence[str]) -> AccountedJob:
+    # The end of the line before stands at the start of the first field.
+    job_id, name, uid, comment, state, exit_code, reason, submitted, started, ended, nodes = row
+    return AccountedJob(
+        job_id=job_id.strip(),
+        name=name,
+        uid=int(uid),
+        comment=comment,
+        state=first_word(state),
+        cancelled_by=_canceller(state),
+        exit_code=exit_code,
+        reason=_known(reason),
+        submitted=_time(submitted),
+        started=_time(started),
+        ended=_time(ended),
+        nodes=_known(nodes),
+    )
+
+
+def _known(text: str) -> str:
+    return "" if text in ("None", "(null)", "None assigned") else text
+
+
+def _canceller(state: str) -> str | None:
+    """Who cancelled, of `CANCELLED by 1000`."""
+    _, by, uid = state.partition(" by ")
+    if not by:
+        return None
+    with suppress(KeyError, ValueError):
+        return pwd.getpwuid(int(uid)).pw_name
+    return uid
+
+
+def _time(text: str) -> datetime | None:
+    """A local time such as 2026-01-31T12:00:00; None for `Unknown` and `None`."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        return None

@@ -1,0 +1,273 @@
+"""The executor: what differs from the SLURM executor that it extends."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import AsyncGenerator, Generator
+from contextlib import suppress
+from pathlib import Path
+
+from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.utils import set_gres_string
+from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+from run_experiment.job_events import (
+    RECORD_ATTRIBUTE,
+    Cancelled,
+    Delayed,
+    Detached,
+    Ended,
+    Event,
+    PollFailed,
+    Reattached,
+    Refused,
+    Submitted,
+)
+from run_experiment.ledger import PATH as LEDGER
+from run_experiment.ledger import Ledger, Submission
+from run_experiment.slurm import PassingError, SlurmError
+from snakemake_executor_plugin_slurm_attached.attaching import Earlier, Fate, cancel, earlier_jobs, planned_submission
+from snakemake_executor_plugin_slurm_attached.following import Follower, with_id
+from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
+from snakemake_executor_plugin_slurm_attached.messages import message
+from snakemake_executor_plugin_slurm_attached.settings import CANCEL
+from snakemake_executor_plugin_slurm_attached.submitting import LONGEST_PAUSE, Pacing, Request, Submitter
+
+# Seconds between two looks at records.
+_LOOK = 1
+# Seconds for which the end waits for what accounting has of the last jobs.
+_LATE_FIGURES = 30
+_OUTPUTS = Path("logs/slurm")
+# What Snakemake says of every interrupt; of ours it is not true.
+_NOT_TRUE = "Terminating processes on user request"
+
+
+class Executor(SlurmExecutor):  # type: ignore[misc]
+    """Submits jobs to SLURM, follows them, leaves them alone when it ends, and finds them again."""
+
+    def __post_init__(self, test_mode: bool = False) -> None:
+        """Begin with no job; those of an earlier process are looked for when the first one is wanted."""
+        super().__post_init__(test_mode)
+        settings = self.workflow.executor_settings
+        # Absolute: jobs start elsewhere.
+        self._folder = Path.cwd()
+        self._jobs: dict[str, JobExecutorInterface] = {}
+        self._ledger = Ledger(self._folder / LEDGER)
+        # None until they were looked for.
+        self._earlier: dict[str, Earlier] | None = None
+        self._ends: dict[str | None, Ended] = {}
+        self._interrupts = Interrupts()
+        latency = self.workflow.execution_settings.latency_wait
+        self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
+        self._pacing = Pacing(settings.max_queued, settings.poll_seconds, lambda: set(self._follower.jobs))
+        self._submitter = Submitter(self._ledger, self._pacing, self._accepted, self._refused, self._tell)
+        self.next_seconds_between_status_checks = _LOOK
+
+    def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
+        """Follow those that an earlier process submitted; let the others wait for their turn."""
+        if self._earlier is None:
+            self._interrupts.install()
+            self.logger.addFilter(self._is_true)
+            self._earlier = self._look_for_earlier()
+        # In the order of the experiment.
+        for job in sorted(jobs, key=lambda job: int(job.jobid)):
+            self.run_job_pre(job)
+            self.run_job(job)
+
+    def run_job(self, job: JobExecutorInterface) -> None:
+        """Follow the job that an earlier process submitted, or let this one wait for its turn."""
+        try:
+            new = planned_submission(self._folder, str(job.params.job))
+            self._jobs[new.target] = job
+            former = self._earlier.pop(new.target, None) if self._earlier else None
+            former = former.completed(new.config_hash) if former else None
+            fate = former.fate(self._folder, new.config_hash) if former else Fate.GONE
+            if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
+                self._take_over(former, fate)
+            else:
+                self._submitter.put(self._request(job, new, former if fate is Fate.CANCEL else None))
+        # An error ends this job only.
+        except (WorkflowError, SlurmError, OSError, ValueError) as error:
+            self.report_job_error(SubmittedJobInfo(job), msg=f"It was not submitted: {error}\n")
+
+    def format_job_exec(self, job: JobExecutorInterface) -> str:
+        """The rule's own command, in the experiment's folder: no second Snakemake holds the allocation."""
+        if job.shellcmd is None:
+            raise WorkflowError(f"rule {job.name} has no shell command: name it among the localrules")
+        command = shlex.join(["bash", "-euo", "pipefail", "-c", job.shellcmd])
+        return f"cd {shlex.quote(str(self._folder))} && exec {command}"
+
+    async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
+        """Report the jobs that ended, yield the others."""
+        if not active_jobs:
+            return
+        try:
+            # A job may end before Snakemake counts it as active.
+            self._ends |= {end.submission.job_id: end for end in self._follower.look()}
+        # No error of ours may lose the jobs.
+        except Exception as error:
+            self.logger.error(f"The jobs could not be looked at, trying again: {error}")
+        for info in active_jobs:
+            if end := self._ends.pop(info.external_jobid, None):
+                self._report(info, end)
+            else:
+                yield info
+
+    def get_account_arg(self, job: JobExecutorInterface) -> Generator[str, None, None]:
+        """The account, where one is asked for: sbatch itself says whether it can be used."""
+        account = job.resources.get("slurm_account")
+        yield f" -A {shlex.quote(str(account))}" if account else ""
+
+    def get_partition_arg(self, job: JobExecutorInterface) -> str:
+        """The partition, where one is asked for: the cluster knows its default."""
+        asked = job.resources.get("slurm_partition") or self._partitions
+        return str(super().get_partition_arg(job)) if asked else ""
+
+    def cancel(self) -> None:
+        """End before the jobs do: they go on, unless the user interrupted and set that they be cancelled."""
+        self._submitter.stop()
+        received = self._interrupts.received
+        cancels = bool(received) and self.workflow.executor_settings.on_interrupt == CANCEL
+        if cancels:
+            self._cancel(self._follower.submissions)
+        # Before, it is not known which jobs there are.
+        if self._earlier is not None:
+            self._tell(Detached(tuple(self._follower.submissions), cancels))
+        self.shutdown()
+        if received:
+            # Not a failure of the workflow: none is reported.
+            raise SystemExit(128 + received)
+
+    def shutdown(self) -> None:
+        """End the threads; Snakemake calls this at the end of everything."""
+        self._submitter.stop()
+        super().shutdown()
+        if not self._interrupts.received:
+            self._follower.close(_LATE_FIGURES)
+
+    def _look_for_earlier(self) -> dict[str, Earlier]:
+        """Jobs of an earlier process by target; nothing is submitted before SLURM says how they are."""
+        pause = 1.0
+        while True:
+            try:
+                earlier = earlier_jobs(self._folder, self._ledger, self._tell)
+                self._cancel_outdated(earlier)
+                return earlier
+            except PassingError as error:
+                self.logger.warning(f"SLURM does not say which jobs there are, asking again in {pause:.0f} s: {error}")
+            except OSError as error:
+                raise WorkflowError(f"It is not known which jobs were submitted, so none is: {error}") from error
+            self._pacing.stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _cancel_outdated(self, earlier: dict[str, Earlier]) -> None:
+        """Cancel at once what works for a target whose run is trained anew: it would hold its GPU for nothing."""
+        for job in self.workflow.dag.needrun_jobs():
+            former = next((earlier[path] for path in job.output if path in earlier), None)
+            if former and former.is_live and self._waits_for_others(job):
+                cancel([former.submission])
+                self._tell(Cancelled(former.submission, "its run is trained anew"))
+
+    def _waits_for_others(self, job: JobExecutorInterface) -> bool:
+        """Whether another job of the cluster has to end before this one can begin."""
+        dag = self.workflow.dag
+        needed = [other for other in dag.dependencies[job] if dag.needrun(other)]
+        return any(not other.is_local or self._waits_for_others(other) for other in needed)
+
+    def _take_over(self, former: Earlier, fate: Fate) -> None:
+        """Let an earlier process's job count as this one's."""
+        submission = former.submission
+        if fate is Fate.ATTACH:
+            self._tell(Reattached(submission, former.state))
+            self._follow(submission)
+            return
+        self._tell(Reattached(submission, former.state))
+        why = f"{former.message(self._folder, self._output(submission))}\nIt ended while nobody followed it."
+        end = Ended(submission, fate is Fate.MADE, former.state, "" if fate is Fate.MADE else why)
+        self._follower.add_ended(submission)
+        self._report(SubmittedJobInfo(self._jobs[submission.target], submission.job_id), end)
+
+    def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None) -> Request:
+        return Request(
+            submission=submission,
+            arguments=self._arguments(job, submission),
+            script=f"#!/bin/bash\n{self.format_job_exec(job)}\n",
+            kind=job.rule.name,
+            stagger=float(job.resources.get("stagger") or 0),
+            priority=job.priority,
+            former=former,
+        )
+
+    def _arguments(self, job: JobExecutorInterface, submission: Submission) -> list[str]:
+        """Arguments of sbatch, as the extended executor makes them of the rule's resources."""
+        validate_slurm_extra(job)
+        (self._folder / _OUTPUTS).mkdir(parents=True, exist_ok=True)
+        params = {
+            "run_uuid": submission.name,
+            "slurm_logfile": self._output(submission),
+            "comment_str": submission.comment,
+            "account": next(self.get_account_arg(job)),
+            "partition": self.get_partition_arg(job),
+            "workdir": self._folder,
+        }
+        settings = self.workflow.executor_settings
+        call = get_submit_command(job, params, settings=settings, failed_nodes=self._failed_nodes)
+        # Split as a shell would, and never given to one.
+        return shlex.split(call + set_gres_string(job))[1:]
+
+    def _output(self, submission: Submission) -> Path:
+        """File of what SLURM and the job's command say; the job's script has a log of its own."""
+        return self._folder / _OUTPUTS / f"{submission.name}-{submission.job_id or '%j'}.out"
+
+    def _accepted(self, request: Request, job_id: str) -> None:
+        submission = with_id(request.submission, job_id)
+        self._tell(Submitted(submission))
+        self._follow(submission)
+
+    def _refused(self, request: Request, reason: str) -> None:
+        self._tell(Refused(request.submission, reason))
+        info = SubmittedJobInfo(self._jobs[request.submission.target])
+        self.report_job_error(info, msg=f"It was not submitted: {reason}\n")
+
+    def _follow(self, submission: Submission) -> None:
+        self._follower.add(submission, self._output(submission))
+        info = SubmittedJobInfo(self._jobs[submission.target], submission.job_id)
+        # Records say what is complete: by its own mark Snakemake would make again what ended while nobody looked.
+        self.report_job_submission(info, register_job=False)
+
+    def _report(self, info: SubmittedJobInfo, end: Ended) -> None:
+        # Who starts again finds out anew what could not be noted.
+        with suppress(OSError):
+            self._ledger.settled(end.submission.target, str(end.submission.job_id), end.state)
+        self._tell(end)
+        if end.succeeded:
+            _remove_empty(self._output(end.submission))
+            self.report_job_success(info)
+        else:
+            self.report_job_error(info, msg=f"{end.message}\n")
+
+    def _cancel(self, submissions: list[Submission]) -> None:
+        try:
+            cancel(submissions)
+        except SlurmError as error:
+            job_ids = [str(submission.job_id) for submission in submissions]
+            self.logger.error(f"The jobs could not be cancelled: {error}\nTo cancel: scancel {' '.join(job_ids)}")
+
+    def _tell(self, event: Event) -> None:
+        """Hand an event to the logger plugins; those that the user has to know are messages, too."""
+        text = message(event)
+        level = logging.WARNING if isinstance(event, Delayed | PollFailed | Cancelled | Detached) else logging.INFO
+        self.logger.log(level, text, extra={RECORD_ATTRIBUTE: event})
+
+    def _is_true(self, record: logging.LogRecord) -> bool:
+        return not (self._interrupts.received and record.getMessage().startswith(_NOT_TRUE))
+
+
+def _remove_empty(output: Path) -> None:
+    if output.is_file() and not output.stat().st_size:
+        output.unlink()

@@ -1,0 +1,244 @@
+"""Follows submitted jobs to their ends: good ends are seen in records, states and bad ends come from accounting.
+
+Records are looked at every time, which costs SLURM nothing; accounting is asked seldom, for all jobs at once, and out
+of turn when a job left a failed attempt.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from run_experiment import slurm
+from run_experiment.job_events import Accounted, Changed, Ended, Event, Polled, PollFailed
+from run_experiment.ledger import Submission
+from run_experiment.records import read_record
+from run_experiment.slurm import AccountedJob, QueuedJob, SlurmError
+from run_experiment.slurm_states import is_live, succeeded
+from snakemake_executor_plugin_slurm_attached.background import Background
+from snakemake_executor_plugin_slurm_attached.outcomes import attempts, has_config, is_made, is_same, why_failed
+
+# Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
+_ASK_AGAIN = 3.0
+_ASK_FOR = 45.0
+
+Tell = Callable[[Event], None]
+
+
+@dataclass
+class _Followed:
+    submission: Submission
+    output: Path
+    state: str = "PENDING"
+    attempts: int = 0
+    # When a failed attempt was seen, when SLURM was first found not to know the job, and to call it completed.
+    failed_at: float | None = None
+    missing_at: float | None = None
+    completed_at: float | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    accounted: dict[str, AccountedJob]
+    # Live jobs; None where accounting left no doubt.
+    queued: list[QueuedJob] | None
+
+    def is_queued(self, submission: Submission) -> bool:
+        """Whether a job is live, whatever accounting says."""
+        known = {(job.job_id, job.comment) for job in self.queued or []}
+        return (submission.job_id, submission.comment) in known
+
+
+class Follower:
+    """The jobs that are followed, by id. Times are in seconds.
+
+    A job that neither accounting nor the queue knows for `patience` is given up; a record is waited for `latency` after
+    the job completed, since shared file systems show files late. Jobs that ended are asked about until accounting has
+    their ends, too.
+    """
+
+    def __init__(self, folder: Path, poll: float, patience: float, latency: float, tell: Tell) -> None:
+        self._folder = folder
+        self._poll = poll
+        self._patience = patience
+        self._latency = latency
+        self._tell = tell
+        # Replaced under the lock, never changed: other threads read them.
+        self._jobs: dict[str, _Followed] = {}
+        self._ended: dict[str, _Followed] = {}
+        self._lock = threading.Lock()
+        self._question: Background[_Answer] = Background()
+        self._asked_at = time.monotonic()
+        self._answering = True
+
+    def add(self, submission: Submission, output: Path) -> None:
+        """Follow a job, whose SLURM output goes to `output`."""
+        job = _Followed(submission, output)
+        job.attempts = len(attempts(self._folder, submission))
+        with self._lock:
+            self._jobs = {**self._jobs, _id(submission): job}
+
+    def add_ended(self, submission: Submission) -> None:
+        """Ask about a job that ended while it was not followed."""
+        with self._lock:
+            self._ended = {**self._ended, _id(submission): _Followed(submission, Path())}
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        """States of the jobs that are followed, by id, as last seen."""
+        return {job_id: job.state for job_id, job in self._jobs.items()}
+
+    @property
+    def submissions(self) -> list[Submission]:
+        """The jobs that are followed."""
+        return [job.submission for job in self._jobs.values()]
+
+    def look(self) -> list[Ended]:
+        """Ends since the last time; asks accounting where that is due, without waiting for it."""
+        now = time.monotonic()
+        answer = self._answer()
+        ends = [end for job in self._jobs.values() if (end := self._end(job, answer, now))]
+        # Not sooner: an error on the way must lose none of them.
+        self._forget(ends)
+        if answer:
+            self._close(answer)
+        if (self._jobs or self._ended) and now - self._asked_at >= self._pause(now):
+            self._ask()
+        return ends
+
+    def close(self, seconds: float) -> None:
+        """Wait for what accounting has of jobs that ended, at most so many seconds; what is missing is told, too."""
+        end = time.monotonic() + seconds
+        while self._ended and time.monotonic() < end:
+            if answer := self._answer():
+                self._close(answer)
+            elif time.monotonic() - self._asked_at >= _ASK_AGAIN:
+                self._ask()
+            time.sleep(0.1)
+        for job in self._ended.values():
+            self._tell(Accounted(job.submission, None))
+
+    def _forget(self, ends: list[Ended]) -> None:
+        over = {_id(end.submission) for end in ends}
+        with self._lock:
+            self._ended = {**self._ended, **{job_id: job for job_id, job in self._jobs.items() if job_id in over}}
+            self._jobs = {job_id: job for job_id, job in self._jobs.items() if job_id not in over}
+
+    def _end(self, job: _Followed, answer: _Answer | None, now: float) -> Ended | None:
+        return self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
+
+    def _end_from_files(self, job: _Followed, now: float) -> Ended | None:
+        if is_made(self._folder, job.submission):
+            return Ended(job.submission, True, "COMPLETED")
+        failed = len(attempts(self._folder, job.submission))
+        if failed > job.attempts:
+            job.attempts, job.failed_at = failed, now
+        if job.completed_at and now - job.completed_at > self._latency:
+            # It found its target made by a job that nobody followed, and left that one's record.
+            if has_config(read_record(self._folder / job.submission.target), job.submission):
+                return Ended(job.submission, True, "COMPLETED")
+            message = f"SLURM job {job.submission.job_id} completed without a record; its output is {job.output}"
+            return Ended(job.submission, False, "COMPLETED", message)
+        return None
+
+    def _pause(self, now: float) -> float:
+        """Seconds between questions: few where a job has just left a failed attempt."""
+        fresh = any(job.failed_at is not None and now - job.failed_at < _ASK_FOR for job in self._jobs.values())
+        return min(_ASK_AGAIN, self._poll) if fresh else self._poll
+
+    def _ask(self) -> None:
+        if self._question.busy:
+            return
+        now = self._asked_at = time.monotonic()
+        ids = [*self._jobs, *self._ended]
+        lost = any(job.missing_at and now - job.missing_at > self._patience for job in self._jobs.values())
+
+        def question() -> _Answer:
+            accounted = slurm.accounting(ids)
+            # A job that SLURM starts again counts as ended there until it runs.
+            doubtful = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
+            return _Answer(accounted, slurm.queue() if lost or doubtful else None)
+
+        self._question.start(question)
+
+    def _answer(self) -> _Answer | None:
+        try:
+            answer = self._question.take()
+        except SlurmError as error:
+            if self._answering:
+                self._tell(PollFailed(tuple(job.submission.target for job in self._jobs.values()), str(error)))
+            self._answering = False
+            return None
+        if answer:
+            states = {job.submission.target: self._state(job, answer) for job in self._jobs.values()}
+            self._tell(Polled(states, restored=not self._answering))
+            self._answering = True
+        return answer
+
+    def _state(self, job: _Followed, answer: _Answer) -> str:
+        """State as accounting has it now, else as it had it before."""
+        found = answer.accounted.get(_id(job.submission))
+        return found.state if found and is_same(found, job.submission) else job.state
+
+    def _judge(self, job: _Followed, answer: _Answer, now: float) -> Ended | None:
+        found = answer.accounted.get(_id(job.submission))
+        if found is None or not is_same(found, job.submission):
+            return self._missing(job, answer, now)
+        job.missing_at = None
+        if is_live(found.state) or answer.is_queued(job.submission):
+            self._note(job, found)
+            job.completed_at = None
+            return None
+        if is_made(self._folder, job.submission):
+            return Ended(job.submission, True, "COMPLETED")
+        if succeeded(found.state):
+            job.completed_at = job.completed_at or now
+            return None
+        message = why_failed(self._folder, found, job.submission, job.output)
+        return Ended(job.submission, False, found.state, message)
+
+    def _missing(self, job: _Followed, answer: _Answer, now: float) -> Ended | None:
+        """Accounting may be late, or without a database; a job that the queue does not have either is lost."""
+        job.missing_at = job.missing_at or now
+        if answer.queued is None or now - job.missing_at <= self._patience:
+            return None
+        if answer.is_queued(job.submission):
+            job.missing_at = now
+            return None
+        return Ended(job.submission, False, "LOST", f"SLURM does not know job {job.submission.job_id} any more")
+
+    def _close(self, answer: _Answer) -> None:
+        """Tell what accounting has of jobs that ended, once it has their ends."""
+        known = set()
+        for job_id, job in self._ended.items():
+            found = answer.accounted.get(job_id)
+            if found and is_same(found, job.submission) and not is_live(found.state):
+                self._note(job, found)
+                self._tell(Accounted(job.submission, found))
+                known.add(job_id)
+        with self._lock:
+            self._ended = {job_id: job for job_id, job in self._ended.items() if job_id not in known}
+
+    def _note(self, job: _Followed, found: AccountedJob) -> None:
+        """Tell that a job's state differs from the one seen before; also the start of one that has ended since."""
+        if found.state == job.state:
+            return
+        if job.state == "PENDING" and found.started and not is_live(found.state):
+            self._tell(Changed(job.submission, "PENDING", "RUNNING", found))
+            job.state = "RUNNING"
+        self._tell(Changed(job.submission, job.state, found.state, found))
+        job.state = found.state
+
+
+def with_id(submission: Submission, job_id: str) -> Submission:
+    """The submission as SLURM accepted it."""
+    return replace(submission, job_id=job_id)
+
+
+def _id(submission: Submission) -> str:
+    if submission.job_id is None:
+        raise ValueError(f"{submission.target} has no job")
+    return submission.job_id

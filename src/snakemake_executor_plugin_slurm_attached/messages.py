@@ -1,0 +1,49 @@
+"""What the user is told of jobs while they are followed."""
+
+from __future__ import annotations
+
+from run_experiment.job_events import (
+    Cancelled,
+    Changed,
+    Delayed,
+    Detached,
+    Event,
+    Polled,
+    PollFailed,
+    Reattached,
+    Submitted,
+)
+
+
+def message(event: Event) -> str | None:
+    """A line or more for the terminal; None where Snakemake says it, or nobody wants to know."""
+    match event:
+        case Submitted(submission):
+            return f"{submission.name}: submitted as SLURM job {submission.job_id}"
+        case Reattached(submission, state):
+            return f"{submission.name}: following SLURM job {submission.job_id} again ({state or 'ended'})"
+        case Cancelled(submission, reason):
+            return f"{submission.name}: SLURM job {submission.job_id} was cancelled, {reason}"
+        case Delayed(submission, reason, seconds):
+            return f"{submission.name}: not submitted yet, trying again in {seconds:.0f} s: {reason}"
+        case Changed(submission, before, after, _):
+            return f"{submission.name}: SLURM job {submission.job_id} {before} → {after}"
+        case PollFailed(_, reason):
+            return f"SLURM does not say how the jobs are, asking on: {reason}"
+        case Polled(_, restored=True):
+            return "SLURM says again how the jobs are"
+        case Detached(submissions, cancelled):
+            return _goodbye([str(submission.job_id) for submission in submissions], cancelled)
+    return None
+
+
+def _goodbye(job_ids: list[str], cancelled: bool) -> str:
+    if not job_ids:
+        return "Stopped; no job of this experiment is in the queue."
+    if cancelled:
+        return f"Stopped; {len(job_ids)} SLURM jobs were cancelled."
+    return (
+        f"Stopped; {len(job_ids)} SLURM jobs go on, nothing more is submitted.\n"
+        "To follow them again: the same command.\n"
+        f"To cancel them: scancel {' '.join(job_ids)}"
+    )

@@ -1,0 +1,200 @@
+"""Submits waiting jobs one after the other: the most urgent first, not too fast, not too many."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from run_experiment import slurm
+from run_experiment.job_events import Cancelled, Delayed, Event
+from run_experiment.ledger import Ledger, Submission
+from run_experiment.slurm import PassingError, SlurmError
+from snakemake_executor_plugin_slurm_attached.attaching import Earlier, cancel, dated, find
+
+# Longest pause, in seconds, between two tries of what SLURM did not answer.
+LONGEST_PAUSE = 60.0
+# Seconds after which the queue is asked again whether jobs that ended have left it, where others wait for their places.
+_ASK_AGAIN = 5.0
+
+Tell = Callable[[Event], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job that waits for its turn: what sbatch is given, `stagger` seconds after the last job of its `kind`.
+
+    `former` is a job of another configuration for the same target, which is ended first.
+    """
+
+    submission: Submission
+    arguments: list[str]
+    script: str
+    kind: str
+    stagger: float
+    priority: float
+    former: Earlier | None = None
+
+
+class Submitter:
+    """A thread that submits what waits; it calls `accepted` with the job's id, or `refused` with what sbatch said."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        pacing: Pacing,
+        accepted: Callable[[Request, str], None],
+        refused: Callable[[Request, str], None],
+        tell: Tell,
+    ) -> None:
+        self._ledger = ledger
+        self._pacing = pacing
+        self._accepted = accepted
+        self._refused = refused
+        self._tell = tell
+        self._waiting: queue.PriorityQueue[tuple[float, int, Request | None]] = queue.PriorityQueue()
+        self._number = itertools.count()
+        self._thread = threading.Thread(target=self._work, name="submitter", daemon=True)
+
+    def put(self, request: Request) -> None:
+        """Let a job wait for its turn; those of higher priority go first."""
+        if self._thread.ident is None:
+            self._thread.start()
+        self._waiting.put((-request.priority, next(self._number), request))
+
+    def stop(self) -> None:
+        """Submit nothing more; returns when a submission under way has its answer."""
+        self._pacing.stopping.set()
+        self._waiting.put((-float("inf"), next(self._number), None))
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            _, _, request = self._waiting.get()
+            if request is None or self._pacing.stopping.is_set():
+                return
+            try:
+                self._submit(request)
+            except PassingError:
+                # Stopped before SLURM answered; the ledger says that there may be a job.
+                return
+            # An error ends this job only.
+            except Exception as error:
+                self._refused(request, f"{error}\n    {shlex.join(['sbatch', *request.arguments])}")
+
+    def _submit(self, request: Request) -> None:
+        if request.former:
+            self._end(request.former)
+        if not self._pacing.wait(request.kind, request.stagger):
+            return
+        pause = 1.0
+        while (job_id := self._try(request, pause)) is None:
+            if self._pacing.stopping.is_set():
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+        self._pacing.submitted(request.kind, job_id)
+        self._accepted(request, job_id)
+
+    def _try(self, request: Request, pause: float) -> str | None:
+        """The id of the job if SLURM accepted it; None, after a pause, where it may do so later. Raises SlurmError."""
+        # With its time: for a while from now, sbatch may bring the job even if this process dies.
+        submission = dated(request.submission)
+        self._ledger.intend(submission)
+        try:
+            job_id: str | None = slurm.submit(request.arguments, request.script)
+        except PassingError as error:
+            self._tell(Delayed(submission, str(error), pause))
+            self._pacing.stopping.wait(pause)
+            # SLURM may have accepted the job although sbatch did not say so.
+            job_id = self._until_answered(lambda: find(submission))
+        except SlurmError:
+            self._settle(submission, "", "REFUSED")
+            raise
+        if job_id is None:
+            self._settle(submission, "", "NOT SUBMITTED")
+            return None
+        # Without this note the job is found by its comment.
+        with suppress(OSError):
+            self._ledger.accepted(submission, job_id)
+        return job_id
+
+    def _end(self, former: Earlier) -> None:
+        """Wait until a job of another configuration is gone, so that there are never two for a target."""
+        submission = former.submission
+        self._until_answered(lambda: cancel([submission]))
+        self._tell(Cancelled(submission, "it is of another configuration"))
+        while self._until_answered(lambda: find(submission)):
+            if self._pacing.stopping.wait(1):
+                return
+        self._settle(submission, str(submission.job_id), "CANCELLED")
+
+    def _settle(self, submission: Submission, job_id: str, state: str) -> None:
+        # Who starts again finds out anew what could not be noted.
+        with suppress(OSError):
+            self._ledger.settled(submission.target, job_id, state)
+
+    def _until_answered(self, call: Callable[[], T]) -> T:
+        """What SLURM says, however long that takes. Raises PassingError where the submitter was stopped meanwhile."""
+        pause = 1.0
+        while True:
+            try:
+                return call()
+            except PassingError:
+                if self._pacing.stopping.wait(pause):
+                    raise
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+class Pacing:
+    """How fast jobs may be submitted, and how many of the user's may be in the queue, whoever submitted them.
+
+    `followed` gives the jobs followed here; the user's others are counted anew every `refresh` seconds.
+    """
+
+    def __init__(self, limit: int, refresh: float, followed: Callable[[], set[str]]) -> None:
+        self.stopping = threading.Event()
+        self._limit = limit
+        self._refresh = refresh
+        self._followed = followed
+        # The jobs that were in the queue when it was last asked, or were submitted since; which of them are ours.
+        self._queued: set[str] = set()
+        self._own: set[str] = set()
+        self._asked_at = -float("inf")
+        self._last: dict[str, float] = {}
+
+    def wait(self, kind: str, stagger: float) -> bool:
+        """Wait for a job's turn: `stagger` seconds after the last of its kind. False where waiting was cut short."""
+        pause = self._last.get(kind, -float("inf")) + stagger - time.monotonic()
+        if pause > 0:
+            self.stopping.wait(pause)
+        while not self.stopping.is_set() and self._count() >= self._limit:
+            self.stopping.wait(1)
+        return not self.stopping.is_set()
+
+    def submitted(self, kind: str, job_id: str) -> None:
+        """A job of this kind was submitted now."""
+        self._last[kind] = time.monotonic()
+        self._own.add(job_id)
+        self._queued.add(job_id)
+
+    def _count(self) -> int:
+        """The user's jobs in the queue. One that left its record counts until the queue shows it no more."""
+        followed = self._followed()
+        self._own |= followed
+        self._queued |= followed
+        leaving = len(self._queued) >= self._limit and bool(self._queued & self._own - followed)
+        now = time.monotonic()
+        if now - self._asked_at >= (min(_ASK_AGAIN, self._refresh) if leaving else self._refresh):
+            self._asked_at = now
+            # The count before serves until SLURM answers.
+            with suppress(PassingError):
+                self._queued = {job.job_id for job in slurm.queue()} | self._followed()
+        return len(self._queued)

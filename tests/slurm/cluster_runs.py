@@ -1,0 +1,174 @@
+"""The workflow on the test cluster: started as a user does, judged by what SLURM's accounting says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from experiments import ExperimentFolder
+from scaffolded import Scaffold, make_scaffolded
+from snakemake_cli import SOURCE
+
+# Tests have no time to wait for what is right for a real cluster.
+QUICK = ["--slurm-attached-poll-seconds", "3", "--slurm-attached-max-queued", "500", "--latency-wait", "10"]
+AT_ONCE = ["--set-resources", "run_finetune:stagger=0", "run_evaluation:stagger=0"]
+
+
+@dataclass(frozen=True)
+class ClusterJob:
+    """A job as accounting has it."""
+
+    job_id: str
+    name: str
+    state: str
+    start: datetime | None
+    end: datetime | None
+    gpus: int
+
+
+class Run:
+    """The workflow in a process of its own, with its output in a file."""
+
+    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.log = folder.with_name(f"{folder.name}.{time.monotonic_ns()}.log")
+        command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", *QUICK, *arguments]
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, "--config", f"experiment_dir={folder}"],
+                cwd=SOURCE,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # As a shell starts it: a process group of its own, which Ctrl-C reaches whole.
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it said so far."""
+        return self.log.read_text()
+
+    def wait(self, seconds: float = 180) -> int:
+        """Exit status at its end."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
+
+    def until(self, text: str, seconds: float = 60) -> None:
+        """Wait until it says something."""
+        until(lambda: text in self.output or self.process.poll() is not None, seconds)
+        assert text in self.output, self.output
+
+    def kill(self) -> None:
+        """End it as a crash does; jobs of SLURM are not its children."""
+        self.process.kill()
+        self.process.wait()
+
+    def interrupt(self, number: signal.Signals) -> None:
+        """Send a signal: Ctrl-C reaches all of the process group, others the process."""
+        if number is signal.SIGINT:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
+
+def run(folder: Path, *arguments: str, seconds: float = 180) -> Run:
+    """Run the workflow to its end."""
+    started = Run(folder, *arguments)
+    started.wait(seconds)
+    return started
+
+
+def jobs(folder: Path) -> list[ClusterJob]:
+    """All jobs that were ever submitted for an experiment, in order, as sacct has them."""
+    columns = "JobIDRaw,JobName%200,State,Start,End,AllocTRES%200,WorkDir%500"
+    lines = client("sacct", "-XnP", "-S", "now-1day", "-o", columns).splitlines()
+    rows = [line.split("|") for line in lines]
+    return [_job(row) for row in rows if row[-1] == str(folder)]
+
+
+def _job(row: list[str]) -> ClusterJob:
+    job_id, name, state, start, end, tres, _ = row
+    gpus = next((int(item.partition("=")[2]) for item in tres.split(",") if item.startswith("gres/gpu=")), 0)
+    return ClusterJob(job_id, name, state.split()[0], _time(start), _time(end), gpus)
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def settled(folder: Path, count: int) -> list[ClusterJob]:
+    """The experiment's jobs, once accounting has the end of as many as there should be."""
+
+    def over() -> bool:
+        found = jobs(folder)
+        return len(found) >= count and all(job.end for job in found)
+
+    until(over, 30)
+    return jobs(folder)
+
+
+def client(*command: str) -> str:
+    """Output of one of SLURM's clients."""
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, client("squeue")
+        time.sleep(0.2)
+
+
+# Jobs of `sleeping`.
+ALL = ["tiny.r4", "tiny.r8", "tiny.base.shout", "tiny.r4.shout.e0", "tiny.r8.shout.e0"]
+
+
+def sleeping(folder: Path, train: float = 3, evaluate: float = 1, epochs: int = 1) -> ExperimentFolder:
+    """Two trained runs, evaluated after every epoch, and a control, whose jobs sleep for so many seconds."""
+    experiment = make_scaffolded(folder / "experiment", epochs, Scaffold(sleep=(train, evaluate)))
+    for script in experiment.path.rglob("*.slurm"):
+        script.write_text(script.read_text().replace("#SBATCH", "#SBATCH --gres=gpu:1 --mem=500M\n#SBATCH", 1))
+    return experiment
+
+
+def names(folder: Path) -> Counter[str]:
+    """How often jobs of each name were submitted."""
+    return Counter(job.name for job in jobs(folder))
+
+
+def running(folder: Path, *wanted: str) -> dict[str, str]:
+    """Ids of an experiment's jobs by name, once those that are wanted run; of the last one where there are several."""
+
+    def found() -> dict[str, ClusterJob]:
+        return {job.name: job for job in jobs(folder)}
+
+    until(lambda: all((job := found().get(name)) and job.state == "RUNNING" for name in wanted), 60)
+    return {name: job.job_id for name, job in found().items()}
+
+
+def shim(folder: Path, client: str, body: str) -> dict[str, str]:
+    """A script before one of SLURM's clients, called `$real` in it; returns the environment that has it on its PATH."""
+    folder.mkdir(exist_ok=True)
+    path = folder / client
+    path.write_text(f"#!/bin/bash\nreal={shutil.which(client)}\n{body}\n")
+    path.chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}

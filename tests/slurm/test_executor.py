@@ -1,0 +1,160 @@
+"""On a real cluster: every job is submitted once, whatever becomes of the main process."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from cluster_runs import AT_ONCE, Run, client, jobs, run, settled, until
+from experiments import ExperimentFolder
+from scaffolded import Scaffold, make_scaffolded
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def sleeping(folder: Path, train: float = 3, evaluate: float = 1, epochs: int = 1) -> ExperimentFolder:
+    """Two trained runs, evaluated after every epoch, and a control, whose jobs sleep for so many seconds."""
+    experiment = make_scaffolded(folder / "experiment", epochs, Scaffold(sleep=(train, evaluate)))
+    for script in experiment.path.rglob("*.slurm"):
+        script.write_text(script.read_text().replace("#SBATCH", "#SBATCH --gres=gpu:1 --mem=500M\n#SBATCH", 1))
+    return experiment
+
+
+def names(folder: Path) -> Counter[str]:
+    return Counter(job.name for job in jobs(folder))
+
+
+ALL = ["tiny.r4", "tiny.r8", "tiny.base.shout", "tiny.r4.shout.e0", "tiny.r8.shout.e0"]
+
+
+def test_one_job_for_each_training_and_evaluation(tmp_path: Path) -> None:
+    """Evaluations of a run begin when it is trained, while others still train."""
+    experiment = sleeping(tmp_path)
+    experiment.edit("r8/finetune.slurm", "sleep 3", "sleep 20")
+    result = run(experiment.path, *AT_ONCE)
+    assert result.process.returncode == 0, result.output
+    found = {job.name: job for job in settled(experiment.path, 5)}
+    assert names(experiment.path) == Counter(ALL)
+    assert {job.state for job in found.values()} == {"COMPLETED"}
+    assert {job.gpus for job in found.values()} == {1}
+    assert str(found["tiny.r4.shout.e0"].end) < str(found["tiny.r8"].end)
+    again = run(experiment.path)
+    assert again.process.returncode == 0
+    assert "Nothing to be done" in again.output
+
+
+def test_nothing_is_lost_or_done_twice_when_the_main_process_is_killed_again_and_again(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=40, evaluate=20, epochs=2)
+    chance = random.Random()
+    for _ in range(20):
+        started = Run(experiment.path, *AT_ONCE)
+        # Up to the middle of what it does: it begins to submit after some 3 s.
+        time.sleep(chance.uniform(1, 7))
+        started.kill()
+    last = run(experiment.path, *AT_ONCE)
+    assert last.process.returncode == 0, last.output
+    found = settled(experiment.path, 7)
+    assert Counter(job.name for job in found) == Counter(
+        ["tiny.base.shout", *[f"tiny.{run}{rest}" for run in ("r4", "r8") for rest in ("", ".shout.e0", ".shout.e1")]]
+    )
+    assert {job.state for job in found} == {"COMPLETED"}
+
+
+def test_a_job_of_another_configuration_is_cancelled_not_adopted(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=30)
+    first = Run(experiment.path, *AT_ONCE)
+    until(lambda: sum(job.state == "RUNNING" for job in jobs(experiment.path)) >= 2, 60)
+    first.kill()
+    experiment.set_parameters("r4", lr=0.02)
+    second = run(experiment.path, *AT_ONCE)
+    assert second.process.returncode == 0, second.output
+    found = settled(experiment.path, 6)
+    assert Counter((job.name, job.state) for job in found if "." not in job.name.removeprefix("tiny.")) == Counter(
+        {("tiny.r4", "CANCELLED"): 1, ("tiny.r4", "COMPLETED"): 1, ("tiny.r8", "COMPLETED"): 1}
+    )
+    record = experiment.record("r4/finetune.json")
+    assert record["config"]["hyperparameters"]["lr"] == 0.02
+    assert record["job_id"] == next(job.job_id for job in found if (job.name, job.state) == ("tiny.r4", "COMPLETED"))
+    assert "cancelled" in second.output
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupt_detaches(tmp_path: Path, number: signal.Signals) -> None:
+    """In the middle of a staggered submission: one training is submitted, the other one waits."""
+    experiment = sleeping(tmp_path, train=25)
+    first = Run(experiment.path, "--set-resources", "run_finetune:stagger=60", "run_evaluation:stagger=60")
+    first.until("tiny.r4: submitted")
+    first.interrupt(number)
+    assert first.wait(20) == 128 + number, first.output
+    assert "SLURM jobs go on" in first.output
+    assert "the same command" in first.output
+    assert "To cancel them: scancel " in first.output
+    assert "Terminating processes" not in first.output
+    assert "Not done:" not in first.output
+    time.sleep(4)
+    assert names(experiment.path) == Counter(["tiny.r4"])
+    assert all(job.state in ("PENDING", "RUNNING", "COMPLETED") for job in jobs(experiment.path))
+
+    second = run(experiment.path, *AT_ONCE)
+    assert second.process.returncode == 0, second.output
+    assert names(experiment.path) == Counter(ALL)
+    assert "tiny.r4: following SLURM job" in second.output
+
+
+def test_jobs_are_cancelled_at_an_interrupt_where_that_is_set(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=60)
+    first = Run(experiment.path, *AT_ONCE, "--slurm-attached-on-interrupt", "cancel")
+    until(lambda: len(jobs(experiment.path)) >= 2, 60)
+    first.interrupt(signal.SIGINT)
+    assert first.wait(20) == 130
+    found = settled(experiment.path, 2)
+    assert "CANCELLED" in {job.state for job in found}
+    assert {job.state for job in found} <= {"CANCELLED", "COMPLETED"}
+
+
+def test_a_cancelled_training_stops_no_other_and_is_made_by_the_same_command(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=12)
+    started = Run(experiment.path, *AT_ONCE)
+    until(lambda: any(job.name == "tiny.r4" and job.state == "RUNNING" for job in jobs(experiment.path)), 60)
+    client("scancel", next(job.job_id for job in jobs(experiment.path) if job.name == "tiny.r4"))
+    cancelled = time.monotonic()
+    started.until("ended as CANCELLED by root")
+    # Within two polls of 3 s, and what accounting is late by.
+    assert time.monotonic() - cancelled < 12
+    assert started.wait() == 1
+    assert "tiny.r4.shout.e0" not in names(experiment.path)
+    assert names(experiment.path)["tiny.r8.shout.e0"] == 1
+    again = run(experiment.path, *AT_ONCE)
+    assert again.process.returncode == 0, again.output
+    assert names(experiment.path) == Counter([*ALL, "tiny.r4"])
+
+
+def test_a_job_that_failed_while_nobody_looked_is_told_and_the_next_command_makes_it(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=6)
+    experiment.set_parameters("r4", lr=13.0)
+    first = Run(experiment.path, *AT_ONCE)
+    until(lambda: {"tiny.r4", "tiny.r8"} <= set(names(experiment.path)), 60)
+    first.kill()
+    settled(experiment.path, 2)
+    second = run(experiment.path, *AT_ONCE)
+    assert second.process.returncode == 1
+    assert "unlucky learning rate" in second.output
+    assert names(experiment.path)["tiny.r4"] == 1
+    experiment.set_parameters("r4", lr=0.01)
+    third = run(experiment.path, *AT_ONCE)
+    assert third.process.returncode == 0, third.output
+    assert names(experiment.path) == Counter([*ALL, "tiny.r4"])
+
+
+def test_a_refused_job_stops_no_other(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=1)
+    experiment.edit("r4/finetune.slurm", "--mem=500M", "--mem=900G")
+    result = run(experiment.path, *AT_ONCE)
+    assert result.process.returncode == 1
+    assert "Memory specification can not be satisfied" in result.output
+    assert set(ALL) - set(names(experiment.path)) >= {"tiny.r4.shout.e0"}
+    assert names(experiment.path)["tiny.r8.shout.e0"] == 1
