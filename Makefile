@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
 
-.PHONY: demo setup test test-slurm check format docs clean
+.PHONY: demo setup test test-fast test-slurm check format docs clean
 
 demo: setup
 	$(BIN)/python examples/capitalization/prepare.py
@@ -20,13 +20,16 @@ $(SETUP): pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check --quiet --editable ".[dev]"
 	touch $(SETUP)
 
-test: setup
+test: test-fast test-slurm
+
+# Without SLURM: parts, plans, training and evaluation, the workflow on this machine.
+test-fast: setup
 	$(BIN)/pytest --numprocesses 2 --ignore tests/slurm
 
-# A real SLURM of several nodes on this machine, touching no other; needs root and Debian's packages.
+# On a real SLURM of two nodes, on this machine and beside any other; needs root and Debian's packages.
 test-slurm: setup
 	tests/slurm/cluster up
-	$(BIN)/pytest tests/slurm
+	$(BIN)/pytest --numprocesses 3 tests/slurm
 
 check: setup
 	$(BIN)/ruff check . tests/slurm/cluster

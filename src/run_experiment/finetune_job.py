@@ -50,6 +50,8 @@ def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
         record = _restored(job)
         if record:
             print(f"{job.run} is already trained (job {record['job_id']}): its record is restored", file=sys.stderr)
+            # Who follows this job knows its end by this.
+            record = {**record, "restored_by": current.job_id}
         else:
             record = _train(job, current)
     if record.get("checkpoints") != job.elsewhere:

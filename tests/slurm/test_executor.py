@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from cluster_runs import AT_ONCE, Run, client, jobs, run, settled, until
 from experiments import ExperimentFolder
 from scaffolded import Scaffold, make_scaffolded
+from snakemake_cli import SOURCE
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -158,3 +163,41 @@ def test_a_refused_job_stops_no_other(tmp_path: Path) -> None:
     assert "Memory specification can not be satisfied" in result.output
     assert set(ALL) - set(names(experiment.path)) >= {"tiny.r4.shout.e0"}
     assert names(experiment.path)["tiny.r8.shout.e0"] == 1
+
+
+def test_a_training_that_is_taken_back_is_noticed(tmp_path: Path) -> None:
+    """The job restores the record of another job."""
+    experiment = sleeping(tmp_path, train=1)
+    assert run(experiment.path, *AT_ONCE).process.returncode == 0
+    first = experiment.record("r4/finetune.json")
+    (experiment.path / "r4/finetune.json").unlink()
+    again = run(experiment.path, *AT_ONCE)
+    assert again.process.returncode == 0, again.output
+    assert experiment.record("r4/finetune.json")["job_id"] == first["job_id"]
+    assert names(experiment.path)["tiny.r4"] == 2
+
+
+def test_the_rules_run_under_the_stock_executor_too(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=1)
+    # It drops the variable that says where the cluster's configuration is, which elsewhere is in its usual place.
+    (tmp_path / "bin").mkdir()
+    srun = tmp_path / "bin/srun"
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={os.environ["SLURM_CONF"]} exec /usr/bin/srun "$@"\n')
+    srun.chmod(0o755)
+    command = [sys.executable, "-m", "snakemake", "--executor", "slurm", "--jobs", "10"]
+    result = subprocess.run(
+        [*command, "--slurm-init-seconds-before-status-checks", "2", "--config", f"experiment_dir={experiment.path}"],
+        cwd=SOURCE,
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+    ids = re.findall(r"has been submitted with SLURM jobid (\d+)", result.stdout)
+    assert len(ids) == 5
+    asked = client("sacct", "-XnP", "-j", ",".join(ids), "-o", "ReqTRES").splitlines()
+    assert all("gres/gpu=1" in line for line in asked)
+    assert len(list(experiment.path.glob("*/eval/*.json"))) == 3
