@@ -119,7 +119,9 @@ class Submitter:
             self._settle(submission, "", "REFUSED")
             raise
         if job_id is None:
-            self._settle(submission, "", "NOT SUBMITTED")
+            # After a stop nobody looks again: the note makes the next process do so.
+            if not self._pacing.stopping.is_set():
+                self._settle(submission, "", "NOT SUBMITTED")
             return None
         # Without this note the job is found by its comment.
         with suppress(OSError):

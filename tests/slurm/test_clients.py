@@ -27,6 +27,9 @@ from run_experiment.slurm import (
 from run_experiment.slurm_states import is_live, succeeded
 
 CLUSTER = Path(__file__).parent / "cluster"
+
+# Where tests are spread over processes, those here share one cluster.
+pytestmark = pytest.mark.xdist_group("clients")
 ODD_NAMES = [
     "a|b c",
     "q\"u'o`te",
@@ -147,6 +150,9 @@ def test_accounts_of_a_failed_job() -> None:
     assert one.started is not None
     assert one.ended is not None
     assert before < one.submitted <= one.started <= one.ended < datetime.now(UTC) + timedelta(seconds=2)
+    until(lambda: accounting([failed])[failed].settled)
+    one = accounting([failed])[failed]
+    assert (one.cpus, one.node_count, one.gpus, one.requested_memory_mib) == (1, 1, 0, 100)
     assert succeeded(end(fine).state)
 
 
@@ -155,8 +161,10 @@ def test_accounts_say_who_cancelled() -> None:
     until(lambda: running(one))
     until(lambda: one in accounting([one]))
     assert accounting([one])[one].ended is None
+    assert not accounting([one])[one].settled
     cancel([one])
     assert (end(one).state, end(one).cancelled_by) == ("CANCELLED", "root")
+    until(lambda: accounting([one])[one].settled)
 
 
 def test_of_a_requeued_job_the_last_start_counts() -> None:
