@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
 
-.PHONY: demo setup test test-fast test-slurm check format docs clean
+.PHONY: demo setup test test-fast test-slurm bench check format docs clean
 
 demo: setup
 	$(BIN)/python examples/capitalization/prepare.py
@@ -30,6 +30,10 @@ test-fast: setup
 test-slurm: setup
 	tests/slurm/cluster up
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup tests/slurm
+
+# How fast it is, on that cluster and in planning; exit status 1 if a goal is missed.
+bench: setup
+	$(BIN)/python benchmarks/bench.py
 
 check: setup
 	$(BIN)/ruff check . tests/slurm/cluster

@@ -13,10 +13,10 @@ from experiments import TASK, WORDS, ExperimentFolder, summary
 from safetensors.numpy import save_file
 
 from run_experiment import layout
-from run_experiment.determinants import CHECKPOINT, checkpoint_hashes
 from run_experiment.evaluation.cache import FACTS
 from run_experiment.experiment import Evaluation, resolve
 from run_experiment.hashes import HashMemory
+from run_experiment.identities import CHECKPOINT, checkpoint_hashes
 from run_experiment.lora_shapes import expected_shapes
 from run_experiment.plan import Plan, make_plan
 from run_experiment.planned_jobs import PlannedJobs

@@ -5,7 +5,6 @@ Facts of the site (account, partition, modules, memory, paths) are not among the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,6 @@ from run_experiment.task_signature import DATA_ARGUMENT, TaskSignature, read_sig
 from run_experiment.task_sources import local_sources
 
 Config = dict[str, Any]
-
-# The cell of a configuration that only the job can fill in: the checkpoint it evaluates.
-CHECKPOINT = "checkpoint"
 
 
 class Determinants:
@@ -87,16 +83,6 @@ class Determinants:
         if isinstance(split, str) and (sha256 := self._memory.split(task.data, split)):
             return {"split": split, "sha256": sha256}
         return {"split": None, "sha256": self._memory.file(task.data)}
-
-
-def training_identity(record: Mapping[str, Any]) -> Config:
-    """What tells one training from another of the same configuration."""
-    return {key: record.get(key) for key in ("job_id", "ended")}
-
-
-def checkpoint_hashes(manifest: Mapping[str, Any]) -> Config:
-    """SHA-256 of a verified checkpoint's files, by name."""
-    return {name: {"sha256": facts["sha256"]} for name, facts in manifest["files"].items()}
 
 
 def _model(model: Model) -> Config:

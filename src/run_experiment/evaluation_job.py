@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -12,7 +14,6 @@ from typing import Any
 from uuid import uuid4
 
 from run_experiment import layout
-from run_experiment.determinants import CHECKPOINT, checkpoint_hashes
 from run_experiment.evaluation.binding import (
     Logs,
     Wanted,
@@ -25,6 +26,7 @@ from run_experiment.evaluation.binding import (
 )
 from run_experiment.evaluation.cache import cache_environment
 from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome, require_success
+from run_experiment.identities import CHECKPOINT, checkpoint_hashes
 from run_experiment.jobs import (
     Attempt,
     Job,
@@ -71,13 +73,31 @@ def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
         with _searching(job, current) as search:
             environment = cache_environment(Path(job.cache).absolute())
             environment |= log_environment(current.folder.absolute(), search.wanted.tag)
-            run_job_script(job, current, environment, samples)
+            with _importing("inspect_ai.log"):
+                run_job_script(job, current, environment, samples)
             log_file, outcome = _judged(job, current, search)
             _require_inputs(job)
         # First of all: an old record beside a new log would say that it is of another evaluation.
         record.unlink(missing_ok=True)
         _put(log_file, target, own=(current.folder, target.parent))
     write_record(record, {**current.record(job), **_results(outcome), **gpu_facts(samples)})
+
+
+@contextmanager
+def _importing(module: str) -> Iterator[None]:
+    """Import a module beside what is done meanwhile, so that no GPU is held for the seconds which that takes."""
+
+    def load() -> None:
+        # An error comes again, and is told, where the module is used.
+        with suppress(Exception):
+            importlib.import_module(module)
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from run_experiment import layout
 from run_experiment.checkpoints import CheckpointError, checkpoint_files
 from run_experiment.data import DataError
 from run_experiment.data_sets import DataSet, DataSets, data_sets
-from run_experiment.determinants import CHECKPOINT, Config, Determinants, checkpoint_hashes, training_identity
+from run_experiment.determinants import Config, Determinants
 from run_experiment.evaluation.cache import FACTS
 from run_experiment.experiment import Evaluation, Experiment, Run
 from run_experiment.hashes import HashMemory
+from run_experiment.identities import CHECKPOINT, checkpoint_hashes, training_identity
 from run_experiment.job_scripts import JobScripts
 from run_experiment.problems import InputError, Problem
 from run_experiment.records import describe_change, read_record, same_config, write_atomically

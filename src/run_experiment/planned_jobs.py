@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
-from run_experiment.determinants import CHECKPOINT, Config, checkpoint_hashes, training_identity
+from run_experiment.determinants import Config
 from run_experiment.evaluation_job import EvaluationJob
 from run_experiment.experiment import Evaluation, Run
 from run_experiment.finetune_job import FinetuneJob
+from run_experiment.identities import CHECKPOINT, checkpoint_hashes, training_identity
 from run_experiment.jobs import Job
 from run_experiment.plan import Plan
 from run_experiment.records import read_record, same_config

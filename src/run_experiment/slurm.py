@@ -6,12 +6,13 @@ import os
 import pwd
 import re
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from run_experiment.processes import ClientResult, run_client
+from run_experiment.slurm_amounts import count, cpu_seconds, limit_seconds, moment, requested_mib, tres_gpus, tres_mib
 from run_experiment.slurm_states import first_word, is_live
 
 _QUEUE_FIELDS = ("%A", "%T", "%r", "%j", "%k")
@@ -27,6 +28,15 @@ _ACCOUNTING_FIELDS = (
     "Start",
     "End",
     "NodeList",
+    "ReqCPUS",
+    "ElapsedRaw",
+    "TimelimitRaw",
+    "AllocCPUS",
+    "NNodes",
+    "TotalCPU",
+    "ReqMem",
+    "AllocTRES",
+    "TRESUsageInTot",
 )
 
 # Complaints that may pass by themselves, and why.
@@ -79,6 +89,9 @@ class AccountedJob:
     Times are local, None if not reached; `exit_code` is `status:signal`; `cancelled_by` is a user's name, or number
     if it has none. Accounting replaces quotes in names and what is not Latin, and has comments only where the site
     keeps them.
+
+    Figures are those of `seff`, whole once `settled`; CPUs and nodes are those asked for until the job starts. Memory
+    is MiB, its peak that of the step with the most, all tasks together. None is what was not counted, or no limit.
     """
 
     job_id: str
@@ -93,6 +106,21 @@ class AccountedJob:
     started: datetime | None
     ended: datetime | None
     nodes: str
+    elapsed_seconds: int = 0
+    time_limit_seconds: int | None = None
+    cpus: int = 0
+    node_count: int = 0
+    gpus: int = 0
+    cpu_seconds: int | None = None
+    peak_memory_mib: float | None = None
+    requested_memory_mib: float | None = None
+    request_known: bool = False
+    steps_ended: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether no figure is to come: they follow some seconds after a job's end, if no node was lost."""
+        return not is_live(self.state) and self.request_known and (self.started is None or self.steps_ended)
 
 
 def queue(timeout: float = 30) -> list[QueuedJob]:
@@ -114,17 +142,16 @@ def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, Accou
         # sacct would list everything.
         return {}
     mark = _mark()
-    command = ["sacct", "--noheader", "--allocations", "--parsable", f"--delimiter={mark}"]
+    command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}"]
     columns = f"--format={','.join(_ACCOUNTING_FIELDS)}"
     result = _run([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
     if "accounting storage is disabled" in result.errors:
         return {}
     if result.returncode:
         raise _refusal("sacct", result)
-    jobs = [_accounted(row) for row in _rows(result.output, mark, len(_ACCOUNTING_FIELDS), leading=False)]
+    rows = _rows(result.output, mark, len(_ACCOUNTING_FIELDS), leading=False)
     # Asked for one task of an array, sacct may give others, too.
-    wanted = set(job_ids)
-    return {job.job_id: job for job in jobs if job.job_id in wanted}
+    return {job_id: job for job_id, job in _joined(rows).items() if job_id in set(job_ids)}
 
 
 def cancel(job_ids: Collection[str], timeout: float = 60) -> None:
@@ -204,23 +231,59 @@ def _queued(row: Sequence[str]) -> QueuedJob:
     return QueuedJob(job_id, name, _known(comment), state, _known(reason))
 
 
-def _accounted(row: Sequence[str]) -> AccountedJob:
-    # The end of the line before stands at the start of the first field.
-    job_id, name, uid, comment, state, exit_code, reason, submitted, started, ended, nodes = row
+def _joined(rows: Iterable[Sequence[str]]) -> dict[str, AccountedJob]:
+    """Jobs by id, each of its own row and those of its steps, such as `17.batch`."""
+    jobs: dict[str, dict[str, str]] = {}
+    steps: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        values = dict(zip(_ACCOUNTING_FIELDS, row, strict=True))
+        # The end of the line before stands at the start of the first field.
+        job_id, _, step = values["JobIDRaw"].strip().partition(".")
+        if step:
+            steps.setdefault(job_id, {})[step] = values
+        else:
+            jobs[job_id] = values
+    return {job_id: _accounted(job_id, values, steps.get(job_id, {})) for job_id, values in jobs.items()}
+
+
+def _accounted(job_id: str, row: Mapping[str, str], steps: Mapping[str, Mapping[str, str]]) -> AccountedJob:
+    nodes = _known(row["NodeList"])
+    cpus, node_count = count(row["AllocCPUS"]), count(row["NNodes"])
+    peaks = [tres_mib(step["TRESUsageInTot"]) for step in steps.values()]
     return AccountedJob(
-        job_id=job_id.strip(),
-        name=name,
-        uid=int(uid),
-        comment=comment,
-        state=first_word(state),
-        cancelled_by=_canceller(state),
-        exit_code=exit_code,
-        reason=_known(reason),
-        submitted=_time(submitted),
-        started=_time(started),
-        ended=_time(ended),
-        nodes=_known(nodes),
+        job_id=job_id,
+        name=row["JobName"],
+        uid=int(row["UID"]),
+        comment=row["Comment"],
+        state=first_word(row["State"]),
+        cancelled_by=_canceller(row["State"]),
+        exit_code=row["ExitCode"],
+        reason=_known(row["Reason"]),
+        submitted=moment(row["Submit"]),
+        # A job that was cancelled before it had nodes may have the time of that as its start.
+        started=moment(row["Start"]) if nodes else None,
+        ended=moment(row["End"]),
+        nodes=nodes,
+        elapsed_seconds=count(row["ElapsedRaw"]),
+        time_limit_seconds=limit_seconds(row["TimelimitRaw"]),
+        cpus=cpus,
+        node_count=node_count,
+        gpus=tres_gpus(row["AllocTRES"]),
+        cpu_seconds=cpu_seconds(row["TotalCPU"]),
+        peak_memory_mib=max((peak for peak in peaks if peak is not None), default=None),
+        requested_memory_mib=tres_mib(row["AllocTRES"]) or requested_mib(row["ReqMem"], cpus, node_count),
+        # Of a short job its end may be there first, without a name, a limit, and what it asked for.
+        request_known=count(row["ReqCPUS"]) > 0,
+        steps_ended=_have_ended(steps),
     )
+
+
+def _have_ended(steps: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether accounting has the ends of a job's script and its other steps, with which come their figures.
+
+    The step `extern`, of those who log in to the job's nodes, may end much later.
+    """
+    return "batch" in steps and all(moment(step["End"]) for name, step in steps.items() if name != "extern")
 
 
 def _known(text: str) -> str:
@@ -235,11 +298,3 @@ def _canceller(state: str) -> str | None:
     with suppress(KeyError, ValueError):
         return pwd.getpwuid(int(uid)).pw_name
     return uid
-
-
-def _time(text: str) -> datetime | None:
-    """A local time such as 2026-01-31T12:00:00; None for `Unknown` and `None`."""
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        return None

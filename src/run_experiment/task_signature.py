@@ -6,10 +6,12 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from run_experiment.experiment import Evaluation, Generation, Prompting
 from run_experiment.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from run_experiment.experiment import Evaluation, Generation, Prompting
 
 # Name of the argument that the data file is given as.
 DATA_ARGUMENT = "data_path"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.checkpoints import CheckpointError, publish_checkpoint, verify_checkpoint
-from run_experiment.determinants import training_identity
 from run_experiment.experiment import Model
+from run_experiment.identities import training_identity
 from run_experiment.jobs import now
 from run_experiment.records import read_record, write_record
 

@@ -208,7 +208,7 @@ def test_lost_record_is_restored(training: FinetuneJob, capsys: pytest.CaptureFi
     record, trained = read(RECORD), weights("r4/artifacts")
     RECORD.unlink()
     finetune(training, "2", LOG)
-    assert read(RECORD) == record
+    assert read(RECORD) == {**record, "restored_by": "local-2"}
     assert weights("r4/artifacts") == trained
     assert "r4 is already trained (job local-1): its record is restored" in capsys.readouterr().err
 
@@ -471,9 +471,9 @@ def test_training_that_was_set_aside_is_taken_back(training: FinetuneJob) -> Non
     assert second["job_id"] == "local-2"
     write_script("r4/finetune.slurm", "exit 1")
     finetune(training, "3", LOG)
-    assert (read(RECORD), weights("r4/artifacts")) == (first, made)
+    assert (read(RECORD), weights("r4/artifacts")) == ({**first, "restored_by": "local-3"}, made)
     finetune(other, "4", LOG)
-    assert read(RECORD) == second
+    assert read(RECORD) == {**second, "restored_by": "local-4"}
 
 
 def test_shared_output_folder_of_another_experiment_is_left_alone(

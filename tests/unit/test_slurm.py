@@ -22,8 +22,13 @@ mark=${format%%%*}
 row() { printf "$mark%s" "$@"; printf '%s\n' "$mark"; }
 """
 SACCT = r"""
-for argument; do case $argument in --delimiter=*) mark=${argument#--delimiter=};; esac; done
-row() { printf "%s$mark" "$@"; echo; }
+for argument; do case $argument in
+    --delimiter=*) mark=${argument#--delimiter=};;
+    --format=*) IFS=, read -ra columns <<< "${argument#--format=}";;
+esac; done
+# The columns that are not given are empty.
+row() { local i; for ((i = 1; i <= ${#columns[@]}; i++)); do printf "%s$mark" "${!i}"; done; echo; }
+time=2026-01-31T12:00:00
 """
 
 LIVE = (
@@ -187,6 +192,132 @@ row 9 other 0 '' RUNNING 0:0 None Unknown Unknown Unknown n1
         "8", "d", 99999, "hello", "CANCELLED", "99999", "0:0", "Priority", submitted, None, None, ""
     )
     assert "--jobs=7,8,10" in calls.read_text().splitlines()
+
+
+# Of a job and of one of its steps: elapsed, limit, CPUs, nodes, CPU time, memory asked for, TRES allocated and used.
+FIGURES = r"""
+job() { row $1 a 0 '' "$2" 0:0 None $time $time ${3-$time} "${4-n1}" 4 "${@:5}"; }
+step() { row $1 a '' '' COMPLETED 0:0 '' $time $time ${2-$time} n1 4 10 '' 4 1 00:01.500 '' cpu=4 "$3"; }
+"""
+
+
+def figures(shim: Shim, rows: str) -> AccountedJob:
+    shim("sacct", SACCT + FIGURES + rows)
+    found = accounting(["7", "8"])
+    assert list(found) == ["7"]
+    return found["7"]
+
+
+def test_a_job_with_steps(shim: Shim) -> None:
+    one = figures(
+        shim,
+        r"""
+job 7 COMPLETED $time n1 2712 240 4 1 02:30:02 24G billing=4,cpu=4,gres/gpu:a100=2,gres/gpu=2,mem=24G,node=1
+step 7.batch $time cpu=00:01:00,energy=0,mem=1048576K,pages=0
+step 7.extern Unknown
+step 7.0 $time cpu=00:01:00,energy=0,mem=12.5G,pages=0
+step 7.1 $time energy=0
+step 70.batch $time mem=100G
+""",
+    )
+    assert (one.elapsed_seconds, one.time_limit_seconds, one.cpus, one.node_count, one.gpus) == (2712, 14_400, 4, 1, 2)
+    assert (one.cpu_seconds, one.peak_memory_mib, one.requested_memory_mib) == (9002, 12_800, 24_576)
+    assert one.settled
+
+
+@pytest.mark.parametrize(
+    ("rows", "settled"),
+    [
+        ("job 7 RUNNING Unknown; step 7.batch Unknown", False),
+        ("job 7 COMPLETED", False),
+        ("job 7 COMPLETED; step 7.extern", False),
+        ("job 7 COMPLETED; step 7.batch Unknown", False),
+        ("job 7 COMPLETED; step 7.batch; step 7.0 Unknown", False),
+        ("job 7 COMPLETED; step 7.batch; step 7.0; step 7.extern Unknown", True),
+        # So short that no sample was taken: none will be.
+        ("job 7 FAILED; step 7.batch $time energy=0", True),
+        ("job 7 REQUEUED; step 7.batch", False),
+        ("job 7 PENDING Unknown 'None assigned'", False),
+        ("job 7 'CANCELLED by 0' $time 'None assigned'", True),
+    ],
+)
+def test_whether_figures_are_still_to_come(shim: Shim, rows: str, settled: bool) -> None:
+    assert figures(shim, rows).settled == settled
+
+
+def test_an_end_that_comes_before_the_request(shim: Shim) -> None:
+    rows = r"""
+row 7 allocation 0 '' COMPLETED 0:0 None $time $time $time n1 0 3 '' 1 1 00:00.012 '16?' billing=1,cpu=1,mem=100M
+step 7.batch
+row 8 allocation 0 '' 'CANCELLED by 0' 0:0 None $time $time $time 'None assigned' 0 0 '' 0 1 00:00:00 '16?'
+"""
+    shim("sacct", SACCT + FIGURES + rows)
+    found = accounting(["7", "8"])
+    assert [found[job_id].settled for job_id in ("7", "8")] == [False, False]
+
+
+def test_a_job_that_never_had_a_node_never_started(shim: Shim) -> None:
+    one = figures(shim, "job 7 'CANCELLED by 0' $time 'None assigned' 0 Partition_Limit 3 1 00:00:00 210M ''")
+    assert (one.started, one.time_limit_seconds, one.cpu_seconds, one.peak_memory_mib) == (None, None, None, None)
+    assert (one.cpus, one.gpus, one.requested_memory_mib) == (3, 0, 210)
+
+
+@pytest.mark.parametrize(
+    ("asked", "allocated", "mib"),
+    [
+        ("4G", "", 4096),
+        ("4Gn", "cpu=8,node=2", 8192),
+        ("4000Mc", "cpu=8,node=2", 32_000),
+        ("1.50T", "", 1_572_864),
+        ("2048K", "", 2),
+        ("300", "", 300),
+        ("4Gn", "cpu=8,mem=9000M,node=2", 9000),
+        ("0n", "cpu=8,mem=16G", 16_384),
+        ("0", "cpu=8", None),
+        ("", "", None),
+        ("16?", "mem=?", None),
+    ],
+)
+def test_memory_asked_for(shim: Shim, asked: str, allocated: str, mib: float | None) -> None:
+    rows = f"job 7 COMPLETED $time n1 10 10 8 2 00:01.000 '{asked}' {allocated}"
+    assert figures(shim, rows).requested_memory_mib == mib
+
+
+@pytest.mark.parametrize(
+    ("used", "mib"),
+    [("mem=3252K", 3252 / 1024), ("vmem=9G,mem=2G", 2048), ("mem=1048576", 1), ("vmem=9G", None), ("mem=0", None)],
+)
+def test_peak_memory(shim: Shim, used: str, mib: float | None) -> None:
+    assert figures(shim, f"job 7 COMPLETED; step 7.batch $time {used}").peak_memory_mib == mib
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("00:04.636", 5),
+        ("59:59.499", 3599),
+        ("00:00.020", 0),
+        ("01:00:00", 3600),
+        ("4-23:56:22", 431_782),
+        ("00:00:00", None),
+        ("", None),
+    ],
+)
+def test_cpu_time_is_in_whole_seconds(shim: Shim, text: str, seconds: int | None) -> None:
+    assert figures(shim, f"job 7 COMPLETED $time n1 10 10 8 2 '{text}'").cpu_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("allocated", "gpus"),
+    [("cpu=4,gres/gpu=2", 2), ("gres/gpu:a100=2,gres/gpu:h100=1", 3), ("gres/gpu:a100=2,gres/gpu=2", 2), ("cpu=4", 0)],
+)
+def test_allocated_gpus(shim: Shim, allocated: str, gpus: int) -> None:
+    assert figures(shim, f"job 7 COMPLETED $time n1 10 10 8 2 00:01.000 4G {allocated}").gpus == gpus
+
+
+def test_steps_without_their_job_are_none(shim: Shim) -> None:
+    shim("sacct", SACCT + FIGURES + "step 7.batch")
+    assert accounting(["7"]) == {}
 
 
 def test_no_ids_are_not_all_jobs(shim: Shim) -> None:

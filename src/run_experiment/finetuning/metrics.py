@@ -8,9 +8,11 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS_FILE = "metrics.csv"
 COLUMNS = (
@@ -91,19 +93,34 @@ def _start_wandb(project: str, folder: Path) -> Any:
 
 def read_metrics(path: Path) -> pd.DataFrame:
     """Read a `metrics.csv`; a torn last line (a killed training) is left out."""
-    text = path.read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).replace("", None).astype(float)
+    # Here, since a training's job holds its GPU while it imports.
+    import pandas as pd
+
+    frame = pd.DataFrame(_rows(path), columns=list(COLUMNS)).replace("", None).astype(float)
     return frame.astype({"epoch": int, "step": int})
 
 
 def final_losses(path: Path) -> dict[str, float | None]:
-    """`train_loss`, the last epoch's mean, and `validation_loss`, the last; None where there is none."""
-    frame = read_metrics(path)
-    train = frame[frame["loss"].notna()]
-    last_epoch = train[train["epoch"] == train["epoch"].max()]["loss"].mean()
-    validation = frame["validation_loss"].dropna()
+    """`train_loss`, the last epoch's mean, and `validation_loss`, the last; None where there is none.
+
+    Raises OSError, and ValueError where the file is of another form.
+    """
+    rows = _rows(path)
+    train, validation = _values(rows, "loss"), _values(rows, "validation_loss")
+    last_epoch = max((epoch for epoch, _ in train), default=0)
     return {
-        "train_loss": None if math.isnan(last_epoch) else float(last_epoch),
-        "validation_loss": None if validation.empty else float(validation.iloc[-1]),
+        "train_loss": fmean(loss for epoch, loss in train if epoch == last_epoch) if train else None,
+        "validation_loss": validation[-1][1] if validation else None,
     }
+
+
+def _values(rows: list[dict[str, str]], column: str) -> list[tuple[float, float]]:
+    """Epoch and value of the rows that have a number in a column. Raises ValueError."""
+    found = [(float(row.get("epoch") or ""), float(row.get(column) or "nan")) for row in rows]
+    return [(epoch, value) for epoch, value in found if not math.isnan(value)]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a `metrics.csv`, without a torn last line."""
+    text = path.read_text(encoding="utf-8")
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))

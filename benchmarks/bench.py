@@ -1,0 +1,69 @@
+"""How fast the workflow is: on the test cluster, and in planning and parsing. Prints tables.
+
+    make bench                                    all of it, in some two minutes
+    python benchmarks/bench.py [cluster|planning]
+
+Exit status 1 if a goal is missed. Other work on the machine slows it: only ratios compare from one machine to another,
+and a missed goal counts when the machine was idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tabulate import tabulate
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
+
+from cluster import BenchmarkError, figures, last_path, observe  # noqa: E402
+from planning import log_figures, planning_figures  # noqa: E402
+from tables import Figure, table  # noqa: E402
+
+
+def cluster_benchmark(folder: Path) -> list[Figure]:
+    """Run jobs on the test cluster, which is started where it is not up, and print what they cost."""
+    up = subprocess.run([TESTS / "slurm/cluster", "up"], stdout=subprocess.PIPE, text=True, check=True)
+    os.environ["SLURM_CONF"] = up.stdout.strip().partition("=")[2]
+    observed = observe(folder)
+    found = figures(observed)
+    print(table("On the test cluster", found))
+    rows = [(f"{moment:.2f} s", name) for name, moment in last_path(observed)]
+    print(f"The way to the last end\n\n{tabulate(rows, tablefmt='github', disable_numparse=True)}\n")
+    return found
+
+
+def planning_benchmark(folder: Path) -> list[Figure]:
+    """Plan, write and parse, and print how long that took."""
+    found = [*planning_figures(folder), *log_figures(folder)]
+    print(table("Planning and parsing", found))
+    return found
+
+
+BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {"planning": planning_benchmark, "cluster": cluster_benchmark}
+
+
+def main() -> int:
+    """Run benchmarks; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="?", choices=BENCHMARKS, help="run this one alone")
+    chosen = parser.parse_args().only
+    missed = False
+    for name in [chosen] if chosen else BENCHMARKS:
+        print(f"Load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n", flush=True)
+        with tempfile.TemporaryDirectory(prefix="run-experiment-bench-") as folder:
+            missed |= any(figure.missed for figure in BENCHMARKS[name](Path(folder)))
+    return int(missed)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BenchmarkError as error:
+        sys.exit(str(error))
