@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -204,7 +205,17 @@ def test_lost_record_of_a_whole_training_is_restored(experiment: ExperimentFolde
     old = experiment.record("r4/finetune.json")
     record.unlink()
     assert snakemake(experiment.path).returncode == 0
-    assert experiment.record("r4/finetune.json") == old
+    restored = experiment.record("r4/finetune.json")
+    assert restored.pop("restored_by").startswith("local-")
+    assert restored == old
+
+
+def test_what_was_finished_after_a_crash_is_not_made_again(experiment: ExperimentFolder) -> None:
+    """A job that outlived its killed main process leaves its record, and Snakemake's mark that it is incomplete."""
+    for target in ("r4/finetune.json", "r4/checkpoints/epoch_0.json", "r4/eval/shout_epoch0.json"):
+        mark = experiment.path / ".snakemake/incomplete" / urlsafe_b64encode(target.encode()).decode()
+        mark.write_text('{"external_jobid": null}')
+    assert planned(experiment.path) == Counter()
 
 
 def files(folder: Path) -> list[Path]:
