@@ -9,7 +9,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from run_experiment import layout, log_command
+from run_experiment import layout, log_command, status_command
 from run_experiment.collect import collect
 from run_experiment.problems import InputError
 
@@ -18,6 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "status":
+            return _status(options)
         (_log if options.command == "log" else _results)(options)
     except (InputError, log_command.LogCommandError) as error:
         print(error, file=sys.stderr)
@@ -40,6 +42,11 @@ def _log(options: argparse.Namespace) -> None:
     _print(log_command.as_json(table) if options.json else log_command.as_text(table, log_command.terminal_width()))
 
 
+def _status(options: argparse.Namespace) -> int:
+    shown = status_command.Options(options.json, options.missing, options.watch)
+    return status_command.show_status(options.folder, shown, _print)
+
+
 def _print(text: str) -> None:
     """Print what may be long, and may hold characters that the terminal has not."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -57,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     results = commands.add_parser("results", help="write results/evals.csv and results/summary.md of what is done")
     results.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
     _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))
+    _add_status(commands.add_parser("status", help="show what is done, runs, waits, failed or is missing"))
     return parser
 
 
@@ -67,3 +75,25 @@ def _add_log(log: argparse.ArgumentParser) -> None:
     log.add_argument("--since", metavar="TIME", help="only since 10m, 2h, 3d ago, 2025-01-31 or '2025-01-31 10:00'")
     log.add_argument("--log", metavar="LOG", help="only one log: torchtune or inspect")
     log.add_argument("--json", action="store_true", help="as JSON, with everything that the logs hold")
+
+
+def _add_status(status: argparse.ArgumentParser) -> None:
+    status.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
+    status.add_argument("--json", action="store_true", help="as one JSON object")
+    status.add_argument("--missing", action="store_true", help="list what is not done, with reasons; exits 3 if any")
+    status.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        type=_seconds,
+        nargs="?",
+        const=10.0,
+        help="again every SECONDS (10), until Ctrl-C or until there is nothing to wait for",
+    )
+
+
+def _seconds(text: str) -> float:
+    """Seconds between questions to SLURM, which others use, too."""
+    seconds = float(text)
+    if not 1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 to 86400 seconds")
+    return seconds

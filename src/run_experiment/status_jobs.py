@@ -1,0 +1,208 @@
+"""What is known of an experiment's jobs without following them: by the ledger, SLURM, locks, and failed attempts.
+
+Nothing is written, and no lock is taken that a job could run into.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from run_experiment import layout
+from run_experiment.ledger import PATH, Ledger, Submission
+from run_experiment.records import read_record
+from run_experiment.slurm import AccountedJob, QueuedJob
+from run_experiment.slurm_states import is_live, succeeded
+from run_experiment.status_items import State
+from run_experiment.status_sources import (
+    CLOCKS,
+    ask,
+    aware,
+    first_line,
+    locks,
+    moment_of,
+    now,
+    process_start,
+    settled_jobs,
+    written_at,
+)
+
+# How long accounting may be late, and a shared file system with a record.
+_LATE = timedelta(seconds=60)
+_WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+# How an attempt's error begins where it was cut from outside.
+_CUT = ("ended by SIGTERM", "KeyboardInterrupt")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of the newest job for a target. `since` is when the state began, None if unknown.
+
+    `certain` is False where the state is only the last known; `config_hash` may be the beginning of one, or unknown.
+    """
+
+    state: State
+    job_id: str | None
+    since: datetime | None
+    reason: str = ""
+    read_on: str | None = None
+    slurm_state: str | None = None
+    certain: bool = True
+    config_hash: str | None = None
+
+
+class Jobs:
+    """Jobs of the experiment in `folder`, as seen at one moment. Raises OSError where the ledger cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._now = now()
+        path = folder / PATH
+        self._open = Ledger(path).open()
+        self._settled = settled_jobs(path)
+        self._locks = locks()
+        self._attempts: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+        self.answer = ask(self._open.values())
+
+    def live(self, target: str, log: str) -> Evidence | None:
+        """What is known of a job whose end nobody has noted, for the target of a record; `log` is its script's."""
+        if (submission := self._open.get(target)) is not None:
+            found = self._submitted(submission, log)
+            return replace(found, config_hash=submission.config_hash)
+        holder = self._holder(log)
+        if holder is None:
+            return None
+        return Evidence(State.RUNNING, None, process_start(holder), f"on this machine, process {holder}", log)
+
+    def failed(self, target: str) -> Evidence | None:
+        """The newest job for a target that failed or was cut."""
+        settled, kept = self._settled.get(target), self._newest(target)
+        if settled and succeeded(settled.state):
+            settled = None
+        if kept and (settled is None or kept.job_id == settled.job_id or (kept.since or settled.time) > settled.time):
+            same = settled if settled and settled.job_id == kept.job_id else None
+            return replace(kept, state=_state_of_end(same.state), slurm_state=same.state) if same else kept
+        if settled is None:
+            return None
+        reason = f"SLURM job {settled.job_id} ended as {settled.state}"
+        return Evidence(
+            _state_of_end(settled.state),
+            settled.job_id,
+            settled.time,
+            reason,
+            slurm_state=settled.state,
+            config_hash=settled.config_hash,
+        )
+
+    def _submitted(self, submission: Submission, log: str) -> Evidence:
+        job_id, since = submission.job_id, moment_of(submission.time)
+        is_new = since is not None and self._now - since < _LATE
+        if job_id is None:
+            reason = "is being submitted" if is_new else "may have been submitted: the same command finds out"
+            return Evidence(State.PENDING, None, since, reason, certain=False)
+        if found := self._answered(submission, job_id, since, log):
+            return found
+        if kept := self._attempt(submission):
+            return kept
+        # The queue is only asked for jobs of the user's own.
+        if self.answer.source is None or (self.answer.source == "squeue" and submission.uid != os.getuid()):
+            return self._last_known(submission, since, log)
+        if is_new:
+            return Evidence(State.PENDING, job_id, since, "SLURM does not show it yet", certain=False)
+        reason = f"SLURM does not show job {job_id} any more, and it left no record"
+        return Evidence(State.MISSING, job_id, since, reason, self._existing(log), certain=False)
+
+    def _answered(self, submission: Submission, job_id: str, since: datetime | None, log: str) -> Evidence | None:
+        """What SLURM said of a job."""
+        job = self.answer.accounted.get(job_id)
+        if job is not None and _is_same(job, submission):
+            return self._accounted(submission, job, log)
+        queued = self.answer.queued.get(job_id)
+        return _queued(queued, since) if queued is not None and queued.comment == submission.comment else None
+
+    def _accounted(self, submission: Submission, job: AccountedJob, log: str) -> Evidence:
+        if is_live(job.state):
+            state = State.PENDING if job.state in _WAITING else State.RUNNING
+            since = job.submitted if state is State.PENDING else job.started
+            return Evidence(state, job.job_id, aware(since), job.reason, self._existing(log), job.state)
+        ended = aware(job.ended)
+        if succeeded(job.state) and ended and self._now - ended < _LATE:
+            return Evidence(State.RUNNING, job.job_id, ended, "it ended; its record does not show yet", log, job.state)
+        kept = self._attempt(submission)
+        by = f" by {job.cancelled_by}" if job.cancelled_by else ""
+        reason = f"SLURM job {job.job_id} ended as {job.state}{by}"
+        reason += " and left no record" if succeeded(job.state) else ""
+        read_on = self._existing(log)
+        if kept:
+            reason, read_on = kept.reason if job.state == "FAILED" else f"{reason}: {kept.reason}", kept.read_on
+        return Evidence(_state_of_end(job.state), job.job_id, ended, reason, read_on, job.state)
+
+    def _last_known(self, submission: Submission, since: datetime | None, log: str) -> Evidence:
+        """A job that nothing is known of runs if its log is younger than its submission."""
+        written = written_at(self._folder / log)
+        began = since is not None and written is not None and written >= since - CLOCKS
+        state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
+        return Evidence(state, submission.job_id, since, "as last known", read_on, certain=False)
+
+    def _newest(self, target: str) -> Evidence | None:
+        """The newest failed attempt at a target."""
+        run, name = layout.target_of(target)
+        kept = [self._kept(path, record) for path, record in self._of_run(run) if record.get("target") == name]
+        return max(kept, key=lambda item: item.since.timestamp() if item.since else 0.0, default=None)
+
+    def _attempt(self, submission: Submission) -> Evidence | None:
+        """The failed attempt that a job left."""
+        kept = self._newest(submission.target)
+        return kept if kept and kept.job_id == submission.job_id else None
+
+    def _of_run(self, run: str) -> list[tuple[Path, dict[str, Any]]]:
+        if run not in self._attempts:
+            paths = (self._folder / layout.attempts(run)).glob("*/attempt.json")
+            self._attempts[run] = [(path, record) for path in paths if (record := read_record(path))]
+        return self._attempts[run]
+
+    def _kept(self, path: Path, record: Mapping[str, Any]) -> Evidence:
+        reason = first_line(str(record.get("error") or "it does not say why"))
+        state = State.CANCELLED if reason.startswith(_CUT) else State.FAILED
+        log = path.with_name("job.log")
+        read_on = str((log if log.exists() else path).relative_to(self._folder))
+        job_id, config_hash = (record.get(name) for name in ("job_id", "config_hash"))
+        return Evidence(
+            state,
+            str(job_id) if job_id else path.parent.name,
+            moment_of(record.get("ended")),
+            reason,
+            read_on,
+            config_hash=str(config_hash) if config_hash else None,
+        )
+
+    def _existing(self, log: str) -> str | None:
+        return log if (self._folder / log).is_file() else None
+
+    def _holder(self, log: str) -> int | None:
+        """Number of the process of this machine that writes to a job's log, by the lock that it has on it."""
+        try:
+            stat = (self._folder / log).stat()
+        except OSError:
+            return None
+        return self._locks.get((os.major(stat.st_dev), os.minor(stat.st_dev), stat.st_ino))
+
+
+def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
+    if job.state in _WAITING:
+        return Evidence(State.PENDING, job.job_id, submitted, job.reason, slurm_state=job.state)
+    return Evidence(State.RUNNING, job.job_id, None, slurm_state=job.state)
+
+
+def _is_same(job: AccountedJob, submission: Submission) -> bool:
+    """Whether a job is the one submitted: a controller that lost its state gives ids anew."""
+    same_comment = not job.comment or job.comment == submission.comment
+    return (job.name, job.uid) == (submission.name, submission.uid) and same_comment
+
+
+def _state_of_end(slurm_state: str) -> State:
+    return State.CANCELLED if slurm_state == "CANCELLED" else State.FAILED

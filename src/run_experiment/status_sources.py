@@ -1,0 +1,161 @@
+"""Where it is to be seen what became of jobs: SLURM, the ledger, the locks of logs, file times. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from run_experiment import slurm
+from run_experiment.ledger import Submission
+from run_experiment.processes import last_lines
+from run_experiment.slurm import AccountedJob, QueuedJob, SlurmError
+
+# How far the clocks of two machines may be apart.
+CLOCKS = timedelta(seconds=2)
+_NO_SLURM = "SLURM is not to be asked here: states of its jobs are those last known from ledger and records"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What SLURM said: by id jobs of accounting (`sacct`) or of the queue (`squeue`); `source` is None if nothing."""
+
+    source: str | None = None
+    accounted: Mapping[str, AccountedJob] = field(default_factory=dict)
+    queued: Mapping[str, QueuedJob] = field(default_factory=dict)
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A job whose end was noted in the ledger."""
+
+    job_id: str
+    state: str
+    time: datetime
+    config_hash: str | None
+
+
+def complaint(folder: Path, log: str, since: datetime | None) -> str | None:
+    """The last line that a step of the main process left in its log, where that is younger than `since`."""
+    path = folder / log
+    written = written_at(path)
+    if written is None or (since is not None and written < since - CLOCKS):
+        return None
+    return next(iter(last_lines(path, 1)), None)
+
+
+def traceback_end(log: Path) -> str | None:
+    """The last line of a log that has a traceback: what was raised."""
+    lines = last_lines(log, 1000)
+    return lines[-1] if any(line.startswith("Traceback (most recent call last)") for line in lines) else None
+
+
+def first_line(text: str) -> str:
+    """The first line of a text."""
+    return text.partition("\n")[0].strip()
+
+
+def now() -> datetime:
+    """Local time, with its offset."""
+    return datetime.now().astimezone()
+
+
+def ask(submissions: Iterable[Submission]) -> Answer:
+    """Ask accounting once for all jobs, or the queue where it does not answer."""
+    job_ids = [one.job_id for one in submissions if one.job_id and re.fullmatch("[0-9]+", one.job_id)]
+    if not job_ids:
+        return Answer()
+    try:
+        accounted = slurm.accounting(job_ids, timeout=20)
+        if accounted:
+            return Answer("sacct", accounted=accounted)
+    except SlurmError:
+        # The queue may answer where accounting does not; its words are said if it does not either.
+        pass
+    return _ask_queue()
+
+
+def _ask_queue() -> Answer:
+    try:
+        return Answer("squeue", queued={job.job_id: job for job in slurm.queue(timeout=20)})
+    except SlurmError as error:
+        why = "" if "not on the PATH" in str(error) else f" ({first_line(str(error))})"
+        return Answer(note=f"{_NO_SLURM}{why}")
+
+
+def settled_jobs(path: Path) -> dict[str, Settled]:
+    """By target, the last job whose end was noted in a ledger."""
+    hashes: dict[str, str] = {}
+    found: dict[str, Settled] = {}
+    for entry in _entries(path):
+        target, job_id, time = (entry.get(name) for name in ("target", "job_id", "time"))
+        if not (isinstance(target, str) and isinstance(job_id, str)) or not job_id:
+            continue
+        if entry.get("event") == "accepted":
+            hashes[job_id] = str(entry.get("config_hash"))
+        elif entry.get("event") == "settled" and (ended := moment_of(time)):
+            found[target] = Settled(job_id, str(entry.get("state")), ended, hashes.get(job_id))
+    return found
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in lines:
+        # Torn, or too deep to be one of ours.
+        with suppress(ValueError, RecursionError):
+            entries.append(json.loads(line))
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def locks() -> dict[tuple[int, int, int], int]:
+    """Files that processes of this machine hold locks to write on, by device and inode, as the system tells.
+
+    To try a lock instead would make a job fail that starts at that moment. Empty where the system does not tell.
+    """
+    with suppress(OSError):
+        text = Path("/proc/locks").read_text(encoding="ascii")
+        found = re.finditer(r"^\d+: \w+ +\w+ +WRITE (-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) ", text, re.MULTILINE)
+        return {(int(lock[2], 16), int(lock[3], 16), int(lock[4])): int(lock[1]) for lock in found}
+    return {}
+
+
+def process_start(pid: int) -> datetime | None:
+    """When a process of this machine started."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+        boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, IndexError, ValueError):
+        return None
+    return datetime.fromtimestamp(int(boot[1]) + ticks / os.sysconf("SC_CLK_TCK")).astimezone() if boot else None
+
+
+def moment_of(text: Any) -> datetime | None:
+    """The time of a record or a ledger; None where it has none, or no sound one."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def aware(moment: datetime | None) -> datetime | None:
+    """A local time with its offset."""
+    return moment.astimezone() if moment else None
+
+
+def written_at(path: Path) -> datetime | None:
+    """When a file was last written to; None where there is none."""
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    except OSError:
+        return None
