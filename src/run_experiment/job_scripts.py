@@ -84,7 +84,7 @@ class JobScripts:
         base = layout.portable(evaluation.run.model.path, folder)
         command = eval_command(
             evaluation,
-            task=f"{layout.portable(evaluation.task.script, folder)}@{signature.function}",
+            task=f"{layout.portable(evaluation.task.script, folder)}@{signature.name}",
             model_path=layout.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base,
             tokenizer_path=base,
             task_config=arguments,

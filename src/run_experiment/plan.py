@@ -153,7 +153,8 @@ class _Builder:
         if record is None:
             return Target(path, self._unmade(path), self._why_unmade(path), config, needs)
         if not same_config(record.get("config"), config):
-            reason = describe_change(record.get("config") or {}, config)
+            before = record.get("config")
+            reason = describe_change(before if isinstance(before, dict) else {}, config)
             return Target(path, State.STALE, reason, config, needs)
         return Target(path, State.FRESH, "done", config)
 

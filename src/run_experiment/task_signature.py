@@ -25,8 +25,12 @@ class TaskScriptError(Exception):
 
 @dataclass(frozen=True)
 class TaskSignature:
-    """Name and parameters of a task's function; `defaults` holds those that are literals."""
+    """Name and parameters of a task's function; `defaults` holds those that are literals.
 
+    `name` is what inspect-ai knows the task by: the function's, unless the decorator gives another.
+    """
+
+    name: str
     function: str
     parameters: tuple[str, ...]
     required: tuple[str, ...]
@@ -53,11 +57,9 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
 
 
 def registered_name(script: Path, function: str) -> str:
-    """Name that inspect-ai knows a task by: its function's, unless the decorator gives another."""
+    """Name that inspect-ai knows the task of a function by."""
     nodes = (node for node in parse_script(script).body if isinstance(node, Function) and node.name == function)
-    calls = [item for node in nodes for item in node.decorator_list if isinstance(item, ast.Call)]
-    given = [item.value for call in calls for item in call.keywords if item.arg == "name"]
-    return next((str(value.value) for value in given if isinstance(value, ast.Constant)), function)
+    return next((_registered(node) for node in nodes), function)
 
 
 def parse_script(script: Path) -> ast.Module:
@@ -81,6 +83,12 @@ def _is_task(node: Function) -> bool:
     )
 
 
+def _registered(node: Function) -> str:
+    calls = [item for item in node.decorator_list if isinstance(item, ast.Call)]
+    given = [item.value for call in calls for item in call.keywords if item.arg == "name"]
+    return next((str(value.value) for value in given if isinstance(value, ast.Constant)), node.name)
+
+
 def _signature(node: Function) -> TaskSignature:
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
@@ -91,6 +99,7 @@ def _signature(node: Function) -> TaskSignature:
         **{arg.arg: value for arg, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)},
     }
     return TaskSignature(
+        name=_registered(node),
         function=node.name,
         parameters=tuple(defaults),
         required=tuple(name for name, default in defaults.items() if default is None),

@@ -114,6 +114,12 @@ def test_evaluation_script_of_text_completion(experiment: ExperimentFolder) -> N
     assert_golden(text, GOLDEN / "eval_text_completion.slurm")
 
 
+def test_task_is_called_by_the_name_that_inspect_ai_knows(experiment: ExperimentFolder) -> None:
+    experiment.edit("shout.py", "@task\n", '@task(name="loud")\n')
+    plan_of(experiment).write_scripts()
+    assert "shout.py@loud" in (experiment.path / "r4/eval/shout_epoch0.slurm").read_text()
+
+
 def test_task_arguments(experiment: ExperimentFolder) -> None:
     text = rendered(experiment, plan_of(experiment), "r4/eval/shout_epoch1.args.yaml")
     assert_golden(text, GOLDEN / "task_arguments.yaml")

@@ -41,6 +41,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_signature_without_importing(tmp_path: Path) -> None:
     assert read_signature(write(tmp_path, SCRIPT), "first") == TaskSignature(
+        name="first",
         function="first",
         parameters=("data_path", "prompt", "k", "scorer"),
         required=("data_path",),
@@ -96,7 +97,7 @@ def evaluation(**changes: Any) -> Evaluation:
 
 
 def signature(*parameters: str, accepts_any: bool = False) -> TaskSignature:
-    return TaskSignature("t", parameters, (), {}, accepts_any)
+    return TaskSignature("t", "t", parameters, (), {}, accepts_any)
 
 
 def test_a_task_is_given_what_it_takes() -> None:
