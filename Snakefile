@@ -41,6 +41,7 @@ include: "rules/results.smk"
 onstart:
     claim_experiment()
     write_job_scripts()
+    begin_action_logs()
 
 
 onsuccess:

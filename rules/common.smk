@@ -21,6 +21,8 @@ from run_experiment.plan import make_plan
 from run_experiment.planned_jobs import PlannedJobs
 from run_experiment.problems import InputError
 from run_experiment.schema import NAME_PATTERN
+from run_experiment.session_events import RECORD_ATTRIBUTE as SESSION_PLAN
+from run_experiment.session_plan import session_plan
 from run_experiment.settings import read_settings
 from run_experiment.summary import read_summary
 
@@ -160,3 +162,12 @@ def write_job_scripts():
     """Write the job scripts that are missing or outdated; say which ones are the user's own."""
     for said in plan.write_scripts():
         logger.info(said)
+
+
+def begin_action_logs():
+    """Tell the action logs what this session does; from now on they are written."""
+    # With --touch no job runs.
+    if not workflow.touch:
+        outputs = {path for job in workflow.dag.needrun_jobs() for path in job.output}
+        planned = session_plan(plan, outputs, workflow.executor_plugin.name)
+        logger.info(None, extra={SESSION_PLAN: planned})

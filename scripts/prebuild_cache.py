@@ -7,20 +7,29 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from run_experiment.evaluation.cache import prebuild
+from run_experiment import step_entries
+from run_experiment.action_log import ActionLogs, Log
+from run_experiment.evaluation.cache import FACTS, prebuild
 from run_experiment.jobs import require_data_set
 from run_experiment.records import write_record
 
 if __name__ == "__main__":
-    job, failure = snakemake.params.job, ""
+    job, name, failure = snakemake.params.job, snakemake.wildcards.data_set, ""
     with open(snakemake.log[0], "w") as log, redirect_stdout(log), redirect_stderr(log):
         try:
+            there = (Path(job["folder"]) / FACTS).is_file()
             check = partial(require_data_set, job["config"], job["script"], job["data"])
             facts = prebuild(Path(job["script"]), job["function"], job["arguments"], Path(job["folder"]), check)
+            entry = step_entries.cache_built(name, job, facts.samples, facts.seconds, there)
         # The task is the user's code: whatever it raises is told in a line, and whole in the log.
         except Exception as error:
             traceback.print_exc()
             failure = f"{type(error).__name__}: {error}"
+            entry = step_entries.cache_failed(name, job, failure, Path(log.name).absolute())
+    logs = ActionLogs(Path())
+    logs.write(Log.INSPECT, entry)
+    if logs.incomplete():
+        print(logs.incomplete(), file=sys.stderr)
     if failure:
-        sys.exit(f"Task {snakemake.wildcards.data_set} failed to load its data: {failure} (log: {log.name})")
+        sys.exit(f"Task {name} failed to load its data: {failure} (log: {log.name})")
     write_record(Path(snakemake.output[0]), {"config": job["config"], "folder": job["folder"], **asdict(facts)})

@@ -1,14 +1,22 @@
 """Verify a checkpoint: writes its manifest and the adapter folder that evaluations load."""
 
 import sys
+from pathlib import Path
 
+from run_experiment.action_log import ActionLogs, Log
 from run_experiment.checkpoints import CheckpointError
+from run_experiment.step_entries import checkpoint_missing
 from run_experiment.verification import verify
 
 if __name__ == "__main__":
+    job, wildcards = snakemake.params.job, snakemake.wildcards
     with open(snakemake.log[0], "w") as log:
         try:
-            verify(**snakemake.params.job)
+            verify(**job)
         except CheckpointError as error:
             log.write(f"{error}\n")
-            sys.exit(f"Checkpoint of {snakemake.wildcards.run} failed its verification: {error}")
+            folder = Path(job["checkpoint"]).absolute()
+            trained, logs = job["training"] is not None, ActionLogs(Path())
+            logs.write(Log.INSPECT, checkpoint_missing(wildcards.run, wildcards.epoch, folder, str(error), trained))
+            lost = f"\n{logs.incomplete()}" if logs.incomplete() else ""
+            sys.exit(f"Checkpoint of {wildcards.run} failed its verification: {error}{lost}")

@@ -15,7 +15,7 @@ from typing import Any
 
 PATH = ".snakemake/run-experiment/ledger.jsonl"
 
-_INTENDED, _ACCEPTED, _SETTLED = "intended", "accepted", "settled"
+_INTENDED, _ACCEPTED, _SETTLED, _ACCOUNTED = "intended", "accepted", "settled", "accounted"
 _TEXTS = ("target", "config_hash", "name", "comment", "time")
 
 
@@ -59,6 +59,26 @@ class Ledger:
         """
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         self._append({"event": _SETTLED, "target": target, "job_id": job_id, "state": state, "time": now})
+
+    def accounted(self, job_id: str) -> None:
+        """Note that what accounting has of a job that ended, or that it has nothing, was told."""
+        self._append({"event": _ACCOUNTED, "job_id": job_id})
+
+    def unaccounted(self) -> list[Submission]:
+        """Jobs whose end was taken notice of, but not yet what accounting has of them."""
+        accepted: dict[str, Submission] = {}
+        settled: set[str] = set()
+        for entry in self._entries():
+            job_id, submission = entry.get("job_id"), _submission(entry)
+            if not isinstance(job_id, str):
+                continue
+            if submission:
+                accepted[job_id] = submission
+            elif entry.get("event") == _SETTLED:
+                settled.add(job_id)
+            elif entry.get("event") == _ACCOUNTED:
+                accepted.pop(job_id, None)
+        return [submission for job_id, submission in accepted.items() if job_id in settled]
 
     def open(self) -> dict[str, Submission]:
         """By target, the last submission that is not settled."""

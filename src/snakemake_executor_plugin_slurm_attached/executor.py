@@ -18,6 +18,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from run_experiment.job_events import (
     RECORD_ATTRIBUTE,
+    Accounted,
     Cancelled,
     Delayed,
     Detached,
@@ -90,6 +91,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
                 self._take_over(former, fate)
             else:
+                if former and fate is Fate.GONE and former.accounted:
+                    # How it ended is told, if not judged.
+                    self._follower.add_ended(former.submission)
                 self._submitter.put(self._request(job, new, former if fate is Fate.CANCEL else None))
         # An error ends this job only.
         except (WorkflowError, SlurmError, OSError, ValueError) as error:
@@ -132,12 +136,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """End before the jobs do: they go on, unless the user interrupted and set that they be cancelled."""
         self._submitter.stop()
         received = self._interrupts.received
-        cancels = bool(received) and self.workflow.executor_settings.on_interrupt == CANCEL
-        if cancels:
-            self._cancel(self._follower.submissions)
+        wanted = bool(received) and self.workflow.executor_settings.on_interrupt == CANCEL
+        in_flight = [*self._follower.submissions, *self._not_followed()]
+        cancelled = wanted and self._cancel(in_flight)
         # Before, it is not known which jobs there are.
         if self._earlier is not None:
-            self._tell(Detached(tuple(self._follower.submissions), cancels))
+            self._tell(Detached(tuple(in_flight), cancelled))
         self.shutdown()
         if received:
             # Not a failure of the workflow: none is reported.
@@ -149,6 +153,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         super().shutdown()
         if not self._interrupts.received:
             self._follower.close(_LATE_FIGURES)
+            for submission in self._not_followed():
+                why = "this command does not want what it makes; it goes on"
+                self.logger.warning(f"SLURM job {submission.job_id} ({submission.name}): {why}")
+
+    def _not_followed(self) -> list[Submission]:
+        """Live jobs of an earlier process that no job of this one has asked for, or not yet."""
+        return [former.submission for former in (self._earlier or {}).values() if former.is_live]
 
     def _look_for_earlier(self) -> dict[str, Earlier]:
         """Jobs of an earlier process by target; nothing is submitted before SLURM says how they are."""
@@ -157,6 +168,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             try:
                 earlier = earlier_jobs(self._folder, self._ledger, self._tell)
                 self._cancel_outdated(earlier)
+                self._ask_about_ended()
                 return earlier
             except PassingError as error:
                 self.logger.warning(f"SLURM does not say which jobs there are, asking again in {pause:.0f} s: {error}")
@@ -164,6 +176,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 raise WorkflowError(f"It is not known which jobs were submitted, so none is: {error}") from error
             self._pacing.stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _ask_about_ended(self) -> None:
+        """Have told what an earlier process noticed the end of, but did not live to account for."""
+        for submission in self._ledger.unaccounted():
+            # The ledger may have been edited; SLURM's clients take nothing else.
+            if str(submission.job_id).isdecimal():
+                self._follower.add_ended(submission)
 
     def _cancel_outdated(self, earlier: dict[str, Earlier]) -> None:
         """Cancel at once what works for a target whose run is trained anew: it would hold its GPU for nothing."""
@@ -251,18 +270,24 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         else:
             self.report_job_error(info, msg=f"{end.message}\n")
 
-    def _cancel(self, submissions: list[Submission]) -> None:
+    def _cancel(self, submissions: list[Submission]) -> bool:
+        """Cancel jobs; returns whether SLURM took it."""
         try:
             cancel(submissions)
         except SlurmError as error:
-            job_ids = [str(submission.job_id) for submission in submissions]
-            self.logger.error(f"The jobs could not be cancelled: {error}\nTo cancel: scancel {' '.join(job_ids)}")
+            self.logger.error(f"The jobs could not be cancelled: {error}")
+            return False
+        return True
 
     def _tell(self, event: Event) -> None:
         """Hand an event to the logger plugins; those that the user has to know are messages, too."""
         text = message(event)
         level = logging.WARNING if isinstance(event, Delayed | PollFailed | Cancelled | Detached) else logging.INFO
         self.logger.log(level, text, extra={RECORD_ATTRIBUTE: event})
+        if isinstance(event, Accounted | Cancelled):
+            # Who starts again tells it again; the logs do not.
+            with suppress(OSError):
+                self._ledger.accounted(str(event.submission.job_id))
 
     def _is_true(self, record: logging.LogRecord) -> bool:
         return not (self._interrupts.received and record.getMessage().startswith(_NOT_TRUE))

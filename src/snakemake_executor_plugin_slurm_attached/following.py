@@ -24,6 +24,8 @@ from snakemake_executor_plugin_slurm_attached.outcomes import attempts, has_conf
 # Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
 _ASK_AGAIN = 3.0
 _ASK_FOR = 45.0
+# How long the figures of a job that ended may come later than its end; of a node that was lost they never do.
+_LATEST_FIGURES = 60.0
 
 Tell = Callable[[Event], None]
 
@@ -38,6 +40,9 @@ class _Followed:
     failed_at: float | None = None
     missing_at: float | None = None
     completed_at: float | None = None
+    # When accounting was first found to have its end.
+    over_at: float | None = None
+    accounted: AccountedJob | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ class Follower:
                 self._ask()
             time.sleep(0.1)
         for job in self._ended.values():
-            self._tell(Accounted(job.submission, None))
+            self._tell(Accounted(job.submission, job.accounted))
 
     def _forget(self, ends: list[Ended]) -> None:
         over = {_id(end.submission) for end in ends}
@@ -211,14 +216,16 @@ class Follower:
         return Ended(job.submission, False, "LOST", f"SLURM does not know job {job.submission.job_id} any more")
 
     def _close(self, answer: _Answer) -> None:
-        """Tell what accounting has of jobs that ended, once it has their ends."""
-        known = set()
+        """Tell what accounting has of jobs that ended: their ends, and once it has all of them their figures."""
+        known, now = set(), time.monotonic()
         for job_id, job in self._ended.items():
             found = answer.accounted.get(job_id)
             if found and is_same(found, job.submission) and not is_live(found.state):
                 self._note(job, found)
-                self._tell(Accounted(job.submission, found))
-                known.add(job_id)
+                job.over_at, job.accounted = job.over_at or now, found
+                if found.settled or now - job.over_at > _LATEST_FIGURES:
+                    self._tell(Accounted(job.submission, found))
+                    known.add(job_id)
         with self._lock:
             self._ended = {job_id: job for job_id, job in self._ended.items() if job_id not in known}
 
