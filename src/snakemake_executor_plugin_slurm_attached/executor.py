@@ -144,6 +144,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self._tell(Detached(tuple(in_flight), cancelled))
         self.shutdown()
         if received:
+            # Jobs of local rules, which take seconds, use what Snakemake takes down now.
+            self.workflow.scheduler._local_executor.shutdown()
             # Not a failure of the workflow: none is reported.
             raise SystemExit(128 + received)
 

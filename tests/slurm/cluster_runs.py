@@ -146,7 +146,7 @@ def sleeping(folder: Path, train: float = 3, evaluate: float = 1, epochs: int = 
     """Two trained runs, evaluated after every epoch, and a control, whose jobs sleep for so many seconds."""
     experiment = make_scaffolded(folder / "experiment", epochs, Scaffold(sleep=(train, evaluate)))
     for script in experiment.path.rglob("*.slurm"):
-        script.write_text(script.read_text().replace("#SBATCH", "#SBATCH --gres=gpu:1 --mem=500M\n#SBATCH", 1))
+        script.write_text(script.read_text().replace("#SBATCH", "#SBATCH --gres=gpu:1 --mem=800M\n#SBATCH", 1))
     return experiment
 
 

@@ -175,8 +175,8 @@ def test_of_a_requeued_job_the_last_start_counts() -> None:
     while "PENDING" not in seen and len(seen) < 100:
         seen.append(accounting([one])[one].state)
         time.sleep(0.2)
-    # RUNNING where accounting lags.
-    assert set(seen) - {"RUNNING"} == {"REQUEUED", "PENDING"}
+    # RUNNING where accounting lags; on a busy machine REQUEUED may have passed unseen.
+    assert set(seen) - {"RUNNING", "REQUEUED"} == {"PENDING"}
     cancel([one])
     assert end(one).state == "CANCELLED"
 

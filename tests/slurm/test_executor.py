@@ -13,27 +13,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from cluster_runs import AT_ONCE, Run, client, jobs, run, settled, until
-from experiments import ExperimentFolder
-from scaffolded import Scaffold, make_scaffolded
+from cluster_runs import ALL, AT_ONCE, Run, client, jobs, names, run, settled, sleeping, until
 from snakemake_cli import SOURCE
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-def sleeping(folder: Path, train: float = 3, evaluate: float = 1, epochs: int = 1) -> ExperimentFolder:
-    """Two trained runs, evaluated after every epoch, and a control, whose jobs sleep for so many seconds."""
-    experiment = make_scaffolded(folder / "experiment", epochs, Scaffold(sleep=(train, evaluate)))
-    for script in experiment.path.rglob("*.slurm"):
-        script.write_text(script.read_text().replace("#SBATCH", "#SBATCH --gres=gpu:1 --mem=500M\n#SBATCH", 1))
-    return experiment
-
-
-def names(folder: Path) -> Counter[str]:
-    return Counter(job.name for job in jobs(folder))
-
-
-ALL = ["tiny.r4", "tiny.r8", "tiny.base.shout", "tiny.r4.shout.e0", "tiny.r8.shout.e0"]
 
 
 def test_one_job_for_each_training_and_evaluation(tmp_path: Path) -> None:
@@ -157,7 +140,7 @@ def test_a_job_that_failed_while_nobody_looked_is_told_and_the_next_command_make
 
 def test_a_refused_job_stops_no_other(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=1)
-    experiment.edit("r4/finetune.slurm", "--mem=500M", "--mem=900G")
+    experiment.edit("r4/finetune.slurm", "--mem=800M", "--mem=900G")
     result = run(experiment.path, *AT_ONCE)
     assert result.process.returncode == 1
     assert "Memory specification can not be satisfied" in result.output
@@ -179,6 +162,9 @@ def test_a_training_that_is_taken_back_is_noticed(tmp_path: Path) -> None:
 
 def test_the_rules_run_under_the_stock_executor_too(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=1)
+    for script in experiment.path.rglob("*.slurm"):
+        # There are two more Snakemakes in each job.
+        script.write_text(script.read_text().replace("--mem=800M", "--mem=2G"))
     # It drops the variable that says where the cluster's configuration is, which elsewhere is in its usual place.
     (tmp_path / "bin").mkdir()
     srun = tmp_path / "bin/srun"
