@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -14,9 +15,14 @@ from tables import Figure
 from run_experiment.action_log import Action, ActionLogs, Entry, Log
 from run_experiment.action_log_reader import read_action_log
 from run_experiment.cluster_resources import ClusterResources
+from run_experiment.job_events import Accounted, Changed, Ended, Polled, Submitted
 from run_experiment.layout import eval_record, finetune_record
 from run_experiment.ledger import Ledger, Submission
+from run_experiment.plan import Plan
 from run_experiment.planned_jobs import PlannedJobs
+from run_experiment.session_log import SessionLog
+from run_experiment.session_plan import ATTACHED, session_plan
+from run_experiment.slurm import AccountedJob
 
 RUNS = 500
 ENTRIES = 10_000
@@ -60,7 +66,26 @@ def planning_figures(folder: Path) -> list[Figure]:
         Figure(f"{size}: job scripts written", written, "s"),
         Figure(f"{size}: job files written", _timed(job_files)[1], "s"),
         Figure(f"{size}: resources read", _timed(all_resources)[1], "s"),
+        Figure(f"{size}: action logs of their session", _timed(lambda: _session(plan))[1], "s"),
     ]
+
+
+def _session(plan: Plan) -> None:
+    """Write what is written of a session in which every job is submitted, polled, runs and ends well."""
+    wanted = [*(finetune_record(run.name) for run in plan.experiment.runs)]
+    wanted += [eval_record(item.run.name, item.cell) for item in plan.experiment.evaluations]
+    log = SessionLog(session_plan(plan, wanted, ATTACHED))
+    now = datetime.now().astimezone()
+    for number, target in enumerate(wanted):
+        submission = Submission(target, "0" * 64, target, "", 0, now.isoformat(), str(number))
+        job = AccountedJob(str(number), target, 0, "", "COMPLETED", None, "0:0", "", now, now, now, "n1")
+        log.observe(Submitted(submission))
+        log.observe(Changed(submission, "PENDING", "RUNNING", replace(job, state="RUNNING", ended=None)))
+        log.observe(Polled({target: "RUNNING"}))
+        log.observe(Ended(submission, True, "COMPLETED"))
+        log.observe(Changed(submission, "RUNNING", "COMPLETED", job))
+        log.observe(Accounted(submission, job))
+    assert log.close() is None
 
 
 def log_figures(folder: Path) -> list[Figure]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from cluster_runs import ALL, AT_ONCE, Run, client, jobs, names, run, settled, sleeping, until
+from inspect_ai.log import read_eval_log
+from scaffolded import SITE, Scaffold, make_scaffolded
 from snakemake_cli import SOURCE
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -187,3 +189,24 @@ def test_the_rules_run_under_the_stock_executor_too(tmp_path: Path) -> None:
     asked = client("sacct", "-XnP", "-j", ",".join(ids), "-o", "ReqTRES").splitlines()
     assert all("gres/gpu=1" in line for line in asked)
     assert len(list(experiment.path.glob("*/eval/*.json"))) == 3
+
+
+@pytest.mark.parametrize("cell_folders", [True, False], ids=["a folder a cell", "scripts side by side"])
+def test_a_scaffolded_folder_runs_as_it_is(tmp_path: Path, cell_folders: bool) -> None:
+    """With lines for modules and conda that this machine has not, and logs in a folder of its own."""
+    log_dir = "../../their_logs" if cell_folders else '"${{PWD}}/all_logs"'
+    scaffold = Scaffold(
+        cell_folders, log_dir, site=SITE, sleep=(1, 1), parameters={"learning_rat": 3, "packed_bins": True}
+    )
+    experiment = make_scaffolded(tmp_path / "experiment", epochs=2, scaffold=scaffold)
+    before = {path: path.read_bytes() for path in experiment.path.rglob("*") if path.is_file()}
+    result = run(experiment.path, *AT_ONCE)
+    assert result.process.returncode == 0, result.output
+    assert "controls.learning_rat: unknown key" in result.output
+    assert {path: path.read_bytes() for path in before} == before
+    cells = list(experiment.path.glob("*/eval/*.json"))
+    assert len(cells) == 5
+    for path in cells:
+        log = read_eval_log(str(path.parent / "logs" / f"{path.stem}.eval"), header_only=True)
+        assert any(experiment.record(str(path))["job_id"] in tag for tag in log.eval.tags or [])
+    assert len(settled(experiment.path, 7)) == 7
