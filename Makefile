@@ -29,7 +29,7 @@ test-fast: setup
 # On a real SLURM of two nodes, on this machine and beside any other; needs root and Debian's packages.
 test-slurm: setup
 	tests/slurm/cluster up
-	$(BIN)/pytest --numprocesses 3 --dist loadgroup tests/slurm
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup tests/slurm
 
 # How fast it is, on that cluster and in planning; exit status 1 if a goal is missed.
 bench: setup

@@ -143,9 +143,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if self._earlier is not None:
             self._tell(Detached(tuple(in_flight), cancelled))
         self.shutdown()
+        # Jobs of local rules, which take seconds, use what Snakemake takes down now.
+        self.workflow.scheduler._local_executor.shutdown()
         if received:
-            # Jobs of local rules, which take seconds, use what Snakemake takes down now.
-            self.workflow.scheduler._local_executor.shutdown()
             # Not a failure of the workflow: none is reported.
             raise SystemExit(128 + received)
 

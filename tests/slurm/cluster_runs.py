@@ -119,7 +119,7 @@ def settled(folder: Path, count: int) -> list[ClusterJob]:
         found = jobs(folder)
         return len(found) >= count and all(job.end for job in found)
 
-    until(over, 30)
+    until(over, 120)
     return jobs(folder)
 
 
