@@ -40,6 +40,8 @@ class _Followed:
     failed_at: float | None = None
     missing_at: float | None = None
     completed_at: float | None = None
+    # When accounting was first found to have a bad end.
+    failing_at: float | None = None
     # When accounting was first found to have its end.
     over_at: float | None = None
     accounted: AccountedJob | None = None
@@ -195,12 +197,16 @@ class Follower:
         job.missing_at = None
         if is_live(found.state) or answer.is_queued(job.submission):
             self._note(job, found)
-            job.completed_at = None
+            job.completed_at = job.failing_at = None
             return None
         if is_made(self._folder, job.submission):
             return Ended(job.submission, True, "COMPLETED")
         if succeeded(found.state):
             job.completed_at = job.completed_at or now
+            return None
+        if job.failing_at is None:
+            # A preempted job is told as failed before it is queued again: an end that is asked for twice is one.
+            job.failing_at = job.failed_at = now
             return None
         message = why_failed(self._folder, found, job.submission, job.output)
         return Ended(job.submission, False, found.state, message)
