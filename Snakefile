@@ -29,6 +29,7 @@ rule all:
         plan.finals(),
         "results/evals.csv",
         "results/summary.md",
+        "results/provenance.json",
 
 
 include: "rules/finetune.smk"
@@ -41,10 +42,12 @@ include: "rules/results.smk"
 onstart:
     claim_experiment()
     write_job_scripts()
+    begin_redos()
     begin_action_logs()
 
 
 onsuccess:
+    forget_redos()
     say_where_results_are()
 
 

@@ -43,7 +43,7 @@ except InputError as error:
 for warning in warnings:
     logger.warning(warning.render(layout.SUMMARY))
 
-jobs = PlannedJobs(plan)
+jobs = PlannedJobs(plan, settings.retries)
 cluster_resources = ClusterResources(plan)
 memory.save()
 plan.mark_stale()
@@ -58,6 +58,7 @@ def needs(path):
     def inputs(wildcards):
         # Here and not sooner: only now it is known how jobs will run, and still none does.
         refuse_bad_scripts()
+        forget_what_is_redone()
         return target(path, wildcards).inputs
 
     return inputs
@@ -89,6 +90,25 @@ def refuse_bad_scripts():
         if refusals:
             print(*refusals, sep="\n", file=sys.stderr)
             sys.exit(2)
+
+
+@functools.cache
+def forget_what_is_redone():
+    """A command with `redo=` whose work is all done, if nobody was there to see it, is done with now."""
+    if workflow.executor_plugin and not workflow.dryrun and not workflow.touch:
+        forget_redos()
+
+
+def forget_redos():
+    """Forget what was asked for to be made again and is; asked for once more, it is made once more."""
+    try:
+        configs = {path: target.config for path, target in plan.targets.items()}
+        for redo in plan.redos.forget_made(configs):
+            logger.info(
+                f"Made again as asked for on {redo.since}: {', '.join(redo.targets)}"
+            )
+    except OSError as error:
+        logger.warning(f"It could not be noted what was made again: {error}")
 
 
 def reason(path):
@@ -124,15 +144,22 @@ def python(script):
 
 def collect_what_is_done():
     """Write the results so far and say what is missing; the summary may have been edited since."""
+    forget_redos()
     try:
         missing = collect(experiment.folder)
     except InputError as error:
         logger.error(f"The results were not collected: {error}")
         return
-    lines = [f"    {subject}: {why}" for subject, why in missing]
+    asked = subjects_of(planned_outputs())
+    lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
     page = experiment.folder / layout.SUMMARY_PAGE
     end = f"Results so far: {page}\nThe same command again makes only what is missing."
     logger.error("\n".join(["Not done:", *lines, end]))
+
+
+def subjects_of(outputs):
+    """Names of the trainings and evaluations that make the outputs."""
+    return {row.subject for row in plan.rows() if row.path in outputs}
 
 
 def say_where_results_are():
@@ -164,10 +191,23 @@ def write_job_scripts():
         logger.info(said)
 
 
+def planned_outputs():
+    """Outputs of all jobs that this session has yet to run."""
+    return {path for job in workflow.dag.needrun_jobs() for path in job.output}
+
+
+def begin_redos():
+    """Note what is made again on request: the same command, after an interruption, goes on with it."""
+    if not workflow.touch:
+        try:
+            plan.redos.begin(planned_outputs())
+        except OSError as error:
+            logger.warning(f"After an interruption all is made again anew: {error}")
+
+
 def begin_action_logs():
     """Tell the action logs what this session does; from now on they are written."""
     # With --touch no job runs.
     if not workflow.touch:
-        outputs = {path for job in workflow.dag.needrun_jobs() for path in job.output}
-        planned = session_plan(plan, outputs, workflow.executor_plugin.name)
+        planned = session_plan(plan, planned_outputs(), workflow.executor_plugin.name)
         logger.info(None, extra={SESSION_PLAN: planned})

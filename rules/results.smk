@@ -1,7 +1,7 @@
 # Collects the results of all evaluations.
 #
 # needs: the records of trainings and evaluations
-# makes: results/evals.csv, results/summary.md
+# makes: results/evals.csv, results/summary.md, results/provenance.json
 # read by: the user
 
 
@@ -11,6 +11,7 @@ rule collect_results:
     output:
         "results/evals.csv",
         "results/summary.md",
+        "results/provenance.json",
     log:
         "logs/collect_results/results.log",
     params:

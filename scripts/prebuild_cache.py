@@ -15,9 +15,12 @@ from run_experiment.records import write_record
 
 if __name__ == "__main__":
     job, name, failure = snakemake.params.job, snakemake.wildcards.data_set, ""
+    logs, there = ActionLogs(Path()), (Path(job["folder"]) / FACTS).is_file()
+    # Only a stale target has an input, its marker; Snakemake has removed the earlier record by now.
+    if snakemake.input:
+        logs.write(Log.INSPECT, step_entries.cache_stale(name, job, snakemake.params.reason, there))
     with open(snakemake.log[0], "w") as log, redirect_stdout(log), redirect_stderr(log):
         try:
-            there = (Path(job["folder"]) / FACTS).is_file()
             check = partial(require_data_set, job["config"], job["script"], job["data"])
             facts = prebuild(Path(job["script"]), job["function"], job["arguments"], Path(job["folder"]), check)
             entry = step_entries.cache_built(name, job, facts.samples, facts.seconds, there)
@@ -26,7 +29,6 @@ if __name__ == "__main__":
             traceback.print_exc()
             failure = f"{type(error).__name__}: {error}"
             entry = step_entries.cache_failed(name, job, failure, Path(log.name).absolute())
-    logs = ActionLogs(Path())
     logs.write(Log.INSPECT, entry)
     if logs.incomplete():
         print(logs.incomplete(), file=sys.stderr)

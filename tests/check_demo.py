@@ -1,22 +1,32 @@
-"""What the demo left: five evaluations, and a model that learned to capitalise."""
+"""What the demo left: five evaluations, a model that learned to capitalise, and what all was made with."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pandas as pd
 
-EVALS = Path(__file__).parent.parent / "examples/capitalization/results/evals.csv"
+RESULTS = Path(__file__).parent.parent / "examples/capitalization/results"
 
 
 def main() -> int:
     """Print the results; exit status 1 where they are not what the README says."""
-    evals = pd.read_csv(EVALS)
+    evals = pd.read_csv(RESULTS / "evals.csv")
     print(evals.to_string())
     accuracy = evals.groupby("type")["match/accuracy"]
     learned = accuracy.max()["control"] <= 0.3 and accuracy.max()["fine-tuned"] >= 0.6
-    return 0 if len(evals) == 5 and (evals["samples"] == 50).all() and learned else 1
+    # Nothing is of other versions than those installed.
+    same = evals["versions"].isna().all() and _told()
+    return 0 if len(evals) == 5 and (evals["samples"] == 50).all() and learned and same else 1
+
+
+def _told() -> bool:
+    """Whether every result says what it was made with."""
+    told = json.loads((RESULTS / "provenance.json").read_text(encoding="utf-8"))
+    made = [*told["trainings"].values(), *told["evaluations"].values()]
+    return len(told["evaluations"]) == 5 and all(one["versions"] and one["python"] and one["host"] for one in made)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,13 @@ def shout(data_path: str, prompt: str = "{input}", system_prompt: str = "", spli
     return Task(dataset=data, solver=[*system, generate()], scorer=match(location="exact"))
 '''
 
+# Fails as torch does on a GPU, where the batch is larger than what fits.
+OUT_OF_MEMORY = r"""
+read_from="${RUN_EXPERIMENT_CHANGES:-} r4/finetune.yaml"
+batch=$(grep -Eoh 'batch_size"?: [0-9]+' $read_from | grep -Eo '[0-9]+' | head -1)
+echo "$batch" >> tries
+if [ "$batch" -gt FITS ]; then echo 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB'; exit 1; fi
+"""
 WORDS = ["apple", "river", "stone", "cloud", "tiger", "lemon", "paper", "green", "house", "music", "ocean", "bread"]
 
 
@@ -102,3 +111,13 @@ def make_experiment(folder: Path, epochs: int = 2) -> ExperimentFolder:
     (folder / "shout.py").write_text(TASK)
     experiment.write(summary(model, epochs))
     return experiment
+
+
+def before_python(folder: Path, body: str, fits: int) -> str:
+    """Setting of site lines that put a script before the `python` of job scripts."""
+    shims = folder / "shims"
+    shims.mkdir()
+    real = shlex.quote(sys.executable)
+    (shims / "python").write_text(f'#!/bin/bash\n{body.replace("FITS", str(fits))}\nexec {real} "$@"\n')
+    (shims / "python").chmod(0o755)
+    return f"modules=export PATH={shims}:$PATH"

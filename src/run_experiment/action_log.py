@@ -84,7 +84,7 @@ class Action(StrEnum):
         return (Log.INSPECT,) if self in _OF_EVALUATION else tuple(Log)
 
 
-_OF_TRAINING = frozenset({Action.IDENTIFY_RUNS, Action.SUBMIT_JOB, Action.OOM_RETRY, Action.RESUME_TRAINING})
+_OF_TRAINING = frozenset({Action.IDENTIFY_RUNS, Action.SUBMIT_JOB, Action.RESUME_TRAINING})
 _OF_EVALUATION = frozenset(
     {
         Action.VERIFY_FINETUNING,
@@ -100,6 +100,9 @@ _OF_EVALUATION = frozenset(
         Action.STALE_CACHE,
     }
 )
+
+# What only jobs know, and have told.
+OF_JOBS = frozenset({Action.OOM_RETRY, Action.RESUME_TRAINING, Action.EVAL_RETRY})
 
 
 @dataclass(frozen=True)

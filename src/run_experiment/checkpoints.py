@@ -22,10 +22,9 @@ from safetensors import SafetensorError, safe_open
 
 from run_experiment.data import file_hash
 from run_experiment.experiment import Model
+from run_experiment.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.lora_shapes import Shape, expected_shapes
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 Values = npt.NDArray[Any]

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import importlib
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from run_experiment import layout
-from run_experiment.evaluation.binding import (
-    Logs,
-    Wanted,
-    log_environment,
-    log_folders,
-    logs_in,
-    own_logs,
-    tag,
-    the_log,
-)
+from run_experiment.attempts import Failure
+from run_experiment.evaluation.binding import log_environment, the_log
 from run_experiment.evaluation.cache import cache_environment
-from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome, require_success
+from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome
+from run_experiment.evaluation_search import Search, put, search
+from run_experiment.evaluation_start import Start, fitting, is_unusable, plan_start, require_all, tell_reused
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes
-from run_experiment.jobs import (
-    Attempt,
-    Job,
-    JobError,
-    attempt,
-    failure,
-    gpu_facts,
-    require_as_planned,
-    require_data_set,
-    run_job_script,
-)
+from run_experiment.jobs import Job, JobError, failure, gpu_facts, require_as_planned, require_data_set, run_job_script
+from run_experiment.out_of_memory import says_out_of_memory
 from run_experiment.records import read_record, same_config, write_record
-from run_experiment.task_signature import registered_name
+from run_experiment.tries import Attempt, tried
 
 
 @dataclass(frozen=True)
@@ -55,6 +38,18 @@ class EvaluationJob(Job):
     cache: str
     epoch: int | None = None
     models: list[str] = field(default_factory=list)
+    max_connections: int = 32
+
+    @property
+    def task_folder(self) -> Path | None:
+        """Folder of its task."""
+        return Path(self.task).parent
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The seed of sampled answers."""
+        seed = self.config.get("generation", {}).get("seed")
+        return {} if seed is None else {"generation": seed}
 
     @property
     def subject(self) -> str:
@@ -64,23 +59,47 @@ class EvaluationJob(Job):
 
 def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
     """Evaluate a cell, in the experiment folder. Raises JobError."""
-    target, record = Path(layout.eval_log(job.run, job.cell)), Path(job.target)
-    with attempt(job, job.cell, local_id, log) as current:
-        _require_checkpoint(job)
+    tried(job, job.cell, local_id, log, partial(_make, job))
+
+
+def _make(job: EvaluationJob, current: Attempt) -> None:
+    record, samples = Path(job.target), Path(layout.eval_gpu_metrics(job.run, job.cell))
+    _require_checkpoint(job)
+    _require_inputs(job)
+    require_as_planned(job)
+    place = search(job, current)
+    start = plan_start(job, current, place)
+    place = place.for_tag(start.tag)
+    earlier = start.earlier
+    if earlier and earlier.is_whole:
+        log, outcome = earlier.partial.log, earlier.partial.outcome
+    else:
+        with place.keeping(), fitting(job, current, start):
+            log, outcome = _evaluated(job, current, start, place, samples)
+    facts = start.facts(log)
+    tell_reused(current, start, facts)
+    # First of all: an old record beside a new log would say that it is of another evaluation.
+    record.unlink(missing_ok=True)
+    own = (current.folder, place.usual.parent, *([earlier.partial.log.parent] if earlier else []))
+    put(log, place.usual, own)
+    write_record(record, {**current.record(job), **_results(outcome), **facts, **gpu_facts(samples)})
+
+
+def _evaluated(
+    job: EvaluationJob, current: Attempt, start: Start, place: Search, samples: Path
+) -> tuple[Path, EvalOutcome]:
+    """The log that the script made, judged."""
+    environment = cache_environment(Path(job.cache).absolute())
+    environment |= log_environment(current.folder.absolute(), place.wanted.tag) | start.environment()
+    with _importing("inspect_ai.log"):
+        run_job_script(job, current.log, current.output, environment, samples)
+    log, outcome = _judged(job, current, place)
+    try:
         _require_inputs(job)
-        require_as_planned(job)
-        samples = Path(layout.eval_gpu_metrics(job.run, job.cell))
-        with _searching(job, current) as search:
-            environment = cache_environment(Path(job.cache).absolute())
-            environment |= log_environment(current.folder.absolute(), search.wanted.tag)
-            with _importing("inspect_ai.log"):
-                run_job_script(job, current, environment, samples)
-            log_file, outcome = _judged(job, current, search)
-            _require_inputs(job)
-        # First of all: an old record beside a new log would say that it is of another evaluation.
-        record.unlink(missing_ok=True)
-        _put(log_file, target, own=(current.folder, target.parent))
-    write_record(record, {**current.record(job), **_results(outcome), **gpu_facts(samples)})
+    except JobError as error:
+        is_unusable(current, str(error))
+        raise
+    return log, outcome
 
 
 @contextmanager
@@ -98,64 +117,6 @@ def _importing(module: str) -> Iterator[None]:
         yield
     finally:
         thread.join()
-
-
-@dataclass(frozen=True)
-class _Search:
-    """Where the log of an attempt may appear, and what lay there before."""
-
-    wanted: Wanted
-    attempt: Path
-    folders: tuple[Path, ...]
-    trees: tuple[Path, ...]
-    before: Logs
-
-    def found(self) -> list[Path]:
-        """Logs that the attempt's script left, oldest first. Raises EvalError."""
-        return own_logs(self.wanted, self.attempt, self.before, logs_in(self.folders, self.trees))
-
-
-@contextmanager
-def _searching(job: EvaluationJob, current: Attempt) -> Iterator[_Search]:
-    """A search for the log of a script that runs meanwhile; where that fails, its logs are kept with the attempt."""
-    here, function = Path.cwd(), job.config["task"].get("function")
-    wanted = Wanted(
-        tag=tag(f"{current.job_id}:{uuid4().hex}"),
-        function=registered_name(Path(job.task), function) if function else None,
-        epoch=job.epoch,
-        models=tuple(here / model for model in job.models),
-        experiment=here,
-        cell=here / layout.eval_folder(job.run) / job.cell,
-    )
-    # Where inspect-ai writes by itself: beside where it is started.
-    usual = [here / job.folder / "logs", (here / job.script).parent / "logs", here / job.run / "logs", here / "logs"]
-    text = Path(job.script).read_text(encoding="utf-8", errors="replace")
-    given = log_folders(text, here / job.folder, {**os.environ, "SLURM_SUBMIT_DIR": str(here / job.folder)})
-    folders, trees = (current.folder, *given, *usual), (here / layout.eval_folder(job.run),)
-    search = _Search(wanted, current.folder, folders, trees, logs_in(folders, trees))
-    try:
-        yield search
-    except BaseException:
-        with suppress(EvalError, OSError):
-            for log in search.found():
-                _put(log, current.folder / log.name, own=(Path(layout.eval_log(job.run, job.cell)).parent,))
-        raise
-
-
-def _put(log: Path, target: Path, own: tuple[Path, ...]) -> None:
-    """Put a log in a place: from folders of our own it is moved; elsewhere another tool may read it, so it stays."""
-    if log == target.resolve():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if any(log.parent == folder.resolve() for folder in own):
-        log.replace(target)
-        return
-    beside = target.with_name(f".{target.name}.tmp")
-    try:
-        shutil.copyfile(log, beside)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _require_checkpoint(job: EvaluationJob) -> None:
@@ -176,20 +137,28 @@ def _require_inputs(job: EvaluationJob) -> None:
     require_data_set(data_set, job.task, job.data)
 
 
-def _judged(job: EvaluationJob, current: Attempt, search: _Search) -> tuple[Path, EvalOutcome]:
+def _judged(job: EvaluationJob, current: Attempt, place: Search) -> tuple[Path, EvalOutcome]:
     """The log that the script left, if it is a success: inspect's exit status does not tell."""
+    kind = Failure.ERROR
     try:
-        logs = search.found()
+        logs = place.found()
         if not logs:
             raise EvalError("the script left no inspect-ai log")
-        log = the_log(search.wanted, logs)
+        log = the_log(place.wanted, logs)
         outcome = read_outcome(log)
-        require_success(outcome)
-        if outcome.limited and Path(job.script).name not in job.config:
-            raise EvalError("only a part of the data set was evaluated: is INSPECT_EVAL_LIMIT set in a .env file?")
+        kind = _kind(outcome)
+        require_all(job, outcome)
     except EvalError as error:
-        raise JobError(failure(str(error), current.log)) from error
+        raise JobError(failure(str(error), current.log), kind) from error
     return log, outcome
+
+
+def _kind(outcome: EvalOutcome) -> Failure:
+    """What another try could mend of an evaluation that did not succeed."""
+    if outcome.error and says_out_of_memory(outcome.error):
+        return Failure.OUT_OF_MEMORY
+    # It was killed, and its script went on.
+    return Failure.INTERRUPTED if outcome.status == "started" else Failure.ERROR
 
 
 def _results(outcome: EvalOutcome) -> dict[str, Any]:

@@ -6,16 +6,18 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
+from run_experiment.attempts import is_since
+from run_experiment.finetune_start import is_unfinished, learning, plan_start
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
+from run_experiment.finetuning.progress import drop_state
 from run_experiment.jobs import (
-    Attempt,
     Job,
     JobError,
-    attempt,
     failure,
     gpu_facts,
     require_as_planned,
@@ -24,6 +26,7 @@ from run_experiment.jobs import (
     unused,
 )
 from run_experiment.records import read_record, same_config, write_record
+from run_experiment.tries import Attempt, tried
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,35 @@ class FinetuneJob(Job):
     output_dir: str | None
     elsewhere: list[str] = field(default_factory=list)
 
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The seed of adapters, dropout and the order of the data."""
+        seed = self.config.get("hyperparameters", {}).get("seed")
+        return {} if seed is None else {"training": seed}
+
 
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
     """Train a run, in the experiment folder. Raises JobError.
 
     A training that lies there whole is not done again: where only its record got lost, or where it was set aside for
-    another configuration that is now taken back.
+    another configuration that is now taken back. One that was cut off goes on from its last whole epoch.
     """
-    with attempt(job, "finetune", local_id, log) as current:
-        record = _restored(job)
-        if record:
-            print(f"{job.run} is already trained (job {record['job_id']}): its record is restored", file=sys.stderr)
-            # Who follows this job knows its end by this.
-            record = {**record, "restored_by": current.job_id}
-        else:
-            record = _train(job, current)
+    tried(job, "finetune", local_id, log, partial(_make, job))
+
+
+def _make(job: FinetuneJob, current: Attempt) -> None:
+    if record := _restored(job):
+        print(f"{job.run} is already trained (job {record['job_id']}): its record is restored", file=sys.stderr)
+        # Who follows this job knows its end by this.
+        record = {**record, "restored_by": current.job_id}
+    else:
+        record = _train(job, current)
     if record.get("checkpoints") != job.elsewhere:
         write_record(_kept_record(job), record)
     write_record(Path(job.target), record)
+    if job.output_dir:
+        (Path(job.output_dir) / layout.UNFINISHED).unlink(missing_ok=True)
+        drop_state(Path(job.output_dir))
 
 
 def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
@@ -65,11 +79,21 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     require_as_planned(job)
     # First of all: an old record beside new checkpoints would say that they are of another training.
     Path(job.target).unlink(missing_ok=True)
-    _set_aside(job)
+    goes_on = is_unfinished(job)
+    if not goes_on:
+        _set_aside(job)
+    start = plan_start(job, current, goes_on)
     samples = Path(job.output_dir or f"{job.run}/artifacts") / layout.GPU_METRICS
-    run_job_script(job, current, {}, samples)
-    checkpoints = _written_checkpoints(job, current)
-    return {**current.record(job), "checkpoints": checkpoints, **_results(job), **gpu_facts(samples)}
+    with learning(job, current, start):
+        run_job_script(job, current.log, current.output, start.environment(current.folder), samples)
+    checkpoints = _written_checkpoints(job, current, start.trained)
+    return {
+        **current.record(job),
+        "checkpoints": checkpoints,
+        "changes": start.changed_sizes,
+        **_results(job),
+        **gpu_facts(samples),
+    }
 
 
 def _kept_record(job: FinetuneJob) -> Path:
@@ -93,7 +117,7 @@ def _restored(job: FinetuneJob) -> dict[str, Any] | None:
 def _whole(job: FinetuneJob, folder: Path) -> dict[str, Any] | None:
     """Record in a folder of a training of this configuration, if its checkpoints are there too."""
     kept = read_record(folder / layout.KEPT_RECORD)
-    if not kept or not same_config(kept.get("config"), job.config):
+    if not kept or not same_config(kept.get("config"), job.config) or not is_since(kept.get("started"), job.redo):
         return None
     own = job.output_dir or str(folder)
     return kept if all(_files(checkpoint.replace(own, str(folder), 1)) for checkpoint in job.checkpoints) else None
@@ -104,7 +128,7 @@ def _set_aside(job: FinetuneJob) -> None:
     output = Path(job.output_dir) if job.output_dir else None
     if output is None or not output.exists():
         return
-    kept = read_record(_kept_record(job)) or {}
+    kept = read_record(_kept_record(job)) or read_record(output / layout.UNFINISHED) or {}
     if owner := _other_owner(output, kept):
         raise JobError(f"{output} holds a training of {owner}: set an output.base_directory of this experiment's own")
     maker = kept.get("job_id", "unfinished")
@@ -124,9 +148,9 @@ def _other_owner(output: Path, kept: Mapping[str, Any]) -> str | None:
     return str(owner) if (Path(owner) / layout.SUMMARY).exists() else None
 
 
-def _written_checkpoints(job: FinetuneJob, current: Attempt) -> list[str]:
-    """Folders of the checkpoints: every epoch must have left one that is younger than the job."""
-    wrong = _what_is_wrong(job.checkpoints, current)
+def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> list[str]:
+    """Folders of the checkpoints: every epoch must have left one, younger than the job but for the first `trained`."""
+    wrong = _what_is_wrong(job.checkpoints, current, trained)
     if wrong and job.elsewhere:
         if not (also_wrong := _what_is_wrong(job.elsewhere, current)):
             return job.elsewhere
@@ -136,12 +160,12 @@ def _written_checkpoints(job: FinetuneJob, current: Attempt) -> list[str]:
     return job.checkpoints
 
 
-def _what_is_wrong(checkpoints: Sequence[str], current: Attempt) -> str | None:
-    for checkpoint in checkpoints:
+def _what_is_wrong(checkpoints: Sequence[str], current: Attempt, trained: int = 0) -> str | None:
+    for epoch, checkpoint in enumerate(checkpoints):
         files = _files(checkpoint)
         if not files:
             return f"{checkpoint} was not written"
-        if max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
+        if epoch >= trained and max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
             return f"{checkpoint} is older than the training"
     return None
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from pathlib import Path
 from statistics import fmean
 
@@ -31,6 +32,8 @@ _RAW_TIMESTAMP = "%Y/%m/%d %H:%M:%S.%f"
 # nvidia-smi stamps the GPUs of one sample a few milliseconds apart.
 _SAME_SAMPLE = timedelta(milliseconds=90)
 
+# Seconds between the first samples: a job of less than half a minute has some while it is at work.
+_FIRST_PAUSES = (5.0, 10.0, 15.0)
 # Seconds that one call of nvidia-smi may take.
 _TIME_OUT = 10.0
 # Seconds that the end of a job waits for a sample that is being taken, and then for its thread.
@@ -57,7 +60,7 @@ class GpuSummary:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Reading:
     """One GPU at one moment: percent, MiB, W."""
 
     timestamp: datetime
@@ -76,7 +79,7 @@ def samples_itself(text: str) -> bool:
 def sampling(
     path: Path, interval: float = 30.0, run: Runner = query, environment: Mapping[str, str] = os.environ
 ) -> Iterator[None]:
-    """Sample the job's GPUs into the CSV file `path`, at once and every `interval` seconds, until the block ends.
+    """Sample the job's GPUs into the CSV file `path`, at once, soon and every `interval` seconds, until the block ends.
 
     Without nvidia-smi nothing is written; what goes wrong with it is not noticed in the block.
     """
@@ -117,6 +120,12 @@ def summarize(path: Path) -> GpuSummary:
     )
 
 
+def last_sample(path: Path) -> list[Reading]:
+    """The last readings of a file of samples, one a GPU; empty where it has none. Raises OSError."""
+    samples = _by_sample(_rows(path.read_text(encoding="utf-8", errors="replace")))
+    return samples[-1] if samples else []
+
+
 def _keep_sampling(
     path: Path,
     interval: float,
@@ -125,20 +134,20 @@ def _keep_sampling(
     over: threading.Event,
 ) -> None:
     """Write samples until it is over; a full disk, too, is no reason to disturb the job."""
-    gpus = _visible_gpus(environment, smi)
+    gpus = visible_gpus(environment, smi)
     if gpus == []:
         return
     arguments = [f"--query-gpu={','.join(_FIELDS.values())}", "--format=csv,noheader,nounits"]
     if gpus is not None:
         arguments.append(f"--id={','.join(gpus)}")
     with suppress(OSError):
-        while True:
+        for pause in chain(_FIRST_PAUSES, repeat(interval)):
             _append(path, _lines(smi(*arguments) or "", _now()))
-            if over.wait(interval):
+            if over.wait(min(pause, interval)):
                 return
 
 
-def _visible_gpus(environment: Mapping[str, str], smi: Callable[..., str | None]) -> list[str] | None:
+def visible_gpus(environment: Mapping[str, str], smi: Callable[..., str | None]) -> list[str] | None:
     """The GPUs of CUDA_VISIBLE_DEVICES, which nvidia-smi does not heed; None if it is not set: all."""
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -197,7 +206,7 @@ def _number(text: str) -> float | None:
     return float(found[1]) if found else None
 
 
-def _rows(text: str) -> list[_Row]:
+def _rows(text: str) -> list[Reading]:
     """The rows of a file; without its last line where that is torn, and what is no row."""
     whole = text[: text.rfind("\n") + 1].splitlines()
     if not whole:
@@ -217,12 +226,12 @@ def _column(name: str) -> str:
     return {field: ours for ours, field in _FIELDS.items()}.get(bare, bare)
 
 
-def _row(values: Mapping[str, str]) -> _Row | None:
+def _row(values: Mapping[str, str]) -> Reading | None:
     timestamp = _timestamp(values.get("timestamp", "").strip())
     if timestamp is None:
         return None
     columns = ("utilization_gpu_percent", "memory_used_mib", "memory_total_mib", "power_draw_w")
-    return _Row(timestamp, *(_number(values.get(column, "")) for column in columns))
+    return Reading(timestamp, *(_number(values.get(column, "")) for column in columns))
 
 
 def _timestamp(text: str) -> datetime | None:
@@ -233,9 +242,9 @@ def _timestamp(text: str) -> datetime | None:
     return None
 
 
-def _by_sample(rows: list[_Row]) -> list[list[_Row]]:
+def _by_sample(rows: list[Reading]) -> list[list[Reading]]:
     """The rows of one moment together."""
-    samples: list[list[_Row]] = []
+    samples: list[list[Reading]] = []
     for row in rows:
         if samples and abs(row.timestamp - samples[-1][0].timestamp) < _SAME_SAMPLE:
             samples[-1].append(row)

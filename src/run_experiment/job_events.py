@@ -83,6 +83,7 @@ class Ended:
     succeeded: bool
     state: str
     message: str = ""
+    again: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 
-from run_experiment.gpu_metrics import GpuSummary, _by_sample, _rows
+from run_experiment.gpu_metrics import GpuSummary, last_sample
 from run_experiment.slurm import AccountedJob
 
 
@@ -70,12 +70,11 @@ def gpu_status_text(path: Path) -> tuple[str, str] | None:
     Utilization is the mean of the GPUs, memory that of all together. None without a file or a sample.
     """
     try:
-        samples = _by_sample(_rows(path.read_text(encoding="utf-8", errors="replace")))
+        last = last_sample(path)
     except OSError:
         return None
-    if not samples:
+    if not last:
         return None
-    last = samples[-1]
     used, total = _sum([gpu.used for gpu in last]), _sum([gpu.total for gpu in last])
     memory = "unknown" if used is None else f"{_gigabytes(used)}/{_gigabytes(total)} GB"
     return f"GPU utilization: {_utilization_text([gpu.utilization for gpu in last])}", f"GPU memory: {memory}"

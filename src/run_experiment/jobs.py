@@ -7,30 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import socket
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from run_experiment import layout
+from run_experiment.attempts import Failure
 from run_experiment.data import DataError, file_hash, split_hash
 from run_experiment.gpu_metrics import samples_itself, sampling, summarize
-from run_experiment.processes import Terminated, last_lines, locked_log, run_script
-from run_experiment.records import Config, canonical, config_hash, write_atomically, write_record
+from run_experiment.out_of_memory import log_says_out_of_memory, memory_kills
+from run_experiment.processes import last_lines, run_script
+from run_experiment.records import Config, canonical, config_hash, write_atomically
 from run_experiment.rendered import parse
 
-PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
+# Exit statuses of a script that was killed, by SIGKILL or SIGTERM: bash's of what it ran, and its own.
+_KILLED = (137, -9, 143, -15)
 
 
 class JobError(Exception):
-    """A job failed; the message says why, for the user."""
+    """A job failed; the message says why, for the user, and `failure` whether another try can mend it."""
+
+    def __init__(self, message: str, failure: Failure = Failure.ERROR) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Job:
     """What a job is told: its run, what determines its result, and fingerprints of its script and configs by path.
 
     `target` is the record that it makes, `name` its name on the cluster, `script` its job script, which runs in
-    `folder`. All paths are relative to the experiment's folder.
+    `folder`. All paths are relative to the experiment's folder. `retries` is how many more times it is tried where that
+    can mend a failure. With `redo`, an ISO time, nothing is used that was made before.
     """
 
     run: str
@@ -48,11 +50,23 @@ class Job:
     name: str = field(kw_only=True)
     script: str = field(kw_only=True)
     folder: str = field(kw_only=True, default=".")
+    retries: int = field(kw_only=True, default=3)
+    redo: str = field(kw_only=True, default="")
 
     @property
     def subject(self) -> str:
         """What the job makes, for the user."""
         return self.run
+
+    @property
+    def task_folder(self) -> Path | None:
+        """Folder of the user's code that it runs; None where it runs none."""
+        return None
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Seeds that its result depends on, by what draws from them."""
+        return {}
 
     @property
     def config_hash(self) -> str:
@@ -78,83 +92,24 @@ class Job:
         return path
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One execution of a job: its id, its log (open, too), and the folder for what is left of it if it fails."""
-
-    job_id: str
-    log: Path
-    output: BinaryIO
-    folder: Path
-    started: datetime
-    clock: float
-
-    def record(self, job: Job) -> dict[str, Any]:
-        """What a record says of every job."""
-        return {
-            "experiment": os.getcwd(),
-            "run": job.run,
-            "job_id": self.job_id,
-            "config": job.config,
-            "config_hash": job.config_hash,
-            "started": _stamp(self.started),
-            "ended": _stamp(now()),
-            "seconds": round(time.monotonic() - self.clock, 1),
-            "host": socket.gethostname(),
-            "versions": versions(),
-            "events": [],
-        }
-
-
-@contextmanager
-def attempt(job: Job, name: str, local_id: str, log: Path) -> Iterator[Attempt]:
-    """An attempt at a job; where it fails, its folder keeps what is left, with a record that says why.
-
-    `local_id` is used where SLURM gives none; `name` is the target's, for the reader of the record.
-    Raises JobError where another attempt still runs: a killed Snakemake leaves its jobs behind.
-    """
-    with ExitStack() as stack:
-        try:
-            output = stack.enter_context(locked_log(log))
-        except BlockingIOError as error:
-            raise JobError(f"another process is at work on it and writes to {log}: wait for it, or end it") from error
-        yield from _attempt(job, name, local_id, log, output)
-
-
-def _attempt(job: Job, name: str, local_id: str, log: Path, output: BinaryIO) -> Iterator[Attempt]:
-    job_id = os.environ.get("SLURM_JOB_ID") or f"local-{local_id}"
-    folder = unused(Path(layout.attempts(job.run)) / job_id)
-    folder.mkdir(parents=True)
-    current = Attempt(job_id, log, output, folder, now(), time.monotonic())
-    try:
-        yield current
-    except BaseException as error:
-        known = isinstance(error, JobError | Terminated)
-        reason = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
-        _keep(current, {"target": name, "error": reason, **current.record(job)})
-        raise
-    # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _keep(attempt: Attempt, record: dict[str, Any]) -> None:
-    """Keep what is left of an attempt; on a full disk the error itself matters more."""
-    with suppress(OSError):
-        if attempt.log.is_file():
-            shutil.copy(attempt.log, attempt.folder / "job.log")
-        write_record(attempt.folder / "attempt.json", record)
-
-
-def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> None:
+def run_job_script(job: Job, log: Path, output: BinaryIO, environment: Mapping[str, str], samples: Path) -> None:
     """Run a job's script, with samples of the GPUs unless it takes them itself.
 
     Raises JobError with the last lines of its log.
     """
-    own = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace"))
+    own, kills = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace")), memory_kills()
     with nullcontext() if own else sampling(samples):
-        status = run_script(Path(job.script), attempt.output, environment, Path(job.folder))
+        status = run_script(Path(job.script), output, environment, Path(job.folder))
     if status:
-        raise JobError(failure(f"{job.script} ended with exit status {status}", attempt.log))
+        what = f"{job.script} ended with exit status {status}"
+        raise JobError(failure(what, log), _kind(status, log, memory_kills() > kills))
+
+
+def _kind(status: int, log: Path, killed_for_memory: bool) -> Failure:
+    """What another try at a script that failed could mend."""
+    if killed_for_memory or log_says_out_of_memory(log):
+        return Failure.OUT_OF_MEMORY
+    return Failure.INTERRUPTED if status in _KILLED else Failure.ERROR
 
 
 def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
@@ -206,17 +161,6 @@ def now() -> datetime:
     return datetime.now().astimezone()
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that make results, those that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def unused(folder: Path) -> Path:
     """The folder, or the first of `folder.2`, `folder.3`, … that is not there: local job ids come again."""
     number, free = 1, folder
@@ -226,5 +170,6 @@ def unused(folder: Path) -> Path:
     return free
 
 
-def _stamp(moment: datetime) -> str:
+def stamp(moment: datetime) -> str:
+    """A time as records have it."""
     return moment.isoformat(timespec="seconds")

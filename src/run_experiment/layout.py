@@ -12,6 +12,10 @@ SUMMARY = "experiment_summary.yaml"
 CHECKPOINT_NAME = "epoch_{epoch}"
 CHECKPOINT_PATTERN = f"{{run}}/artifacts/{CHECKPOINT_NAME}"
 
+# What peft names an adapter's files.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
 # What a session remembers; nothing is lost with it.
 MEMORY = ".snakemake/run-experiment"
 JOBS = f"{MEMORY}/jobs"
@@ -21,6 +25,8 @@ GPU_METRICS = "gpu_metrics.csv"
 
 # Copy of a training's record, beside its checkpoints.
 KEPT_RECORD = "record.json"
+# Beside the checkpoints of a training that is not done: which training they are of.
+UNFINISHED = "unfinished.json"
 
 # Names that a run must not have: its folder would be one of ours.
 RESERVED_RUN_NAMES = frozenset({"cache", "results", "logs"})

@@ -35,6 +35,16 @@ class Submission:
     job_id: str | None = None
 
 
+@dataclass(frozen=True)
+class Settled:
+    """A job whose end was noted, and when; its state is SLURM's, or LOST, its hash None where it is not known."""
+
+    job_id: str
+    state: str
+    time: datetime
+    config_hash: str | None
+
+
 class Ledger:
     """A file of one JSON object a line, each on the disk before its method returns; all methods raise OSError.
 
@@ -80,6 +90,20 @@ class Ledger:
                 accepted.pop(job_id, None)
         return [submission for job_id, submission in accepted.items() if job_id in settled]
 
+    def settled_jobs(self) -> dict[str, Settled]:
+        """By target, the last job whose end was noted."""
+        hashes: dict[str, str] = {}
+        found: dict[str, Settled] = {}
+        for entry in self._entries():
+            target, job_id, submission = entry.get("target"), entry.get("job_id"), _submission(entry)
+            if not isinstance(target, str) or not isinstance(job_id, str) or not job_id:
+                continue
+            if submission:
+                hashes[job_id] = submission.config_hash
+            elif entry.get("event") == _SETTLED and (time := _moment(entry.get("time"))):
+                found[target] = Settled(job_id, str(entry.get("state")), time, hashes.get(job_id))
+        return found
+
     def open(self) -> dict[str, Submission]:
         """By target, the last submission that is not settled."""
         return {target: submissions[-1] for target, submissions in self._unsettled().items()}
@@ -124,6 +148,14 @@ class Ledger:
         finally:
             os.close(file)
         _sync_folder(self._path.parent)
+
+
+def _moment(text: Any) -> datetime | None:
+    """A time of a line; None where it has none, or no sound one."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _apply(entry: dict[str, Any], found: dict[str, list[Submission]]) -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from run_experiment import layout
+from run_experiment.attempts import ENDED, newest
 from run_experiment.job_events import Accounted, Changed, Ended, Event, Polled, Submitted
 from run_experiment.jobs import failure, now
 from run_experiment.ledger import Submission
-from run_experiment.results import last_failure
+from run_experiment.records import read_record
 from run_experiment.session_plan import SessionJob
 from run_experiment.slurm import AccountedJob
 
@@ -68,8 +68,10 @@ class LocalJobs:
         return Polled({submission.target: running.state for _, submission, running in self._running.values()})
 
     def _why(self, job: SessionJob, submission: Submission, started: datetime, log: Path | None) -> str:
-        attempt = last_failure(self._folder, *layout.target_of(job.target))
-        if attempt and attempt.job_id == submission.job_id and attempt.ended >= started.replace(microsecond=0):
-            return f"FAILED: {attempt.error}"
+        attempt = newest(self._folder, job.run, str(submission.job_id))
+        left = read_record(attempt / ENDED) if attempt else None
+        # Ids come again from session to session.
+        if left and datetime.fromisoformat(str(left["ended"])) >= started.replace(microsecond=0):
+            return f"FAILED: {left['error']}"
         what = "FAILED without a word"
         return failure(what, log) if log else what

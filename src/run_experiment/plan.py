@@ -13,6 +13,7 @@ from typing import Any
 
 from run_experiment import layout
 from run_experiment.checkpoints import CheckpointError, checkpoint_files
+from run_experiment.choice import Choice, choose
 from run_experiment.data import DataError
 from run_experiment.data_sets import DataSet, DataSets, data_sets
 from run_experiment.determinants import Config, Determinants
@@ -23,6 +24,7 @@ from run_experiment.identities import CHECKPOINT, checkpoint_hashes, training_id
 from run_experiment.job_scripts import JobScripts
 from run_experiment.problems import InputError, Problem
 from run_experiment.records import describe_change, read_record, same_config, write_atomically
+from run_experiment.redos import Redos
 from run_experiment.results import last_failure, results_outdated
 from run_experiment.settings import Settings
 from run_experiment.targets import State, Target
@@ -45,6 +47,8 @@ class Plan:
     experiment: Experiment
     scripts: JobScripts
     data_sets: DataSets
+    choice: Choice
+    redos: Redos
     targets: dict[str, Target] = field(default_factory=dict)
 
     def __getitem__(self, path: str) -> Target:
@@ -52,8 +56,8 @@ class Plan:
         return self.targets[path]
 
     def finals(self) -> list[str]:
-        """Targets that are wanted for themselves: trainings, their checkpoints, evaluations."""
-        return [target.path for target in self.targets.values() if not target.optional]
+        """Targets that are wanted for themselves: trainings, their checkpoints, evaluations; all, or those chosen."""
+        return [target.path for target in self.targets.values() if self._is_final(target)]
 
     def checkpoint_dir(self, run: Run, epoch: int | None) -> Path:
         """Folder that a run's training says it wrote a checkpoint to; else where it is to be written."""
@@ -62,17 +66,17 @@ class Plan:
         return Path(elsewhere) if elsewhere in record.get("checkpoints", []) else run.checkpoint_dir(epoch)
 
     def mark_stale(self) -> None:
-        """Write the marker of each stale target. Its text names the record, so that no two stale results share it:
-        Snakemake takes an input of known content for unchanged.
+        """Write the marker of each stale target. Its text names the result by when its file came, so that no two stale
+        results share it: Snakemake takes an input of known content for unchanged.
         """
         for target in self.targets.values():
             if target.state is State.STALE:
-                record = read_record(self.experiment.folder / target.path) or {}
-                text = f"{target.path}: {target.reason}\njob {record.get('job_id')}, {record.get('ended')}\n"
                 marker, made = self.experiment.folder / target.marker, self.experiment.folder / target.path
-                write_atomically(marker, text)
-                if made.exists():
-                    newer = max(time.time(), made.stat().st_mtime + 1)
+                stat = made.stat() if made.exists() else None
+                # The change time: a file that was put back may have the modification time that it had.
+                write_atomically(marker, f"{target.path}: {target.reason}\n{stat and stat.st_ctime_ns}\n")
+                if stat:
+                    newer = max(time.time(), stat.st_mtime + 1)
                     os.utime(marker, (newer, newer))
 
     def write_scripts(self) -> list[str]:
@@ -90,30 +94,46 @@ class Plan:
         rows = []
         for run in self.experiment.runs:
             target = self.targets.get(layout.finetune_record(run.name))
-            rows.append(_row(run.name, target) if target else Row(run.name, None, False, _untrained(run)))
+            rows.append(self._row(run.name, target) if target else Row(run.name, None, False, _untrained(run)))
         for evaluation in self.experiment.evaluations:
-            rows.append(_row(evaluation.subject, self[layout.eval_record(evaluation.run.name, evaluation.cell)]))
+            rows.append(self._row(evaluation.subject, self[layout.eval_record(evaluation.run.name, evaluation.cell)]))
         return rows
+
+    def _is_final(self, target: Target) -> bool:
+        return not target.optional and not self.choice.why_not(target.path)
+
+    def _row(self, subject: str, target: Target) -> Row:
+        left_out = self.choice.why_not(target.path) if target.wanted else ""
+        return Row(subject, target.path, target.wanted, left_out or target.reason)
 
 
 def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory) -> Plan:
-    """Compare every record of an experiment with what it would say today."""
+    """Compare every record of an experiment with what it would say today, and with what is chosen by hand.
+
+    Raises InputError.
+    """
     determinants = Determinants(memory)
     scripts = JobScripts(experiment, settings, determinants)
-    builder = _Builder(experiment, scripts, determinants, memory)
-    return builder.build()
+    plan = Plan(
+        experiment=experiment,
+        scripts=scripts,
+        data_sets=data_sets(experiment, determinants),
+        choice=choose(settings, experiment),
+        redos=Redos(experiment.folder, settings.redo),
+    )
+    return _Builder(plan, determinants, memory).build()
 
 
 class _Builder:
-    def __init__(
-        self, experiment: Experiment, scripts: JobScripts, determinants: Determinants, memory: HashMemory
-    ) -> None:
-        self._experiment = experiment
-        self._scripts = scripts
+    """Fills a plan with its targets."""
+
+    def __init__(self, plan: Plan, determinants: Determinants, memory: HashMemory) -> None:
+        self._plan = plan
+        self._experiment = plan.experiment
+        self._scripts = plan.scripts
+        self._data_sets = plan.data_sets
         self._determinants = determinants
         self._memory = memory
-        self._data_sets = data_sets(experiment, determinants)
-        self._plan = Plan(experiment, scripts, self._data_sets)
 
     def build(self) -> Plan:
         for run in self._experiment.runs:
@@ -142,20 +162,30 @@ class _Builder:
         if run.output_dir is None and Path(layout.finetune_script(run.name)).name not in config:
             message = f"torchtune names its checkpoints {layout.CHECKPOINT_NAME}: the pattern has to end in that"
             raise InputError(layout.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
-        target = self._compared(path, config)
+        target = self._redone(self._compared(path, config, run.training.data), config)
         if target.wanted and run.output_dir:
             self._scripts.require_agreement(self._scripts.finetune(run))
         return target
 
-    def _compared(self, path: str, config: Config, needs: tuple[str, ...] = ()) -> Target:
-        """A target whose configuration is known now."""
+    def _redone(self, target: Target, config: Config) -> Target:
+        """The same, but to be made again where that was asked for and is not done yet."""
+        asked = target.path in self._plan.choice.redo
+        since = self._plan.redos.since(target.path, config, target.wanted, asked)
+        if target.wanted or not since:
+            return replace(target, redo=since)
+        return replace(target, state=State.STALE, reason="asked for (redo)", redo=since)
+
+    def _compared(
+        self, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
+    ) -> Target:
+        """A target whose configuration is known now; `data` and `script` are files that it has hashes of."""
         record = self._record(path)
         if record is None:
-            return Target(path, self._unmade(path), self._why_unmade(path), config, needs)
+            return Target(path, self._unmade(path), self._why_unmade(path), config)
         if not same_config(record.get("config"), config):
             before = record.get("config")
-            reason = describe_change(before if isinstance(before, dict) else {}, config)
-            return Target(path, State.STALE, reason, config, needs)
+            reason = describe_change(before if isinstance(before, dict) else {}, config, data, script)
+            return Target(path, State.STALE, reason, config)
         return Target(path, State.FRESH, "done", config)
 
     def _unmade(self, path: str) -> State:
@@ -211,7 +241,8 @@ class _Builder:
             return None
 
     def _cache(self, data_set: DataSet) -> Target:
-        target = replace(self._compared(layout.cache_record(data_set.name), data_set.config), optional=True)
+        path = layout.cache_record(data_set.name)
+        target = replace(self._compared(path, data_set.config, data_set.data, data_set.script), optional=True)
         if not target.wanted and not (self._experiment.folder / data_set.folder / FACTS).is_file():
             return replace(target, state=State.STALE, reason="its folder is gone")
         return target
@@ -223,6 +254,7 @@ class _Builder:
         target = self._compared_with_checkpoint(layout.eval_record(run.name, cell), config, evaluation)
         if not target.wanted and not (self._experiment.folder / layout.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, reason="its log is gone")
+        target = self._redone(target, config)
         if not target.wanted:
             return replace(target, config=config)
         cache = self._data_sets.of(evaluation).folder
@@ -237,16 +269,21 @@ class _Builder:
         return tuple(target.path for target in needs if target.wanted)
 
     def _results(self) -> Target:
-        """The results: made again where a record is newer, or where they are of another experiment."""
-        needs = tuple(path for path in self._plan.finals() if "/checkpoints/" not in path)
+        """The results: made again where a record is newer, or where they are of another experiment.
+
+        They are of all that is there; what is neither there nor chosen is not waited for.
+        """
+        jobs = [one for one in self._plan.targets.values() if not one.optional and "/checkpoints/" not in one.path]
+        needs = tuple(one.path for one in jobs if not (one.wanted and self._plan.choice.why_not(one.path)))
         path = layout.SUMMARY_PAGE
         stale = results_outdated(self._experiment, self._plan.targets)
         return Target(path, State.STALE if stale else State.FRESH, "the experiment changed", {}, needs, optional=True)
 
     def _compared_with_checkpoint(self, path: str, config: Config, evaluation: Evaluation) -> Target:
         """Compare an evaluation's record, which holds the hashes of the checkpoint's files too."""
+        task = evaluation.task
         if not evaluation.needs_checkpoint:
-            return self._compared(path, config)
+            return self._compared(path, config, task.data, task.script)
         run, epoch = evaluation.run, evaluation.epoch
         manifest, record = self._plan[layout.manifest(run.name, epoch)], self._record(path)
         if manifest.needs:
@@ -255,11 +292,7 @@ class _Builder:
         if files is None and record:
             # What was evaluated and then removed cannot have changed since.
             files = record.get("config", {}).get(CHECKPOINT)
-        return self._compared(path, {**config, CHECKPOINT: files})
-
-
-def _row(subject: str, target: Target) -> Row:
-    return Row(subject, target.path, target.wanted, target.reason)
+        return self._compared(path, {**config, CHECKPOINT: files}, task.data, task.script)
 
 
 def _untrained(run: Run) -> str:

@@ -16,14 +16,16 @@ from run_experiment.jobs import Job
 from run_experiment.plan import Plan
 from run_experiment.records import read_record, same_config
 from run_experiment.scaffolded import working_directory
+from run_experiment.settings import Settings
 
 
 class PlannedJobs:
-    """Jobs of a plan by their wildcards."""
+    """Jobs of a plan by their wildcards, each tried again up to `retries` times where that can mend a failure."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, retries: int = Settings.retries) -> None:
         self._plan = plan
         self._experiment = plan.experiment
+        self._retries = retries
 
     def finetune(self, run: str) -> str:
         """File that tells the fine-tune of a run, relative to the experiment."""
@@ -42,6 +44,8 @@ class PlannedJobs:
             checkpoints=[str(entry.checkpoint_dir(epoch)) for epoch in entry.epochs],
             output_dir=str(entry.output_dir) if entry.output_dir else None,
             elsewhere=self._elsewhere(entry),
+            retries=self._retries,
+            redo=self._plan[layout.finetune_record(run)].redo,
         )
         return self._written(job)
 
@@ -65,6 +69,9 @@ class PlannedJobs:
             cache=cache,
             epoch=entry.epoch,
             models=self._models(entry),
+            max_connections=entry.generation.max_connections,
+            retries=self._retries,
+            redo=self._plan[layout.eval_record(run, cell)].redo,
         )
         return self._written(job)
 

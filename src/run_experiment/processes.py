@@ -62,7 +62,7 @@ def run_script(script: Path, output: BinaryIO, environment: Mapping[str, str], f
     """Run a job script with bash in a folder, its output going to a log; returns its exit status.
 
     `python` and the tools beside it are those of this environment, unless the script activates another.
-    What it started ends with it where this process is interrupted or terminated.
+    What it started ends with it where it fails, or this process is interrupted or terminated.
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
         inherited = script_environment(os.environ, folder, Path(own))
@@ -76,10 +76,14 @@ def run_script(script: Path, output: BinaryIO, environment: Mapping[str, str], f
             process_group=0,
         )
         try:
-            return process.wait()
+            status = process.wait()
         except BaseException as error:
             _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
+        if status:
+            # Of a shell that was killed the rest lives on, and would work beside the next try.
+            _end(process, signal.SIGTERM)
+        return status
 
 
 def _end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:

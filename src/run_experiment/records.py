@@ -55,11 +55,21 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def describe_change(old: Config, new: Config, most: int = 3) -> str:
-    """Say in a line what differs between two configurations, `lora_rank: 4 → 8`; hashes only by their name."""
+def describe_change(
+    old: Config, new: Config, data: Path | str | None = None, script: Path | str | None = None, most: int = 3
+) -> str:
+    """Say in a line what differs between two configurations, `lora_rank: 4 → 8`; of hashes what they are of.
+
+    `data` and `script` are the files that configurations only have hashes of: the data's, the task's.
+    """
     before, after = dict(_flat(old)), dict(_flat(new))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    parts = [_change(name, before.get(name), after.get(name)) for name in names[:most]]
+    known = {
+        "data": Path(data).name if data else "the data",
+        "script": Path(script).name if script else "",
+        "split": after.get("data.split"),
+    }
+    parts = [_change(name, before.get(name), after.get(name), known) for name in names[:most]]
     if len(names) > most:
         parts.append(f"{len(names) - most} more")
     # An empty mapping that came or went has no name of its own.
@@ -74,10 +84,24 @@ def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _change(name: str, before: Any, after: Any) -> str:
+def _change(name: str, before: Any, after: Any, known: Mapping[str, Any]) -> str:
     if _is_hash(before) or _is_hash(after):
-        return f"{name.removesuffix('.sha256')} changed"
+        return f"{_hashed(name.removesuffix('.sha256'), known)} changed"
     return f"{name.rpartition('.')[2]}: {_short(before)} → {_short(after)}"
+
+
+def _hashed(name: str, known: Mapping[str, Any]) -> str:
+    """What a hash in a configuration is of, for the user."""
+    section, _, item = name.removeprefix("task.").partition(".")
+    item = item or (known["split"] if section == "data" else "") or ""
+    said = {
+        "model": "the model's weights or tokenizer",
+        "data": f"the {item} split of {known['data']}" if item else known["data"],
+        "script": f"the task's script {known['script']}".rstrip(),
+        "imports": f"the task's imported file {item}",
+        "checkpoint": f"the checkpoint's {item}",
+    }
+    return said.get(section, name)
 
 
 def _is_hash(value: Any) -> bool:

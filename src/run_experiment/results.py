@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,21 @@ import pandas as pd
 
 from run_experiment import layout
 from run_experiment.experiment import Evaluation, Experiment, Run
+from run_experiment.made_with import (
+    other_versions,
+    provenance_file,
+    shared_and_differing,
+    todays_versions,
+    training_note,
+    versions_note,
+)
 from run_experiment.records import config_hash, read_record, write_atomically
 from run_experiment.targets import Target
 
 _MARKER = re.compile(r"<!-- experiment (\w+) -->")
 _ERROR_SUFFIXES = ("/stderr", "/std", "/var")
+
+PROVENANCE = "results/provenance.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,14 @@ class Records:
     def evaluation(self, evaluation: Evaluation) -> dict[str, Any] | None:
         """Record of an evaluation."""
         return self._fresh(layout.eval_record(evaluation.run.name, evaluation.cell))
+
+    def trainings(self) -> dict[str, dict[str, Any]]:
+        """Records of all trainings, by their run."""
+        return {run.name: record for run in self.experiment.fine_tuned if (record := self.training(run))}
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """Records of all evaluations, by their subject."""
+        return {item.subject: record for item in self.experiment.evaluations if (record := self.evaluation(item))}
 
     def missing(self) -> list[tuple[str, str]]:
         """Runs and evaluations without a record, each with the reason."""
@@ -71,9 +90,11 @@ class Records:
 
 
 def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None:
-    """Write `results/evals.csv` and `results/summary.md` from the records, also where some are missing."""
+    """Write `results/`: the table, the page, and what all was made with; also where some records are missing."""
     records = Records(experiment, targets)
     table = evals_table(records)
+    provenance = provenance_file(records.trainings(), records.evaluations())
+    write_atomically(experiment.folder / PROVENANCE, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
     write_atomically(experiment.folder / layout.EVALS_TABLE, table.to_csv(index=False))
     write_atomically(experiment.folder / layout.SUMMARY_PAGE, summary_page(records, table))
 
@@ -88,16 +109,21 @@ def results_outdated(experiment: Experiment, targets: Mapping[str, Target]) -> b
 
 
 def evals_table(records: Records) -> pd.DataFrame:
-    """One row an evaluation that was made: run, its parameters, task, epoch, every metric, samples, job."""
+    """One row an evaluation that was made: run, its parameters, task, epoch, every metric, samples, job.
+
+    The column `versions` has the versions of torchtune and inspect-ai that made it, where they are not today's.
+    """
     parameters = _parameter_names(records.experiment)
+    trainings, evaluations = records.trainings(), records.evaluations()
+    today = todays_versions([*trainings.values(), *evaluations.values()])
     rows = [
-        _row(evaluation, record, parameters)
-        for evaluation in records.experiment.evaluations
-        if (record := records.evaluation(evaluation))
+        _row(item, record, parameters) | {"versions": other_versions(record, trainings.get(item.run.name), today)}
+        for item in records.experiment.evaluations
+        if (record := evaluations.get(item.subject))
     ]
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     columns = ["run", "label", "type", "model", *parameters, "task", "epoch"]
-    columns += [*metrics, "samples", "job_id", "seconds", "ended"]
+    columns += [*metrics, "samples", "job_id", "seconds", "ended", "versions"]
     # As objects: a column with a gap would turn rank 8 into 8.0.
     return pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns, dtype=object)
 
@@ -136,13 +162,14 @@ def _parameter(run: Run, name: str) -> Any:
 
 
 def summary_page(records: Records, table: pd.DataFrame) -> str:
-    """The page: the question, accuracy by run and epoch, the best run, losses, and what is missing."""
+    """The page: the question, accuracy by run and epoch, the best run, losses, what made it all, what is missing."""
     experiment = records.experiment
     parts = [
         f"# {experiment.name}",
         experiment.question,
         *_evaluations_part(experiment, table),
         *_training_part(records),
+        *_provenance_part(records),
         *_missing_part(records),
         f"<!-- experiment {_identity(records)} -->",
     ]
@@ -157,7 +184,7 @@ def _evaluations_part(experiment: Experiment, table: pd.DataFrame) -> list[str]:
         metric = headline_metric(rows)
         if metric:
             parts += [f"### {task.name}: {metric}", _grid(experiment, rows, metric), _best(rows, metric)]
-    return parts
+    return [*parts, versions_note(list(table["versions"]))]
 
 
 def headline_metric(table: pd.DataFrame) -> str | None:
@@ -196,15 +223,25 @@ def _training_part(records: Records) -> list[str]:
         if record := records.training(run):
             losses = record.get("losses", {})
             both = [_loss(losses, name) for name in ("train_loss", "validation_loss")]
-            lines.append([run.name, *both, f"{record['seconds']:.0f} s"])
+            lines.append([run.name, *both, f"{record['seconds']:.0f} s", training_note(record)])
     if not lines:
         return []
-    return ["## Training", markdown_table(["run", "final train loss", "final validation loss", "time"], lines)]
+    header = ["run", "final train loss", "final validation loss", "time", "note"]
+    shown = len(header) if any(line[-1] for line in lines) else len(header) - 1
+    return ["## Training", markdown_table(header[:shown], [line[:shown] for line in lines])]
 
 
 def _loss(losses: Mapping[str, float | None], name: str) -> str:
     value = losses.get(name)
     return "" if value is None else f"{value:.4f}"
+
+
+def _provenance_part(records: Records) -> list[str]:
+    """What all results were made with in a line, and a table of what differs."""
+    shared, differing = shared_and_differing(records.trainings(), records.evaluations())
+    parts = [f"Made with {', '.join(shared)}."] if shared else []
+    parts += [markdown_table(["what differs", "made with", "results"], differing)] if differing else []
+    return ["## Provenance", *parts] if parts else []
 
 
 def _missing_part(records: Records) -> list[str]:

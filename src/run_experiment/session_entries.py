@@ -104,13 +104,16 @@ def describe(job: AccountedJob) -> str:
     return f"{job.state}{by}{code}" + (f", reason {job.reason}" if job.reason else "")
 
 
-def failure_text(message: str, log: Path | None) -> str:
-    """What is told of a failed job: what happened, its log, the last lines of that, each cut where it is long."""
+def failure_text(message: str, log: Path | None, again: str = "") -> str:
+    """What is told of a failed job: what happened, its log, the last lines of that, each cut where it is long.
+
+    `again` is why it is submitted again, if it is.
+    """
     first, *lines = [line.strip() for line in message.splitlines() if line.strip()] or ["failed"]
     where = f"; its log is {log}" if log and not _LOG_FILE.search(message) else ""
-    return "\n".join(
-        [first + where, *(line if len(line) <= _WIDTH else f"{line[:_WIDTH]}…" for line in lines[-_LINES:])]
-    )
+    then = f"; it is submitted again: {again}" if again else ""
+    last = [line if len(line) <= _WIDTH else f"{line[:_WIDTH]}…" for line in lines[-_LINES:]]
+    return "\n".join([first + where + then, *last])
 
 
 def completion(log: Log, verdicts: Sequence[str], complete: int, missed: int, seconds: float) -> Entry:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from run_experiment import layout
-from run_experiment.action_log import Action, Entry, Log
+from run_experiment.action_log import OF_JOBS, Action, Entry, Log
 from run_experiment.action_log_reader import read_action_logs
 from run_experiment.gpu_metrics import GpuSummary, summarize
 from run_experiment.job_events import Changed, Ended
@@ -48,6 +48,11 @@ class FollowedJob:
         return str(self.submission.job_id)
 
     @property
+    def is_new(self) -> bool:
+        """Whether this session submitted it: no other can have told of it."""
+        return self.is_current and not self.is_earlier
+
+    @property
     def verdict(self) -> str:
         """How it ended for the session, whatever SLURM calls it: COMPLETED, or a state that is none."""
         if self.ended is None:
@@ -75,11 +80,11 @@ class FollowedJob:
         return event.after != self.state and not over
 
     def failure(self, log: Path | None) -> str:
-        """Why it failed, with its log's path and last lines; empty where it did not."""
+        """Why it failed, with its log's path and last lines, and whether it is tried again; empty where it did not."""
         if self.ended is None or self.ended.succeeded:
             return ""
         message = self.ended.message.removeprefix(f"SLURM job {self.job_id} ended as ")
-        return failure_text(message, log)
+        return failure_text(message, log, self.ended.again)
 
     def samples(self, folder: Path) -> Path | None:
         """File of its GPU samples: of those that may be, the first that is not older than the job."""
@@ -119,11 +124,16 @@ class FollowedJob:
 
 
 class SessionJobs:
-    """The jobs of a session: `current` are those that count for it, by target; `refused` targets have none."""
+    """The jobs of a session: `current` are those that count for it, by target.
+
+    `refused` targets have none, or, where only another try was refused, the one that failed.
+    """
 
     def __init__(self, plan: SessionPlan) -> None:
         self._plan = plan
         self._by_id: dict[str, FollowedJob] = {}
+        # Tries that others follow.
+        self._former: list[FollowedJob] = []
         self.told = Told(plan.folder)
         self.current: dict[str, FollowedJob] = {}
         self.refused: set[str] = set()
@@ -139,6 +149,18 @@ class SessionJobs:
         followed = FollowedJob(self.job(submission.target), submission, state, is_current=True, is_earlier=earlier)
         self._by_id[followed.job_id] = self.current[submission.target] = followed
         return followed
+
+    def give_way(self, followed: FollowedJob) -> None:
+        """A job ended and its target is submitted again: until then none counts for that."""
+        if self.current.get(followed.job.target) is followed:
+            self._former.append(self.current.pop(followed.job.target))
+
+    def refuse(self, target: str) -> None:
+        """A target is not submitted, or not again: then the try that was the last one counts."""
+        self.refused.add(target)
+        tries = [job for job in self._former if job.job.target == target]
+        if tries and target not in self.current:
+            self.current[target] = tries[-1]
 
     def of(self, submission: Submission) -> FollowedJob:
         """What is known of a job, of this session's or of one that it only tells the end of."""
@@ -165,9 +187,18 @@ class SessionJobs:
         """Jobs whose end was not noticed."""
         return [job for job in self.current.values() if job.ended is None]
 
-    def unsettled(self) -> list[FollowedJob]:
-        """Jobs of which not everything was told."""
-        return [job for job in self.current.values() if not job.is_settled]
+    def unsettled(self, log: Log) -> list[FollowedJob]:
+        """Jobs that a log tells of, and of which not everything was told."""
+        return [job for job in self._all(log) if not job.is_settled]
+
+    def first_submitted(self, log: Log) -> datetime:
+        """When the first of the jobs was submitted that a log tells of. Raises ValueError where there are none."""
+        return min(job.submitted_at for job in self._all(log))
+
+    def _all(self, log: Log) -> list[FollowedJob]:
+        """With the tries that others follow."""
+        found = {job.job_id: job for job in (*self._former, *self.current.values())}
+        return [job for job in found.values() if job.job.log is log]
 
     def to_be_submitted(self, log: Log, failed_steps: Collection[str]) -> list[SessionJob]:
         """Jobs that may still be submitted."""
@@ -192,6 +223,12 @@ class Told:
         if len(rows):
             return str(rows["details"].iloc[-1]).rpartition("→")[2].strip()
         return None
+
+    def notices(self, job_id: str, since: datetime) -> int:
+        """How much was told, not before a moment, of what a job itself had to tell."""
+        known, moment = self._entries, since.astimezone().replace(tzinfo=None)
+        of_jobs = known["action"].isin([action.value for action in OF_JOBS])
+        return int((of_jobs & (known["job_id"] == job_id) & (known["time"] >= moment)).sum())
 
     def has_metrics(self, job_id: str) -> bool:
         """Whether it was told what a job used."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from run_experiment import session_entries
@@ -28,8 +27,8 @@ from run_experiment.session_events import RuleFailed, RuleFinished, RuleStarted,
 from run_experiment.session_jobs import FollowedJob, SessionJobs
 from run_experiment.session_plan import SessionPlan
 from run_experiment.session_rules import Rules
+from run_experiment.session_states import States
 from run_experiment.session_steps import Steps
-from run_experiment.slurm_states import is_live, succeeded
 
 # Polls from one look at the GPUs to the next.
 _POLLS = 5
@@ -53,6 +52,7 @@ class SessionLog:
         self._polls = 0
         self._local = None if plan.is_attached else LocalJobs(plan.folder, plan.executor)
         self._steps = Steps(plan, self._write)
+        self._states = States(plan, self._jobs, self._rules, self._write)
         self._handlers: dict[type, Callable[[Any], None]] = {
             Submitted: self._on_submitted,
             Delayed: self._on_delayed,
@@ -61,7 +61,7 @@ class SessionLog:
             Cancelled: self._on_cancelled,
             Polled: self._on_polled,
             PollFailed: self._on_poll_failed,
-            Changed: self._on_changed,
+            Changed: self._states.changed,
             Ended: self._on_ended,
             Accounted: self._on_accounted,
             Detached: self._on_detached,
@@ -83,7 +83,7 @@ class SessionLog:
     def close(self) -> str | None:
         """Write what only the end of the session tells; returns which log lacks what, None if nothing is missing."""
         for job in self._jobs.known:
-            self._write_held(job)
+            self._states.tell_held(job)
         # Snakemake was interrupted, or ended at the first failure: what it did not come to is told.
         if not self._detached:
             self._detach([job.submission for job in self._jobs.in_flight()], cancelled=False)
@@ -96,6 +96,7 @@ class SessionLog:
 
     def _on_submitted(self, event: Submitted) -> None:
         followed = self._jobs.follow(event.submission)
+        self._delays.pop(event.submission.target, None)
         job = followed.job
         # The first of its kind waits for no other.
         first = all(other is followed or other.job.log is not job.log for other in self._jobs.current.values())
@@ -117,7 +118,7 @@ class SessionLog:
     def _refuse(self, target: str, reason: str) -> None:
         if target in self._jobs.refused:
             return
-        self._jobs.refused.add(target)
+        self._jobs.refuse(target)
         self._write_refusal(target, reason)
         self._steps.training_missing(self._jobs.job(target), reason.partition("\n")[0])
         self._progress()
@@ -134,15 +135,15 @@ class SessionLog:
         self._see_whether_all_submitted()
 
     def _on_cancelled(self, event: Cancelled) -> None:
-        self._tell(self._jobs.of(event.submission), "CANCELLED", f"Cancelled by run-experiment: {event.reason}")
+        self._states.tell(self._jobs.of(event.submission), "CANCELLED", f"Cancelled by run-experiment: {event.reason}")
 
     # States
 
     def _on_polled(self, event: Polled) -> None:
         self._polls += 1
         for log in Log:
-            waits = any(job.job.log is log for job in self._jobs.unsettled())
-            if any(job.job.log is log for job in self._jobs.in_flight()) or (event.restored and waits):
+            waits = event.restored and self._jobs.unsettled(log)
+            if waits or any(job.job.log is log for job in self._jobs.in_flight()):
                 states = [
                     event.states.get(job.job.target, job.state) if job.ended is None else job.verdict
                     for job in self._jobs.current.values()
@@ -150,6 +151,7 @@ class SessionLog:
                 ]
                 waiting = len(self._jobs.to_be_submitted(log, self._steps.failed))
                 self._write(log, session_entries.status(self._plan, states, waiting, event.restored))
+        self._states.tell_notices()
         if self._polls % _POLLS == 0:
             for job in self._jobs.in_flight():
                 if event.states.get(job.job.target) == "RUNNING":
@@ -163,75 +165,34 @@ class SessionLog:
 
     def _on_poll_failed(self, event: PollFailed) -> None:
         for log in Log:
-            if any(job.job.log is log for job in self._jobs.unsettled()):
+            if self._jobs.unsettled(log):
                 self._write(log, session_entries.status_failure(self._plan, event.reason))
-
-    def _on_changed(self, event: Changed) -> None:
-        followed = self._jobs.of(event.submission)
-        if not followed.is_news(event):
-            return
-        # Why it failed follows with the notice of its end.
-        if followed.is_current and followed.ended is None and not is_live(event.after) and not succeeded(event.after):
-            followed.held = event
-            return
-        self._write_change(followed, event)
-
-    def _write_change(self, followed: FollowedJob, event: Changed) -> None:
-        followed.accounted = event.job
-        failure = followed.failure(self._rules.log(followed.job.target)) if not is_live(event.after) else ""
-        result = session_entries.transition_result(followed.job.log, event.after, event.job, failure)
-        self._tell(followed, event.after, result)
-
-    def _tell(self, followed: FollowedJob, after: str, result: str) -> None:
-        """Write a transition from the state told last."""
-        before, followed.state = followed.state, after
-        if before != after:
-            entry = session_entries.transition(followed.job, followed.job_id, before, after, result)
-            self._write(followed.job.log, entry)
 
     # Ends
 
     def _on_ended(self, event: Ended) -> None:
         followed = self._jobs.of(event.submission)
         followed.ended = event
-        self._write_held(followed)
-        if followed.is_current and followed.job.log is Log.TORCHTUNE:
+        self._states.tell_held(followed)
+        if event.again:
+            # What comes after it waits for the next try.
+            self._jobs.give_way(followed)
+        elif followed.is_current and followed.job.log is Log.TORCHTUNE:
             self._steps.training_ended(followed, attached=self._plan.is_attached)
         if followed.is_accounted:
-            self._settle(followed)
+            self._states.settle(followed)
         self._progress()
 
     def _on_accounted(self, event: Accounted) -> None:
-        followed = self._jobs.of(event.submission)
-        followed.is_accounted = True
-        followed.accounted = event.job or followed.accounted
-        if event.job is None and followed.ended:
-            failure = followed.failure(self._rules.log(followed.job.target))
-            result = f"{failure or 'by its record'}; accounting does not say when"
-            self._tell(followed, followed.verdict, result)
-        if followed.ended or not followed.is_current:
-            self._settle(followed)
+        self._states.accounted(self._jobs.of(event.submission), event)
         self._progress()
-
-    def _settle(self, followed: FollowedJob) -> None:
-        """Write what a job used, once: after the notice of its end and accounting's figures."""
-        if followed.is_settled:
-            return
-        followed.is_settled = True
-        followed.end_seen = datetime.now().astimezone()
-        if followed.is_current or not self._jobs.told.has_metrics(followed.job_id):
-            self._write(followed.job.log, followed.metrics(self._plan.folder))
-
-    def _write_held(self, followed: FollowedJob) -> None:
-        held, followed.held = followed.held, None
-        if held:
-            self._write_change(followed, held)
 
     def _on_detached(self, event: Detached) -> None:
         self._detach(event.submissions, event.cancelled)
 
     def _detach(self, submissions: Sequence[Submission], cancelled: bool) -> None:
         self._detached = True
+        self._states.tell_notices()
         for log in Log:
             ids = [str(one.job_id) for one in submissions if self._jobs.job(one.target).log is log]
             waiting = len(self._jobs.to_be_submitted(log, self._steps.failed))
@@ -281,9 +242,7 @@ class SessionLog:
         """Write that all of a kind are submitted, or are at their ends, if that is so now."""
         self._see_whether_all_submitted()
         for log in Log:
-            if not self._jobs.to_be_submitted(log, self._steps.failed) and all(
-                j.is_settled for j in self._jobs.current.values() if j.job.log is log
-            ):
+            if not self._jobs.to_be_submitted(log, self._steps.failed) and not self._jobs.unsettled(log):
                 self._write_complete(log)
 
     def _see_whether_all_submitted(self) -> None:
@@ -304,12 +263,6 @@ class SessionLog:
             return
         self._complete.add(log)
         missed = len(self._plan.wanted_of(log)) - len(jobs)
-        begun, ended = min(job.submitted_at for job in jobs), max(job.ended_at for job in jobs)
-        entry = session_entries.completion(
-            log,
-            [job.verdict for job in jobs],
-            self._plan.complete[log],
-            missed,
-            (ended - begun).total_seconds(),
-        )
-        self._write(log, entry)
+        seconds = (max(job.ended_at for job in jobs) - self._jobs.first_submitted(log)).total_seconds()
+        verdicts = [job.verdict for job in jobs]
+        self._write(log, session_entries.completion(log, verdicts, self._plan.complete[log], missed, seconds))

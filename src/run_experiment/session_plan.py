@@ -111,8 +111,10 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
         wanted=wanted,
         needs={path: targets[path].needs for path in wanted},
         skipped={
-            Log.TORCHTUNE: _skipped({run.name: training_of.get(run.name) or _untrained(run) for run in runs}, wanted),
-            Log.INSPECT: _skipped(dict(evaluation_of), wanted),
+            Log.TORCHTUNE: _skipped(
+                plan, {run.name: training_of.get(run.name) or _untrained(run) for run in runs}, wanted
+            ),
+            Log.INSPECT: _skipped(plan, dict(evaluation_of), wanted),
         },
         complete={
             Log.TORCHTUNE: sum(not target.wanted for target in training_of.values()),
@@ -163,12 +165,17 @@ def _untrained(run: Run) -> str:
     return "control, no training" if run.type == "control" else "eval-only, trained elsewhere"
 
 
-def _skipped(targets: Mapping[str, Target | str], wanted: Collection[str]) -> tuple[tuple[str, str], ...]:
+def _skipped(plan: Plan, targets: Mapping[str, Target | str], wanted: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Names and reasons of what is not made, of a target or the reason why there is none."""
     skipped = []
     for subject, target in targets.items():
         if isinstance(target, str):
             skipped.append((subject, target))
         elif target.path not in wanted:
-            skipped.append((subject, "not asked for" if target.wanted else "already complete"))
+            skipped.append((subject, _not_asked(plan, target) if target.wanted else "already complete"))
     return tuple(skipped)
+
+
+def _not_asked(plan: Plan, target: Target) -> str:
+    why = plan.choice.why_not(target.path)
+    return f"not asked for ({why})" if why else "not asked for"

@@ -1,4 +1,4 @@
-"""What `config/config.yaml` and `--config` set: which experiment, and what job scripts need to know of the site."""
+"""What `config/config.yaml` and `--config` set: which experiment, what of it, and what job scripts need of the site."""
 
 from __future__ import annotations
 
@@ -14,20 +14,30 @@ from run_experiment.yaml_source import load, shown
 
 # What may follow `#SBATCH --account=`: a name or several, and no second line.
 _SITE_NAME = re.compile(r"[A-Za-z0-9._,@+-]+")
+_MOST_RETRIES = 100
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a session. Lines go into rendered job scripts as they are."""
+    """Settings of a session. Lines go into rendered job scripts as they are.
+
+    `only` and `redo` are patterns over trainings and evaluations (see `choice`). `retries` is how often a job is
+    continued after an interruption, or made smaller after it ran out of memory.
+    """
 
     experiment_dir: Path
     account: str | None = None
     partition: str | None = None
     modules: tuple[str, ...] = ()
     environment: str | None = None
+    only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
+    retries: int = 3
 
 
 _NAMES = tuple(field.name for field in fields(Settings))
+_PATTERNS = ("only", "redo")
+_NAMED = "names such as r8 or r8/task/epoch0 (one that looks like a number goes in brackets, [1.5])"
 
 
 def read_settings(file: Path, overrides: Mapping[str, Any], cwd: Path) -> Settings:
@@ -55,16 +65,32 @@ def _checked(values: Mapping[str, Any], origin: str, line: Callable[[str], int])
     ]
     if problems:
         raise InputError(origin, problems)
-    # Nothing after `account:` or `account=` means none.
-    return {name: _lines(value) if name == "modules" else value or None for name, value in values.items()}
+    return {name: _meant(name, value) for name, value in values.items()}
+
+
+def _meant(name: str, value: Any) -> Any:
+    """What a sound setting means; nothing after `account:` or `account=` means none, or the default."""
+    if name == "modules":
+        return _lines(value)
+    if name in _PATTERNS:
+        texts = [part.strip() for item in _lines(value) for part in str(item).split(",")]
+        return tuple(text for text in texts if text)
+    if name == "retries":
+        return Settings.retries if value in (None, "") else value
+    return value or None
 
 
 def _problem(name: str, value: Any) -> str | None:
     """What is wrong with a setting."""
     if name not in _NAMES:
         return f"no such setting{did_you_mean(name, _NAMES)}"
-    if value is None or value == "" or (name == "modules" and _is_lines(value)):
+    if value is None or value == "" or (name in ("modules", *_PATTERNS) and _is_lines(value)):
         return None
+    if name in _PATTERNS:
+        return None if _is_whole(value) else f"expected {_NAMED}, found {shown(value)}"
+    if name == "retries":
+        sound = _is_whole(value) and 0 <= value <= _MOST_RETRIES
+        return None if sound else f"expected a whole number from 0 to {_MOST_RETRIES}, found {shown(value)}"
     if name == "modules":
         return f"expected lines of a job script, found {shown(value)}"
     if not isinstance(value, str):
@@ -74,8 +100,12 @@ def _problem(name: str, value: Any) -> str | None:
     return None
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _lines(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
+    return tuple(value or ()) if isinstance(value, list | tuple | None) else (value,)
 
 
 def _is_lines(value: Any) -> bool:

@@ -165,7 +165,7 @@ class _Reader:
         if live := self._jobs.live(target.path, log):
             live = replace(live, reason=live.reason if _is_of(live, config) else _outdated(live.reason))
             return _with(item, live)
-        failed = self._jobs.failed(target.path)
+        failed = self._jobs.failed(target.path, log)
         made = self._time(target, "ended")
         if failed is None or (made and failed.since and made >= failed.since):
             return replace(item, state=_unmade(target), reason=target.reason)
@@ -199,6 +199,7 @@ def _with(item: Item, found: Evidence) -> Item:
         since=found.since,
         read_on=found.read_on,
         certain=found.certain,
+        attempt=found.attempt,
     )
 
 

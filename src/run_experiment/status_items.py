@@ -34,6 +34,7 @@ class Item:
 
     `since` is when the state began, `seconds` how long a job that is done ran; `read_on` is a file of the folder that
     says more; `certain` is False where the state is only the last known. `epoch` is None for a model as it is given.
+    `attempt` is the number of the attempt that runs or waits, 1 of the first.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Item:
     seconds: float | None = None
     read_on: str | None = None
     certain: bool = True
+    attempt: int | None = None
 
     @property
     def is_made(self) -> bool:

@@ -6,17 +6,16 @@ Nothing is written, and no lock is taken that a job could run into.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import socket
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from run_experiment import layout
+from run_experiment.attempts import ENDED
 from run_experiment.ledger import PATH, Ledger, Submission
-from run_experiment.records import read_record
 from run_experiment.slurm import AccountedJob, QueuedJob
 from run_experiment.slurm_states import is_live, succeeded
+from run_experiment.status_attempts import Left, LeftAttempts
 from run_experiment.status_items import State
 from run_experiment.status_sources import (
     CLOCKS,
@@ -27,7 +26,6 @@ from run_experiment.status_sources import (
     moment_of,
     now,
     process_start,
-    settled_jobs,
     written_at,
 )
 
@@ -36,6 +34,9 @@ _LATE = timedelta(seconds=60)
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
 # How an attempt's error begins where it was cut from outside.
 _CUT = ("ended by SIGTERM", "KeyboardInterrupt")
+_LIVE = frozenset({State.RUNNING, State.PENDING})
+# Copy of a failed attempt's log, in its folder.
+_LOG = "job.log"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Evidence:
     """What is known of the newest job for a target. `since` is when the state began, None if unknown.
 
     `certain` is False where the state is only the last known; `config_hash` may be the beginning of one, or unknown.
+    `attempt` is the number of the attempt that a live job is, 1 of the first.
     """
 
     state: State
@@ -53,6 +55,7 @@ class Evidence:
     slurm_state: str | None = None
     certain: bool = True
     config_hash: str | None = None
+    attempt: int | None = None
 
 
 class Jobs:
@@ -61,31 +64,32 @@ class Jobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._now = now()
-        path = folder / PATH
-        self._open = Ledger(path).open()
-        self._settled = settled_jobs(path)
+        ledger = Ledger(folder / PATH)
+        self._open = ledger.open()
+        self._settled = ledger.settled_jobs()
         self._locks = locks()
-        self._attempts: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+        self._attempts = LeftAttempts(folder)
         self.answer = ask(self._open.values())
 
     def live(self, target: str, log: str) -> Evidence | None:
         """What is known of a job whose end nobody has noted, for the target of a record; `log` is its script's."""
         if (submission := self._open.get(target)) is not None:
-            found = self._submitted(submission, log)
-            return replace(found, config_hash=submission.config_hash)
-        holder = self._holder(log)
-        if holder is None:
+            found = replace(self._submitted(submission, log), config_hash=submission.config_hash)
+        elif (holder := self._holder(log)) is not None:
+            reason = f"on this machine, process {holder}"
+            found = Evidence(State.RUNNING, None, process_start(holder), reason, log)
+        else:
             return None
-        return Evidence(State.RUNNING, None, process_start(holder), f"on this machine, process {holder}", log)
+        return replace(found, attempt=self._number(target, found) if found.state in _LIVE else None)
 
-    def failed(self, target: str) -> Evidence | None:
-        """The newest job for a target that failed or was cut."""
-        settled, kept = self._settled.get(target), self._newest(target)
+    def failed(self, target: str, log: str) -> Evidence | None:
+        """The newest job for a target that failed or was cut; `log` is its script's."""
+        settled, left = self._settled.get(target), next(reversed(self._attempts.at(target)), None)
         if settled and succeeded(settled.state):
             settled = None
-        if kept and (settled is None or kept.job_id == settled.job_id or (kept.since or settled.time) > settled.time):
-            same = settled if settled and settled.job_id == kept.job_id else None
-            return replace(kept, state=_state_of_end(same.state), slurm_state=same.state) if same else kept
+        if left and (settled is None or left.job_id == settled.job_id or (left.moment or settled.time) > settled.time):
+            same = settled if settled and settled.job_id == left.job_id else None
+            return self._kept(left, log, same.state if same else left.slurm_state)
         if settled is None:
             return None
         reason = f"SLURM job {settled.job_id} ended as {settled.state}"
@@ -106,8 +110,8 @@ class Jobs:
             return Evidence(State.PENDING, None, since, reason, certain=False)
         if found := self._answered(submission, job_id, since, log):
             return found
-        if kept := self._attempt(submission):
-            return kept
+        if (left := self._attempt(submission)) and left.is_over:
+            return self._kept(left, log, left.slurm_state)
         # The queue is only asked for jobs of the user's own.
         if self.answer.source is None or (self.answer.source == "squeue" and submission.uid != os.getuid()):
             return self._last_known(submission, since, log)
@@ -132,12 +136,13 @@ class Jobs:
         ended = aware(job.ended)
         if succeeded(job.state) and ended and self._now - ended < _LATE:
             return Evidence(State.RUNNING, job.job_id, ended, "it ended; its record does not show yet", log, job.state)
-        kept = self._attempt(submission)
+        left = self._attempt(submission)
         by = f" by {job.cancelled_by}" if job.cancelled_by else ""
         reason = f"SLURM job {job.job_id} ended as {job.state}{by}"
         reason += " and left no record" if succeeded(job.state) else ""
         read_on = self._existing(log)
-        if kept:
+        if left and left.error is not None:
+            kept = self._kept(left, log, job.state)
             reason, read_on = kept.reason if job.state == "FAILED" else f"{reason}: {kept.reason}", kept.read_on
         return Evidence(_state_of_end(job.state), job.job_id, ended, reason, read_on, job.state)
 
@@ -148,37 +153,39 @@ class Jobs:
         state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
         return Evidence(state, submission.job_id, since, "as last known", read_on, certain=False)
 
-    def _newest(self, target: str) -> Evidence | None:
-        """The newest failed attempt at a target."""
-        run, name = layout.target_of(target)
-        kept = [self._kept(path, record) for path, record in self._of_run(run) if record.get("target") == name]
-        return max(kept, key=lambda item: item.since.timestamp() if item.since else 0.0, default=None)
+    def _attempt(self, submission: Submission) -> Left | None:
+        """What a job left of its last attempt."""
+        newest = next(reversed(self._attempts.at(submission.target)), None)
+        return newest if newest and newest.job_id == submission.job_id else None
 
-    def _attempt(self, submission: Submission) -> Evidence | None:
-        """The failed attempt that a job left."""
-        kept = self._newest(submission.target)
-        return kept if kept and kept.job_id == submission.job_id else None
+    def _number(self, target: str, job: Evidence) -> int:
+        """Number of the attempt that a live job is, among those of its configuration."""
+        known = [None, "", job.config_hash]
+        lefts = [left for left in self._attempts.at(target) if not job.config_hash or left.config_hash in known]
+        has_begun = bool(lefts) and not lefts[-1].is_over and job.job_id in (None, lefts[-1].job_id)
+        return len(lefts) + (not has_begun)
 
-    def _of_run(self, run: str) -> list[tuple[Path, dict[str, Any]]]:
-        if run not in self._attempts:
-            paths = (self._folder / layout.attempts(run)).glob("*/attempt.json")
-            self._attempts[run] = [(path, record) for path in paths if (record := read_record(path))]
-        return self._attempts[run]
+    def _kept(self, left: Left, log: str, slurm_state: str | None) -> Evidence:
+        """How an attempt ended, as far as it was noted; `slurm_state` is SLURM's verdict, None if there is none."""
+        kept = self._cut(left, log, slurm_state) if left.error is None else self._failure(left, left.error)
+        state = _state_of_end(slurm_state) if slurm_state else kept.state
+        return replace(kept, state=state, slurm_state=slurm_state, config_hash=left.config_hash or None)
 
-    def _kept(self, path: Path, record: Mapping[str, Any]) -> Evidence:
-        reason = first_line(str(record.get("error") or "it does not say why"))
+    def _failure(self, left: Left, error: str) -> Evidence:
+        reason = first_line(error)
         state = State.CANCELLED if reason.startswith(_CUT) else State.FAILED
-        log = path.with_name("job.log")
-        read_on = str((log if log.exists() else path).relative_to(self._folder))
-        job_id, config_hash = (record.get(name) for name in ("job_id", "config_hash"))
-        return Evidence(
-            state,
-            str(job_id) if job_id else path.parent.name,
-            moment_of(record.get("ended")),
-            reason,
-            read_on,
-            config_hash=str(config_hash) if config_hash else None,
-        )
+        read_on = self._existing(f"{left.folder}/{_LOG}") or f"{left.folder}/{ENDED}"
+        return Evidence(state, left.job_id, left.moment, reason, read_on)
+
+    def _cut(self, left: Left, log: str, slurm_state: str | None) -> Evidence:
+        reason, read_on = f"cut off as job {left.job_id}", self._existing(log)
+        if slurm_state:
+            return Evidence(State.FAILED, left.job_id, left.moment, f"{reason} ({slurm_state})", read_on)
+        # If it were at work on this machine, its log would be locked.
+        if left.host == socket.gethostname() and not left.job_id.isdecimal():
+            return Evidence(State.FAILED, left.job_id, left.moment, reason, read_on)
+        reason += f", or still at work{f' on {left.host}' if left.host else ''}: nobody noted its end"
+        return Evidence(State.MISSING, left.job_id, left.moment, reason, read_on, certain=False)
 
     def _existing(self, log: str) -> str | None:
         return log if (self._folder / log).is_file() else None

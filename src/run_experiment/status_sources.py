@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -30,16 +29,6 @@ class Answer:
     accounted: Mapping[str, AccountedJob] = field(default_factory=dict)
     queued: Mapping[str, QueuedJob] = field(default_factory=dict)
     note: str | None = None
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A job whose end was noted in the ledger."""
-
-    job_id: str
-    state: str
-    time: datetime
-    config_hash: str | None
 
 
 def complaint(folder: Path, log: str, since: datetime | None) -> str | None:
@@ -88,34 +77,6 @@ def _ask_queue() -> Answer:
     except SlurmError as error:
         why = "" if "not on the PATH" in str(error) else f" ({first_line(str(error))})"
         return Answer(note=f"{_NO_SLURM}{why}")
-
-
-def settled_jobs(path: Path) -> dict[str, Settled]:
-    """By target, the last job whose end was noted in a ledger."""
-    hashes: dict[str, str] = {}
-    found: dict[str, Settled] = {}
-    for entry in _entries(path):
-        target, job_id, time = (entry.get(name) for name in ("target", "job_id", "time"))
-        if not (isinstance(target, str) and isinstance(job_id, str)) or not job_id:
-            continue
-        if entry.get("event") == "accepted":
-            hashes[job_id] = str(entry.get("config_hash"))
-        elif entry.get("event") == "settled" and (ended := moment_of(time)):
-            found[target] = Settled(job_id, str(entry.get("state")), ended, hashes.get(job_id))
-    return found
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    entries = []
-    for line in lines:
-        # Torn, or too deep to be one of ours.
-        with suppress(ValueError, RecursionError):
-            entries.append(json.loads(line))
-    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def locks() -> dict[tuple[int, int, int], int]:

@@ -272,7 +272,8 @@ def _name(item: Item) -> str:
 
 
 def _state(item: Item) -> str:
-    return item.state if item.certain else f"{item.state}?"
+    again = f", try {item.attempt}" if item.attempt and item.attempt > 1 else ""
+    return f"{item.state}{'' if item.certain else '?'}{again}"
 
 
 def _whole_reason(item: Item) -> str:

@@ -64,6 +64,12 @@ def prebuild_ended(count: int, cached: int, ready: int) -> Entry:
     return Entry(Action.CACHE_PREBUILD_COMPLETE, details, f"{ready} of {count} caches ready")
 
 
+def cache_stale(name: str, job: Mapping[str, Any], reason: str, there: bool) -> Entry:
+    """A data set's cache was of something else, and is made anew; `there`: what it is to be now was cached before."""
+    result = "replaced by that of an earlier session" if there else "rebuilt"
+    return Entry(Action.STALE_CACHE, f"Cache of {_data(job)} is stale: {reason}", result, name)
+
+
 def cache_built(name: str, job: Mapping[str, Any], samples: int, seconds: float, there: bool) -> Entry:
     """A data set was cached, with so many samples; `there`: it was so before, then in so many seconds."""
     result = f"cached: {samples} rows in {seconds:.1f} s" + (", by an earlier session" if there else "")

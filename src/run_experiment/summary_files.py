@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run_experiment.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CheckpointError, checkpoint_files
+from run_experiment.checkpoints import CheckpointError, checkpoint_files
 from run_experiment.data import DataError, Row, read_splits
 from run_experiment.experiment import Prompting, generation_of, split_script
 from run_experiment.finetuning.architecture import ModelError, lora_builder
+from run_experiment.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.schema import RunEntry, TaskEntry, TrainingData
 from run_experiment.suggestions import did_you_mean
 from run_experiment.summary_draft import Draft, Finding

@@ -21,7 +21,7 @@ class Target:
     """One thing to make: the path that stands for it, whether and why, and what it needs first.
 
     `config` is what determines it, as far as that is known before what it needs is made. `optional` targets are made
-    only for others.
+    only for others. `redo` is the time (ISO) since when what was made of it counts; empty where anything does.
     """
 
     path: str
@@ -30,6 +30,7 @@ class Target:
     config: Config
     needs: tuple[str, ...] = ()
     optional: bool = False
+    redo: str = ""
 
     @property
     def wanted(self) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import json
 import os
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from run_experiment import slurm
 from run_experiment.job_events import Cancelled, Event
@@ -19,7 +19,7 @@ from run_experiment.ledger import Ledger, Submission
 from run_experiment.slurm import AccountedJob, QueuedJob
 from run_experiment.slurm_states import is_live, succeeded
 from snakemake_executor_plugin_slurm_attached.following import with_id
-from snakemake_executor_plugin_slurm_attached.outcomes import is_made, is_same, made_unseen, why_failed
+from snakemake_executor_plugin_slurm_attached.outcomes import is_made, is_same, made_unseen
 
 # Seconds for which a job may be on its way although SLURM does not show it: an sbatch that outlived its main process,
 # an accounting that is late.
@@ -70,20 +70,13 @@ class Earlier:
             return Fate.FAILED
         return Fate.GONE
 
-    def message(self, folder: Path, output: Path) -> str:
-        """Why it failed."""
-        if self.accounted is None:
-            return ""
-        return why_failed(folder, self.accounted, self.submission, output)
 
-
-def planned_submission(folder: Path, job_file: str) -> Submission:
-    """The submission of a job as planned in a file; its comment is how it is known in the queue. Raises ValueError."""
+def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:
+    """The submission of a job that is told these facts; the queue knows it by its comment. Raises ValueError."""
     try:
-        planned = json.loads((folder / job_file).read_text(encoding="utf-8"))
-        target, config_hash, name = (str(planned[fact]) for fact in ("target", "config_hash", "name"))
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{job_file}: {error}") from error
+        target, config_hash, name = (str(facts[fact]) for fact in ("target", "config_hash", "name"))
+    except KeyError as error:
+        raise ValueError(f"the job is not told its {error}") from error
     comment = f"{_MARK} {_key(folder)} {config_hash[:16]} {target}"
     return Submission(target, config_hash, name, comment, os.getuid(), _stamp())
 
@@ -103,6 +96,20 @@ def cancel(submissions: Collection[Submission]) -> None:
     """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError."""
     wanted = {(submission.job_id, submission.comment) for submission in submissions}
     slurm.cancel([job.job_id for job in slurm.queue() if (job.job_id, job.comment) in wanted])
+
+
+def outdated(earlier: Mapping[str, Earlier], dag: Any) -> Iterator[Earlier]:
+    """Live jobs for targets whose run Snakemake's DAG trains anew: they would hold their GPUs for nothing."""
+    for job in dag.needrun_jobs():
+        former = next((earlier[path] for path in job.output if path in earlier), None)
+        if former and former.is_live and _waits_for_others(job, dag):
+            yield former
+
+
+def _waits_for_others(job: Any, dag: Any) -> bool:
+    """Whether another job of the cluster has to end before this one can begin."""
+    needed = [other for other in dag.dependencies[job] if dag.needrun(other)]
+    return any(not other.is_local or _waits_for_others(other, dag) for other in needed)
 
 
 def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
-from snakemake_executor_plugin_slurm.submit_string import get_submit_command
-from snakemake_executor_plugin_slurm.utils import set_gres_string
-from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
@@ -20,11 +20,9 @@ from run_experiment.job_events import (
     RECORD_ATTRIBUTE,
     Accounted,
     Cancelled,
-    Delayed,
     Detached,
     Ended,
     Event,
-    PollFailed,
     Reattached,
     Refused,
     Submitted,
@@ -32,10 +30,21 @@ from run_experiment.job_events import (
 from run_experiment.ledger import PATH as LEDGER
 from run_experiment.ledger import Ledger, Submission
 from run_experiment.slurm import PassingError, SlurmError
-from snakemake_executor_plugin_slurm_attached.attaching import Earlier, Fate, cancel, earlier_jobs, planned_submission
-from snakemake_executor_plugin_slurm_attached.following import Follower, with_id
+from snakemake_executor_plugin_slurm_attached.arguments import sbatch_arguments
+from snakemake_executor_plugin_slurm_attached.attaching import (
+    Earlier,
+    Fate,
+    cancel,
+    dated,
+    earlier_jobs,
+    outdated,
+    planned_submission,
+)
+from snakemake_executor_plugin_slurm_attached.ending import verdict
+from snakemake_executor_plugin_slurm_attached.following import End, Follower, with_id
 from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
-from snakemake_executor_plugin_slurm_attached.messages import message
+from snakemake_executor_plugin_slurm_attached.messages import level, message
+from snakemake_executor_plugin_slurm_attached.outcomes import planned
 from snakemake_executor_plugin_slurm_attached.settings import CANCEL
 from snakemake_executor_plugin_slurm_attached.submitting import LONGEST_PAUSE, Pacing, Request, Submitter
 
@@ -58,10 +67,14 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         # Absolute: jobs start elsewhere.
         self._folder = Path.cwd()
         self._jobs: dict[str, JobExecutorInterface] = {}
+        # What each job is told, by target, as above.
+        self._facts: dict[str, dict[str, Any]] = {}
         self._ledger = Ledger(self._folder / LEDGER)
         # None until they were looked for.
         self._earlier: dict[str, Earlier] | None = None
-        self._ends: dict[str | None, Ended] = {}
+        self._ends: dict[str | None, End] = {}
+        # How often each target was submitted again.
+        self._retried: Counter[str] = Counter()
         self._interrupts = Interrupts()
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
@@ -83,13 +96,16 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     def run_job(self, job: JobExecutorInterface) -> None:
         """Follow the job that an earlier process submitted, or let this one wait for its turn."""
         try:
-            new = planned_submission(self._folder, str(job.params.job))
-            self._jobs[new.target] = job
+            facts = planned(self._folder, str(job.params.job))
+            new = planned_submission(self._folder, facts)
+            self._jobs[new.target], self._facts[new.target] = job, facts
             former = self._earlier.pop(new.target, None) if self._earlier else None
             former = former.completed(new.config_hash) if former else None
             fate = former.fate(self._folder, new.config_hash) if former else Fate.GONE
             if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
-                self._take_over(former, fate)
+                self._tell(Reattached(former.submission, former.state))
+                # An end is judged as any other.
+                self._follow(former.submission, is_over=fate is not Fate.ATTACH)
             else:
                 if former and fate is Fate.GONE and former.accounted:
                     # How it ended is told, if not judged.
@@ -169,7 +185,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         while True:
             try:
                 earlier = earlier_jobs(self._folder, self._ledger, self._tell)
-                self._cancel_outdated(earlier)
+                for former in outdated(earlier, self.workflow.dag):
+                    cancel([former.submission])
+                    self._tell(Cancelled(former.submission, "its run is trained anew"))
                 self._ask_about_ended()
                 return earlier
             except PassingError as error:
@@ -186,34 +204,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             if str(submission.job_id).isdecimal():
                 self._follower.add_ended(submission)
 
-    def _cancel_outdated(self, earlier: dict[str, Earlier]) -> None:
-        """Cancel at once what works for a target whose run is trained anew: it would hold its GPU for nothing."""
-        for job in self.workflow.dag.needrun_jobs():
-            former = next((earlier[path] for path in job.output if path in earlier), None)
-            if former and former.is_live and self._waits_for_others(job):
-                cancel([former.submission])
-                self._tell(Cancelled(former.submission, "its run is trained anew"))
-
-    def _waits_for_others(self, job: JobExecutorInterface) -> bool:
-        """Whether another job of the cluster has to end before this one can begin."""
-        dag = self.workflow.dag
-        needed = [other for other in dag.dependencies[job] if dag.needrun(other)]
-        return any(not other.is_local or self._waits_for_others(other) for other in needed)
-
-    def _take_over(self, former: Earlier, fate: Fate) -> None:
-        """Let an earlier process's job count as this one's."""
-        submission = former.submission
-        if fate is Fate.ATTACH:
-            self._tell(Reattached(submission, former.state))
-            self._follow(submission)
-            return
-        self._tell(Reattached(submission, former.state))
-        why = f"{former.message(self._folder, self._output(submission))}\nIt ended while nobody followed it."
-        end = Ended(submission, fate is Fate.MADE, former.state, "" if fate is Fate.MADE else why)
-        self._follower.add_ended(submission)
-        self._report(SubmittedJobInfo(self._jobs[submission.target], submission.job_id), end)
-
-    def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None) -> Request:
+    def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None = None) -> Request:
         return Request(
             submission=submission,
             arguments=self._arguments(job, submission),
@@ -222,13 +213,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             stagger=float(job.resources.get("stagger") or 0),
             priority=job.priority,
             former=former,
+            again=self._retried[submission.target] > 0,
         )
 
     def _arguments(self, job: JobExecutorInterface, submission: Submission) -> list[str]:
-        """Arguments of sbatch, as the extended executor makes them of the rule's resources."""
-        validate_slurm_extra(job)
         (self._folder / _OUTPUTS).mkdir(parents=True, exist_ok=True)
-        params = {
+        facts = {
             "run_uuid": submission.name,
             "slurm_logfile": self._output(submission),
             "comment_str": submission.comment,
@@ -236,10 +226,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             "partition": self.get_partition_arg(job),
             "workdir": self._folder,
         }
-        settings = self.workflow.executor_settings
-        call = get_submit_command(job, params, settings=settings, failed_nodes=self._failed_nodes)
-        # Split as a shell would, and never given to one.
-        return shlex.split(call + set_gres_string(job))[1:]
+        return sbatch_arguments(job, facts, self.workflow.executor_settings, self._failed_nodes)
 
     def _output(self, submission: Submission) -> Path:
         """File of what SLURM and the job's command say; the job's script has a log of its own."""
@@ -250,27 +237,42 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._tell(Submitted(submission))
         self._follow(submission)
 
-    def _refused(self, request: Request, reason: str) -> None:
-        self._tell(Refused(request.submission, reason))
-        info = SubmittedJobInfo(self._jobs[request.submission.target])
+    def _refused(self, submission: Submission, reason: str) -> None:
+        self._tell(Refused(submission, reason))
+        info = SubmittedJobInfo(self._jobs[submission.target])
         self.report_job_error(info, msg=f"It was not submitted: {reason}\n")
 
-    def _follow(self, submission: Submission) -> None:
-        self._follower.add(submission, self._output(submission))
+    def _follow(self, submission: Submission, is_over: bool = False) -> None:
+        self._follower.add(submission, self._output(submission), is_over)
         info = SubmittedJobInfo(self._jobs[submission.target], submission.job_id)
         # Records say what is complete: by its own mark Snakemake would make again what ended while nobody looked.
         self.report_job_submission(info, register_job=False)
 
-    def _report(self, info: SubmittedJobInfo, end: Ended) -> None:
+    def _report(self, info: SubmittedJobInfo, end: End) -> None:
+        submission, output = end.submission, self._output(end.submission)
+        target = submission.target
+        found = verdict(self._folder, end, output, self._facts[target], self._retried[target])
         # Who starts again finds out anew what could not be noted.
         with suppress(OSError):
-            self._ledger.settled(end.submission.target, str(end.submission.job_id), end.state)
-        self._tell(end)
+            self._ledger.settled(target, str(submission.job_id), end.state)
+        why = "\n".join(filter(None, [end.message, found.advice]))
+        self._tell(Ended(submission, end.succeeded, end.state, why, found.again))
         if end.succeeded:
-            _remove_empty(self._output(end.submission))
+            _remove_empty(output)
             self.report_job_success(info)
+        elif found.again:
+            self._submit_again(info.job, submission)
         else:
-            self.report_job_error(info, msg=f"{end.message}\n")
+            self.report_job_error(info, msg=f"{why}\n")
+
+    def _submit_again(self, job: JobExecutorInterface, former: Submission) -> None:
+        self._retried[former.target] += 1
+        submission = dated(replace(former, job_id=None))
+        try:
+            self._submitter.put(self._request(job, submission))
+        # An error ends this job only.
+        except (WorkflowError, OSError) as error:
+            self._refused(submission, str(error))
 
     def _cancel(self, submissions: list[Submission]) -> bool:
         """Cancel jobs; returns whether SLURM took it."""
@@ -283,9 +285,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _tell(self, event: Event) -> None:
         """Hand an event to the logger plugins; those that the user has to know are messages, too."""
-        text = message(event)
-        level = logging.WARNING if isinstance(event, Delayed | PollFailed | Cancelled | Detached) else logging.INFO
-        self.logger.log(level, text, extra={RECORD_ATTRIBUTE: event})
+        self.logger.log(level(event), message(event), extra={RECORD_ATTRIBUTE: event})
         if isinstance(event, Accounted | Cancelled):
             # Who starts again tells it again; the logs do not.
             with suppress(OSError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from run_experiment import slurm
-from run_experiment.job_events import Accounted, Changed, Ended, Event, Polled, PollFailed
+from run_experiment.job_events import Accounted, Changed, Event, Polled, PollFailed
 from run_experiment.ledger import Submission
 from run_experiment.records import read_record
 from run_experiment.slurm import AccountedJob, QueuedJob, SlurmError
@@ -28,6 +28,17 @@ _ASK_FOR = 45.0
 _LATEST_FIGURES = 60.0
 
 Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a job; `message` says why it failed, `accounted` is what accounting has of a bad end."""
+
+    submission: Submission
+    succeeded: bool
+    state: str
+    message: str = ""
+    accounted: AccountedJob | None = None
 
 
 @dataclass
@@ -81,9 +92,11 @@ class Follower:
         self._asked_at = time.monotonic()
         self._answering = True
 
-    def add(self, submission: Submission, output: Path) -> None:
-        """Follow a job, whose SLURM output goes to `output`."""
+    def add(self, submission: Submission, output: Path, is_over: bool = False) -> None:
+        """Follow a job, whose SLURM output goes to `output`; `is_over`: SLURM said once that it ended."""
         job = _Followed(submission, output)
+        if is_over:
+            job.failing_at = job.failed_at = time.monotonic()
         job.attempts = len(attempts(self._folder, submission))
         with self._lock:
             self._jobs = {**self._jobs, _id(submission): job}
@@ -103,7 +116,7 @@ class Follower:
         """The jobs that are followed."""
         return [job.submission for job in self._jobs.values()]
 
-    def look(self) -> list[Ended]:
+    def look(self) -> list[End]:
         """Ends since the last time; asks accounting where that is due, without waiting for it."""
         now = time.monotonic()
         answer = self._answer()
@@ -128,27 +141,27 @@ class Follower:
         for job in self._ended.values():
             self._tell(Accounted(job.submission, job.accounted))
 
-    def _forget(self, ends: list[Ended]) -> None:
+    def _forget(self, ends: list[End]) -> None:
         over = {_id(end.submission) for end in ends}
         with self._lock:
             self._ended = {**self._ended, **{job_id: job for job_id, job in self._jobs.items() if job_id in over}}
             self._jobs = {job_id: job for job_id, job in self._jobs.items() if job_id not in over}
 
-    def _end(self, job: _Followed, answer: _Answer | None, now: float) -> Ended | None:
+    def _end(self, job: _Followed, answer: _Answer | None, now: float) -> End | None:
         return self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
 
-    def _end_from_files(self, job: _Followed, now: float) -> Ended | None:
+    def _end_from_files(self, job: _Followed, now: float) -> End | None:
         if is_made(self._folder, job.submission):
-            return Ended(job.submission, True, "COMPLETED")
+            return End(job.submission, True, "COMPLETED")
         failed = len(attempts(self._folder, job.submission))
         if failed > job.attempts:
             job.attempts, job.failed_at = failed, now
         if job.completed_at and now - job.completed_at > self._latency:
             # It found its target made by a job that nobody followed, and left that one's record.
             if has_config(read_record(self._folder / job.submission.target), job.submission):
-                return Ended(job.submission, True, "COMPLETED")
+                return End(job.submission, True, "COMPLETED")
             message = f"SLURM job {job.submission.job_id} completed without a record; its output is {job.output}"
-            return Ended(job.submission, False, "COMPLETED", message)
+            return End(job.submission, False, "COMPLETED", message)
         return None
 
     def _pause(self, now: float) -> float:
@@ -190,7 +203,7 @@ class Follower:
         found = answer.accounted.get(_id(job.submission))
         return found.state if found and is_same(found, job.submission) else job.state
 
-    def _judge(self, job: _Followed, answer: _Answer, now: float) -> Ended | None:
+    def _judge(self, job: _Followed, answer: _Answer, now: float) -> End | None:
         found = answer.accounted.get(_id(job.submission))
         if found is None or not is_same(found, job.submission):
             return self._missing(job, answer, now)
@@ -200,7 +213,7 @@ class Follower:
             job.completed_at = job.failing_at = None
             return None
         if is_made(self._folder, job.submission):
-            return Ended(job.submission, True, "COMPLETED")
+            return End(job.submission, True, "COMPLETED")
         if succeeded(found.state):
             job.completed_at = job.completed_at or now
             return None
@@ -209,9 +222,9 @@ class Follower:
             job.failing_at = job.failed_at = now
             return None
         message = why_failed(self._folder, found, job.submission, job.output)
-        return Ended(job.submission, False, found.state, message)
+        return End(job.submission, False, found.state, message, found)
 
-    def _missing(self, job: _Followed, answer: _Answer, now: float) -> Ended | None:
+    def _missing(self, job: _Followed, answer: _Answer, now: float) -> End | None:
         """Accounting may be late, or without a database; a job that the queue does not have either is lost."""
         job.missing_at = job.missing_at or now
         if answer.queued is None or now - job.missing_at <= self._patience:
@@ -219,7 +232,7 @@ class Follower:
         if answer.is_queued(job.submission):
             job.missing_at = now
             return None
-        return Ended(job.submission, False, "LOST", f"SLURM does not know job {job.submission.job_id} any more")
+        return End(job.submission, False, "LOST", f"SLURM does not know job {job.submission.job_id} any more")
 
     def _close(self, answer: _Answer) -> None:
         """Tell what accounting has of jobs that ended: their ends, and once it has all of them their figures."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
 from run_experiment.job_events import (
     Cancelled,
     Changed,
     Delayed,
     Detached,
+    Ended,
     Event,
     Polled,
     PollFailed,
     Reattached,
     Submitted,
 )
+
+
+def level(event: Event) -> int:
+    """How much a message matters, as `logging` counts it."""
+    submitted_again = isinstance(event, Ended) and event.again
+    is_warning = submitted_again or isinstance(event, Delayed | PollFailed | Cancelled | Detached)
+    return logging.WARNING if is_warning else logging.INFO
 
 
 def message(event: Event) -> str | None:
@@ -32,6 +42,8 @@ def message(event: Event) -> str | None:
             return f"SLURM does not say how the jobs are, asking on: {reason}"
         case Polled(_, restored=True):
             return "SLURM says again how the jobs are"
+        case Ended(submission, message=why, again=again) if again:
+            return f"{submission.name}: {why.splitlines()[0]}; it is submitted again: {again}"
         case Detached(submissions, cancelled):
             return _goodbye([str(submission.job_id) for submission in submissions], cancelled)
     return None

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
+from run_experiment.attempts import ENDED, newest
+from run_experiment.finetuning.progress import RECIPE_STATE
 from run_experiment.ledger import Submission
 from run_experiment.processes import last_lines
 from run_experiment.records import read_record
 from run_experiment.slurm import AccountedJob
+from snakemake_executor_plugin_slurm_attached.retrying import Left
 
 # How far the clocks of two machines may be apart.
 _CLOCKS = timedelta(seconds=2)
+# What SLURM writes into the output of a job that took more memory than it asked for; without control groups that is
+# all that tells such a job from others that were killed.
+_OVER_MEMORY = re.compile(r"slurmstepd.*(exceeded (job |step )?memory limit|oom.kill)", re.IGNORECASE)
+
+
+def planned(folder: Path, job_file: str) -> dict[str, Any]:
+    """What a job was told, in a file. Raises ValueError."""
+    try:
+        facts = json.loads((folder / job_file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{job_file}: {error}") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{job_file}: it tells no job")
+    return facts
 
 
 def is_made(folder: Path, submission: Submission) -> bool:
@@ -51,12 +70,36 @@ def is_same(job: AccountedJob, submission: Submission) -> bool:
 
 def why_failed(folder: Path, job: AccountedJob, submission: Submission, output: Path) -> str:
     """Why a job failed: SLURM's words, and what the job itself left."""
-    records = [record for path in attempts(folder, submission) if (record := read_record(path))]
-    errors = [record.get("error") for record in records if _is_of_last_start(record, job)]
-    error = errors[-1] if errors else None
+    error = (_report(folder, job, submission) or {}).get("error")
     if not error:
         error = "\n".join([f"its output is {output}", *(f"    {line}" for line in last_lines(output))])
     return f"SLURM job {job.job_id} ended as {describe(job)}: {error}"
+
+
+def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
+    """What a job that ended badly left; `facts` is what it was told, `output` the file of what SLURM said of it."""
+    return Left(
+        reported=_report(folder, job, submission) is not None,
+        over_memory=any(map(_OVER_MEMORY.search, last_lines(output, most=20))),
+        goes_on="checkpoints" not in facts or _saved_epoch(folder, facts, job.started),
+    )
+
+
+def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:
+    """Whether a training saved an epoch since then that another job goes on from; another tool's knows itself how."""
+    if output := facts.get("output_dir"):
+        found: Iterator[Path] = (folder / output).glob(f"{layout.CHECKPOINT_NAME.format(epoch='*')}/{RECIPE_STATE}")
+    else:
+        found = (path for checkpoint in facts["checkpoints"] for path in (folder / checkpoint).glob("*"))
+    return since is not None and any(_modified(path) >= since.timestamp() for path in found)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    # It was removed meanwhile.
+    except OSError:
+        return 0
 
 
 def attempts(folder: Path, submission: Submission) -> list[Path]:
@@ -66,6 +109,13 @@ def attempts(folder: Path, submission: Submission) -> list[Path]:
     # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`.
     numbers = {path: re.fullmatch(rf"{submission.job_id}(?:\.(\d+))?", path.parent.name) for path in found}
     return [path for _, path in sorted((int(number[1] or 1), path) for path, number in numbers.items() if number)]
+
+
+def _report(folder: Path, job: AccountedJob, submission: Submission) -> dict[str, Any] | None:
+    """What the last try of a job's last start reports of its failure; None where it was cut off."""
+    attempt = newest(folder, layout.target_of(submission.target)[0], job.job_id)
+    record = read_record(attempt / ENDED) if attempt else None
+    return record if record and _is_of_last_start(record, job) else None
 
 
 def _is_of_last_start(record: dict[str, Any], job: AccountedJob) -> bool:

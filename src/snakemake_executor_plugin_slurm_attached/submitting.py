@@ -31,7 +31,7 @@ T = TypeVar("T")
 class Request:
     """A job that waits for its turn: what sbatch is given, `stagger` seconds after the last job of its `kind`.
 
-    `former` is a job of another configuration for the same target, which is ended first.
+    `former` is a job of another configuration for the same target, which is ended first. `again`: its last job ended.
     """
 
     submission: Submission
@@ -41,6 +41,7 @@ class Request:
     stagger: float
     priority: float
     former: Earlier | None = None
+    again: bool = False
 
 
 class Submitter:
@@ -51,7 +52,7 @@ class Submitter:
         ledger: Ledger,
         pacing: Pacing,
         accepted: Callable[[Request, str], None],
-        refused: Callable[[Request, str], None],
+        refused: Callable[[Submission, str], None],
         tell: Tell,
     ) -> None:
         self._ledger = ledger
@@ -61,13 +62,18 @@ class Submitter:
         self._tell = tell
         self._waiting: queue.PriorityQueue[tuple[float, int, Request | None]] = queue.PriorityQueue()
         self._number = itertools.count()
+        # A target's place among those of the same priority.
+        self._places: dict[str, int] = {}
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="submitter", daemon=True)
 
     def put(self, request: Request) -> None:
-        """Let a job wait for its turn; those of higher priority go first."""
-        if self._thread.ident is None:
-            self._thread.start()
-        self._waiting.put((-request.priority, next(self._number), request))
+        """Let a job wait for its turn; those of higher priority go first, and what was there before keeps its place."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+            place = self._places.setdefault(request.submission.target, next(self._number))
+        self._waiting.put((-request.priority, place, request))
 
     def stop(self) -> None:
         """Submit nothing more; returns when a submission under way has its answer."""
@@ -88,12 +94,18 @@ class Submitter:
                 return
             # An error ends this job only.
             except Exception as error:
-                self._refused(request, f"{error}\n    {shlex.join(['sbatch', *request.arguments])}")
+                self._refused(request.submission, f"{error}\n    {shlex.join(['sbatch', *request.arguments])}")
 
     def _submit(self, request: Request) -> None:
         if request.former:
             self._end(request.former)
         if not self._pacing.wait(request.kind, request.stagger):
+            return
+        if request.again and (requeued := self._until_answered(lambda: find(request.submission))):
+            # Meanwhile, by somebody's hand: its last job starts anew.
+            with suppress(OSError):
+                self._ledger.accepted(request.submission, requeued)
+            self._accepted(request, requeued)
             return
         pause = 1.0
         while (job_id := self._try(request, pause)) is None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -38,12 +39,14 @@ class ClusterJob:
 class Run:
     """The workflow in a process of its own, with its output in a file."""
 
-    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, environment: dict[str, str] | None = None, config: Sequence[str] = ()
+    ) -> None:
         self.log = folder.with_name(f"{folder.name}.{time.monotonic_ns()}.log")
         command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", *QUICK, *arguments]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, "--config", f"experiment_dir={folder}"],
+                [*command, "--config", f"experiment_dir={folder}", *config],
                 cwd=SOURCE,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -84,9 +87,9 @@ class Run:
             self.process.send_signal(number)
 
 
-def run(folder: Path, *arguments: str, seconds: float = 180) -> Run:
+def run(folder: Path, *arguments: str, seconds: float = 180, config: Sequence[str] = ()) -> Run:
     """Run the workflow to its end."""
-    started = Run(folder, *arguments)
+    started = Run(folder, *arguments, config=config)
     started.wait(seconds)
     return started
 
@@ -172,3 +175,19 @@ def shim(folder: Path, client: str, body: str) -> dict[str, str]:
     path.write_text(f"#!/bin/bash\nreal={shutil.which(client)}\n{body}\n")
     path.chmod(0o755)
     return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def kill_processes(job_id: str, command: str = "") -> None:
+    """Kill what a job runs, so that it can leave nothing, or only what has a word in its command.
+
+    Other clusters have jobs of this id, too.
+    """
+    marks = {f"SLURM_JOB_ID={job_id}".encode(), f"SLURM_CONF={os.environ['SLURM_CONF']}".encode()}
+    killed = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            wanted = command.encode() in (process / "cmdline").read_bytes()
+            if wanted and marks <= set((process / "environ").read_bytes().split(b"\0")):
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+    assert killed

@@ -8,11 +8,24 @@ import shutil
 import signal
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cluster_runs import ALL, AT_ONCE, Run, client, jobs, names, run, running, settled, shim, sleeping, until
+from cluster_runs import (
+    ALL,
+    AT_ONCE,
+    Run,
+    client,
+    jobs,
+    kill_processes,
+    names,
+    run,
+    running,
+    settled,
+    shim,
+    sleeping,
+    until,
+)
 
 from run_experiment.ledger import PATH as LEDGER
 
@@ -221,18 +234,6 @@ def test_a_ledger_that_breaks_on_the_way_loses_no_job(tmp_path: Path) -> None:
     again = run(experiment.path, *AT_ONCE)
     assert again.process.returncode == 0, again.output
     assert names(experiment.path) == Counter(ALL)
-
-
-def kill_processes(job_id: str) -> None:
-    """Kill what a job runs, so that it can leave nothing; other clusters have jobs of this id, too."""
-    marks = {f"SLURM_JOB_ID={job_id}".encode(), f"SLURM_CONF={os.environ['SLURM_CONF']}".encode()}
-    killed = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if marks <= set((process / "environ").read_bytes().split(b"\0")):
-                os.kill(int(process.name), signal.SIGKILL)
-                killed += 1
-    assert killed
 
 
 def sbatch(script: str, *options: str) -> str:

@@ -178,27 +178,33 @@ def test_many_jobs_cost_slurm_little(tmp_path: Path) -> None:
     assert count.total() - count["sbatch"] <= 2 * polls + 5
 
 
-def test_a_dead_node_costs_its_jobs_and_a_preempted_job_starts_again(tmp_path: Path) -> None:
-    experiment = sleeping(tmp_path, train=15)
-    directive(experiment, "r4/finetune.slurm", "--nodelist=n1", "--no-requeue")
+def test_a_dead_node_costs_nothing_but_time_and_a_preempted_job_starts_again(tmp_path: Path) -> None:
+    """What SLURM does not queue again is submitted again, and runs elsewhere; the others keep their ids."""
+    experiment = sleeping(tmp_path, train=30)
+    directive(experiment, "r4/finetune.slurm", "--no-requeue")
     directive(experiment, "base/eval/shout_base.slurm", "--nodelist=n1")
-    experiment.edit("base/eval/shout_base.slurm", "sleep 1", "sleep 15")
+    experiment.edit("base/eval/shout_base.slurm", "sleep 1", "sleep 30")
     directive(experiment, "r8/finetune.slurm", "--nodelist=n2", "--partition=preemptible")
+    in_the_way = sbatch("sleep 300", "--nodelist=n2", "--gres=gpu:4")
+    until(lambda: client("squeue", "-hj", in_the_way, "-o%T").strip() == "RUNNING")
     started = Run(experiment.path, *AT_ONCE)
+    running(experiment.path, "tiny.r4", "tiny.base.shout")
+    client("scancel", in_the_way)
     ids = running(experiment.path, *ALL[:3])
     cluster("kill", "n1")
     urgent = sbatch("sleep 5", "--nodelist=n2", "--gres=gpu:4")
     until(lambda: client("squeue", "-hj", urgent, "-o%T").strip() == "RUNNING", 60)
     started.until(f"SLURM job {ids['tiny.r4']} ended as NODE_FAIL")
+    started.until("it is submitted again: its node failed, retry 1 of 3")
+    elsewhere = running(experiment.path, "tiny.r4")["tiny.r4"]
     cluster("up")
     for name in ("tiny.r8", "tiny.base.shout"):
         until(lambda name=name: client("squeue", "-hj", ids[name], "-o%T").strip() == "PENDING", 60)  # type: ignore[misc]
         client("scontrol", "update", f"jobid={ids[name]}", "starttime=now")
-    assert started.wait() == 1
+    assert started.wait() == 0, started.output
     assert started.output.count("ended as") == 1
-    assert names(experiment.path) == Counter(set(ALL) - {"tiny.r4.shout.e0"})
-    for name, record in (("tiny.r8", "r8/finetune.json"), ("tiny.base.shout", "base/eval/shout_base.json")):
-        assert experiment.record(record)["job_id"] == ids[name]
-    again = run(experiment.path, *AT_ONCE)
-    assert again.process.returncode == 0, again.output
     assert names(experiment.path) == Counter([*ALL, "tiny.r4"])
+    assert client("sacct", "-nXPj", f"{ids['tiny.r4']},{elsewhere}", "-onodelist").split() == ["n1", "n2"]
+    records = {name: experiment.record(f"{name}/finetune.json")["job_id"] for name in ("r4", "r8")}
+    assert records == {"r4": elsewhere, "r8": ids["tiny.r8"]}
+    assert experiment.record("base/eval/shout_base.json")["job_id"] == ids["tiny.base.shout"]

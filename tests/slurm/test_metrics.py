@@ -144,7 +144,9 @@ def test_of_a_requeued_job_the_last_start_counts() -> None:
     subprocess.run(["scontrol", "requeue", one], check=True)
     until(lambda: one in (known := accounting([one])) and known[one].state in ("REQUEUED", "PENDING"))
     assert not accounting([one])[one].settled
-    # SLURM lets a requeued job wait for up to two minutes.
+    # SLURM lets a requeued job wait for up to two minutes; on a node that still ends the first start it would fail.
+    until(lambda: any((waiting.job_id, waiting.state) == (one, "PENDING") for waiting in queue()))
+    time.sleep(5)
     subprocess.run(["scontrol", "update", f"jobid={one}", "starttime=now"], check=False)
     until(lambda: one in (known := accounting([one])) and not is_live(known[one].state), 180)
     found = settled(one)

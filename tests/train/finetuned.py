@@ -64,19 +64,21 @@ def parse_config(training: Training, folder: Path) -> Any:
     return parsed[0]
 
 
-def set_up(training: Training, folder: Path) -> Any:
-    """The recipe of a training, ready to train."""
+def set_up(training: Training, folder: Path, changes: dict[str, Any] | None = None) -> Any:
+    """The recipe of a training, ready to train; `changes` are merged over its config."""
+    from omegaconf import OmegaConf
+
     from run_experiment.finetuning.recipe import FinetuneRecipe
 
-    cfg = parse_config(training, folder)
+    cfg = OmegaConf.merge(parse_config(training, folder), changes or {})
     recipe = FinetuneRecipe(cfg)
     recipe.setup(cfg)
     return recipe
 
 
-def train(training: Training, folder: Path) -> Any:
+def train(training: Training, folder: Path, changes: dict[str, Any] | None = None) -> Any:
     """The recipe of a training that has ended."""
-    recipe = set_up(training, folder)
+    recipe = set_up(training, folder, changes)
     recipe.train()
     recipe.cleanup()
     return recipe

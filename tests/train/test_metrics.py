@@ -14,9 +14,10 @@ import torch
 from run_experiment.finetuning.metrics import COLUMNS, MetricsLogger, final_losses, read_metrics
 
 
-def started(folder: Path, *, resumed: bool = False, **arguments: Any) -> MetricsLogger:
+def started(folder: Path, *, epoch: int = 0, **arguments: Any) -> MetricsLogger:
     logger = MetricsLogger(str(folder), **arguments)
-    logger.log_config({"resume_from_checkpoint": resumed})
+    logger.log_config({})
+    logger.begin_epoch(epoch)
     return logger
 
 
@@ -67,10 +68,31 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
 
 def test_resuming_goes_on_below_and_training_anew_begins_anew(tmp_path: Path) -> None:
     started(tmp_path).log("loss", 2.0, step=1)
-    started(tmp_path, resumed=True).log("loss", 1.0, step=2)
+    started(tmp_path, epoch=1).log("loss", 1.0, step=2)
     assert read_metrics(tmp_path / "metrics.csv")["loss"].tolist() == [2.0, 1.0]
     started(tmp_path).log("loss", 3.0, step=1)
     assert read_metrics(tmp_path / "metrics.csv")["loss"].tolist() == [3.0]
+
+
+@pytest.mark.parametrize("torn", [b"", b"2,5,0.", b"0"])
+def test_resuming_cuts_what_is_trained_again_and_a_torn_line(tmp_path: Path, torn: bytes) -> None:
+    logger, path, texts = started(tmp_path), tmp_path / "metrics.csv", []
+    for epoch in range(3):
+        logger.begin_epoch(epoch)
+        texts.append(path.read_bytes())
+        logger.log_dict({"loss": 1 / 3, "lr": 0.1}, step=2 * epoch + 1)
+        logger.log("validation_loss", 0.1 + 0.2, step=2 * epoch + 1)
+    path.write_bytes(path.read_bytes() + torn)
+    for epoch in (2, 1, 0):
+        started(tmp_path, epoch=epoch)
+        assert path.read_bytes() == texts[epoch]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 200, b"\xff", b"other,columns\r\n0,1\r\n", b"epoch,step"])
+def test_resuming_on_a_file_of_another_form_begins_it_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    started(tmp_path, epoch=3).log("loss", 1.0, step=7)
+    assert read_metrics(tmp_path / "metrics.csv")["step"].tolist() == [7]
 
 
 def test_missing_wandb_is_said_once_and_costs_nothing(

@@ -99,6 +99,8 @@ def test_every_action_knows_its_logs() -> None:
     assert set(Action) == {*of_torchtune, *of_inspect}
     assert ours < set(Action)
     assert Action.STATE_CHANGE.logs == (Log.TORCHTUNE, Log.INSPECT)
+    assert Action.OOM_RETRY.logs == (Log.TORCHTUNE, Log.INSPECT)
+    assert (Action.RESUME_TRAINING.logs, Action.EVAL_RETRY.logs) == ((Log.TORCHTUNE,), (Log.INSPECT,))
     assert [log.file for log in Log] == ["run-torchtune.log", "run-inspect.log"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from run_experiment.gpu_metrics import GpuSummary, samples_itself, sampling, summarize
+from run_experiment.gpu_metrics import GpuSummary, last_sample, samples_itself, sampling, summarize
 
 HEADER = "timestamp,index,utilization_gpu_percent,memory_used_mib,memory_total_mib,power_draw_w,temperature_c"
 TWO_GPUS = "0, 93, 30123, 81559, 350.12, 61\n1, 7, 1000, 81559, [N/A], 40\n"
@@ -52,6 +52,17 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def rows(path: Path) -> list[str]:
     """The file's lines without their timestamps."""
     return [line.partition(",")[2] for line in path.read_text().splitlines()]
+
+
+def test_the_last_sample(tmp_path: Path) -> None:
+    path = tmp_path / "gpu_metrics.csv"
+    with pytest.raises(FileNotFoundError):
+        last_sample(path)
+    path.write_text(f"{HEADER}\n")
+    assert last_sample(path) == []
+    lines = [f"2025-01-31T10:00:{second}+00:00,{gpu},{second},1,2,3,4\n" for second in (10, 40) for gpu in (0, 1)]
+    path.write_text("".join([f"{HEADER}\n", *lines, "2025-01-31T10:01:10+00:00,0,9"]))
+    assert [(reading.utilization, reading.used, reading.power) for reading in last_sample(path)] == [(40, 1, 3)] * 2
 
 
 def test_a_sample_at_once_and_then_every_interval(shim: Shim, tmp_path: Path) -> None:

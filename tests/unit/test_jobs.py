@@ -115,7 +115,7 @@ def test_success_leaves_a_record_and_no_attempt(training: FinetuneJob) -> None:
     assert record["config_hash"] == config_hash(training.config)
     assert (record["run"], record["job_id"], record["losses"], record["events"]) == ("r4", "local-3", {}, [])
     assert record["started"] <= record["ended"]
-    assert record["versions"]["run-experiment"]
+    assert record["provenance"]["versions"]["run-experiment"]
     assert read("r4/artifacts/record.json") == record
     assert not list(Path("r4/attempts").iterdir())
     assert LOG.read_text().startswith("training in ")

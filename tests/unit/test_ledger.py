@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from run_experiment.ledger import Ledger, Submission
+from run_experiment.ledger import Ledger, Settled, Submission
 
 # With control characters, line separators, and the bytes that Python keeps of a file name that is not UTF-8.
 TEXT = st.text() | st.text(alphabet=st.characters(categories=["Cc", "Zl", "Zp"]) | st.sampled_from('\udc80\udcff"\\'))
@@ -48,6 +49,29 @@ def test_a_submission_from_its_intention_to_its_end(path: Path) -> None:
         "settled",
     ]
     assert Ledger(path).superseded() == []
+
+
+def test_the_last_end_of_each_target(path: Path) -> None:
+    ledger, one = Ledger(path), submission()
+    assert ledger.settled_jobs() == {}
+    ledger.accepted(one, "7")
+    ledger.settled(one.target, "7", "FAILED")
+    ledger.accepted(replace(one, config_hash="c3d4"), "9")
+    assert [(job.job_id, job.state, job.config_hash) for job in ledger.settled_jobs().values()] == [
+        ("7", "FAILED", "a1b2")
+    ]
+    ledger.settled(one.target, "9", "COMPLETED")
+    # Of neither of these it is known what it was, or when it was.
+    ledger.settled("another", "11", "LOST")
+    ledger.settled("none", "", "LOST")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, json.dumps({**json.loads(lines[-2]), "target": "x", "time": "soon"}), ""]))
+    found = ledger.settled_jobs()
+    assert {target: (job.job_id, job.state, job.config_hash) for target, job in found.items()} == {
+        one.target: ("9", "COMPLETED", "c3d4"),
+        "another": ("11", "LOST", None),
+    }
+    assert found[one.target] == Settled("9", "COMPLETED", datetime.fromisoformat(json.loads(lines[3])["time"]), "c3d4")
 
 
 def test_what_was_never_accepted_is_settled_without_an_id(path: Path) -> None:

@@ -135,6 +135,7 @@ def remove(path: str) -> Change:
 
 RANK = "lora_rank: 4 → 2, lora_alpha: 8.0 → 4.0"
 FIRST = "its run is trained first"
+TEST_SPLIT = "the test split of words.json changed"
 RETRAINED = {
     R4[0]: ("stale", FIRST, ("r4/finetune.json",)),
     R4[1]: ("stale", FIRST, ("r4/finetune.json",)),
@@ -163,7 +164,7 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
     "a torn record": (write(R8_EVAL, '{"config": {'), {R8_EVAL: ("stale", "its record cannot be read", ())}),
     "the test split": (
         edit_data("test"),
-        with_cache("data changed", "data changed"),
+        with_cache(TEST_SPLIT, TEST_SPLIT),
     ),
     "the validation split, unused": (edit_data("validation"), {}),
     "a task's argument": (
@@ -183,14 +184,14 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
         lambda e: write_adapter(e.path / "r4/artifacts/epoch_1", seed=77),
         {
             R4[1]: ("stale", "the checkpoint's files changed", ()),
-            R4_EVALS[1]: ("stale", "checkpoint.adapter_model.safetensors changed", (R4[1],)),
+            R4_EVALS[1]: ("stale", "the checkpoint's adapter_model.safetensors changed", (R4[1],)),
         },
     ),
     "another adapter given": (
         lambda e: write_adapter(e.path.parent / "given", seed=77),
         {
             GIVEN: ("stale", "the checkpoint's files changed", ()),
-            GIVEN_EVAL: ("stale", "checkpoint.adapter_model.safetensors changed", (GIVEN,)),
+            GIVEN_EVAL: ("stale", "the checkpoint's adapter_model.safetensors changed", (GIVEN,)),
         },
     ),
     "the base model moved": (move_model, MOVED),
@@ -251,7 +252,8 @@ def test_stale_target_has_a_marker_that_names_its_record(done: ExperimentFolder)
     plan.mark_stale()
     assert plan["r4/finetune.json"].inputs == [".snakemake/stale/r4/finetune.json"]
     marker = done.path / plan["r4/finetune.json"].marker
-    assert marker.read_text() == f"r4/finetune.json: {RANK}\njob local-0, 2025-01-31T10:00:00+01:00\n"
+    changed = (done.path / "r4/finetune.json").stat().st_ctime_ns
+    assert marker.read_text() == f"r4/finetune.json: {RANK}\n{changed}\n"
     assert plan["r8/finetune.json"].inputs == []
     assert not (done.path / plan["r8/finetune.json"].marker).exists()
     assert plan[R4[1]].inputs == ["r4/finetune.json", f".snakemake/stale/{R4[1]}"]
@@ -297,7 +299,8 @@ def test_other_weights_of_the_base_model_make_all_stale(done: ExperimentFolder) 
     (model / "tokenizer.json").write_text("{}")
     found = wanted(plan_of(done))
     assert set(found) == {"r4/finetune.json", "r8/finetune.json", *R4.values(), *R8.values(), GIVEN, *EVALS}
-    assert {found[path][1] for path in ("r4/finetune.json", GIVEN, BASE_EVAL)} == {"model.weights changed"}
+    why = {found[path][1] for path in ("r4/finetune.json", GIVEN, BASE_EVAL)}
+    assert why == {"the model's weights or tokenizer changed"}
 
 
 def read(experiment: ExperimentFolder, path: str) -> dict[str, Any]:
@@ -319,6 +322,8 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "name": "tiny.r4",
         "script": "r4/finetune.slurm",
         "folder": ".",
+        "retries": 3,
+        "redo": "",
         "config_hash": config_hash(job["config"]),
     }
     evaluation = read(done, jobs.evaluation("given", "shout_base"))
@@ -339,6 +344,9 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "name": "tiny.given.shout",
         "script": "given/eval/shout_base.slurm",
         "folder": ".",
+        "max_connections": 32,
+        "retries": 3,
+        "redo": "",
         "config_hash": config_hash(config),
     }
     assert read(done, jobs.evaluation("base", "shout_base"))["manifest"] is None
@@ -379,7 +387,7 @@ def test_module_that_a_task_imports_counts(done: ExperimentFolder) -> None:
     (done.path / "helper.py").write_text("LOUD = False\n")
     reasons = {path: reason for path, (_, reason, _) in wanted(plan_of(done)).items()}
     assert set(reasons) == {CACHE, *EVALS}
-    assert reasons[BASE_EVAL] == "task.imports.helper.py changed"
+    assert reasons[BASE_EVAL] == "the task's imported file helper.py changed"
 
 
 def complete_evaluations(experiment: ExperimentFolder) -> None:

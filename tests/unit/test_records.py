@@ -101,8 +101,11 @@ CHANGES = {
         changed(hyperparameters={"modules": ["q_proj", "v_proj"]}),
         'modules: ["q_proj"] → ["q_proj", "v_proj"]',
     ),
-    "a hash": (changed(data={"train": {"sha256": HASHES[1]}}), "data.train changed"),
-    "a hash that came": (changed(data={"validation": {"sha256": HASHES[1]}}), "data.validation changed"),
+    "a split": (changed(data={"train": {"sha256": HASHES[1]}}), "the train split of the data changed"),
+    "a split that came": (
+        changed(data={"validation": {"sha256": HASHES[1]}}),
+        "the validation split of the data changed",
+    ),
     "a file's hash that came": (changed(**{"finetune.slurm": {"sha256": HASHES[1]}}), "finetune.slurm changed"),
     "a value that came": (changed(generation={"seed": 3}), "seed: None → 3"),
     "an empty mapping that came": (changed(generation={}), "its configuration changed"),
@@ -112,6 +115,52 @@ CHANGES = {
 @pytest.mark.parametrize(("new", "text"), CHANGES.values(), ids=CHANGES)
 def test_change_is_described(new: dict[str, Any], text: str) -> None:
     assert describe_change(OLD, new) == text
+
+
+def task(**facts: Any) -> dict[str, Any]:
+    """Configuration of an evaluation, whose hashes say `facts`."""
+    split = facts.pop("split", "test")
+    chosen = {"model": 0, "script": 0, "helper": 0, "data": 0, "adapter": 0, **facts}
+    model, script, helper, data, adapter = ({"sha256": HASHES[number]} for number in chosen.values())
+    return {
+        "model": {"weights": model},
+        "task": {"script": script, "imports": {"lib/helper.py": helper}},
+        "data": {"split": split, **data},
+        "checkpoint": {"adapter_model.safetensors": adapter},
+    }
+
+
+FILES = ("data/words.json", Path("/tasks/shout.py"))
+HASHED = {
+    "the model": ({"model": 1}, "the model's weights or tokenizer changed"),
+    "the script": ({"script": 1}, "the task's script shout.py changed"),
+    "a file that it imports": ({"helper": 1}, "the task's imported file lib/helper.py changed"),
+    "the data": ({"data": 1}, "the test split of words.json changed"),
+    "another split": (
+        {"data": 1, "split": "validation"},
+        'split: "test" → "validation", the validation split of words.json changed',
+    ),
+    "a file without splits": ({"data": 1, "split": None}, 'split: "test" → None, words.json changed'),
+    "the checkpoint": ({"adapter": 1}, "the checkpoint's adapter_model.safetensors changed"),
+    "several": (
+        {"model": 1, "data": 1},
+        "the model's weights or tokenizer changed, the test split of words.json changed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "text"), HASHED.values(), ids=HASHED)
+def test_change_of_a_hash_names_what_it_is_of(facts: dict[str, Any], text: str) -> None:
+    assert describe_change(task(), task(**facts), *FILES) == text
+
+
+def test_change_of_a_cache_names_the_same() -> None:
+    """Its configuration has the task's script and imports without the task around them."""
+    before = {"script": {"sha256": HASHES[0]}, "imports": {"helper.py": {"sha256": HASHES[0]}}}
+    after = {"script": {"sha256": HASHES[1]}, "imports": {"helper.py": {"sha256": HASHES[1]}}}
+    expected = "the task's script shout.py changed, the task's imported file helper.py changed"
+    assert describe_change(before, after, *FILES) == expected
+    assert describe_change(before, after).startswith("the task's script changed, ")
 
 
 def test_value_that_went_is_described() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ from small_experiment import complete, evaluate, make_small_experiment, plan_of,
 
 from run_experiment import layout
 from run_experiment.collect import collect
+from run_experiment.made_with import todays_versions, training_note
+from run_experiment.provenance import versions
 from run_experiment.records import read_record, write_record
-from run_experiment.results import Records, evals_table, last_failure, results_outdated
+from run_experiment.results import PROVENANCE, Records, evals_table, last_failure, results_outdated
 
 GOLDEN = Path(__file__).parent / "golden"
 WHISPERED = {
@@ -202,3 +205,173 @@ def test_results_are_written_over_old_ones(done: ExperimentFolder) -> None:
     rename(done)
     assert collected(done) != first
     assert read_record(done.path / "r4/finetune.json") is not None
+
+
+TODAY = versions(("torchtune", "inspect-ai"))
+CLEAN = {"commit": "0123456789abcdef", "dirty": False}
+TOLD = {
+    "project": CLEAN,
+    "task": None,
+    "python": "3.11.9",
+    "versions": TODAY,
+    "platform": "Linux",
+    "host": "n1",
+    "gpus": [{"name": "NVIDIA H100", "memory": "81559 MiB", "driver": "550.54.15"}],
+    "seeds": {"seed": 14},
+}
+RECORDS = (
+    "r4/finetune.json",
+    "r8/finetune.json",
+    *(f"{cell}.json" for cell in ("r4/eval/shout_epoch0", "r4/eval/shout_epoch1", "r8/eval/shout_epoch1")),
+    *(f"{cell}.json" for cell in ("base/eval/shout_base", "given/eval/shout_base")),
+)
+
+
+def tell(experiment: ExperimentFolder, *paths: str, **facts: Any) -> None:
+    """Have records say what made their results, as jobs do."""
+    for path in paths:
+        record = experiment.record(path)
+        write_record(experiment.path / path, {**record, "provenance": {**TOLD, **facts}})
+
+
+def note(experiment: ExperimentFolder, path: str, **facts: Any) -> None:
+    write_record(experiment.path / path, {**experiment.record(path), **facts})
+
+
+def section(page: str, title: str) -> str:
+    """A part of the page, without its title."""
+    return page.partition(f"## {title}\n\n")[2].partition("\n\n## ")[0].partition("\n\n<!--")[0]
+
+
+def column(experiment: ExperimentFolder) -> list[str]:
+    table = pd.read_csv(experiment.path / layout.EVALS_TABLE, keep_default_na=False)
+    return table["versions"].tolist()
+
+
+def test_results_made_with_the_same_are_told_in_a_line(done: ExperimentFolder) -> None:
+    tell(done, *RECORDS)
+    _, page = collected(done)
+    numbers = ", ".join(f"{name} {number}" for name, number in TODAY.items())
+    expected = {*numbers.split(", "), "Python 3.11.9", "commit 0123456789", "GPU 1 × NVIDIA H100"}
+    line = section(page, "Provenance")
+    assert set(line.removeprefix("Made with ").removesuffix(".").split(", ")) == expected
+    assert column(done) == [""] * 5
+    assert "other versions" not in page
+
+
+def test_what_differs_is_a_table(done: ExperimentFolder) -> None:
+    tell(done, *RECORDS)
+    # A training is not made with inspect-ai, nor an evaluation with torchtune.
+    other = {"torchtune": "0.5.0", "inspect-ai": "0.3.1"}
+    tell(done, "r4/finetune.json", versions=other, project={**CLEAN, "dirty": True}, host="n2")
+    tell(done, "base/eval/shout_base.json", versions={**other, "inspect-ai": TODAY["inspect-ai"]}, gpus=[])
+    _, page = collected(done)
+    first, _, table = section(page, "Provenance").partition("\n\n")
+    assert first == f"Made with inspect-ai {TODAY['inspect-ai']}, Python 3.11.9, GPU 1 × NVIDIA H100."
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert rows[0] == ["what differs", "made with", "results"]
+    evaluations = "r8, r4/shout/epoch0, r4/shout/epoch1, r8/shout/epoch1 and 2 more"
+    assert rows[2:] == [
+        ["torchtune", "0.5.0", "r4"],
+        ["torchtune", TODAY["torchtune"], "r8"],
+        ["commit", "0123456789 (dirty)", "r4"],
+        ["commit", "0123456789", evaluations],
+    ]
+
+
+def test_results_of_other_versions_stay_and_are_marked(done: ExperimentFolder) -> None:
+    tell(done, *RECORDS)
+    before = collected(done)
+    tell(done, "r4/finetune.json", versions={"torchtune": "0.5.0", "inspect-ai": "0.3.1"})
+    tell(done, "r4/eval/shout_epoch0.json", versions={"torchtune": "0.1.0", "inspect-ai": "0.3.200"})
+    tell(done, "base/eval/shout_base.json", versions={"inspect-ai": "0.3.200"})
+    plan = plan_of(done)
+    assert not any(target.wanted for target in plan.targets.values())
+    table, page = collected(done)
+    assert column(done) == ["torchtune 0.5.0, inspect-ai 0.3.200", "torchtune 0.5.0", "", "inspect-ai 0.3.200", ""]
+    assert page.count("3 of 5 evaluations were made with other versions than are installed now: ") == 1
+    assert "torchtune 0.5.0, inspect-ai 0.3.200; torchtune 0.5.0; inspect-ai 0.3.200 (column `versions`)." in page
+    assert [line.rpartition(",")[0] for line in before[0].splitlines()][-1] in table
+
+
+def test_versions_of_older_records_lie_beside_the_host(done: ExperimentFolder) -> None:
+    note(done, "base/eval/shout_base.json", versions={"inspect-ai": "0.3.200"}, host="n7")
+    _, page = collected(done)
+    assert column(done) == ["", "", "", "inspect-ai 0.3.200", ""]
+    assert section(page, "Provenance") == "Made with inspect-ai 0.3.200."
+
+
+def test_package_that_is_not_installed_here_is_compared_with_the_newest_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = [
+        {"ended": f"2025-01-3{day}T10:00:00+01:00", "versions": {"torchtune": number, "inspect-ai": "0.3.1"}}
+        for day, number in ((1, "0.6.0"), (0, "0.7.0"))
+    ]
+    assert todays_versions(records) == TODAY
+    monkeypatch.setattr("run_experiment.made_with.versions", lambda packages: {"inspect-ai": "0.3.2"})
+    assert todays_versions(records) == {"torchtune": "0.6.0", "inspect-ai": "0.3.2"}
+    assert todays_versions([]) == {"inspect-ai": "0.3.2"}
+
+
+def test_other_installed_versions_do_not_outdate_the_page(
+    done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(done, *RECORDS)
+    collect(done.path)
+    monkeypatch.setattr("run_experiment.made_with.versions", lambda packages: {"torchtune": "9", "inspect-ai": "9"})
+    plan = plan_of(done)
+    assert not results_outdated(plan.experiment, plan.targets)
+    collect(done.path)
+    assert len(set(column(done))) == 2
+    monkeypatch.undo()
+    assert not results_outdated(plan.experiment, plan.targets)
+
+
+LOST = {"job_id": "17", "failure": "out of memory", "host": "n1"}
+
+
+def test_training_that_was_made_smaller_has_a_note(done: ExperimentFolder) -> None:
+    assert "note" not in collected(done)[1]
+    changes = {"batch_size": 1, "gradient_accumulation_steps": 2}
+    note(done, "r4/finetune.json", changes=changes, attempts=[LOST, {**LOST, "job_id": "17.2"}])
+    header, _, r4, r8 = section(collected(done)[1], "Training").splitlines()
+    assert header.split("|")[5].strip() == "note"
+    assert r4.split("|")[5].strip() == "batch 1 × 2 instead of 2 × 1: memory; 3 attempts"
+    assert r8.split("|")[5].strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({}, ""),
+        ({"attempts": [], "changes": {}}, ""),
+        ({"attempts": [LOST]}, "2 attempts"),
+        ({"attempts": [LOST, {"job_id": "18", "failure": None}]}, "2 attempts"),
+        ({"attempts": "?", "changes": ["?"], "config": None}, ""),
+        ({"changes": {"batch_size": 2}, "config": {}}, "batch 2 × None instead of None × None: memory"),
+    ],
+)
+def test_note_of_a_training(facts: dict[str, Any], text: str) -> None:
+    assert training_note(facts) == text
+
+
+def test_provenance_of_every_result_that_counts(done: ExperimentFolder) -> None:
+    tell(done, *RECORDS)
+    note(done, "r4/finetune.json", attempts=[LOST], changes={"batch_size": 1}, config_hash="abc", started="today")
+    outdate(done, "base/eval/shout_base.json")
+    collect(done.path)
+    told = json.loads((done.path / PROVENANCE).read_text(encoding="utf-8"))
+    assert set(told["trainings"]) == {"r4", "r8"}
+    assert set(told["evaluations"]) == {"r4/shout/epoch0", "r4/shout/epoch1", "r8/shout/epoch1", "given/shout/base"}
+    assert told["trainings"]["r4"] == {
+        "job_id": "local-0",
+        "config_hash": "abc",
+        "started": "today",
+        "ended": "2025-01-31T10:00:00+01:00",
+        **TOLD,
+        "tries": 2,
+        "attempts": [LOST],
+        "changes": {"batch_size": 1},
+    }
+    assert told["evaluations"]["given/shout/base"]["tries"] == 1

@@ -27,6 +27,7 @@ from run_experiment.job_events import (
     Submitted,
 )
 from run_experiment.ledger import Ledger, Submission
+from run_experiment.records import write_record
 from run_experiment.session_entries import all_submitted, failure_text, identification, job_ids_text
 from run_experiment.session_events import RuleFailed, RuleFinished, RuleStarted, Tick
 from run_experiment.session_log import SessionLog
@@ -117,10 +118,12 @@ class Session:
             self.tell(Submitted(job), Changed(job, "PENDING", "RUNNING", accounted(target, "RUNNING")))
         return self
 
-    def end(self, target: str, state: str = "COMPLETED", message: str = "", seconds: int = 60) -> Session:
+    def end(
+        self, target: str, state: str = "COMPLETED", message: str = "", seconds: int = 60, again: str = ""
+    ) -> Session:
         """End a job as the executor tells it: a good end is seen in its record, a bad one by accounting."""
         job, known = submission(target), accounted(target, state, seconds)
-        noticed = Ended(job, state == "COMPLETED", state, message)
+        noticed = Ended(job, state == "COMPLETED", state, message, again)
         counted = [Changed(job, "RUNNING", state, known), Accounted(job, known)]
         return self.tell(noticed, *counted) if state == "COMPLETED" else self.tell(*counted, noticed)
 
@@ -542,3 +545,254 @@ def test_the_ledger_knows_what_is_not_accounted_for(tmp_path: Path) -> None:
     ledger.accounted(IDS[R4])
     assert ledger.unaccounted() == [submission(R8)]
     assert set(ledger.open()) == {BASE}
+
+
+# What jobs have to tell
+
+
+RESUMED = ("RESUME_TRAINING", "Continues from epoch_0, after job 17", "1 of 2 epochs are trained, 1 to do")
+SMALLER = ("OOM_RETRY", "Batch size 8 ran out of memory: 8 × 1 → 4 × 2", "Effective batch size 8 as before")
+GOES_ON = ("EVAL_RETRY", "Continues the log of job 17", "30 of 50 samples are there")
+RETRIES = (Action.RESUME_TRAINING, Action.OOM_RETRY, Action.EVAL_RETRY, Action.STALE_CACHE)
+
+
+def events(*told: tuple[str, str, str], since: datetime = NOON) -> list[dict[str, str]]:
+    """What a job writes of itself, a second apart."""
+    times = [(since + timedelta(seconds=10 + number)).isoformat(timespec="seconds") for number in range(len(told))]
+    return [
+        {"time": time, "action": action, "details": details, "result": result}
+        for time, (action, details, result) in zip(times, told, strict=True)
+    ]
+
+
+def leave(session: Session, folder: str, file: str, *told: tuple[str, str, str], since: datetime = NOON) -> None:
+    """What a job leaves in the folder of an attempt."""
+    write_record(session.folder / folder / file, {"target": "finetune", "events": events(*told, since=since)})
+
+
+def of_job(session: Session, log: Log, job_id: str) -> list[str]:
+    """Actions, and transitions, that were told of a job, in order."""
+    table = read_action_log(session.folder / log.file)
+    rows = table[table["job_id"] == job_id].to_dict("records")
+    return [row["details"] if row["action"] == "STATE_CHANGE" else row["action"] for row in rows]
+
+
+def test_what_jobs_did_is_told_once_in_its_order(session: Session) -> None:
+    """While they work, when they fail, when they succeed; each of their tries in one job has a folder."""
+    session.start(R4, BASE)
+    leave(session, "r4/attempts/104", "begun.json", RESUMED)
+    leave(session, "base/attempts/200", "begun.json")
+    running = Polled({R4: "RUNNING", BASE: "RUNNING"})
+    session.tell(running, running)
+    assert session.rows(*RETRIES) == [("r4", *RESUMED[1:])]
+    leave(session, "r4/attempts/104", "attempt.json", RESUMED)
+    leave(session, "r4/attempts/104.2", "begun.json", RESUMED, SMALLER)
+    session.tell(running, running)
+    assert session.rows(*RETRIES) == [("r4", *RESUMED[1:]), ("r4", *SMALLER[1:])]
+    leave(session, "base/attempts/200", "attempt.json", SMALLER, GOES_ON)
+    session.end(BASE, "FAILED", "SLURM job 200 ended as FAILED")
+    write_record(session.folder / R4, {"job_id": "104", "events": events(RESUMED, SMALLER, RESUMED)})
+    session.end(R4).tell(running)
+    assert of_job(session, Log.TORCHTUNE, "104") == [
+        *("SUBMIT_JOB", "PENDING → RUNNING", "RESUME_TRAINING", "OOM_RETRY"),
+        *("RESUME_TRAINING", "RUNNING → COMPLETED", "COMPUTE_METRICS"),
+    ]
+    assert of_job(session, Log.INSPECT, "200") == [
+        *("SUBMIT_EVAL", "PENDING → RUNNING", "OOM_RETRY", "EVAL_RETRY", "RUNNING → FAILED", "COMPUTE_METRICS")
+    ]
+
+
+def test_what_a_job_did_before_its_start_was_seen_waits_for_that(session: Session) -> None:
+    session.tell(Submitted(submission(R4)))
+    leave(session, "r4/attempts/104", "begun.json", RESUMED)
+    session.tell(Polled({R4: "RUNNING"}))
+    assert session.rows(*RETRIES) == []
+    session.tell(Changed(submission(R4), "PENDING", "RUNNING", accounted(R4, "RUNNING")))
+    assert of_job(session, Log.TORCHTUNE, "104") == ["SUBMIT_JOB", "PENDING → RUNNING", "RESUME_TRAINING"]
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "PREEMPTED"])
+def test_a_short_job_s_doings_are_told_where_accounting_knows_nothing(session: Session, state: str) -> None:
+    session.tell(Submitted(submission(R4)))
+    leave(session, "r4/attempts/104", "begun.json", RESUMED)
+    session.tell(Ended(submission(R4), state == "COMPLETED", state, "it ended"), Accounted(submission(R4), None))
+    assert of_job(session, Log.TORCHTUNE, "104")[1:] == ["RESUME_TRAINING", f"PENDING → {state}", "COMPUTE_METRICS"]
+
+
+def test_what_an_earlier_session_told_is_not_told_again(session: Session) -> None:
+    session.start(R4)
+    leave(session, "r4/attempts/104", "begun.json", RESUMED)
+    session.tell(Polled({R4: "RUNNING"}))
+    leave(session, "r4/attempts/104", "begun.json", RESUMED, SMALLER)
+    later = Session(plan(session.folder)).tell(Reattached(submission(R4), "RUNNING"))
+    for _ in range(2):
+        later.tell(Polled({R4: "RUNNING"}))
+        assert later.rows(*RETRIES) == [("r4", *RESUMED[1:]), ("r4", *SMALLER[1:])]
+    write_record(session.folder / R4, {"job_id": "104", "events": events(RESUMED, SMALLER)})
+    later.tell(Ended(submission(R4), True, "COMPLETED"))
+    third = Session(plan(session.folder, wanted=frozenset()))
+    third.tell(
+        Changed(submission(R4), "RUNNING", "COMPLETED", accounted(R4, "COMPLETED")),
+        Accounted(submission(R4), accounted(R4, "COMPLETED")),
+    )
+    assert of_job(third, Log.TORCHTUNE, "104")[-5:] == [
+        *("RESUME_TRAINING", "JOB_REATTACHED", "OOM_RETRY", "RUNNING → COMPLETED", "COMPUTE_METRICS")
+    ]
+
+
+def test_the_next_session_tells_what_a_job_did_that_slurm_started_again(session: Session) -> None:
+    """A start knows nothing of the one before it: what was told of that does not stand for what this one did."""
+    now = datetime.now().astimezone()
+    session.start(R4)
+    leave(session, "r4/attempts/104", "begun.json", RESUMED)
+    session.tell(Polled({R4: "RUNNING"}))
+    leave(session, "r4/attempts/104.2", "begun.json", SMALLER, since=now + timedelta(minutes=1))
+    later = Session(plan(session.folder)).tell(Reattached(submission(R4), "RUNNING"), Polled({R4: "RUNNING"}))
+    assert later.rows(*RETRIES) == [("r4", *RESUMED[1:]), ("r4", *SMALLER[1:])]
+
+
+def test_what_no_job_of_this_log_can_have_to_tell_is_not_told(session: Session) -> None:
+    session.start(R4)
+    forged = ("ALL_COMPLETE", "All 2 jobs reached terminal states", "2 COMPLETED, 0 FAILED")
+    leave(session, "r4/attempts/104", "begun.json", forged, GOES_ON, ("NO_ACTION", "", ""))
+    session.tell(Polled({R4: "RUNNING"}))
+    without_time = [{"time": "noon", "action": "OOM_RETRY", "details": "", "result": ""}, {}, 17]
+    write_record(session.folder / "r4/attempts/104/begun.json", {"events": without_time})
+    session.tell(Polled({R4: "RUNNING"}))
+    assert session.rows(*RETRIES, Action.ALL_COMPLETE) == []
+
+
+def test_what_local_jobs_did(tmp_path: Path) -> None:
+    """Their ids come again: of an earlier job of that id nothing is told, and what was told of it does not count."""
+    now = datetime.now().astimezone()
+    first = Session(plan(tmp_path, LOCAL)).tell(RuleStarted(1, [R4], []))
+    leave(first, "r4/attempts/local-1", "begun.json", SMALLER, since=now)
+    first.log.close()
+    leave(first, "r4/attempts/local-1", "attempt.json", SMALLER, since=now - timedelta(hours=1))
+    second = Session(plan(tmp_path, LOCAL)).tell(RuleStarted(1, [R4], []), Tick())
+    assert second.rows(*RETRIES) == [("r4", *SMALLER[1:])]
+    leave(second, "r4/attempts/local-1.2", "begun.json", RESUMED, since=now)
+    second.tell(Tick(), Tick())
+    leave(second, "r4/attempts/local-1.2", "begun.json", RESUMED, SMALLER, since=now)
+    second.log.close()
+    assert second.rows(*RETRIES) == [("r4", *told[1:]) for told in (SMALLER, RESUMED, SMALLER)]
+
+
+def test_a_local_job_that_failed_says_why_and_what_it_did(tmp_path: Path) -> None:
+    local = Session(plan(tmp_path, LOCAL)).tell(RuleStarted(1, [BASE], ["logs/base.log"]))
+    ended = datetime.now().astimezone().isoformat()
+    told = events(GOES_ON, since=datetime.now().astimezone())
+    left = {"target": "shout_base", "error": "its log has 3 of 50 samples", "ended": ended, "events": told}
+    write_record(tmp_path / "base/attempts/local-1/attempt.json", left)
+    local.tell(RuleFailed(1))
+    assert of_job(local, Log.INSPECT, "local-1")[1:] == [
+        *("PENDING → RUNNING", "EVAL_RETRY", "RUNNING → FAILED", "COMPUTE_METRICS")
+    ]
+    assert "FAILED: its log has 3 of 50 samples" in local.rows(Action.STATE_CHANGE)[-1][2]
+
+
+# Jobs that are submitted again
+
+
+PREEMPTED = "SLURM job 104 ended as PREEMPTED: ended by SIGTERM"
+
+
+def test_a_job_that_is_submitted_again(session: Session) -> None:
+    """What comes after its target waits; its other job counts in its place."""
+    session.start(R4, R8).end(R8, seconds=10).end(R4, "PREEMPTED", PREEMPTED, again="preempted, 1 of 3")
+    (change,) = [row for row in session.rows(Action.STATE_CHANGE) if row[1] == "RUNNING → PREEMPTED"]
+    assert change[2].endswith("n1: PREEMPTED: ended by SIGTERM; it is submitted again: preempted, 1 of 3")
+    assert session.rows(Action.COMPUTE_METRICS)[-1][2] == "PREEMPTED"
+    assert [row[0] for row in session.rows(Action.VERIFY_FINETUNING)] == ["r8"]
+    assert session.rows(Action.CHECKPOINT_MISSING, Action.ALL_COMPLETE, Action.ALL_SUBMITTED) == []
+    session.start(BASE).tell(Polled({BASE: "RUNNING"}))
+    assert session.rows(Action.STATUS_CHECK)[-1][2].endswith("0 COMPLETED; 2 to be submitted")
+    second = submission(R4, "105")
+    known = accounted(R4, "COMPLETED", 1000, job_id="105")
+    session.tell(
+        Submitted(second),
+        Polled({R4: "PENDING", BASE: "RUNNING"}),
+        Changed(second, "PENDING", "RUNNING", known),
+        Ended(second, True, "COMPLETED"),
+        Changed(second, "RUNNING", "COMPLETED", known),
+        Accounted(second, known),
+    )
+    assert session.rows(Action.STATUS_CHECK, log=Log.TORCHTUNE)[-1][2] == "2 jobs: 1 PENDING, 0 RUNNING, 1 COMPLETED"
+    assert session.rows(Action.SUBMIT_JOB)[-1] == ("r4", "sbatch finetune.slurm", "Job ID 105")
+    assert session.rows(Action.ALL_COMPLETE) == [
+        ("", "All 2 jobs reached terminal states", "2 COMPLETED, 0 FAILED"),
+    ]
+    assert of_job(session, Log.TORCHTUNE, "104")[-2:] == ["RUNNING → PREEMPTED", "COMPUTE_METRICS"]
+    assert sorted(row[0] for row in session.rows(Action.VERIFY_FINETUNING)) == ["r4", "r8"]
+
+
+def test_the_duration_is_from_the_first_submission(session: Session) -> None:
+    one = Session(plan(session.folder, wanted=frozenset({R4}))).start(R4)
+    one.end(R4, "TIMEOUT", "SLURM job 104 ended as TIMEOUT", again="out of time")
+    later = replace(submission(R4, "105"), time=(NOON + timedelta(hours=1)).isoformat())
+    known = accounted(R4, "FAILED", 7200 - 5, job_id="105", submitted=NOON + timedelta(hours=1))
+    one.tell(Submitted(later), Changed(later, "PENDING", "FAILED", known), Ended(later, False, "FAILED", "why"))
+    assert one.rows(Action.ALL_COMPLETE) == []
+    one.tell(Accounted(later, known))
+    assert one.rows(Action.ALL_COMPLETE) == [("", "All 1 job reached a terminal state", "0 COMPLETED, 1 FAILED")]
+    assert list(read_action_log(session.folder / "run-torchtune.log")["duration"].dropna()) == ["2 hours"]
+
+
+def test_all_is_complete_only_when_the_first_try_is_accounted_for(session: Session) -> None:
+    one = Session(plan(session.folder, wanted=frozenset({R4}))).start(R4)
+    first, second = submission(R4), submission(R4, "105")
+    one.tell(Ended(first, False, "NODE_FAIL", "SLURM job 104 ended as NODE_FAIL", "its node was lost"))
+    one.tell(Submitted(second), Ended(second, True, "COMPLETED"), Accounted(second, None))
+    assert one.rows(Action.ALL_COMPLETE) == []
+    one.tell(Accounted(first, None))
+    assert one.rows(Action.STATE_CHANGE)[-1][1:] == (
+        "RUNNING → NODE_FAIL",
+        "NODE_FAIL; it is submitted again: its node was lost; accounting does not say when",
+    )
+    assert one.rows(Action.ALL_COMPLETE)[0][2] == "1 COMPLETED, 0 FAILED"
+
+
+def test_an_evaluation_that_is_submitted_again_is_submitted_for_all_submitted(session: Session) -> None:
+    session.tell(Refused(submission(R4), "no")).start(R8).end(R8, "FAILED", "SLURM job 108 ended as FAILED")
+    assert len(session.rows(Action.ALL_SUBMITTED)) == 0
+    session.tell(Delayed(submission(BASE), "busy", 1)).start(BASE)
+    assert session.rows(Action.ALL_SUBMITTED)[0][2] == "Job ID 200"
+    session.end(BASE, "OUT_OF_MEMORY", "SLURM job 200 ended as OUT_OF_MEMORY", again="out of memory")
+    session.tell(Delayed(submission(BASE), "busy", 1), Submitted(submission(BASE, "201")))
+    assert len(session.rows(Action.ALL_SUBMITTED)) == 1
+    assert [result for _, _, result in session.rows(Action.SUBMIT_EVAL)] == [
+        "failed: busy; it is tried again until SLURM takes it",
+        "Job ID 200",
+        "failed: busy; it is tried again until SLURM takes it",
+        "Job ID 201",
+    ]
+
+
+def test_an_interrupt_before_it_is_submitted_again(session: Session) -> None:
+    session.start(R4, R8).end(R4, "PREEMPTED", PREEMPTED, again="preempted")
+    session.tell(Detached((submission(R8),), cancelled=False))
+    assert session.rows(Action.MONITOR_DETACHED, log=Log.TORCHTUNE) == [
+        ("", "Stopped with 1 job in flight; 1 not submitted", "1 job left to go on: Job ID 108")
+    ]
+
+
+def test_a_job_whose_next_try_is_refused_counts_as_it_ended(session: Session) -> None:
+    session.start(R4, R8).end(R8).end(R4, "TIMEOUT", "SLURM job 104 ended as TIMEOUT", again="out of time")
+    session.tell(Refused(submission(R4), "sbatch: error: invalid account"), RuleFailed(1, "It was not submitted"))
+    assert session.rows(Action.SUBMIT_JOB)[-1][2] == "failed: sbatch: error: invalid account"
+    assert session.rows(Action.ALL_COMPLETE) == [
+        ("", "All 2 jobs reached terminal states", "1 COMPLETED, 0 FAILED, 1 TIMEOUT")
+    ]
+    assert [row[0] for row in session.rows(Action.CHECKPOINT_MISSING)] == ["r4/epoch_0"]
+
+
+def test_a_job_that_ended_while_nobody_looked_may_be_submitted_again(session: Session) -> None:
+    session.start(R4)
+    later = Session(plan(session.folder, wanted=frozenset({R4, CHECK4})))
+    later.tell(Reattached(submission(R4), "PREEMPTED"), Ended(submission(R4), False, "PREEMPTED", PREEMPTED, "again"))
+    later.tell(Submitted(submission(R4, "105")))
+    known = accounted(R4, "PREEMPTED")
+    later.tell(Changed(submission(R4), "RUNNING", "PREEMPTED", known), Accounted(submission(R4), known))
+    assert later.rows(Action.VERIFY_FINETUNING, Action.CHECKPOINT_MISSING, Action.ALL_COMPLETE) == []
+    assert later.rows(Action.STATE_CHANGE)[-1][1] == "RUNNING → PREEMPTED"
+    assert later.rows(Action.COMPUTE_METRICS)[-1][2] == "PREEMPTED"

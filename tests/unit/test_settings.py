@@ -80,13 +80,25 @@ def test_misspelt_override_is_named(file: Path) -> None:
     found = message(file, "experiment_dir: demo", experimentdir="mine")
     assert found == "--config: experimentdir: no such setting; did you mean experiment_dir?"
     found = message(file, "experiment_dir: demo", zzz=1)
-    assert found.endswith("no such setting; known: experiment_dir, account, partition, modules, environment")
+    assert found.endswith(
+        "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries"
+    )
 
 
 WRONG = {
     "a folder that is a number": ({"experiment_dir": 5}, "experiment_dir: expected text, found 5"),
     "an account that is a list": ({"account": ["a"]}, "account: expected text, found a list"),
     "an environment that is no text": ({"environment": True}, "environment: expected text, found true"),
+    "patterns that are a mapping": (
+        {"only": {"r8": ""}},
+        "only: expected names such as r8 or r8/task/epoch0 (one that looks like a number goes in brackets, [1.5]), "
+        "found a mapping",
+    ),
+    "patterns that are not text": (
+        {"redo": 1.5},
+        "redo: expected names such as r8 or r8/task/epoch0 (one that looks like a number goes in brackets, [1.5]), "
+        "found 1.5",
+    ),
     "modules with a number": ({"modules": ["a", 1]}, "modules: expected lines of a job script, found a list"),
 }
 
@@ -94,6 +106,52 @@ WRONG = {
 @pytest.mark.parametrize(("given", "expected"), WRONG.values(), ids=WRONG)
 def test_wrong_type_is_named(file: Path, given: dict[str, Any], expected: str) -> None:
     assert message(file, "experiment_dir: demo", **given) == f"--config: {expected}"
+
+
+PATTERNS = {
+    "one": ("r8", ("r8",)),
+    "several": ("r8, r16*/*/epoch1,", ("r8", "r16*/*/epoch1")),
+    "a list": (["r8", "r16,r4"], ("r8", "r16", "r4")),
+    "a number": (16, ("16",)),
+    "none": (None, ()),
+    "empty": ("", ()),
+    "only a comma": (",", ()),
+    "an empty list": ([], ()),
+}
+
+
+@pytest.mark.parametrize("name", ["only", "redo"])
+@pytest.mark.parametrize(("given", "expected"), PATTERNS.values(), ids=PATTERNS)
+def test_patterns(file: Path, name: str, given: Any, expected: tuple[str, ...]) -> None:
+    assert getattr(settings(file, "experiment_dir: demo", **{name: given}), name) == expected
+
+
+def test_command_line_takes_the_place_of_the_file(file: Path) -> None:
+    text = "experiment_dir: demo\nonly: [r8, r4]\nretries: 7\n"
+    assert settings(file, text).only == ("r8", "r4")
+    assert settings(file, text, only=None).only == ()
+    assert settings(file, text, only="r16").only == ("r16",)
+    assert settings(file, text).retries == 7
+    assert settings(file, text, retries=0).retries == 0
+
+
+@pytest.mark.parametrize("value", [0, 5, 100])
+def test_retries(file: Path, value: int) -> None:
+    assert settings(file, "experiment_dir: demo", retries=value).retries == value
+    assert settings(file, f"experiment_dir: demo\nretries: {value}\n").retries == value
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_retries_have_a_default(file: Path, value: Any) -> None:
+    assert settings(file, "experiment_dir: demo\nretries: 7\n", retries=value).retries == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(-1, "-1"), (101, "101"), (2.5, "2.5"), (True, "true"), ("many", '"many"'), ([3], "a list")]
+)
+def test_retries_are_a_whole_number(file: Path, value: Any, found: str) -> None:
+    expected = f"--config: retries: expected a whole number from 0 to 100, found {found}"
+    assert message(file, "experiment_dir: demo", retries=value) == expected
 
 
 @pytest.mark.parametrize("name", ["account", "partition"])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 import threading
 import time
+from dataclasses import replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,10 +16,18 @@ import pytest
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
 from snakemake_interface_common.exceptions import WorkflowError
 
-from run_experiment.job_events import Delayed, Event
+from run_experiment.attempts import Failure, earlier_attempts
+from run_experiment.job_events import Delayed, Ended, Event
 from run_experiment.ledger import Ledger, Submission
+from run_experiment.records import write_record
+from run_experiment.slurm import AccountedJob
 from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
 from snakemake_executor_plugin_slurm_attached.background import Background
+from snakemake_executor_plugin_slurm_attached.ending import verdict
+from snakemake_executor_plugin_slurm_attached.following import End
+from snakemake_executor_plugin_slurm_attached.messages import level, message
+from snakemake_executor_plugin_slurm_attached.outcomes import left_by, why_failed
+from snakemake_executor_plugin_slurm_attached.retrying import Left, Limits, judge
 from snakemake_executor_plugin_slurm_attached.submitting import Pacing, Request, Submitter
 
 # What the executor overrides, as it was when it was written.
@@ -97,8 +109,8 @@ class Submitting:
     def _accept(self, request: Request, job_id: str) -> None:
         self.accepted[request.submission.name] = job_id
 
-    def _refuse(self, request: Request, reason: str) -> None:
-        self.refused[request.submission.name] = reason
+    def _refuse(self, submission: Submission, reason: str) -> None:
+        self.refused[submission.name] = reason
 
 
 def wait_for(seconds: float, condition: object) -> None:
@@ -130,6 +142,34 @@ def test_jobs_of_a_kind_are_submitted_apart(tmp_path: Path, cluster: Cluster) ->
     wait_for(10, lambda: len(here.accepted) == 3)
     assert time.monotonic() - begun > 0.8
     here.submitter.stop()
+
+
+def test_what_is_submitted_again_keeps_its_place(tmp_path: Path, cluster: Cluster) -> None:
+    here = Submitting(tmp_path)
+    here.submitter.put(request("first"))
+    wait_for(10, lambda: here.accepted)
+    gate = threading.Event()
+    here.pacing.wait = lambda kind, stagger: gate.wait(10)  # type: ignore[method-assign]
+    for name in ("busy", "late"):
+        here.submitter.put(request(name))
+        time.sleep(0.05)
+    here.submitter.put(replace(request("first"), again=True))
+    gate.set()
+    wait_for(10, lambda: len(cluster.names()) == 8)
+    here.submitter.stop()
+    assert [name for name in cluster.names() if name != "--parsable"] == ["first", "busy", "first", "late"]
+
+
+def test_a_job_that_somebody_requeued_is_not_submitted_again(tmp_path: Path, cluster: Cluster) -> None:
+    """What squeue prints is between marks that differ each time; its format has them."""
+    fields = '"$mark"17"$mark"PENDING"$mark"None"$mark"a"$mark"comment a"$mark"'
+    cluster.shim(tmp_path / "bin", "squeue", f"for last; do :; done; mark=${{last##*%k}}\necho {fields}")
+    here = Submitting(tmp_path)
+    here.submitter.put(replace(request("a"), again=True))
+    wait_for(10, lambda: here.accepted or here.refused)
+    here.submitter.stop()
+    assert (here.accepted, cluster.names()) == ({"a": "17"}, [])
+    assert here.ledger.open()["a/finetune.json"].job_id == "17"
 
 
 def test_nothing_is_submitted_after_a_stop(tmp_path: Path, cluster: Cluster) -> None:
@@ -207,3 +247,154 @@ def test_a_call_in_the_background_gives_its_result_once_or_its_error() -> None:
     time.sleep(0.1)
     with pytest.raises(ZeroDivisionError):
         call.take()
+
+
+# What becomes of a job that ended badly
+
+
+NOON = datetime.fromisoformat("2025-01-31T12:00:00+01:00")
+LIMITS = Limits(3, "r4/finetune.slurm")
+R4 = Submission("r4/finetune.json", "hash", "tiny.r4", "comment", 0, NOON.isoformat(), "17")
+TRAINING = {"checkpoints": ["r4/artifacts/epoch_0"], "output_dir": "r4/artifacts", "script": "r4/finetune.slurm"}
+
+
+def accounted(state: str, exit_code: str = "0:0") -> AccountedJob:
+    return AccountedJob("17", "tiny.r4", 0, "", state, None, exit_code, "", NOON, NOON, NOON, "n1")
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "left", "again"),
+    [
+        ("PREEMPTED", "0:0", Left(reported=True), "preempted"),
+        ("NODE_FAIL", "0:0", Left(), "its node failed"),
+        ("BOOT_FAIL", "0:0", Left(), "its node did not boot"),
+        ("TIMEOUT", "0:0", Left(reported=True), "out of time"),
+        ("TIMEOUT", "0:0", Left(goes_on=False), ""),
+        ("OUT_OF_MEMORY", "0:125", Left(), "out of memory"),
+        ("OUT_OF_MEMORY", "1:0", Left(reported=True), ""),
+        ("FAILED", "0:9", Left(over_memory=True), "out of memory"),
+        ("FAILED", "0:9", Left(), "killed"),
+        ("FAILED", "137:0", Left(), "killed"),
+        ("FAILED", "0:9", Left(reported=True, over_memory=True), ""),
+        ("FAILED", "1:0", Left(), ""),
+        ("FAILED", "0:15", Left(), ""),
+        ("FAILED", "9:0", Left(over_memory=True), ""),
+        ("CANCELLED", "0:9", Left(), ""),
+        ("DEADLINE", "0:0", Left(), ""),
+        ("REVOKED", "0:0", Left(), ""),
+    ],
+)
+def test_what_another_job_can_mend(state: str, exit_code: str, left: Left, again: str) -> None:
+    found = judge(accounted(state, exit_code), left, 0, LIMITS)
+    assert found.again == (f"{again}, retry 1 of 3" if again else "")
+    assert found.state == ("OUT_OF_MEMORY" if again == "out of memory" else state)
+    last = judge(accounted(state, exit_code), left, 2, LIMITS)
+    assert bool(last.again) == bool(again)
+    over = judge(accounted(state, exit_code), left, 3, LIMITS)
+    assert over.again == ""
+    assert ("It was submitted 4 times: raise the setting `retries`, or" in over.advice) == bool(again)
+
+
+@pytest.mark.parametrize(
+    ("state", "left", "retries", "advice"),
+    [
+        ("TIMEOUT", Left(), 0, "once: raise the setting `retries`, or raise `#SBATCH --time` in r4/finetune.slurm"),
+        ("TIMEOUT", Left(goes_on=False), 3, "into its time limit: raise `#SBATCH --time` in r4/finetune.slurm"),
+        ("OUT_OF_MEMORY", Left(), 0, "raise `#SBATCH --mem` in r4/finetune.slurm (compute.mem in the summary)"),
+        ("PREEMPTED", Left(), 0, "whose jobs are not preempted"),
+        ("NODE_FAIL", Left(), 0, "`#SBATCH --exclude=n1` in r4/finetune.slurm"),
+        ("FAILED", Left(), 0, "see what kills it on n1"),
+    ],
+)
+def test_advice_at_the_end(state: str, left: Left, retries: int, advice: str) -> None:
+    found = judge(accounted(state, "0:9"), left, 0, Limits(retries, "r4/finetune.slurm"))
+    assert found.again == ""
+    assert advice in found.advice
+
+
+def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path) -> None:
+    """`17` is an earlier try: in the same allocation, or before the job was requeued."""
+    output, before, after = tmp_path / "17.out", NOON.replace(hour=11).isoformat(), NOON.isoformat()
+    attempts = tmp_path / "r4/attempts"
+
+    def left() -> tuple[bool, bool]:
+        found = left_by(tmp_path, accounted("FAILED", "0:9"), R4, output, TRAINING)
+        return found.reported, "too little" in why_failed(tmp_path, accounted("FAILED"), R4, output)
+
+    assert left() == (False, False)
+    write_record(attempts / "17/attempt.json", {"ended": before, "error": "too little"})
+    assert left() == (False, False)
+    write_record(attempts / "17/attempt.json", {"ended": after, "error": "too little"})
+    assert left() == (True, True)
+    write_record(attempts / "17.2/begun.json", {})
+    write_record(attempts / "170/attempt.json", {"ended": after, "error": "too little"})
+    assert left() == (False, False)
+    write_record(attempts / "17.2/attempt.json", {"ended": after, "error": "too little"})
+    assert left() == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "over_memory"),
+    [
+        ("slurmstepd-n1: error: StepId=17.batch exceeded memory limit (433188864 > 52428800), being killed", True),
+        ("slurmstepd: error: Exceeded job memory limit", True),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=17.batch. Some of the step tasks...", True),
+        ("slurmstepd: error: *** JOB 17 ON n1 CANCELLED AT 2025-01-31T12:00:00 ***", False),
+        ("RuntimeError: exceeded memory limit", False),
+    ],
+)
+def test_slurm_may_only_say_in_words_that_memory_ran_out(tmp_path: Path, line: str, over_memory: bool) -> None:
+    (tmp_path / "17.out").write_text(f"{line}\nslurmstepd: error: *** JOB 17 ON n1 CANCELLED ***\n")
+    left = left_by(tmp_path, accounted("FAILED", "0:9"), R4, tmp_path / "17.out", TRAINING)
+    assert left.over_memory is over_memory
+
+
+@pytest.mark.parametrize(
+    ("facts", "file", "goes_on"),
+    [
+        (TRAINING, "r4/artifacts/epoch_1/recipe_state.pt", True),
+        # Of a script that begins anew whatever it finds.
+        (TRAINING, "r4/artifacts/epoch_0/adapter_model.safetensors", False),
+        (TRAINING, "r4/artifacts/.epoch_1.partial/recipe_state.pt", False),
+        # Of one that knows its own way.
+        (TRAINING | {"output_dir": None}, "r4/artifacts/epoch_0/adapter_model.safetensors", True),
+        (TRAINING | {"output_dir": None}, "r4/artifacts/metrics.csv", False),
+    ],
+)
+def test_a_training_goes_on_from_an_epoch_that_its_job_saved(
+    tmp_path: Path, facts: dict[str, object], file: str, goes_on: bool
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, (NOON.timestamp() + 60, NOON.timestamp() + 60))
+    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is goes_on
+    os.utime(path, (NOON.timestamp() - 60, NOON.timestamp() - 60))
+    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is False
+    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", {}).goes_on is True
+
+
+def test_the_next_job_finds_why_this_one_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM's word counts where the job could say nothing; the number of retries is the setting's, or 3."""
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "17.out"
+    output.write_text("slurmstepd: error: Exceeded job memory limit\n")
+    begun = {"job_id": "17", "target": "finetune", "config": {}, "started": NOON.isoformat()}
+    write_record(tmp_path / "r4/attempts/17/begun.json", begun)
+    end = End(R4, False, "FAILED", "SLURM job 17 ended as FAILED, exit code 0:9", accounted("FAILED", "0:9"))
+    assert verdict(tmp_path, end, output, TRAINING, 0).again == "out of memory, retry 1 of 3"
+    (attempt,) = earlier_attempts("r4", "finetune")
+    assert (attempt.failure, attempt.error) == (Failure.OUT_OF_MEMORY, end.message)
+    assert verdict(tmp_path, end, output, TRAINING | {"retries": 1}, 1).again == ""
+    assert verdict(tmp_path, End(R4, False, "LOST", "lost"), output, TRAINING, 0).again == ""
+    (tmp_path / "r4/attempts/17/slurm.json").unlink()
+    assert verdict(tmp_path, End(R4, True, "COMPLETED"), output, TRAINING, 0).again == ""
+    assert not (tmp_path / "r4/attempts/17/slurm.json").exists()
+
+
+def test_a_job_that_is_submitted_again_is_told_in_one_line() -> None:
+    why = "SLURM job 17 ended as TIMEOUT: its output is 17.out\n    slurmstepd: error"
+    told = "tiny.r4: SLURM job 17 ended as TIMEOUT: its output is 17.out; it is submitted again: out of time"
+    event = Ended(R4, False, "TIMEOUT", why, "out of time")
+    assert (level(event), message(event)) == (logging.WARNING, told)
+    assert message(replace(event, again="")) is None

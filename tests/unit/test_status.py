@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -23,13 +25,15 @@ from small_experiment import make_small_experiment, plan_of, train, verify_all
 from snakemake_cli import SOURCE
 
 from run_experiment import layout
+from run_experiment.attempts import note_slurm_end
 from run_experiment.claim import claim, observe
 from run_experiment.cli import main
 from run_experiment.data import file_hash
 from run_experiment.ledger import PATH, Ledger, Submission
 from run_experiment.processes import locked_log
-from run_experiment.records import config_hash, write_record
+from run_experiment.records import config_hash, read_record, write_record
 from run_experiment.status import cache_log, evaluation_log, training_log, verification_log
+from run_experiment.status_attempts import LeftAttempts
 from run_experiment.status_items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status_table import age, status_text
 
@@ -111,6 +115,16 @@ def fail(experiment: ExperimentFolder, target: str, job_id: str = "17", **facts:
     write_record(folder / "attempt.json", {**record, **facts})
 
 
+def begin(experiment: ExperimentFolder, target: str, folder: str, **facts: Any) -> Path:
+    """Leave what a job says when it begins, and what its followers note; returns the folder of the attempt."""
+    run, name = layout.target_of(target)
+    attempt = experiment.path / layout.attempts(run) / folder
+    values = {"job_id": folder.partition(".")[0], "host": socket.gethostname(), "started": NOW.isoformat()}
+    values["config_hash"] = config_hash(plan_of(experiment)[target].config)
+    write_record(attempt / "begun.json", {"target": name, **values, **facts})
+    return attempt
+
+
 def submission(experiment: ExperimentFolder, target: str, name: str, ago: float = 600) -> Submission:
     made = (NOW - timedelta(seconds=ago)).isoformat(timespec="seconds")
     config = plan_of(experiment)[target].config
@@ -180,7 +194,7 @@ def test_a_complete_experiment_lacks_nothing(
     training = items(whole)["r8"]
     assert set(training) == {
         *("kind", "subject", "run", "task", "epoch", "state", "certain", "job_id", "slurm_state"),
-        *("since", "seconds", "reason", "read_on"),
+        *("since", "seconds", "reason", "read_on", "attempt"),
     }
     assert (training["job_id"], training["seconds"], training["since"][:10]) == ("local-10", 61.5, "2025-01-31")
     assert whole["runs"][0]["verified"] == {"done": 2, "of": 2}
@@ -280,6 +294,124 @@ def test_ends_that_only_the_ledger_knows(new: ExperimentFolder, status: Callable
     assert [found["r4"][name] for name in ("state", "slurm_state", "job_id")] == ["cancelled", "CANCELLED", "31"]
     assert found["r4"]["read_on"] == "r4/attempts/31/job.log"
     assert (found["r8"]["state"], found["r8"]["reason"]) == ("failed", "SLURM job 32 ended as OUT_OF_MEMORY")
+
+
+def test_attempts_that_were_cut_off(
+    new: ExperimentFolder, status: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who was killed wrote nothing: SLURM's verdict is in its folder or in the ledger, or there is none."""
+    begin(new, TRAIN_R4, "17")
+    note_slurm_end(new.path, TRAIN_R4, "17", "TIMEOUT", "SLURM job 17 ended as TIMEOUT")
+    begin(new, "r8/finetune.json", "18.2")
+    submit(new, "r8/finetune.json", "tiny.r8", "18")
+    Ledger(new.path / PATH).settled("r8/finetune.json", "18", "NODE_FAIL")
+    begin(new, "base/eval/shout_base.json", "local-3")
+    log = new.path / evaluation_log("base", "shout_base")
+    log.parent.mkdir(parents=True)
+    log.touch()
+    missing = reasons(status(new, "--missing", exit_status=3))
+    assert [missing[subject] for subject in ("r4", "r8", "base/shout/base")] == [
+        "cut off as job 17 (TIMEOUT)",
+        "cut off as job 18 (NODE_FAIL)",
+        "cut off as job local-3",
+    ]
+    found = items(status(new))
+    assert [found["r4"][name] for name in ("state", "slurm_state", "certain")] == ["failed", "TIMEOUT", True]
+    assert found["base/shout/base"]["read_on"] == evaluation_log("base", "shout_base")
+    assert found["r4/shout/epoch0"]["reason"] == "its training failed as job 17"
+    new.set_parameters("r4", lr=0.001)
+    assert items(status(new))["r4"]["reason"] == "not done yet; failed as job 17, with another configuration"
+
+
+@pytest.mark.parametrize(("job_id", "host"), [("17", socket.gethostname()), ("local-3", "elsewhere")])
+def test_what_may_still_be_at_work_is_not_called_dead(
+    new: ExperimentFolder, status: Callable[..., Any], job_id: str, host: str
+) -> None:
+    begin(new, TRAIN_R4, job_id, host=host)
+    found = items(status(new))["r4"]
+    assert (found["state"], found["certain"]) == ("missing", False)
+    assert found["reason"] == f"cut off as job {job_id}, or still at work on {host}: nobody noted its end"
+
+
+def test_a_job_that_never_began_is_known_by_what_slurm_said(new: ExperimentFolder, status: Callable[..., Any]) -> None:
+    fail(new, TRAIN_R4, "16", ended="2025-01-31T10:00:00+01:00")
+    note_slurm_end(new.path, TRAIN_R4, "17", "BOOT_FAIL", "SLURM job 17 ended as BOOT_FAIL")
+    found = items(status(new))["r4"]
+    assert (found["job_id"], found["reason"]) == ("17", "cut off as job 17 (BOOT_FAIL)")
+
+
+def test_a_job_that_is_submitted_again_is_shown_as_its_newest_try(
+    new: ExperimentFolder, status: Callable[..., Any], clients: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(new, TRAIN_R4, "41")
+    note_slurm_end(new.path, TRAIN_R4, "41", "PREEMPTED", "SLURM job 41 ended as PREEMPTED")
+    submit(new, TRAIN_R4, "tiny.r4", "41")
+    Ledger(new.path / PATH).settled(TRAIN_R4, "41", "PREEMPTED")
+    assert items(status(new))["r4"]["reason"] == "cut off as job 41 (PREEMPTED)"
+    again = submit(new, TRAIN_R4, "tiny.r4", "42", ago=60)
+    # Of this one's first try nobody noted the end.
+    begin(new, "r8/finetune.json", "49")
+    other = submit(new, "r8/finetune.json", "tiny.r8", "50")
+
+    def shown(name: str = "r4") -> tuple[Any, ...]:
+        found = items(status(new))[name]
+        return found["state"], found["job_id"], found["attempt"]
+
+    play_sacct(clients, (again, "PENDING"), (other, "RUNNING"))
+    assert [shown(), shown("r8"), shown("r4/shout/epoch0")[2]] == [("pending", "42", 2), ("running", "50", 2), None]
+    play_sacct(clients, (again, "RUNNING"), (other, "RUNNING"))
+    assert shown() == ("running", "42", 2)
+    begun = {"started": (NOW + timedelta(seconds=5)).isoformat()}
+    begin(new, TRAIN_R4, "42", **begun)
+    assert shown() == ("running", "42", 2)
+    # Its first try ran out of memory; the second is in the same job, and in the same second.
+    (new.path / "r4/attempts/42/begun.json").unlink()
+    (new.path / "r4/attempts/42").rmdir()
+    fail(new, TRAIN_R4, "42", config_hash=again.config_hash, **begun)
+    begin(new, TRAIN_R4, "42.2", **begun)
+    assert shown() == ("running", "42", 3)
+    assert main(["status", str(new.path)]) == 0
+    assert "r4     running, try 3  42 " in capsys.readouterr().out
+    # That a try failed is not the end of its job.
+    (clients / "sacct").unlink()
+    assert shown() == ("pending", "42", 3)
+    new.set_parameters("r4", lr=0.001)
+    assert shown() == ("pending", "42", 3)
+
+
+def test_a_local_job_s_second_try(new: ExperimentFolder, status: Callable[..., Any]) -> None:
+    fail(new, "base/eval/shout_base.json", "local-3", started=NOW.isoformat())
+    begin(new, "base/eval/shout_base.json", "local-3.2")
+    with locked_log(new.path / evaluation_log("base", "shout_base")):
+        found = items(status(new))["base/shout/base"]
+    assert (found["state"], found["attempt"]) == ("running", 2)
+
+
+def test_the_attempts_of_a_run_are_read_once(new: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        fail(new, TRAIN_R4, str(number))
+        fail(new, "r4/eval/shout_epoch0.json", str(100 + number))
+    begin(new, "r4/eval/shout_epoch1.json", "200")
+    read: Counter[Path] = Counter()
+
+    def reading(path: Path) -> dict[str, Any] | None:
+        read[path] += 1
+        return read_record(path)
+
+    monkeypatch.setattr("run_experiment.status_attempts.read_record", reading)
+    left = LeftAttempts(new.path)
+    targets = [TRAIN_R4, "r4/eval/shout_epoch0.json", "r4/eval/shout_epoch1.json", "r4/eval/other.json"]
+    assert [len(left.at(target)) for target in targets] == [20, 20, 1, 0]
+    assert set(read.values()) == {1}
+
+
+def test_tries_of_the_same_second_are_in_the_order_of_their_folders(new: ExperimentFolder) -> None:
+    names = [f"17.{number}" for number in range(12, 1, -1)]
+    for name in [*names, "17"]:
+        begin(new, TRAIN_R4, name)
+    (new.path / "r4/attempts/17.artifacts").mkdir()
+    found = [Path(left.folder).name for left in LeftAttempts(new.path).at(TRAIN_R4)]
+    assert found == ["17", *reversed(names)]
 
 
 def test_a_checkpoint_that_is_not_whole(new: ExperimentFolder, status: Callable[..., Any]) -> None:

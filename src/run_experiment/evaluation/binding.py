@@ -61,7 +61,7 @@ def log_environment(folder: Path, tag: str) -> dict[str, str]:
 def log_folders(script: str, folder: Path, environment: Mapping[str, str]) -> list[Path]:
     """Folders that a script, run in `folder`, gives to inspect-ai, as far as its text tells."""
     values, here, found = dict(environment), folder, []
-    for words in _commands(script):
+    for words in commands(script):
         expanded = [_expanded(word, {**values, "PWD": str(here)}) for word in words]
         for word, following in zip(expanded, [*expanded[1:], None], strict=True):
             option, equals, value = (word or "").partition("=")
@@ -76,7 +76,7 @@ def log_folders(script: str, folder: Path, environment: Mapping[str, str]) -> li
     return list(dict.fromkeys(Path(os.path.normpath(path)) for path in found))
 
 
-def _commands(script: str) -> Iterator[list[str]]:
+def commands(script: str) -> Iterator[list[str]]:
     """Words of each simple command of a script; what cannot be read is left out."""
     for line in re.sub(r"\\\n", " ", script).splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
@@ -130,11 +130,11 @@ def own_logs(wanted: Wanted, attempt: Path, before: Logs, now: Logs) -> list[Pat
     own = [path for path in new if path.is_relative_to(attempt.resolve())]
     if own:
         return own
-    specs = {path: spec for path in new if (spec := _spec(path))}
-    tagged = [path for path, spec in specs.items() if wanted.tag in _tags(spec)]
+    specs = {path: spec for path in new if (spec := spec_of(path))}
+    tagged = [path for path, spec in specs.items() if wanted.tag in tags_of(spec)]
     if tagged:
         return tagged
-    untagged = {path: spec for path, spec in specs.items() if not any(item.startswith(_TAG) for item in _tags(spec))}
+    untagged = {path: spec for path, spec in specs.items() if not tags_of(spec)}
     known = [path for path, spec in untagged.items() if _tells(wanted, path, spec)]
     others = [path for path, spec in untagged.items() if not contradiction(wanted, spec)]
     if others and not known:
@@ -142,12 +142,17 @@ def own_logs(wanted: Wanted, attempt: Path, before: Logs, now: Logs) -> list[Pat
     return known
 
 
+def tagged(paths: Iterable[Path], tag: str) -> list[Path]:
+    """Those logs that carry a tag."""
+    return [path for path in paths if (spec := spec_of(path)) and tag in tags_of(spec)]
+
+
 def the_log(wanted: Wanted, logs: list[Path]) -> Path:
     """The one log of an evaluation among those that its script left, oldest first; the newest of one that was retried.
 
     Raises EvalError where there are several, or where it is of another evaluation.
     """
-    specs = {path: _spec(path) for path in logs}
+    specs = {path: spec_of(path) for path in logs}
     if specs[logs[-1]] is None:
         return logs[-1]
     why = {path: contradiction(wanted, spec) for path, spec in specs.items() if spec}
@@ -204,11 +209,13 @@ def _within(path: Path, folders: Iterable[Path]) -> bool:
     return any(path.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def _tags(spec: EvalSpec) -> list[str]:
-    return [*(spec.tags or []), str((spec.metadata or {}).get(_METADATA, ""))]
+def tags_of(spec: EvalSpec) -> list[str]:
+    """Tags of ours that a log carries, for which attempts it was made."""
+    given = [*(spec.tags or []), str((spec.metadata or {}).get(_METADATA, ""))]
+    return [item for item in given if item.startswith(_TAG)]
 
 
-def _spec(path: Path) -> EvalSpec | None:
+def spec_of(path: Path) -> EvalSpec | None:
     """What a log's header says; None where it cannot be read, as of one that is still being written."""
     from inspect_ai.log import read_eval_log
 

@@ -76,7 +76,8 @@ def require_success(outcome: EvalOutcome) -> None:
 
 
 def _sample_counts(log: EvalLog, samples: list[EvalSampleSummary]) -> tuple[int, int]:
-    if log.results:
+    # Those of a log that was recovered only count the samples that it has.
+    if log.results and log.status == "success":
         return log.results.completed_samples, log.results.total_samples
     dataset = log.eval.dataset
     chosen = len(dataset.sample_ids) if dataset.sample_ids else dataset.samples or 0

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from torchtune.models.convert_weights import tune_to_peft_adapter_config, tune_t
 from torchtune.training import FullModelHFCheckpointer
 from torchtune.training.checkpointing import ModelType
 
+from run_experiment.finetuning.progress import PARTIAL, RECIPE_STATE, TUNE_ADAPTER, drop_state
+from run_experiment.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -25,7 +29,10 @@ class AdapterCheckpointer(FullModelHFCheckpointer):  # type: ignore[misc]
     Differs from the stock one in what `epoch_N` holds: `adapter_model.safetensors` with the layout that the model's
     architecture has in transformers, `adapter_config.json` with the base model's absolute path, `adapter_model.pt`
     (torchtune's own layout, for resuming), and no `config.json`, by which transformers would take it for a whole model.
+    The newest one holds `recipe_state.pt` too, also after the last epoch: what the recipe sets as `recipe_state`.
     """
+
+    recipe_state: Mapping[str, Any]
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The base model's weights (and, resuming, adapter and recipe state) in torchtune's layout."""
@@ -43,20 +50,26 @@ class AdapterCheckpointer(FullModelHFCheckpointer):  # type: ignore[misc]
         intermediate_checkpoint: bool = False,
         adapter_only: bool = False,
     ) -> None:
-        """Write `epoch_N`, and the recipe's state unless the training has ended."""
+        """Write `epoch_N`, with the recipe's state, and then remove the state of the epochs before."""
         if not adapter_only:
             raise ValueError("only adapters are saved: set save_adapter_weights_only")
-        adapter = state_dict.pop(training.ADAPTER_KEY)
-        config = state_dict.pop(training.ADAPTER_CONFIG)
-        partial = self._output_dir / f".epoch_{epoch}.partial"
+        partial = self._output_dir / PARTIAL.format(epoch=epoch)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        torch.save(adapter, partial / "adapter_model.pt")
-        save_file(self._peft_weights(adapter), partial / "adapter_model.safetensors", metadata={"format": "pt"})
-        (partial / "adapter_config.json").write_text(json.dumps(self._peft_config(config), indent=2) + "\n")
-        _replace_folder(partial, self._output_dir / f"epoch_{epoch}")
-        if intermediate_checkpoint:
-            self._save_recipe_state(state_dict)
+        self._write(partial, state_dict[training.ADAPTER_KEY], state_dict[training.ADAPTER_CONFIG])
+        _sync_folder(partial)
+        _replace_folder(partial, self._output_dir / CHECKPOINT_NAME.format(epoch=epoch))
+        _sync_folder(self._output_dir)
+        drop_state(self._output_dir, keep=epoch)
+
+    def _write(self, folder: Path, adapter: Tensors, config: Mapping[str, Any]) -> None:
+        """Write an epoch's files, so that a dying node cannot take them back."""
+        torch.save(adapter, folder / TUNE_ADAPTER)
+        save_file(self._peft_weights(adapter), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(self._peft_config(config), indent=2) + "\n")
+        torch.save(dict(self.recipe_state), folder / RECIPE_STATE)
+        for path in folder.iterdir():
+            _sync(path)
 
     def _peft_weights(self, adapter: Tensors) -> Tensors:
         """The adapter in peft's layout: names, and order of the rows that rotary embeddings pair."""
@@ -76,15 +89,23 @@ class AdapterCheckpointer(FullModelHFCheckpointer):  # type: ignore[misc]
         converted: dict[str, Any] = tune_to_peft_adapter_config(dict(config), base_model_name_or_path=base)
         return converted | {"task_type": "CAUSAL_LM"}
 
-    def _save_recipe_state(self, state: Mapping[str, Any]) -> None:
-        path = self._output_dir / "recipe_state" / "recipe_state.pt"
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        torch.save(dict(state), partial)
-        partial.replace(path)
-
 
 def _replace_folder(new: Path, target: Path) -> None:
     """Put a folder in place of one that an earlier training left."""
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or folder on disk for good. Raises OSError, also for what was written before."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Not every file system knows how to.
+    with suppress(OSError):
+        _sync(folder)

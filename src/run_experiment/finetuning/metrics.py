@@ -9,7 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from run_experiment.records import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,24 +44,32 @@ class MetricsLogger:
         self._folder = Path(output_dir)
         self._project = "".join(wandb_project or "")
         self._epoch = 0
+        self._file: TextIO | None = None
         self._wandb_run: Any = None
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Begin the file: anew, or below what is there where the training is resumed."""
+        """Begin the W&B run."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / METRICS_FILE
-        continued = bool(config["resume_from_checkpoint"]) and path.exists()
-        # Line buffering flushes every row.
-        self._file = path.open("a" if continued else "w", newline="", encoding="utf-8", buffering=1)
-        self._writer = csv.DictWriter(self._file, COLUMNS)
-        if not continued:
-            self._writer.writeheader()
         if self._project:
             self._wandb_run = _start_wandb(self._project, self._folder)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Say which epoch (from 0) the rows that follow belong to."""
+        """Say which epoch (from 0) the rows that follow belong to.
+
+        The first time, it begins the file: with the rows of the epochs before, which an earlier training left.
+        """
         self._epoch = epoch
+        if self._file is None:
+            path = self._folder / METRICS_FILE
+            write_atomically(path, _text_before(path, epoch))
+            # Line buffering flushes every row.
+            self._file = path.open("a", newline="", encoding="utf-8", buffering=1)
+            self._writer = csv.DictWriter(self._file, COLUMNS)
+
+    def sync(self) -> None:
+        """Have the rows on disk for good."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def log_dict(self, payload: Mapping[str, Any], step: int) -> None:
         """Write a row of scalars (numbers or one-element tensors)."""
@@ -75,9 +85,28 @@ class MetricsLogger:
 
     def close(self) -> None:
         """End the file and the W&B run."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._wandb_run is not None:
             self._wandb_run.finish()
+
+
+def _text_before(path: Path, epoch: int) -> str:
+    """A `metrics.csv` as it is, with the rows of the epochs before one; only the header where there is none."""
+    header = ",".join(COLUMNS) + "\r\n"
+    try:
+        lines = path.read_bytes().decode().splitlines(keepends=True)
+    except (OSError, ValueError):
+        return header
+    whole = [line for line in lines if line.endswith("\n")]
+    if whole[:1] != [header]:
+        return header
+    return header + "".join(line for line in whole[1:] if _is_before(line, epoch))
+
+
+def _is_before(row: str, epoch: int) -> bool:
+    value = row.partition(",")[0]
+    return value.isdecimal() and int(value) < epoch
 
 
 def _start_wandb(project: str, folder: Path) -> Any:

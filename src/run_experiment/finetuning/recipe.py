@@ -3,21 +3,25 @@
     python -m run_experiment.finetuning.recipe --config RUN/finetune.yaml
 
 runs in the experiment folder. Devices and number formats left to `auto` are chosen here, on the node that trains.
+What a single training changes in its config, to go on from a checkpoint or with a smaller batch, is in a YAML file
+that the environment variable RUN_EXPERIMENT_CHANGES names.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchtune
-from omegaconf import DictConfig
-from torchtune import config, utils
+from omegaconf import DictConfig, OmegaConf
+from torchtune import config, training, utils
 from torchtune.data import padded_collate_sft
 
 from run_experiment.data import DataError
+from run_experiment.finetuning.progress import CHANGES, drop_state
 
 
 def _stock_recipe() -> Any:
@@ -32,7 +36,11 @@ def _stock_recipe() -> Any:
 
 
 class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
-    """The stock recipe, plus: data order from the seed, validation loss after every epoch, epochs in the metrics."""
+    """The stock recipe, plus: data order from the seed, validation loss after every epoch, epochs in the metrics.
+
+    Resumed after an epoch, it trains as it would have without the interruption: on a CPU bit for bit, on a GPU as
+    nearly as two trainings of the same config are alike.
+    """
 
     def setup(self, cfg: DictConfig) -> None:
         """Set everything up. Raises DataError where the training split does not fill one step."""
@@ -40,9 +48,30 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
         if self._steps_per_epoch == 0:
             needed = cfg.batch_size * cfg.gradient_accumulation_steps
             raise DataError(f"the training split has fewer samples than one step takes ({needed})")
+        # Else the gradients of batches that fill no step at the end of an epoch would go into the next one's first.
+        self.max_steps_per_epoch = self._steps_per_epoch
         self._batch_size = cfg.batch_size
         self._validation_set = config.instantiate(cfg.get("dataset_val"), self._tokenizer)
+        if not self._resume_from_checkpoint:
+            # Nothing may go on from an older training that this one overwrites.
+            drop_state(Path(self._output_dir))
         self._metric_logger.begin_epoch(self.epochs_run)
+        if self._resume_from_checkpoint:
+            # Last of all, since setting up draws random numbers.
+            self._set_rng_states()
+
+    def _update_recipe_state(self, checkpoint: dict[str, Any]) -> None:
+        self.epochs_run = checkpoint[training.EPOCHS_KEY]
+        self._steps_run = checkpoint[training.STEPS_KEY]
+        self.seed = checkpoint[training.SEED_KEY]
+        self._rng_states = checkpoint[training.RNG_KEY]
+
+    def _setup_lr_scheduler(self, *, last_epoch: int, **kwargs: Any) -> Any:
+        if self._resume_from_checkpoint:
+            # The stock recipe counts from 0 again.
+            self.global_step = self._steps_run
+            last_epoch = self.global_step - 1
+        return super()._setup_lr_scheduler(last_epoch=last_epoch, **kwargs)
 
     def _setup_data(self, *args: Any, **kwargs: Any) -> Any:
         dataloader = super()._setup_data(*args, **kwargs)
@@ -51,11 +80,39 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
         return dataloader
 
     def save_checkpoint(self, epoch: int) -> None:
-        """End an epoch: save its checkpoint, then log the validation loss if there is a validation split."""
-        super().save_checkpoint(epoch)
+        """End an epoch: log the validation loss if there is a validation split, then save its checkpoint.
+
+        In this order, and with the rows on disk, so that no row is missing where another training goes on.
+        """
         if self._validation_set is not None:
             self._metric_logger.log_dict({"validation_loss": self.validation_loss()}, step=self.global_step)
+        self._metric_logger.sync()
+        self._checkpointer.recipe_state = self._state()
+        super().save_checkpoint(epoch)
         self._metric_logger.begin_epoch(epoch + 1)
+
+    def _state(self) -> dict[str, Any]:
+        """What a resumed training needs besides the adapter."""
+        return {
+            training.EPOCHS_KEY: self.epochs_run,
+            training.STEPS_KEY: self.global_step,
+            training.SEED_KEY: self.seed,
+            training.OPT_KEY: self._optimizer.state_dict(),
+            training.RNG_KEY: self._get_rng_states(),
+            # Seed and epoch give the order of the data; the stock recipe asks for this, and does not use it.
+            training.DATALOADER_KEY: {},
+        }
+
+    def _get_rng_states(self) -> dict[str, torch.Tensor]:
+        states = {"cpu": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self._device)
+        return states
+
+    def _set_rng_states(self) -> None:
+        torch.set_rng_state(self._rng_states["cpu"])
+        if self._device.type == "cuda" and "cuda" in self._rng_states:
+            torch.cuda.set_rng_state(self._rng_states["cuda"], self._device)
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -75,6 +132,12 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
         return total / tokens
 
 
+def apply_changes(cfg: DictConfig) -> DictConfig:
+    """Merge what this training changes over a config: the YAML file that the environment names, if it does."""
+    path = os.environ.get(CHANGES)
+    return OmegaConf.merge(cfg, OmegaConf.load(path)) if path else cfg
+
+
 def resolve_auto(cfg: DictConfig) -> DictConfig:
     """Choose device (CUDA if there is one) and dtype (bf16 if that GPU has it) where they are `auto`."""
     if cfg.device == "auto":
@@ -86,7 +149,7 @@ def resolve_auto(cfg: DictConfig) -> DictConfig:
 
 def finetune(cfg: DictConfig) -> None:
     """Train as a config says."""
-    cfg = resolve_auto(cfg)
+    cfg = resolve_auto(apply_changes(cfg))
     config.log_config(recipe_name=FinetuneRecipe.__name__, cfg=cfg)
     recipe = FinetuneRecipe(cfg=cfg)
     recipe.setup(cfg=cfg)

@@ -1,0 +1,213 @@
+"""What a try at an evaluation begins from: samples that an earlier one computed, and how many it computes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from run_experiment.action_log import Action
+from run_experiment.attempts import EarlierAttempt, Failure
+from run_experiment.evaluation.continuing import (
+    PartialLog,
+    can_be_told,
+    inspect_environment,
+    own_max_connections,
+    read_partial,
+    reused_samples,
+)
+from run_experiment.evaluation.log import EvalError, EvalOutcome, require_success
+from run_experiment.evaluation_search import Search
+from run_experiment.jobs import JobError
+from run_experiment.tries import Attempt
+
+if TYPE_CHECKING:
+    from run_experiment.evaluation_job import EvaluationJob
+
+_CONNECTIONS, _UNUSABLE = "max_connections", "unusable"
+_LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier attempt left of an evaluation; `cut_off` says that nothing went wrong in it."""
+
+    job_id: str
+    partial: PartialLog
+    cut_off: bool
+
+    @property
+    def done(self) -> int:
+        """Samples that are not computed again."""
+        return self.partial.outcome.completed_samples
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it lacks nothing: its job was killed before it could say so."""
+        if not self.cut_off:
+            return False
+        try:
+            require_success(self.partial.outcome)
+        except EvalError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a try begins from: an earlier attempt's samples, if any, and connections, `asked` for and `used`."""
+
+    earlier: Earlier | None
+    asked: int
+    used: int
+
+    @property
+    def tag(self) -> str | None:
+        """Tag that the log will carry; None where that is a new one's."""
+        return self.earlier.partial.tag if self.earlier else None
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """What a record says of other connections; empty where they are as asked for."""
+        return {_CONNECTIONS: self.used} if self.used != self.asked else {}
+
+    def environment(self) -> dict[str, str]:
+        """Environment of the evaluation's script."""
+        log = self.earlier.partial.log.resolve() if self.earlier else None
+        return inspect_environment(log, self.changes.get(_CONNECTIONS))
+
+    def facts(self, log: Path) -> dict[str, Any]:
+        """What the record says of how the log was made."""
+        if self.earlier is None:
+            return {"changes": self.changes}
+        try:
+            reused = reused_samples(self.earlier.partial.log, log)
+        # That must not cost the result.
+        except EvalError:
+            reused = None
+        return {"changes": self.changes, "continued": {"job_id": self.earlier.job_id, "reused_samples": reused}}
+
+
+def plan_start(job: EvaluationJob, current: Attempt, search: Search) -> Start:
+    """What a try begins from, told in the action log. Raises JobError where nothing fits into memory."""
+    before = current.earlier(job)
+    script = _script(job)
+    asked = own_max_connections(script) or job.max_connections
+    used = _fitting(current, asked, before) if can_be_told(script) else asked
+    current.begin(**{_CONNECTIONS: used})
+    start = Start(_earlier(job, current, search, before), asked, used)
+    current.begin(tag=start.tag or search.wanted.tag)
+    return start
+
+
+def require_all(job: EvaluationJob, outcome: EvalOutcome) -> None:
+    """Raise EvalError unless an evaluation computed all that was to be."""
+    require_success(outcome)
+    if why := _limited(job, outcome):
+        raise EvalError(why)
+
+
+def is_unusable(current: Attempt, reason: str) -> None:
+    """Say that nothing an attempt computed may be used, whatever comes of it."""
+    current.begin(**{_UNUSABLE: reason})
+
+
+def tell_reused(current: Attempt, start: Start, facts: dict[str, Any]) -> None:
+    """Tell where inspect-ai took over fewer samples than there were: it does not know those of shuffled data again."""
+    found = facts.get("continued", {}).get("reused_samples")
+    if start.earlier and found is not None and found < start.earlier.done:
+        details = f"inspect-ai computed samples of job {start.earlier.job_id} again"
+        current.tell(Action.EVAL_RETRY, details, f"{found} of {start.earlier.done} samples were reused")
+
+
+@contextmanager
+def fitting(job: EvaluationJob, current: Attempt, start: Start) -> Iterator[None]:
+    """Make a failure final, where memory does not suffice meanwhile and nothing smaller is left. Raises JobError."""
+    try:
+        yield
+    except JobError as error:
+        if error.failure is not Failure.OUT_OF_MEMORY:
+            raise
+        if not can_be_told(_script(job)):
+            raise JobError(f"{error}\nIts script has no plain `inspect eval` to be told of less: {_LARGER}.") from error
+        if start.used <= 1:
+            raise _too_large(current, str(error)) from error
+        raise
+
+
+def _too_large(current: Attempt, why: str) -> JobError:
+    # The next one begins anew: it may have a larger GPU.
+    current.begin(**{_CONNECTIONS: None})
+    return JobError(f"out of memory even with {_CONNECTIONS} 1: {_LARGER}\n{why}")
+
+
+def _fitting(current: Attempt, asked: int, before: list[EarlierAttempt]) -> int:
+    """Connections that did not run out of memory yet, told where they are fewer than before. Raises JobError."""
+    last = next((one for one in before if _CONNECTIONS in one.begun), None)
+    known = last.begun[_CONNECTIONS] if last else None
+    if last is None or not isinstance(known, int):
+        return asked
+    if last.failure is not Failure.OUT_OF_MEMORY or asked < known:
+        return min(asked, known)
+    if known <= 1:
+        raise _too_large(current, last.error)
+    current.tell(Action.OOM_RETRY, f"{_CONNECTIONS} {known} → {known // 2}", "tried again")
+    return known // 2
+
+
+def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[EarlierAttempt]) -> Earlier | None:
+    """The most that an earlier attempt left; where it cannot be used, the action log is told why."""
+    found: list[Earlier] = []
+    refused: list[tuple[str, str]] = []
+    for one in before:
+        try:
+            found += _left(job, search, one)
+        except (EvalError, OSError) as error:
+            refused.append((one.job_id, str(error).partition("\n")[0]))
+    best = max(found, key=lambda earlier: earlier.done, default=None)
+    if best is None:
+        for job_id, reason in refused[:1]:
+            _tell_fresh(current, job_id, reason)
+        return None
+    outcome = best.partial.outcome
+    rest = outcome.total_samples - best.done
+    result = f"{best.done} of {outcome.total_samples} samples reused, {rest or 'none'} to do"
+    if best.is_whole:
+        current.tell(Action.EVAL_RETRY, f"Taking the complete log of job {best.job_id}", result)
+        return best
+    if not can_be_told(_script(job)):
+        _tell_fresh(current, best.job_id, "its script has no plain `inspect eval` to be told of it")
+        return None
+    current.tell(Action.EVAL_RETRY, f"Continuing attempt of job {best.job_id} (inspect eval-retry)", result)
+    return best
+
+
+def _left(job: EvaluationJob, search: Search, one: EarlierAttempt) -> list[Earlier]:
+    """What an attempt left, if it is worth anything. Raises EvalError where it must not be used, OSError."""
+    logs = search.left_by(one)
+    if not logs:
+        return []
+    if unusable := one.begun.get(_UNUSABLE):
+        raise EvalError(str(unusable))
+    partial = read_partial(search.wanted, logs)
+    if why := _limited(job, partial.outcome):
+        raise EvalError(why)
+    return (
+        [Earlier(one.job_id, partial, one.failure is Failure.INTERRUPTED)] if partial.outcome.completed_samples else []
+    )
+
+
+def _limited(job: EvaluationJob, outcome: EvalOutcome) -> str | None:
+    if outcome.limited and Path(job.script).name not in job.config:
+        return "only a part of the data set was evaluated: is INSPECT_EVAL_LIMIT set in a .env file?"
+    return None
+
+
+def _tell_fresh(current: Attempt, job_id: str, reason: str) -> None:
+    current.tell(Action.EVAL_RETRY, f"Attempt of job {job_id} cannot be continued: {reason}", "started fresh")
+
+
+def _script(job: EvaluationJob) -> str:
+    return Path(job.script).read_text(encoding="utf-8", errors="replace")

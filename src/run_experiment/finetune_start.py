@@ -1,0 +1,180 @@
+"""What a try at a training begins from: the last whole epoch that is there, and a batch size that fits into memory.
+
+Only a script that runs our recipe can be told: another tool's begins anew, with the batch size that it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from run_experiment import layout
+from run_experiment.action_log import Action
+from run_experiment.attempts import EarlierAttempt, Failure, is_since
+from run_experiment.finetuning.batches import halved_limit, smaller_batch
+from run_experiment.finetuning.progress import CHANGES, last_whole_epoch, resume_changes
+from run_experiment.jobs import JobError
+from run_experiment.learned_batches import LearnedBatches, TooBig
+from run_experiment.records import read_record, same_config, write_record
+from run_experiment.tries import Attempt
+
+if TYPE_CHECKING:
+    from run_experiment.finetune_job import FinetuneJob
+
+# What scripts that read the changes run.
+_RECIPE = "run_experiment.finetuning.recipe"
+
+_BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
+# What else decides whether a batch fits.
+_OF_MEMORY = (
+    "max_seq_len",
+    "dtype",
+    "compile",
+    "enable_activation_checkpointing",
+    "enable_activation_offloading",
+)
+_LARGER = (
+    "ask for a larger GPU or more memory in its #SBATCH lines, cut max_seq_len, or set enable_activation_checkpointing"
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Samples a batch, and batches a step: their product determines the result, the batch the memory."""
+
+    batch: int
+    accumulation: int
+
+    @property
+    def text(self) -> str:
+        """`8 × 1`."""
+        return f"{self.batch} × {self.accumulation}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a try begins from: so many `trained` epochs, and sizes where they differ from those that were asked for."""
+
+    trained: int = 0
+    asked: Sizes | None = None
+    used: Sizes | None = None
+
+    @property
+    def changed_sizes(self) -> dict[str, int]:
+        """What a record says of other sizes; empty where they are as asked for."""
+        if self.used is None or self.used == self.asked:
+            return {}
+        return {_BATCH: self.used.batch, _ACCUMULATION: self.used.accumulation}
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Environment of the training's script, with the changes in a file of the try's folder. Raises OSError."""
+        resumed = resume_changes(self.trained - 1) if self.trained else {}
+        if not (changes := self.changed_sizes | resumed):
+            return {}
+        # JSON, which is YAML too.
+        file = folder / "changes.json"
+        write_record(file, changes)
+        return {CHANGES: str(file.absolute())}
+
+
+def is_unfinished(job: FinetuneJob) -> bool:
+    """Whether a training of this configuration was begun where this one is to be written, and may be gone on with."""
+    if job.output_dir is None or not _runs_our_recipe(job):
+        return False
+    begun = read_record(Path(job.output_dir) / layout.UNFINISHED)
+    if begun is None or not same_config(begun.get("config"), job.config):
+        return False
+    return is_since(begun.get("started"), job.redo)
+
+
+def plan_start(job: FinetuneJob, current: Attempt, goes_on: bool) -> Start:
+    """What a try begins from, told in the action log. Raises JobError where no batch fits into memory."""
+    if job.output_dir is None or not _runs_our_recipe(job):
+        return Start()
+    output = Path(job.output_dir)
+    epoch = last_whole_epoch(output) if goes_on else None
+    before = next(iter(current.earlier(job)), None)
+    asked = _asked(job)
+    start = Start(0 if epoch is None else epoch + 1, asked, _fitting(job, current, before, asked) if asked else None)
+    if not goes_on:
+        record = current.record(job)
+        write_record(output / layout.UNFINISHED, {key: record[key] for key in ("experiment", "config", "started")})
+    current.begin(**({_BATCH: start.used.batch} if start.used else {}))
+    _tell(job, current, start, before)
+    return start
+
+
+@contextmanager
+def learning(job: FinetuneJob, current: Attempt, start: Start) -> Iterator[None]:
+    """Learn from a try that runs out of memory meanwhile. Raises JobError, final where nothing smaller is left."""
+    try:
+        yield
+    except JobError as error:
+        if error.failure is not Failure.OUT_OF_MEMORY:
+            raise
+        if start.used is None:
+            raise JobError(f"{error}\nIts script has a batch size of its own: {_LARGER}.") from error
+        learned = _learned(job, current)
+        learned.learn(TooBig(start.used.batch, job.run, current.job_id))
+        if start.asked:
+            _smaller(start.asked, learned, str(error))
+        raise
+
+
+def _runs_our_recipe(job: FinetuneJob) -> bool:
+    return _RECIPE in Path(job.script).read_text(encoding="utf-8", errors="replace")
+
+
+def _asked(job: FinetuneJob) -> Sizes | None:
+    """Sizes in the training's config; None where they are not there as numbers."""
+    # Here, since a job holds its GPU while it imports.
+    import yaml
+
+    try:
+        config = yaml.safe_load(Path(layout.finetune_config(job.run)).read_text(encoding="utf-8"))
+        return Sizes(int(config[_BATCH]), int(config.get(_ACCUMULATION, 1)))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _learned(job: FinetuneJob, current: Attempt) -> LearnedBatches:
+    hyperparameters = job.config.get("hyperparameters", {})
+    kind = {"model": job.config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
+    return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result()["gpus"]])
+
+
+def _fitting(job: FinetuneJob, current: Attempt, before: EarlierAttempt | None, asked: Sizes) -> Sizes:
+    """Sizes that did not run out of memory yet. Raises JobError where there are none."""
+    learned = _learned(job, current)
+    if before and before.failure is Failure.OUT_OF_MEMORY and isinstance(before.begun.get(_BATCH), int):
+        learned.learn(TooBig(before.begun[_BATCH], job.run, before.job_id))
+    return _smaller(asked, learned, before.error if before else "")
+
+
+def _smaller(asked: Sizes, learned: LearnedBatches, why: str) -> Sizes:
+    known = learned.too_big()
+    if known is None or asked.batch < known.batch_size:
+        return asked
+    found = smaller_batch(asked.batch, asked.accumulation, halved_limit(known.batch_size))
+    if found is None:
+        learned.forget()
+        raise JobError(f"out of memory even with batch size {known.batch_size}: {_LARGER}\n{why}")
+    return Sizes(*found)
+
+
+def _tell(job: FinetuneJob, current: Attempt, start: Start, before: EarlierAttempt | None) -> None:
+    """Tell what is news of a start: a batch size that the try before did not have, and from where it goes on."""
+    known = _learned(job, current).too_big() if start.changed_sizes else None
+    if known and start.asked and start.used and (before is None or before.begun.get(_BATCH) != start.used.batch):
+        why = f"Batch size {known.batch_size} ran out of memory in job {known.job_id} of {known.run}"
+        details = f"{why}: {start.asked.text} → {start.used.text} (batch size × gradient accumulation)"
+        result = f"Effective batch size {start.used.batch * start.used.accumulation} as before"
+        current.tell(Action.OOM_RETRY, details, result)
+    if start.trained:
+        total = len(job.checkpoints)
+        details = f"Continues from epoch_{start.trained - 1}" + (f", after job {before.job_id}" if before else "")
+        rest = f"{total - start.trained} to do" if start.trained < total else "none to do"
+        current.tell(Action.RESUME_TRAINING, details, f"{start.trained} of {total} epochs are trained, {rest}")

@@ -1,0 +1,54 @@
+"""Whether a script ran out of memory: of a GPU's, as its log says, or of the job's, as the kernel counts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+# torch's words, for a GPU and for the machine's own memory.
+_WORDS = re.compile(
+    r"(CUDA|HIP|XPU|MPS backend) out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED"
+    r"|DefaultCPUAllocator: (can't|not enough) (allocate )?memory"
+    r"|((CUDA|HIP)( driver)? error|Triton Error \[(CUDA|HIP)\]): out of memory"
+)
+_TAIL = 64 * 1024
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether an error, or what surrounds it, says so."""
+    return _WORDS.search(text) is not None
+
+
+def log_says_out_of_memory(log: Path) -> bool:
+    """Whether the end of a failed script's log says so."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            return says_out_of_memory(file.read().decode("utf-8", errors="replace"))
+    except OSError:
+        return False
+
+
+def memory_kills(process: Path = Path("/proc/self"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processes of this one's control group the kernel has killed for want of memory; 0 where unknown."""
+    try:
+        lines = (process / "cgroup").read_text(encoding="utf-8").splitlines()
+        return max((_kills(line, cgroups) for line in lines), default=0)
+    except OSError:
+        return 0
+
+
+def _kills(line: str, cgroups: Path) -> int:
+    """Kills of one control group, a line of `/proc/self/cgroup`: `0::/path` or `5:memory:/path`."""
+    _, controllers, path = line.split(":", 2)
+    if not controllers:
+        counts = cgroups / path.lstrip("/") / "memory.events"
+    elif "memory" in controllers.split(","):
+        counts = cgroups / "memory" / path.lstrip("/") / "memory.oom_control"
+    else:
+        return 0
+    try:
+        found = re.search(r"^oom_kill (\d+)$", counts.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0

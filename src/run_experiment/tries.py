@@ -1,0 +1,164 @@
+"""A job, tried until it is made or another try would not help; each try is an attempt with a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from run_experiment import layout
+from run_experiment.action_log import Action
+from run_experiment.attempts import BEGUN, ENDED, EarlierAttempt, Failure, earlier_attempts, is_since
+from run_experiment.jobs import Job, JobError, now, stamp, unused
+from run_experiment.processes import Terminated, locked_log
+from run_experiment.provenance import provenance
+from run_experiment.records import same_config, write_record
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a job: its id, its log (open, too), and the folder for what is left of it if it fails.
+
+    `begun` is what it says when it begins, `events` what this job has to tell in the action log.
+    """
+
+    job_id: str
+    log: Path
+    output: BinaryIO
+    folder: Path
+    started: datetime
+    clock: float
+    begun: dict[str, Any]
+    events: list[dict[str, str]]
+    provenance: Future[dict[str, Any]]
+
+    def begin(self, **facts: Any) -> None:
+        """Say what it begins with: a killed one can say nothing later."""
+        self.begun.update(facts)
+        # On a full disk, what it makes matters more.
+        with suppress(OSError):
+            write_record(self.folder / BEGUN, {**self.begun, "events": self.events})
+
+    def tell(self, action: Action, details: str, result: str) -> None:
+        """Have told in the action log what was done."""
+        self.events.append({"time": stamp(now()), "action": action.value, "details": details, "result": result})
+        self.begin()
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What a record says of every job."""
+        return {
+            "experiment": os.getcwd(),
+            "run": job.run,
+            "job_id": self.job_id,
+            "config": job.config,
+            "config_hash": job.config_hash,
+            "started": stamp(self.started),
+            "ended": stamp(now()),
+            "seconds": round(time.monotonic() - self.clock, 1),
+            "host": socket.gethostname(),
+            "provenance": self.provenance.result(),
+            "attempts": [_in_short(one) for one in reversed(self.earlier(job))],
+            "events": self.events,
+        }
+
+    def earlier(self, job: Job) -> list[EarlierAttempt]:
+        """The attempts before this one at the same result, newest first."""
+        return [
+            one
+            for one in earlier_attempts(job.run, self.begun["target"])
+            if one.folder != self.folder and same_config(one.config, job.config) and is_since(one.started, job.redo)
+        ]
+
+
+def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt], None]) -> None:
+    """Have a job made, in as many tries as it takes where another one can mend a failure; at most `job.retries` more.
+
+    `make` finds in the earlier attempts what another try goes on from. `local_id` is used where SLURM gives none;
+    `name` is the target's, for the reader of an attempt's record. Raises JobError, also where another process is at
+    work on it: a killed Snakemake leaves its jobs behind.
+    """
+    with ExitStack() as stack:
+        try:
+            output = stack.enter_context(locked_log(log))
+        except BlockingIOError as error:
+            raise JobError(f"another process is at work on it and writes to {log}: wait for it, or end it") from error
+        events: list[dict[str, str]] = []
+        # Beside what follows: a driver may take its time to say what GPUs there are.
+        made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(provenance, job.task_folder, job.seeds)
+        for rest in range(job.retries, -1, -1):
+            try:
+                with _attempt(job, name, local_id, log, output, events, made_with) as current:
+                    make(current)
+                return
+            except JobError as error:
+                if error.failure is Failure.ERROR:
+                    raise
+                if not rest:
+                    raise JobError(f"{error}\nIt was tried {job.retries + 1} times (setting `retries`).") from error
+            print(f"{name} of {job.run} is tried again", file=sys.stderr)
+            output.truncate(0)
+
+
+@contextmanager
+def _attempt(
+    job: Job,
+    name: str,
+    local_id: str,
+    log: Path,
+    output: BinaryIO,
+    events: list[dict[str, str]],
+    made_with: Future[dict[str, Any]],
+) -> Iterator[Attempt]:
+    """A try at a job; where it fails, its folder keeps what is left, with a record that says why."""
+    job_id = os.environ.get("SLURM_JOB_ID") or f"local-{local_id}"
+    folder = unused(Path(layout.attempts(job.run)) / job_id)
+    folder.mkdir(parents=True)
+    current = Attempt(job_id, log, output, folder, now(), time.monotonic(), {}, events, made_with)
+    current.begin(
+        target=name,
+        job_id=job_id,
+        config=job.config,
+        config_hash=job.config_hash,
+        started=stamp(current.started),
+        host=socket.gethostname(),
+    )
+    try:
+        yield current
+    except BaseException as error:
+        known = isinstance(error, JobError | Terminated)
+        reason = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
+        _keep(current, {"error": reason, "failure": _failure(error).value, **current.begun, **current.record(job)})
+        raise
+    # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_short(attempt: EarlierAttempt) -> dict[str, Any]:
+    """What a record says of an earlier attempt."""
+    told = {name: attempt.begun.get(name) for name in ("started", "ended", "host")}
+    return {"job_id": attempt.job_id, "failure": attempt.failure.value, **told}
+
+
+def _failure(error: BaseException) -> Failure:
+    """What another try could mend of an error; who interrupts a job may start it again."""
+    if isinstance(error, JobError):
+        return error.failure
+    return Failure.ERROR if isinstance(error, Exception) else Failure.INTERRUPTED
+
+
+def _keep(attempt: Attempt, record: dict[str, Any]) -> None:
+    """Keep what is left of an attempt; on a full disk the error itself matters more."""
+    with suppress(OSError):
+        if attempt.log.is_file():
+            shutil.copy(attempt.log, attempt.folder / "job.log")
+        write_record(attempt.folder / ENDED, record)
+        (attempt.folder / BEGUN).unlink(missing_ok=True)

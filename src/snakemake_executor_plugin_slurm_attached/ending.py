@@ -1,0 +1,32 @@
+"""What becomes of a target whose job ended, by what SLURM and the job itself have to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from run_experiment.attempts import note_slurm_end
+from run_experiment.settings import Settings
+from snakemake_executor_plugin_slurm_attached.following import End
+from snakemake_executor_plugin_slurm_attached.outcomes import left_by
+from snakemake_executor_plugin_slurm_attached.retrying import Limits, Verdict, judge
+
+
+def verdict(folder: Path, end: End, output: Path, facts: Mapping[str, Any], retried: int) -> Verdict:
+    """Judge an end, and keep SLURM's word on a bad one for the next job, which may be of another session.
+
+    `output` is the file of what SLURM said, `facts` what the job was told; so many were `retried` in this session.
+    """
+    submission, found = end.submission, Verdict(end.state)
+    if end.succeeded:
+        return found
+    if end.accounted:
+        left = left_by(folder, end.accounted, submission, output, facts)
+        limits = Limits(int(facts.get("retries", Settings.retries)), str(facts.get("script")))
+        found = judge(end.accounted, left, retried, limits)
+    # The next job takes it for one that was interrupted.
+    with suppress(OSError):
+        note_slurm_end(folder, submission.target, str(submission.job_id), found.state, end.message)
+    return found

@@ -1,0 +1,126 @@
+"""On a real cluster: a job that was cut is submitted again, in the same session, and no other is."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cluster_runs import ALL, AT_ONCE, ClusterJob, Run, jobs, names, run, running, settled, sleeping, until
+from experiments import ExperimentFolder
+
+from run_experiment.action_log_reader import read_action_logs
+
+# The least limit that SLURM knows is a minute.
+A_MINUTE = ("--time=", "--time=00:01:00 #")
+TOO_LONG = "sleep 150"
+# What runs a job's script is the job's own process: with it the job is dead, without a word.
+KILLED = "kill -9 $PPID; exit 1"
+TOO_MUCH = 'python -c "import time; taken = bytearray(1_500_000_000); time.sleep(60)"'
+FIRST_ONLY = "[ -e {marker} ] || {{ touch {marker}; {body}; }}"
+
+
+def cut(experiment: ExperimentFolder, script: str, body: str, always: bool = False) -> None:
+    """Have a job's script do something before its work, the first time that it runs or each time."""
+    marker = experiment.path / f"{script.replace('/', '.')}.began"
+    line = body if always else FIRST_ONLY.format(marker=marker, body=body)
+    experiment.edit(script, "\nsleep", f"\n{line}\nsleep")
+
+
+def by_name(found: list[ClusterJob]) -> dict[str, list[ClusterJob]]:
+    return {name: [job for job in found if job.name == name] for name in ALL}
+
+
+def assert_one_at_a_time(found: list[ClusterJob]) -> None:
+    for tries in by_name(found).values():
+        assert all(str(former.end) <= str(later.start) for former, later in pairwise(tries))
+
+
+def test_what_was_cut_is_submitted_again(tmp_path: Path) -> None:
+    """Out of time (an evaluation, and a training that saved an epoch), out of memory, and killed."""
+    experiment = sleeping(tmp_path, train=2)
+    state = experiment.path / "r4/artifacts/epoch_0/recipe_state.pt"
+    for script in ("r4/finetune.slurm", "base/eval/shout_base.slurm"):
+        experiment.edit(script, *A_MINUTE)
+    cut(experiment, "r4/finetune.slurm", f"mkdir -p {state.parent}; touch {state}; {TOO_LONG}")
+    cut(experiment, "base/eval/shout_base.slurm", TOO_LONG)
+    cut(experiment, "r8/finetune.slurm", TOO_MUCH)
+    cut(experiment, "r8/eval/shout_epoch0.slurm", KILLED)
+    result = run(experiment.path, *AT_ONCE, seconds=300)
+    assert result.process.returncode == 0, result.output
+    found = settled(experiment.path, 9)
+    states = {name: [job.state for job in tries] for name, tries in by_name(found).items()}
+    assert states == {
+        "tiny.r4": ["TIMEOUT", "COMPLETED"],
+        "tiny.r8": ["FAILED", "COMPLETED"],
+        "tiny.base.shout": ["TIMEOUT", "COMPLETED"],
+        "tiny.r4.shout.e0": ["COMPLETED"],
+        "tiny.r8.shout.e0": ["FAILED", "COMPLETED"],
+    }
+    assert_one_at_a_time(found)
+    for name, why in (("r4", "out of time"), ("r8", "out of memory"), ("r8.shout.e0", "killed")):
+        (line,) = [
+            line for line in result.output.splitlines() if line.startswith(f"tiny.{name}: SLURM job") and why in line
+        ]
+        assert line.endswith(f"it is submitted again: {why}, retry 1 of 3")
+    assert (
+        experiment.record(f"r8/attempts/{by_name(found)['tiny.r8'][0].job_id}/slurm.json")["state"] == "OUT_OF_MEMORY"
+    )
+    again = run(experiment.path, *AT_ONCE)
+    assert "Nothing to be done" in again.output
+
+
+def test_what_no_other_job_mends_is_reported(tmp_path: Path) -> None:
+    """A job that is killed each time, one in whose time limit not one epoch fits, and one that fails by itself."""
+    experiment = sleeping(tmp_path)
+    experiment.edit("r8/finetune.slurm", *A_MINUTE)
+    cut(experiment, "r4/finetune.slurm", KILLED, always=True)
+    cut(experiment, "r8/finetune.slurm", TOO_LONG, always=True)
+    cut(experiment, "base/eval/shout_base.slurm", "exit 3", always=True)
+    result = run(experiment.path, *AT_ONCE, seconds=300, config=["retries=1"])
+    assert result.process.returncode == 1
+    assert "It was submitted 2 times: raise the setting `retries`" in result.output
+    assert "No whole epoch that another job could go on from fits into its time limit: raise" in result.output
+    assert "exit status 3" in result.output
+    assert result.output.count("it is submitted again") == 1
+    found = settled(experiment.path, 4)
+    assert names(experiment.path) == Counter(["tiny.r4", "tiny.r4", "tiny.r8", "tiny.base.shout"])
+    assert_one_at_a_time(found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_end_of_the_main_process_before_it_submits_again(tmp_path: Path, number: signal.Signals) -> None:
+    experiment = sleeping(tmp_path)
+    cut(experiment, "r4/finetune.slurm", KILLED)
+    first = Run(experiment.path, "--set-resources", "run_finetune:stagger=60")
+    first.until("tiny.r4: submitted")
+    first.until("it is submitted again: killed, retry 1 of 3")
+    first.process.send_signal(number)
+    assert first.wait(20) in (-signal.SIGKILL, 128 + signal.SIGTERM), first.output
+    assert names(experiment.path)["tiny.r4"] == 1
+    second = run(experiment.path, *AT_ONCE)
+    assert second.process.returncode == 0, second.output
+    found = settled(experiment.path, 6)
+    assert names(experiment.path) == Counter([*ALL, "tiny.r4"])
+    assert_one_at_a_time(found)
+
+
+def test_what_was_cut_while_nobody_looked_is_submitted_again(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path)
+    cut(experiment, "r4/finetune.slurm", f"sleep 6; {KILLED}")
+    first = Run(experiment.path, *AT_ONCE)
+    ids = running(experiment.path, "tiny.r4")
+    first.kill()
+    until(lambda: next(job for job in jobs(experiment.path) if job.name == "tiny.r4").end is not None, 60)
+    second = run(experiment.path, *AT_ONCE)
+    assert second.process.returncode == 0, second.output
+    assert f"tiny.r4: following SLURM job {ids['tiny.r4']} again (FAILED)" in second.output
+    assert "it is submitted again: killed, retry 1 of 3" in second.output
+    found = settled(experiment.path, 6)
+    assert names(experiment.path) == Counter([*ALL, "tiny.r4"])
+    assert_one_at_a_time(found)
+    told = read_action_logs(experiment.path)
+    of_first = told[told["job_id"] == ids["tiny.r4"]]
+    assert (of_first["action"] == "COMPUTE_METRICS").sum() == 1

@@ -1,0 +1,119 @@
+"""What a script's `inspect eval` becomes where an evaluation goes on; a shim shows what inspect-ai is called with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from run_experiment.evaluation.continuing import (
+    can_be_told,
+    inspect_environment,
+    own_max_connections,
+)
+from run_experiment.processes import run_script
+
+LOG = Path('/an experiment\'s/$HOME `x`/a "b".eval')
+SHIM = f"""#!{sys.executable}
+import json, sys
+print(json.dumps(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, with an `inspect` that prints its arguments."""
+    monkeypatch.chdir(tmp_path)
+    Path("bin").mkdir()
+    Path("bin/inspect").write_text(SHIM)
+    Path("bin/inspect").chmod(0o755)
+
+
+def called(line: str, log: Path | None = LOG, connections: int | None = None) -> list[list[str]]:
+    """What inspect-ai is called with by a script."""
+    Path("job.slurm").write_text(
+        f'#!/bin/bash\nset -euo pipefail\nexport PATH="{Path("bin").absolute()}:$PATH"\n{line}\n'
+    )
+    with Path("log").open("wb") as output:
+        status = run_script(Path("job.slurm"), output, inspect_environment(log, connections))
+    lines = Path("log").read_text().splitlines()
+    assert status == 0, lines
+    return [json.loads(item) for item in lines]
+
+
+PLAIN = ["--display", "plain"]
+
+
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        ("inspect eval t.py@t --model m -T a=1", []),
+        ('inspect eval t.py \\\n  --model m \\\n  --log-dir "my logs/$(echo x)" -T a=1', ["--log-dir", "my logs/x"]),
+        ("inspect eval t.py --log-dir='a b' --env K=1 --no-score", ["--log-dir=a b", "--env", "K=1", "--no-score"]),
+        ("inspect eval t.py --max-connections 8 --display rich --log-format eval", ["--max-connections", "8"]),
+        ("cd bin && inspect eval t.py | cat", []),
+        ("export -n LANG; bash -c 'inspect eval t.py'", []),
+    ],
+)
+def test_inspect_eval_becomes_eval_retry(line: str, taken: list[str]) -> None:
+    assert called(line) == [["eval-retry", str(LOG), *taken, *PLAIN]]
+
+
+def test_the_last_option_wins() -> None:
+    line = "inspect eval t.py --max-connections 8"
+    retried = ["eval-retry", str(LOG), "--max-connections", "8", *PLAIN, "--max-connections", "2"]
+    assert called(line, LOG, 2) == [retried]
+    assert called(line, None, 2) == [["eval", "t.py", "--max-connections", "8", "--max-connections", "2"]]
+    assert called(line, None, None) == [["eval", "t.py", "--max-connections", "8"]]
+
+
+@pytest.mark.parametrize(
+    "line", ["inspect", "inspect score a.eval", "inspect list tasks --log-dir x", "env inspect eval t"]
+)
+@pytest.mark.parametrize("log", [LOG, None])
+def test_other_commands_are_run_as_they_are(line: str, log: Path | None) -> None:
+    assert called(line, log, 2) == [line.removeprefix("env ").split()[1:]]
+
+
+def test_its_exit_status_is_the_script_s() -> None:
+    Path("bin/inspect").write_text("#!/bin/sh\nexit 7\n")
+    Path("job.slurm").write_text(f"PATH={Path('bin').absolute()}:$PATH\ninspect eval t.py || exit $?\n")
+    with Path("log").open("wb") as output:
+        assert run_script(Path("job.slurm"), output, inspect_environment(LOG, None)) == 7
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("inspect eval x", True),
+        ("cd x && INSPECT_LOG_DIR=y inspect eval x | tee log", True),
+        ("inspect eval x > log 2>&1\ninspect score log", True),
+        ("inspect eval x\ninspect eval y", False),
+        ("for i in 1 2; do inspect eval x; done", False),
+        ("srun inspect eval x", False),
+        ("exec inspect eval x", False),
+        ("/opt/bin/inspect eval x", False),
+        ("python -m inspect_ai eval x", False),
+        ("# inspect eval x", False),
+        ("inspect eval-set x", False),
+    ],
+)
+def test_which_scripts_can_be_told(script: str, told: bool) -> None:
+    assert can_be_told(script) is told
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        ("--max-connections 8", 8),
+        ("--max-connections=8 --x", 8),
+        ("", None),
+        ("--max-connections $N", None),
+        ("--max-connections", None),
+        ("--max-connections 0", None),
+    ],
+)
+def test_connections_of_a_script_s_own(options: str, number: int | None) -> None:
+    assert own_max_connections(f"inspect eval x \\\n  {options}") == number

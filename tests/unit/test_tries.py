@@ -1,0 +1,183 @@
+"""Jobs that fail in a way that another try mends: with scripts that fail as torch and the kernel have it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from run_experiment.data import split_hash
+from run_experiment.finetune_job import FinetuneJob, finetune
+from run_experiment.jobs import JobError
+from run_experiment.rendered import Rendered, parse
+
+LOG = Path("logs/r4.log")
+CONFIG, SCRIPT = Path("r4/finetune.yaml"), Path("r4/finetune.slurm")
+# Says how often it ran, and with what; its batch size is that of its changes, else of its config.
+TRAIN = r"""# as run_experiment.finetuning.recipe does
+set -euo pipefail
+read_from="${RUN_EXPERIMENT_CHANGES:-} r4/finetune.yaml"
+batch=$(grep -Eoh 'batch_size"?: [0-9]+' $read_from | grep -Eo '[0-9]+' | head -1)
+echo "$batch" >> runs
+if [ "$batch" -gt FITS ]; then echo 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB'; exit 1; fi
+BODY
+mkdir -p r4/artifacts/epoch_0
+echo trained > r4/artifacts/epoch_0/adapter
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment folder with data, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    Path("words.json").write_text(json.dumps({"train": [{"input": "a"}]}))
+    return tmp_path
+
+
+def training(run: str = "r4", batch: int = 8, accumulation: int = 1, fits: int = 100, body: str = "") -> FinetuneJob:
+    """A fine-tune by a script that reads what it is told, and runs out of memory above a batch size."""
+    for path, text in {
+        f"{run}/finetune.slurm": TRAIN.replace("FITS", str(fits)).replace("BODY", body).replace("r4/", f"{run}/"),
+        f"{run}/finetune.yaml": f"batch_size: {batch}\ngradient_accumulation_steps: {accumulation}\n",
+    }.items():
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(Rendered("", text).text)
+    data = Path("words.json").absolute()
+    files = [f"{run}/finetune.slurm", f"{run}/finetune.yaml"]
+    return FinetuneJob(
+        run=run,
+        config={"data": {"train": {"sha256": split_hash(data, "train")}}, "model": {"weights": "abc"}, "lr": 0.1},
+        files={path: parse(Path(path).read_text()).fingerprint for path in files},
+        target=f"{run}/finetune.json",
+        name=f"tiny.{run}",
+        script=f"{run}/finetune.slurm",
+        data=str(data),
+        checkpoints=[f"{run}/artifacts/epoch_0"],
+        output_dir=f"{run}/artifacts",
+    )
+
+
+def runs() -> list[int]:
+    """Batch sizes of the runs so far."""
+    return [int(line) for line in Path("runs").read_text().split()]
+
+
+def record(run: str = "r4") -> dict[str, Any]:
+    return dict(json.loads(Path(f"{run}/finetune.json").read_text()))
+
+
+def told(run: str = "r4") -> list[tuple[str, str, str]]:
+    return [(event["action"], event["details"], event["result"]) for event in record(run)["events"]]
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_effective_one() -> None:
+    job = training(fits=4)
+    before = CONFIG.read_bytes(), SCRIPT.read_bytes()
+
+    finetune(job, "3", LOG)
+
+    assert runs() == [8, 4]
+    assert record()["changes"] == {"batch_size": 4, "gradient_accumulation_steps": 2}
+    assert told() == [
+        (
+            "OOM_RETRY",
+            "Batch size 8 ran out of memory in job local-3 of r4: 8 × 1 → 4 × 2 (batch size × gradient accumulation)",
+            "Effective batch size 8 as before",
+        )
+    ]
+    assert (CONFIG.read_bytes(), SCRIPT.read_bytes()) == before
+    failed = json.loads(Path("r4/attempts/local-3/attempt.json").read_text())
+    assert (failed["failure"], failed["batch_size"]) == ("out of memory", 8)
+    assert "CUDA out of memory" in Path("r4/attempts/local-3/job.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "fits", "tried"),
+    [(6, 1, 3, [6, 3]), (5, 1, 2, [5, 1]), (9, 2, 6, [9, 3]), (7, 2, 2, [7, 2])],
+)
+def test_odd_sizes(batch: int, accumulation: int, fits: int, tried: list[int]) -> None:
+    finetune(training(batch=batch, accumulation=accumulation, fits=fits), "3", LOG)
+
+    assert runs() == tried
+    changes = record()["changes"]
+    assert changes["batch_size"] * changes["gradient_accumulation_steps"] == batch * accumulation
+
+
+def test_what_never_fits_ends_with_the_last_size_and_begins_anew_the_next_time() -> None:
+    job = training(batch=4, fits=0)
+
+    with pytest.raises(JobError, match="out of memory even with batch size 1: ask for a larger GPU") as caught:
+        finetune(job, "3", LOG)
+
+    assert runs() == [4, 2, 1]
+    assert "its log is" in str(caught.value)
+    assert not Path("r4/finetune.json").exists()
+
+    finetune(training(batch=4, fits=4), "4", LOG)
+    assert runs() == [4, 2, 1, 4]
+
+
+def test_tries_are_limited_and_the_next_job_goes_on_from_what_was_learned() -> None:
+    with pytest.raises(JobError, match="tried 2 times"):
+        finetune(replace(training(batch=16, fits=2), retries=1), "3", LOG)
+    assert runs() == [16, 8]
+
+    finetune(training(batch=16, fits=2), "4", LOG)
+    assert runs() == [16, 8, 4, 2]
+
+
+def test_other_runs_of_the_model_start_with_what_was_learned() -> None:
+    finetune(training(fits=4), "3", LOG)
+    finetune(training("r8", batch=16, fits=4), "4", Path("logs/r8.log"))
+    finetune(training("r2", batch=4, fits=4), "5", Path("logs/r2.log"))
+
+    assert runs() == [8, 4, 4, 4]
+    ((action, details, _),) = told("r8")
+    assert action == "OOM_RETRY"
+    assert details.startswith("Batch size 8 ran out of memory in job local-3 of r4: 16 × 1 → 4 × 4")
+    assert told("r2") == []
+
+
+def test_an_error_is_run_once() -> None:
+    with pytest.raises(JobError, match="ended with exit status 1"):
+        finetune(training(body="echo 'KeyError: lr'; exit 1"), "3", LOG)
+
+    assert runs() == [8]
+
+
+@pytest.mark.parametrize("kill", ["kill -9 $$", "python -c 'import os; os.kill(os.getpid(), 9)'"])
+def test_what_was_killed_is_tried_again(kill: str) -> None:
+    finetune(training(body=f"[ $(wc -l < runs) -gt 2 ] || {kill}"), "3", LOG)
+
+    assert runs() == [8, 8, 8]
+    assert record()["changes"] == {}
+
+
+def test_another_tools_script_is_not_told_what_it_does_not_read() -> None:
+    job = training(fits=4)
+    SCRIPT.write_text(SCRIPT.read_text().replace("run_experiment.finetuning.recipe", "another trainer"))
+    job = replace(job, files={})
+
+    with pytest.raises(JobError, match="Its script has a batch size of its own"):
+        finetune(job, "3", LOG)
+
+    assert runs() == [8]
+
+
+def test_a_training_that_is_asked_for_again_is_not_taken_from_what_is_there() -> None:
+    job = training()
+    finetune(job, "3", LOG)
+    Path("r4/finetune.json").unlink()
+    finetune(job, "4", LOG)
+    assert runs() == [8], "it is there, only its record was gone"
+
+    finetune(replace(job, redo="2999-01-01T00:00:00+00:00"), "5", LOG)
+
+    assert runs() == [8, 8]
+    assert record()["job_id"] == "local-5"
+    assert yaml.safe_load(CONFIG.read_text())["batch_size"] == 8

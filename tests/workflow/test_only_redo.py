@@ -1,0 +1,167 @@
+"""`only=` and `redo=`: exactly what is named is planned and made, whatever is there and whatever failed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from experiments import ExperimentFolder
+from scaffolded import make_scaffolded
+from snakemake_cli import planned, ran, snakemake
+
+EVALUATION = Counter(run_evaluation=1, collect_results=1)
+TRAINED_AND_EVALUATED = Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=1, collect_results=1)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> ExperimentFolder:
+    """An experiment of quick job scripts, not yet run."""
+    return make_scaffolded(tmp_path / "experiment")
+
+
+def announced(output: str) -> list[str]:
+    """What `-n` says of the trainings and evaluations that it would run, in order."""
+    return sorted(re.findall(r"(?:Fine-tune|Evaluate) (\S+ \(.*\))", output))
+
+
+def left_out(output: str) -> dict[str, str]:
+    """What `-n` says will not run, and why."""
+    table = [line.split(None, 1) for line in output.partition("Will not run:\n")[2].splitlines()]
+    return dict(table)
+
+
+ONLY = {
+    "an evaluation": ("r8/shout/epoch0", TRAINED_AND_EVALUATED + Counter(prebuild_cache=1)),
+    "a training": ("r8", Counter(run_finetune=1, verify_checkpoint=1, collect_results=1)),
+    "a control's evaluation": ("base/*/*", EVALUATION + Counter(prebuild_cache=1)),
+    "all trainings": ("r*", Counter(run_finetune=2, verify_checkpoint=2, collect_results=1)),
+}
+
+
+@pytest.mark.parametrize(("only", "expected"), ONLY.values(), ids=ONLY)
+def test_only_plans_what_is_named_of_a_new_experiment(
+    fresh: ExperimentFolder, only: str, expected: Counter[str]
+) -> None:
+    assert planned(fresh.path, "--config", f"only={only}") == expected
+
+
+def test_only_says_what_it_leaves_out(fresh: ExperimentFolder) -> None:
+    result = snakemake(fresh.path, "-n", "--config", "only=r8/shout/epoch0")
+    assert announced(result.stdout) == ["r8 (not done yet)", "r8/shout_epoch0 (its run is trained first)"]
+    assert left_out(result.stdout) == {
+        "r4": "not asked for (only=r8/shout/epoch0)",
+        "base": "control: nothing to train",
+        "r4/shout/epoch0": "not asked for (only=r8/shout/epoch0)",
+        "base/shout/base": "not asked for (only=r8/shout/epoch0)",
+    }
+
+
+def test_only_of_what_is_done_makes_nothing_of_what_changed(experiment: ExperimentFolder) -> None:
+    assert planned(experiment.path, "--config", "only=r8,r8/*/*") == Counter()
+    experiment.set_parameters("r4", lora_rank=2)
+    # The results tell no longer of the experiment: what r4 was before is no result of it.
+    assert planned(experiment.path, "--config", "only=r8,r8/*/*") == Counter(collect_results=1)
+    assert planned(experiment.path, "--config", "only=r4/shout/epoch0") == TRAINED_AND_EVALUATED
+
+
+def test_named_target_is_made_whatever_is_chosen(experiment: ExperimentFolder) -> None:
+    for run in ("r4", "r8"):
+        (experiment.path / run / "eval/shout_epoch0.json").unlink()
+    target = "r4/eval/shout_epoch0.json"
+    assert planned(experiment.path, target, "--config", "only=r8/shout/epoch0") == Counter(run_evaluation=1)
+    assert planned(experiment.path, target, "--config", "redo=*/*/*") == Counter(run_evaluation=1)
+
+
+def test_what_is_chosen_is_made_and_collected_and_nothing_else(fresh: ExperimentFolder) -> None:
+    fresh.set_parameters("r4", lr=13.0)
+    both = ["--config", "only=r4,base/shout/base"]
+    result = snakemake(fresh.path, *both)
+    assert result.returncode == 1
+    assert ran(result.stdout) == Counter(run_evaluation=1, prebuild_cache=1)
+    assert re.findall("Not done:\n    (.*)", result.stdout)[0].startswith("r4: failed as job local-")
+    assert "r8: not done" not in result.stdout
+    again = snakemake(fresh.path, "-n", *both)
+    assert re.fullmatch(r"r4 \(failed as job local-\d+\)", announced(again.stdout)[0])
+    assert planned(fresh.path, *both) == Counter(run_finetune=1, verify_checkpoint=1, collect_results=1)
+
+    result = snakemake(fresh.path, "--config", "only=r8/shout/epoch0")
+    assert result.returncode == 0, result.stdout
+    assert ran(result.stdout) == TRAINED_AND_EVALUATED
+    page = (fresh.path / "results/summary.md").read_text()
+    assert "2 of 3 evaluations are done." in page
+    assert "- `r4/shout/epoch0`: not done" in page
+    assert planned(fresh.path, "--config", "only=r8/shout/epoch0") == Counter()
+
+
+def test_redo_makes_again_what_is_there(experiment: ExperimentFolder) -> None:
+    before = {path: experiment.record(path) for path in ("r8/finetune.json", "r4/eval/shout_epoch0.json")}
+    both = ["--config", "redo=r8,r4/shout/epoch0"]
+    result = snakemake(experiment.path, "-n", *both)
+    assert announced(result.stdout) == [
+        "r4/shout_epoch0 (asked for (redo))",
+        "r8 (asked for (redo))",
+        "r8/shout_epoch0 (its run is trained first)",
+    ]
+    assert left_out(result.stdout) == {"r4": "done", "base": "control: nothing to train", "base/shout/base": "done"}
+    expected = TRAINED_AND_EVALUATED + Counter(run_evaluation=1)
+    assert planned(experiment.path, *both) == expected
+    result = snakemake(experiment.path, *both)
+    assert result.returncode == 0, result.stdout
+    assert ran(result.stdout) == expected
+    for path, old in before.items():
+        new = experiment.record(path)
+        assert "restored_by" not in new
+        assert new["started"] > old["started"]
+    kept = experiment.path / "r8/attempts" / f"{before['r8/finetune.json']['job_id']}.artifacts"
+    assert (kept / "epoch_0/adapter_model.safetensors").is_file()
+    assert planned(experiment.path) == Counter()
+    # It is done: who asks again means it.
+    assert planned(experiment.path, *both) == expected
+
+
+def test_redo_that_failed_is_not_taken_back(experiment: ExperimentFolder) -> None:
+    """Trainings that were made before it was asked for do not count, also for the next command."""
+    old = experiment.record("r8/finetune.json")
+    broken = experiment.path / "train.py"
+    text = broken.read_text()
+    broken.write_text("raise SystemExit(1)\n")
+    assert snakemake(experiment.path, "--config", "redo=r8,r4/shout/epoch0").returncode == 1
+    broken.write_text(text)
+    for arguments in ([], ["--config", "redo=r8,r4/shout/epoch0"]):
+        assert planned(experiment.path, *arguments) == TRAINED_AND_EVALUATED
+    assert snakemake(experiment.path).returncode == 0
+    new = experiment.record("r8/finetune.json")
+    assert "restored_by" not in new
+    assert new["started"] > old["started"]
+    assert planned(experiment.path) == Counter()
+
+
+def test_redo_also_makes_what_is_missing(experiment: ExperimentFolder) -> None:
+    (experiment.path / "base/eval/shout_base.json").unlink()
+    assert planned(experiment.path, "--config", "redo=r4/shout/epoch0") == EVALUATION + Counter(run_evaluation=1)
+    limited = ["--config", "redo=*/*/*", "only=r4/shout/epoch0"]
+    assert planned(experiment.path, *limited) == EVALUATION
+
+
+NOTHING = "matches nothing that is trained or evaluated here"
+WRONG = {
+    "only=r88": f"--config: only: r88 {NOTHING}; did you mean r8? There are r4, r8",
+    "redo=r4/shout/epoch1": f"--config: redo: r4/shout/epoch1 {NOTHING}; did you mean r4/shout/epoch0? "
+    "There are r4/shout/epoch0, r8/shout/epoch0, base/shout/base",
+    "only={r8}": "--config: only: expected names such as r8 or r8/task/epoch0 (one that looks like a number goes in "
+    "brackets, [1.5]), found a mapping",
+    "retries=-1": "--config: retries: expected a whole number from 0 to 100, found -1",
+}
+
+
+@pytest.mark.parametrize(("setting", "expected"), WRONG.items(), ids=WRONG)
+def test_bad_choice_is_refused(fresh: ExperimentFolder, setting: str, expected: str) -> None:
+    result = snakemake(fresh.path, "-n", "--config", setting)
+    assert result.returncode == 2
+    assert result.stdout.strip().splitlines()[-1] == expected
+
+
+def test_empty_choice_is_none(fresh: ExperimentFolder) -> None:
+    assert planned(fresh.path, "--config", "only=", "redo=") == planned(fresh.path)
