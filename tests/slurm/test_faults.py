@@ -101,7 +101,7 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
 def test_requeued_jobs_keep_their_ids_and_a_killed_one_is_told_as_slurm_has_it(tmp_path: Path) -> None:
     """What the first start of a job leaves is neither its end nor the reason of its second end."""
     experiment = sleeping(tmp_path, train=12)
-    started = Run(experiment.path, *AT_ONCE)
+    started = Run(experiment.path, *AT_ONCE, config=["retries=0"])
     ids = running(experiment.path, "tiny.r4", "tiny.r8")
     both = f"{ids['tiny.r4']},{ids['tiny.r8']}"
     # Both must have begun to work, to leave something.
