@@ -26,7 +26,7 @@ from run_experiment.tries import Attempt
 if TYPE_CHECKING:
     from run_experiment.evaluation_job import EvaluationJob
 
-_CONNECTIONS, _UNUSABLE = "max_connections", "unusable"
+_CONNECTIONS, _UNUSABLE, _READS = "max_connections", "unusable", "reads"
 _LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
 
 
@@ -96,7 +96,7 @@ def plan_start(job: EvaluationJob, current: Attempt, search: Search) -> Start:
     script = _script(job)
     asked = own_max_connections(script) or job.max_connections
     used = _fitting(current, asked, before) if can_be_told(script) else asked
-    current.begin(**{_CONNECTIONS: used})
+    current.begin(**{_CONNECTIONS: used, _READS: _reads(job)})
     start = Start(_earlier(job, current, search, before), asked, used)
     current.begin(tag=start.tag or search.wanted.tag)
     return start
@@ -191,12 +191,19 @@ def _left(job: EvaluationJob, search: Search, one: EarlierAttempt) -> list[Earli
         return []
     if unusable := one.begun.get(_UNUSABLE):
         raise EvalError(str(unusable))
+    # The log names them, and they are read from there: what is of the same content today may be changed tomorrow.
+    if one.begun.get(_READS) != _reads(job):
+        raise EvalError("its task, data or model lay elsewhere")
     partial = read_partial(search.wanted, logs)
     if why := _limited(job, partial.outcome):
         raise EvalError(why)
     return (
         [Earlier(one.job_id, partial, one.failure is Failure.INTERRUPTED)] if partial.outcome.completed_samples else []
     )
+
+
+def _reads(job: EvaluationJob) -> list[str | None]:
+    return [job.task, job.data, *job.models]
 
 
 def _limited(job: EvaluationJob, outcome: EvalOutcome) -> str | None:

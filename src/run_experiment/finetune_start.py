@@ -143,7 +143,7 @@ def _asked(job: FinetuneJob) -> Sizes | None:
 def _learned(job: FinetuneJob, current: Attempt) -> LearnedBatches:
     hyperparameters = job.config.get("hyperparameters", {})
     kind = {"model": job.config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
-    return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result()["gpus"]])
+    return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 
 def _fitting(job: FinetuneJob, current: Attempt, before: EarlierAttempt | None, asked: Sizes) -> Sizes:

@@ -71,11 +71,17 @@ class Attempt:
         }
 
     def earlier(self, job: Job) -> list[EarlierAttempt]:
-        """The attempts before this one at the same result, newest first."""
+        """The attempts before this one at the same result, newest first.
+
+        Those of an experiment that was copied or moved are not: their logs name files of the other folder.
+        """
         return [
             one
             for one in earlier_attempts(job.run, self.begun["target"])
-            if one.folder != self.folder and same_config(one.config, job.config) and is_since(one.started, job.redo)
+            if one.folder != self.folder
+            and one.begun.get("experiment") == os.getcwd()
+            and same_config(one.config, job.config)
+            and is_since(one.started, job.redo)
         ]
 
 
@@ -93,7 +99,7 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
             raise JobError(f"another process is at work on it and writes to {log}: wait for it, or end it") from error
         events: list[dict[str, str]] = []
         # Beside what follows: a driver may take its time to say what GPUs there are.
-        made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(provenance, job.task_folder, job.seeds)
+        made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
         for rest in range(job.retries, -1, -1):
             try:
                 with _attempt(job, name, local_id, log, output, events, made_with) as current:
@@ -125,6 +131,7 @@ def _attempt(
     current = Attempt(job_id, log, output, folder, now(), time.monotonic(), {}, events, made_with)
     current.begin(
         target=name,
+        experiment=os.getcwd(),
         job_id=job_id,
         config=job.config,
         config_hash=job.config_hash,
@@ -140,6 +147,14 @@ def _attempt(
         raise
     # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made_with(job: Job) -> dict[str, Any]:
+    """What it is made with; what cannot be told must not cost the result."""
+    try:
+        return provenance(job.task_folder, job.seeds)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def _in_short(attempt: EarlierAttempt) -> dict[str, Any]:

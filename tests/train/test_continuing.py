@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -289,6 +290,29 @@ def test_changed_data_are_evaluated_afresh() -> None:
     assert computed().total() == TOTAL + 1
     assert told() == []
     assert "continued" not in record()
+
+
+def test_a_log_that_names_files_elsewhere_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have the same content today; what lies there may be changed tomorrow, or be gone."""
+    trouble(w17="error")
+    with pytest.raises(JobError):
+        evaluate(evaluation(), "5", LOG)
+    shutil.copytree(Path.cwd(), tmp_path / "copy")
+    Path("computed").unlink()
+    moved = Path("words.json").rename("moved.json")
+    Path("words.json").symlink_to(moved)
+
+    evaluate(replace(evaluation(), data=str(moved.absolute())), "6", LOG)
+
+    assert computed().total() == TOTAL
+    details = "Attempt of job local-5 cannot be continued: its task, data or model lay elsewhere"
+    assert told() == [("EVAL_RETRY", details, "started fresh")]
+
+    monkeypatch.chdir(tmp_path / "copy")
+    Path("computed").unlink()
+    evaluate(evaluation(), "6", LOG)
+    assert computed().total() == TOTAL
+    assert told() == []
 
 
 def test_what_was_computed_while_data_changed_is_never_used() -> None:
