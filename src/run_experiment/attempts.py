@@ -66,11 +66,12 @@ def earlier_attempts(run: str, target: str) -> list[EarlierAttempt]:
     """
     folders = {path.parent for name in (BEGUN, ENDED) for path in Path(layout.attempts(run)).glob(f"*/{name}")}
     found = [attempt for folder in folders if (attempt := _attempt(folder, target))]
-    return sorted(found, key=lambda attempt: (attempt.started, _number(attempt.folder)), reverse=True)
+    # Within a second, by the clock.
+    return sorted(found, key=lambda one: (one.started, one.begun.get("clock", 0), _number(one.folder)), reverse=True)
 
 
 def is_since(moment: Any, since: str) -> bool:
-    """Whether an ISO time is not before another one; every time is since an empty one, no unreadable one since any."""
+    """Whether an ISO time is not before another one; any is since an empty one, what is no time since none else."""
     try:
         return not since or datetime.fromisoformat(str(moment)) >= datetime.fromisoformat(since)
     # It is none, or one without an offset.

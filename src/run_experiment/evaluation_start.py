@@ -26,7 +26,7 @@ from run_experiment.tries import Attempt
 if TYPE_CHECKING:
     from run_experiment.evaluation_job import EvaluationJob
 
-_CONNECTIONS, _UNUSABLE, _READS = "max_connections", "unusable", "reads"
+_CONNECTIONS, _UNUSABLE, _READS, _CONTINUES = "max_connections", "unusable", "reads", "continues"
 _LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
 
 
@@ -95,10 +95,12 @@ def plan_start(job: EvaluationJob, current: Attempt, search: Search) -> Start:
     before = current.earlier(job)
     script = _script(job)
     asked = own_max_connections(script) or job.max_connections
-    used = _fitting(current, asked, before) if can_be_told(script) else asked
-    current.begin(**{_CONNECTIONS: used, _READS: _reads(job)})
+    told = can_be_told(script)
+    used = _fitting(current, asked, before) if told else asked
+    current.begin(**{_CONNECTIONS: used if told else None, _READS: _reads(job)})
     start = Start(_earlier(job, current, search, before), asked, used)
-    current.begin(tag=start.tag or search.wanted.tag)
+    continued = start.earlier.partial.log.parent.name if start.earlier else None
+    current.begin(tag=start.tag or search.wanted.tag, **{_CONTINUES: continued})
     return start
 
 
@@ -161,8 +163,11 @@ def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[
     """The most that an earlier attempt left; where it cannot be used, the action log is told why."""
     found: list[Earlier] = []
     refused: list[tuple[str, str]] = []
+    stuck = {one.begun.get(_CONTINUES) for one in before if _left_nothing(search, one)}
     for one in before:
         try:
+            if one.folder.name in stuck:
+                raise EvalError("inspect-ai could not go on from its log")
             found += _left(job, search, one)
         except (EvalError, OSError) as error:
             refused.append((one.job_id, str(error).partition("\n")[0]))
@@ -200,6 +205,11 @@ def _left(job: EvaluationJob, search: Search, one: EarlierAttempt) -> list[Earli
     return (
         [Earlier(one.job_id, partial, one.failure is Failure.INTERRUPTED)] if partial.outcome.completed_samples else []
     )
+
+
+def _left_nothing(search: Search, one: EarlierAttempt) -> bool:
+    """Whether an attempt failed before inspect-ai had even begun a log."""
+    return one.failure is Failure.ERROR and not search.left_by(one)
 
 
 def _reads(job: EvaluationJob) -> list[str | None]:

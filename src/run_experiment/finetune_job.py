@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -79,8 +79,11 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     require_as_planned(job)
     # First of all: an old record beside new checkpoints would say that they are of another training.
     Path(job.target).unlink(missing_ok=True)
-    goes_on = is_unfinished(job)
-    if not goes_on:
+    goes_on = is_unfinished(job) and not _other_owner(job)
+    if goes_on:
+        # Of a training that is gone on with there is none yet.
+        _kept_record(job).unlink(missing_ok=True)
+    else:
         _set_aside(job)
     start = plan_start(job, current, goes_on)
     samples = Path(job.output_dir or f"{job.run}/artifacts") / layout.GPU_METRICS
@@ -105,19 +108,22 @@ def _restored(job: FinetuneJob) -> dict[str, Any] | None:
     """Record of a training of this configuration that is whole, now in its place again."""
     if record := _whole(job, _kept_record(job).parent):
         return record
-    for folder in Path(layout.attempts(job.run)).glob("*.artifacts*") if job.output_dir else []:
-        if record := _whole(job, folder):
-            Path(job.target).unlink(missing_ok=True)
-            _set_aside(job)
-            folder.rename(str(job.output_dir))
-            return record
-    return None
+    aside = Path(layout.attempts(job.run)).glob("*.artifacts*") if job.output_dir else []
+    whole = [(record, folder) for folder in aside if (record := _whole(job, folder))]
+    if not whole:
+        return None
+    # One that was made again is newer than the one that it replaced.
+    record, folder = max(whole, key=lambda one: str(one[0].get("ended")))
+    Path(job.target).unlink(missing_ok=True)
+    _set_aside(job)
+    folder.rename(str(job.output_dir))
+    return record
 
 
 def _whole(job: FinetuneJob, folder: Path) -> dict[str, Any] | None:
     """Record in a folder of a training of this configuration, if its checkpoints are there too."""
     kept = read_record(folder / layout.KEPT_RECORD)
-    if not kept or not same_config(kept.get("config"), job.config) or not is_since(kept.get("started"), job.redo):
+    if not kept or not same_config(kept.get("config"), job.config) or not is_since(kept.get("redo"), job.redo):
         return None
     own = job.output_dir or str(folder)
     return kept if all(_files(checkpoint.replace(own, str(folder), 1)) for checkpoint in job.checkpoints) else None
@@ -128,10 +134,9 @@ def _set_aside(job: FinetuneJob) -> None:
     output = Path(job.output_dir) if job.output_dir else None
     if output is None or not output.exists():
         return
-    kept = read_record(_kept_record(job)) or read_record(output / layout.UNFINISHED) or {}
-    if owner := _other_owner(output, kept):
+    if owner := _other_owner(job):
         raise JobError(f"{output} holds a training of {owner}: set an output.base_directory of this experiment's own")
-    maker = kept.get("job_id", "unfinished")
+    maker = _maker(job).get("job_id", "unfinished")
     try:
         output.rename(unused(Path(layout.attempts(job.run)) / f"{maker}.artifacts"))
     except OSError:
@@ -139,11 +144,15 @@ def _set_aside(job: FinetuneJob) -> None:
         output.rename(unused(output.with_name(f"{output.name}.{maker}")))
 
 
-def _other_owner(output: Path, kept: Mapping[str, Any]) -> str | None:
+def _maker(job: FinetuneJob) -> dict[str, Any]:
+    """Record of the training whose checkpoints lie where this one's are to lie, finished or not."""
+    return read_record(_kept_record(job)) or read_record(_kept_record(job).with_name(layout.UNFINISHED)) or {}
+
+
+def _other_owner(job: FinetuneJob) -> str | None:
     """The other experiment whose training lies in a folder that both share."""
-    owner = kept.get("experiment")
-    here = Path.cwd()
-    if not owner or Path(owner) == here or output.resolve().is_relative_to(here):
+    owner, here = _maker(job).get("experiment"), Path.cwd()
+    if not owner or Path(owner) == here or Path(str(job.output_dir)).resolve().is_relative_to(here):
         return None
     return str(owner) if (Path(owner) / layout.SUMMARY).exists() else None
 

@@ -6,7 +6,7 @@ Only a script that runs our recipe can be told: another tool's begins anew, with
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from run_experiment import layout
 from run_experiment.action_log import Action
 from run_experiment.attempts import EarlierAttempt, Failure, is_since
+from run_experiment.evaluation.binding import commands
 from run_experiment.finetuning.batches import halved_limit, smaller_batch
 from run_experiment.finetuning.progress import CHANGES, last_whole_epoch, resume_changes
 from run_experiment.jobs import JobError
 from run_experiment.learned_batches import LearnedBatches, TooBig
+from run_experiment.out_of_memory import log_says_out_of_memory
 from run_experiment.records import read_record, same_config, write_record
 from run_experiment.tries import Attempt
 
@@ -85,9 +87,7 @@ def is_unfinished(job: FinetuneJob) -> bool:
     if job.output_dir is None or not _runs_our_recipe(job):
         return False
     begun = read_record(Path(job.output_dir) / layout.UNFINISHED)
-    if begun is None or not same_config(begun.get("config"), job.config):
-        return False
-    return is_since(begun.get("started"), job.redo)
+    return begun is not None and same_config(begun.get("config"), job.config) and is_since(begun.get("redo"), job.redo)
 
 
 def plan_start(job: FinetuneJob, current: Attempt, goes_on: bool) -> Start:
@@ -100,10 +100,11 @@ def plan_start(job: FinetuneJob, current: Attempt, goes_on: bool) -> Start:
     asked = _asked(job)
     start = Start(0 if epoch is None else epoch + 1, asked, _fitting(job, current, before, asked) if asked else None)
     if not goes_on:
-        record = current.record(job)
-        write_record(output / layout.UNFINISHED, {key: record[key] for key in ("experiment", "config", "started")})
+        facts = ("experiment", "job_id", "config", "redo")
+        write_record(output / layout.UNFINISHED, {fact: current.begun[fact] for fact in facts})
     current.begin(**({_BATCH: start.used.batch} if start.used else {}))
-    _tell(job, current, start, before)
+    if start.trained:
+        _tell_where(job, current, start.trained, before)
     return start
 
 
@@ -117,15 +118,18 @@ def learning(job: FinetuneJob, current: Attempt, start: Start) -> Iterator[None]
             raise
         if start.used is None:
             raise JobError(f"{error}\nIts script has a batch size of its own: {_LARGER}.") from error
-        learned = _learned(job, current)
-        learned.learn(TooBig(start.used.batch, job.run, current.job_id))
-        if start.asked:
-            _smaller(start.asked, learned, str(error))
+        if start.used.batch == 1:
+            raise _too_large(job, current, str(error)) from error
+        # Of a node's memory, more may be asked for the next time.
+        if log_says_out_of_memory(current.log):
+            with suppress(OSError):
+                _learned(job, current).learn(TooBig(start.used.batch, job.run, current.job_id))
         raise
 
 
 def _runs_our_recipe(job: FinetuneJob) -> bool:
-    return _RECIPE in Path(job.script).read_text(encoding="utf-8", errors="replace")
+    script = Path(job.script).read_text(encoding="utf-8", errors="replace")
+    return any(_RECIPE in words for words in commands(script))
 
 
 def _asked(job: FinetuneJob) -> Sizes | None:
@@ -147,34 +151,40 @@ def _learned(job: FinetuneJob, current: Attempt) -> LearnedBatches:
 
 
 def _fitting(job: FinetuneJob, current: Attempt, before: EarlierAttempt | None, asked: Sizes) -> Sizes:
-    """Sizes that did not run out of memory yet. Raises JobError where there are none."""
-    learned = _learned(job, current)
-    if before and before.failure is Failure.OUT_OF_MEMORY and isinstance(before.begun.get(_BATCH), int):
-        learned.learn(TooBig(before.begun[_BATCH], job.run, before.job_id))
-    return _smaller(asked, learned, before.error if before else "")
-
-
-def _smaller(asked: Sizes, learned: LearnedBatches, why: str) -> Sizes:
-    known = learned.too_big()
+    """Sizes that did not run out of memory yet, told where they are news. Raises JobError where there are none."""
+    known = _learned(job, current).too_big()
+    last = before.begun.get(_BATCH) if before else None
+    if before and isinstance(last, int) and before.failure is Failure.OUT_OF_MEMORY:
+        if last == 1:
+            raise _too_large(job, current, before.error)
+        known = TooBig(last, job.run, before.job_id)
+    elif before and isinstance(last, int) and last < asked.batch:
+        # As before: what cut it off was something else.
+        return _smaller(asked, last + 1)
     if known is None or asked.batch < known.batch_size:
         return asked
-    found = smaller_batch(asked.batch, asked.accumulation, halved_limit(known.batch_size))
-    if found is None:
-        learned.forget()
-        raise JobError(f"out of memory even with batch size {known.batch_size}: {_LARGER}\n{why}")
-    return Sizes(*found)
+    used = _smaller(asked, halved_limit(known.batch_size))
+    why = f"Batch size {known.batch_size} ran out of memory in job {known.job_id} of {known.run}"
+    details = f"{why}: {asked.text} → {used.text} (batch size × gradient accumulation)"
+    current.tell(Action.OOM_RETRY, details, f"Effective batch size {used.batch * used.accumulation} as before")
+    return used
 
 
-def _tell(job: FinetuneJob, current: Attempt, start: Start, before: EarlierAttempt | None) -> None:
-    """Tell what is news of a start: a batch size that the try before did not have, and from where it goes on."""
-    known = _learned(job, current).too_big() if start.changed_sizes else None
-    if known and start.asked and start.used and (before is None or before.begun.get(_BATCH) != start.used.batch):
-        why = f"Batch size {known.batch_size} ran out of memory in job {known.job_id} of {known.run}"
-        details = f"{why}: {start.asked.text} → {start.used.text} (batch size × gradient accumulation)"
-        result = f"Effective batch size {start.used.batch * start.used.accumulation} as before"
-        current.tell(Action.OOM_RETRY, details, result)
-    if start.trained:
-        total = len(job.checkpoints)
-        details = f"Continues from epoch_{start.trained - 1}" + (f", after job {before.job_id}" if before else "")
-        rest = f"{total - start.trained} to do" if start.trained < total else "none to do"
-        current.tell(Action.RESUME_TRAINING, details, f"{start.trained} of {total} epochs are trained, {rest}")
+def _smaller(asked: Sizes, below: int) -> Sizes:
+    """The largest batch size below a limit that keeps the product; at least 1."""
+    found = smaller_batch(asked.batch, asked.accumulation, below)
+    return Sizes(*(found or (1, asked.batch * asked.accumulation)))
+
+
+def _too_large(job: FinetuneJob, current: Attempt, why: str) -> JobError:
+    # The next one begins with what is asked for: it may have a larger GPU.
+    current.begin(**{_BATCH: None})
+    _learned(job, current).forget()
+    return JobError(f"out of memory even with batch size 1: {_LARGER}\n{why}")
+
+
+def _tell_where(job: FinetuneJob, current: Attempt, trained: int, before: EarlierAttempt | None) -> None:
+    total = len(job.checkpoints)
+    details = f"Continues from epoch_{trained - 1}" + (f", after job {before.job_id}" if before else "")
+    rest = f"{total - trained} to do" if trained < total else "none to do"
+    current.tell(Action.RESUME_TRAINING, details, f"{trained} of {total} epochs are trained, {rest}")

@@ -43,5 +43,5 @@ class LearnedBatches:
             write_record(self._file, vars(found))
 
     def forget(self) -> None:
-        """Forget it: nothing fits, so something else is wrong, and may be mended."""
+        """Forget it: where nothing fits, something else is wrong, and may be mended."""
         self._file.unlink(missing_ok=True)

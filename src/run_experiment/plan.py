@@ -72,7 +72,11 @@ class Plan:
         for target in self.targets.values():
             if target.state is State.STALE:
                 marker, made = self.experiment.folder / target.marker, self.experiment.folder / target.path
-                stat = made.stat() if made.exists() else None
+                try:
+                    stat = made.stat()
+                # There is none, or a live job has just removed it.
+                except FileNotFoundError:
+                    stat = None
                 # The change time: a file that was put back may have the modification time that it had.
                 write_atomically(marker, f"{target.path}: {target.reason}\n{stat and stat.st_ctime_ns}\n")
                 if stat:

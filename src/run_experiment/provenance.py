@@ -21,7 +21,7 @@ from run_experiment.processes import query
 PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
 
 # Seconds that a call of git, of nvidia-smi may take.
-_GIT_TIME_OUT, _SMI_TIME_OUT = 5.0, 10.0
+_GIT_TIME_OUT, _SMI_TIME_OUT = 2.0, 5.0
 
 
 def provenance(task_folder: Path | None, seeds: Mapping[str, int]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
+from run_experiment.attempts import is_since
 from run_experiment.identities import CHECKPOINT
 from run_experiment.records import Config, config_hash, read_record, write_atomically
 
@@ -76,16 +77,12 @@ class Redos:
         return [target for target, own in today.items() if not self._is_made(target, own, redo.since)]
 
     def _is_made(self, target: str, own: str, since: str) -> bool:
-        """Whether a target's record is of this configuration, and of a job that began after that time."""
+        """Whether a target's record is of this configuration, and of a job that was told so: clocks of nodes differ."""
         record = read_record(self._folder / target) or {}
         config = record.get("config")
         if not isinstance(config, dict) or _hash(config) != own:
             return False
-        try:
-            return datetime.fromisoformat(str(record.get("started"))) >= datetime.fromisoformat(since)
-        # It has no time, or one without an offset.
-        except (ValueError, TypeError):
-            return False
+        return is_since(record.get("redo"), since)
 
     def _write(self, redos: list[Redo]) -> None:
         write_atomically(self._path, json.dumps([asdict(redo) for redo in redos], indent=2) + "\n")

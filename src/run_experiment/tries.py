@@ -61,6 +61,7 @@ class Attempt:
             "job_id": self.job_id,
             "config": job.config,
             "config_hash": job.config_hash,
+            "redo": job.redo,
             "started": stamp(self.started),
             "ended": stamp(now()),
             "seconds": round(time.monotonic() - self.clock, 1),
@@ -81,7 +82,7 @@ class Attempt:
             if one.folder != self.folder
             and one.begun.get("experiment") == os.getcwd()
             and same_config(one.config, job.config)
-            and is_since(one.started, job.redo)
+            and is_since(one.begun.get("redo"), job.redo)
         ]
 
 
@@ -135,7 +136,9 @@ def _attempt(
         job_id=job_id,
         config=job.config,
         config_hash=job.config_hash,
+        redo=job.redo,
         started=stamp(current.started),
+        clock=current.started.timestamp(),
         host=socket.gethostname(),
     )
     try:
@@ -143,7 +146,7 @@ def _attempt(
     except BaseException as error:
         known = isinstance(error, JobError | Terminated)
         reason = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
-        _keep(current, {"error": reason, "failure": _failure(error).value, **current.begun, **current.record(job)})
+        _keep(current, job, {"error": reason, "failure": _failure(error).value, **current.begun})
         raise
     # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
     shutil.rmtree(folder, ignore_errors=True)
@@ -170,10 +173,10 @@ def _failure(error: BaseException) -> Failure:
     return Failure.ERROR if isinstance(error, Exception) else Failure.INTERRUPTED
 
 
-def _keep(attempt: Attempt, record: dict[str, Any]) -> None:
-    """Keep what is left of an attempt; on a full disk the error itself matters more."""
-    with suppress(OSError):
+def _keep(attempt: Attempt, job: Job, why: dict[str, Any]) -> None:
+    """Keep what is left of an attempt; the error itself matters more than what goes wrong with that."""
+    with suppress(Exception):
         if attempt.log.is_file():
             shutil.copy(attempt.log, attempt.folder / "job.log")
-        write_record(attempt.folder / ENDED, record)
+        write_record(attempt.folder / ENDED, {**why, **attempt.record(job)})
         (attempt.folder / BEGUN).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment import slurm
+from run_experiment.attempts import is_since
 from run_experiment.job_events import Cancelled, Event
 from run_experiment.ledger import Ledger, Submission
 from run_experiment.slurm import AccountedJob, QueuedJob
@@ -35,7 +36,7 @@ class Fate(enum.Enum):
     ATTACH = "it is followed"
     MADE = "it made its target"
     FAILED = "it failed while nobody followed it"
-    CANCEL = "it is of another configuration: cancelled, and submitted anew"
+    CANCEL = "it makes something else than is wanted now: cancelled, and submitted anew"
     GONE = "there is nothing left of it: submitted anew"
 
 
@@ -58,9 +59,9 @@ class Earlier:
             return self
         return replace(self, submission=replace(self.submission, config_hash=config_hash))
 
-    def fate(self, folder: Path, config_hash: str) -> Fate:
-        """What becomes of it, where `config_hash` is today's."""
-        same = self.submission.config_hash == config_hash
+    def fate(self, folder: Path, config_hash: str, redo: str) -> Fate:
+        """What becomes of it, where `config_hash` is today's, and nothing counts from before `redo` (ISO, or empty)."""
+        same = self.submission.config_hash == config_hash and is_since(self.submission.time, redo)
         if same and is_made(folder, self.submission):
             return Fate.MADE
         if self.is_live:

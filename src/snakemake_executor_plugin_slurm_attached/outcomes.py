@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
-from run_experiment.attempts import ENDED, newest
+from run_experiment.attempts import BEGUN, ENDED, newest
 from run_experiment.finetuning.progress import RECIPE_STATE
 from run_experiment.ledger import Submission
 from run_experiment.processes import last_lines
@@ -82,7 +82,16 @@ def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Pat
         reported=_report(folder, job, submission) is not None,
         over_memory=any(map(_OVER_MEMORY.search, last_lines(output, most=20))),
         goes_on="checkpoints" not in facts or _saved_epoch(folder, facts, job.started),
+        smaller=_can_be_smaller(folder, job, submission),
     )
+
+
+def _can_be_smaller(folder: Path, job: AccountedJob, submission: Submission) -> bool:
+    """Whether a next try takes less memory than a job's last one, which says with what it began."""
+    attempt = newest(folder, layout.target_of(submission.target)[0], job.job_id)
+    begun = (attempt and (read_record(attempt / ENDED) or read_record(attempt / BEGUN))) or {}
+    sizes = [begun.get(name) for name in ("batch_size", "max_connections")]
+    return any(isinstance(size, int) and size > 1 for size in sizes)
 
 
 def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:

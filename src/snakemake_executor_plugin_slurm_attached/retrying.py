@@ -29,12 +29,13 @@ class Left:
     """What a job left that ended badly.
 
     `reported`: why it failed, by its own word; `over_memory`: SLURM's word that it took too much; `goes_on`: what lets
-    another job of the same time limit come further.
+    another job of the same time limit come further; `smaller`: that one would take less memory.
     """
 
     reported: bool = False
     over_memory: bool = False
     goes_on: bool = True
+    smaller: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def judge(job: AccountedJob, left: Left, retried: int, limits: Limits) -> Verdic
     if cut is Cut.TIMEOUT and not left.goes_on:
         no_epoch = "No whole epoch that another job could go on from fits into its time limit"
         return Verdict(state, advice=f"{no_epoch}: {_remedy(cut, job, limits.script)}")
+    if cut is Cut.OUT_OF_MEMORY and not left.smaller:
+        return Verdict(state, advice=f"Another job would take as much: {_remedy(cut, job, limits.script)}")
     if retried < limits.retries:
         return Verdict(state, again=f"{cut.value}, retry {retried + 1} of {limits.retries}")
     times = f"{retried + 1} times" if retried else "once"

@@ -144,7 +144,7 @@ class Submitter:
         """Wait until a job of another configuration is gone, so that there are never two for a target."""
         submission = former.submission
         self._until_answered(lambda: cancel([submission]))
-        self._tell(Cancelled(submission, "it is of another configuration"))
+        self._tell(Cancelled(submission, "it is of another configuration, or from before a redo"))
         while self._until_answered(lambda: find(submission)):
             if self._pacing.stopping.wait(1):
                 return

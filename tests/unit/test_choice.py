@@ -209,9 +209,10 @@ def begin(experiment: ExperimentFolder, *redo: str) -> str:
 
 
 def make_again(experiment: ExperimentFolder, path: str, **facts: Any) -> None:
-    """Leave the record of a job that began later."""
+    """Leave the record of a job that was told to make it again, now or before."""
     record = experiment.record(path)
-    write_record(experiment.path / path, {**record, "job_id": "99", "started": LATER, "ended": LATER, **facts})
+    told = {"job_id": "99", "started": LATER, "ended": LATER, "redo": LATER}
+    write_record(experiment.path / path, {**record, **told, **facts})
 
 
 def forget(experiment: ExperimentFolder) -> list[str]:
@@ -258,14 +259,14 @@ def test_other_patterns_ask_anew(done: ExperimentFolder) -> None:
 
 def test_record_that_was_restored_is_not_made_again(done: ExperimentFolder) -> None:
     begin(done, "r8")
-    make_again(done, R8, started=LONG_AGO, restored_by="99")
+    make_again(done, R8, redo="", restored_by="99")
     assert R8 in planned(plan_of(done, redo=("r8",)))
 
 
-@pytest.mark.parametrize("started", [None, "yesterday", "2999-01-01T00:00:00"])
-def test_record_of_no_known_time_is_not_made_again(done: ExperimentFolder, started: Any) -> None:
+@pytest.mark.parametrize("redo", [None, "yesterday", "2999-01-01T00:00:00", LONG_AGO])
+def test_record_that_was_not_told_so_is_not_made_again(done: ExperimentFolder, redo: Any) -> None:
     begin(done, "base/shout/base")
-    make_again(done, BASE_EVAL, started=started)
+    make_again(done, BASE_EVAL, redo=redo)
     assert planned(plan_of(done, redo=("base/shout/base",))) == {BASE_EVAL}
 
 

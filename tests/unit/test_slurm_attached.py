@@ -22,6 +22,7 @@ from run_experiment.ledger import Ledger, Submission
 from run_experiment.records import write_record
 from run_experiment.slurm import AccountedJob
 from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
+from snakemake_executor_plugin_slurm_attached.attaching import Earlier, Fate
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.ending import verdict
 from snakemake_executor_plugin_slurm_attached.following import End
@@ -272,6 +273,7 @@ def accounted(state: str, exit_code: str = "0:0") -> AccountedJob:
         ("TIMEOUT", "0:0", Left(goes_on=False), ""),
         ("OUT_OF_MEMORY", "0:125", Left(), "out of memory"),
         ("OUT_OF_MEMORY", "1:0", Left(reported=True), ""),
+        ("OUT_OF_MEMORY", "0:125", Left(smaller=False), ""),
         ("FAILED", "0:9", Left(over_memory=True), "out of memory"),
         ("FAILED", "0:9", Left(), "killed"),
         ("FAILED", "137:0", Left(), "killed"),
@@ -379,7 +381,7 @@ def test_the_next_job_finds_why_this_one_died(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     output = tmp_path / "17.out"
     output.write_text("slurmstepd: error: Exceeded job memory limit\n")
-    begun = {"job_id": "17", "target": "finetune", "config": {}, "started": NOON.isoformat()}
+    begun = {"job_id": "17", "target": "finetune", "config": {}, "started": NOON.isoformat(), "batch_size": 8}
     write_record(tmp_path / "r4/attempts/17/begun.json", begun)
     end = End(R4, False, "FAILED", "SLURM job 17 ended as FAILED, exit code 0:9", accounted("FAILED", "0:9"))
     assert verdict(tmp_path, end, output, TRAINING, 0).again == "out of memory, retry 1 of 3"
@@ -390,6 +392,16 @@ def test_the_next_job_finds_why_this_one_died(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "r4/attempts/17/slurm.json").unlink()
     assert verdict(tmp_path, End(R4, True, "COMPLETED"), output, TRAINING, 0).again == ""
     assert not (tmp_path / "r4/attempts/17/slurm.json").exists()
+
+
+def test_a_job_from_before_a_redo_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Neither what it made, nor while it still runs: it may take back the very result that is made again."""
+    write_record(tmp_path / R4.target, {"job_id": R4.job_id, "config_hash": R4.config_hash})
+    before, after = "1999-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
+    made, live = Earlier(R4, "COMPLETED"), Earlier(replace(R4, target="r8/finetune.json"), "RUNNING")
+    assert [one.fate(tmp_path, R4.config_hash, "") for one in (made, live)] == [Fate.MADE, Fate.ATTACH]
+    assert [one.fate(tmp_path, R4.config_hash, before) for one in (made, live)] == [Fate.MADE, Fate.ATTACH]
+    assert [one.fate(tmp_path, R4.config_hash, after) for one in (made, live)] == [Fate.GONE, Fate.CANCEL]
 
 
 def test_a_job_that_is_submitted_again_is_told_in_one_line() -> None:

@@ -18,7 +18,7 @@ from run_experiment.rendered import Rendered, parse
 LOG = Path("logs/r4.log")
 CONFIG, SCRIPT = Path("r4/finetune.yaml"), Path("r4/finetune.slurm")
 # Says how often it ran, and with what; its batch size is that of its changes, else of its config.
-TRAIN = r"""# as run_experiment.finetuning.recipe does
+TRAIN = r""": python -m run_experiment.finetuning.recipe
 set -euo pipefail
 read_from="${RUN_EXPERIMENT_CHANGES:-} r4/finetune.yaml"
 batch=$(grep -Eoh 'batch_size"?: [0-9]+' $read_from | grep -Eo '[0-9]+' | head -1)
@@ -181,3 +181,29 @@ def test_a_training_that_is_asked_for_again_is_not_taken_from_what_is_there() ->
     assert runs() == [8, 8]
     assert record()["job_id"] == "local-5"
     assert yaml.safe_load(CONFIG.read_text())["batch_size"] == 8
+
+
+def test_what_was_made_again_is_taken_back_not_what_it_replaced() -> None:
+    job = training()
+    finetune(job, "3", LOG)
+    finetune(replace(job, redo="2999-01-01T00:00:00+00:00"), "5", LOG)
+    finetune(replace(job, config={**job.config, "lr": 0.2}), "6", LOG)
+
+    finetune(job, "7", LOG)
+
+    assert runs() == [8, 8, 8]
+    assert (record()["job_id"], record()["restored_by"]) == ("local-5", "local-7")
+
+
+def test_an_unfinished_training_of_another_experiment_is_left_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    shared, other = tmp_path_factory.mktemp("shared"), tmp_path_factory.mktemp("other")
+    (other / "experiment_summary.yaml").touch()
+    job = replace(training(), output_dir=str(shared), checkpoints=[str(shared / "epoch_0")])
+    begun = {"experiment": str(other), "job_id": "17", "config": job.config, "redo": ""}
+    (shared / "unfinished.json").write_text(json.dumps(begun))
+
+    with pytest.raises(JobError, match="holds a training of"):
+        finetune(job, "3", LOG)
+
+    assert [path.name for path in shared.iterdir()] == ["unfinished.json"]
+    assert not Path("runs").exists()
