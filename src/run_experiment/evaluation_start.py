@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from run_experiment.evaluation_job import EvaluationJob
 
 _CONNECTIONS, _UNUSABLE, _READS, _CONTINUES = "max_connections", "unusable", "reads", "continues"
+# After so many attempts that could not even begin to go on from a log, it is the log's fault.
+_IN_VAIN = 2
 _LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
 
 
@@ -163,11 +166,11 @@ def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[
     """The most that an earlier attempt left; where it cannot be used, the action log is told why."""
     found: list[Earlier] = []
     refused: list[tuple[str, str]] = []
-    stuck = {one.begun.get(_CONTINUES) for one in before if _left_nothing(search, one)}
+    in_vain = Counter(one.begun.get(_CONTINUES) for one in before if _left_nothing(search, one))
     for one in before:
         try:
-            if one.folder.name in stuck:
-                raise EvalError("inspect-ai could not go on from its log")
+            if in_vain[one.folder.name] >= _IN_VAIN:
+                raise EvalError(f"{_IN_VAIN} attempts could not go on from its log")
             found += _left(job, search, one)
         except (EvalError, OSError) as error:
             refused.append((one.job_id, str(error).partition("\n")[0]))

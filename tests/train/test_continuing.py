@@ -202,6 +202,25 @@ def test_the_attempt_that_got_furthest_counts() -> None:
     assert record()["continued"]["job_id"] == "local-5"
 
 
+def test_a_log_that_nobody_can_go_on_from_is_given_up() -> None:
+    job = evaluation(call="[ -e fine ] && inspect eval")
+    trouble(w17="error")
+    Path("fine").touch()
+    with pytest.raises(JobError, match="the task broke"):
+        evaluate(job, "5", LOG)
+    Path("fine").unlink()
+    for local_id in ("6", "7"):
+        with pytest.raises(JobError, match="exit status 1"):
+            evaluate(job, local_id, LOG)
+    Path("fine").touch()
+
+    evaluate(job, "8", LOG)
+
+    require_whole()
+    details = "Attempt of job local-5 cannot be continued: 2 attempts could not go on from its log"
+    assert told() == [("EVAL_RETRY", details, "started fresh")]
+
+
 def test_a_complete_log_is_taken_without_a_script() -> None:
     job = evaluation(then="if [ -e cut ]; then rm cut; kill -9 $JOB_PID 0; fi; echo again >> ran")
     Path("cut").touch()
