@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 
@@ -37,11 +36,6 @@ class JobMetrics:
             peak_memory_mib=job.peak_memory_mib,
             requested_memory_mib=job.requested_memory_mib,
         )
-
-    @classmethod
-    def of_times(cls, started: datetime, ended: datetime) -> JobMetrics:
-        """What is known of a job that ran without SLURM."""
-        return cls(wall_seconds=round((ended - started).total_seconds()))
 
     @property
     def time_percent(self) -> float | None:

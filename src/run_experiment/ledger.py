@@ -108,10 +108,6 @@ class Ledger:
         """By target, the last submission that is not settled."""
         return {target: submissions[-1] for target, submissions in self._unsettled().items()}
 
-    def superseded(self) -> list[Submission]:
-        """Submissions that are not settled although there is a later one for their target: jobs to cancel."""
-        return [former for submissions in self._unsettled().values() for former in submissions[:-1]]
-
     def _unsettled(self) -> dict[str, list[Submission]]:
         """By target, what is not settled, in the order of the file."""
         found: dict[str, list[Submission]] = {}

@@ -48,7 +48,6 @@ def test_a_submission_from_its_intention_to_its_end(path: Path) -> None:
         "settled",
         "settled",
     ]
-    assert Ledger(path).superseded() == []
 
 
 def test_the_last_end_of_each_target(path: Path) -> None:
@@ -90,25 +89,22 @@ def test_targets_are_apart(path: Path) -> None:
     assert ledger.open() == {"b": replace(other, job_id="2")}
 
 
-def test_the_last_submission_wins_and_the_former_is_not_lost(path: Path) -> None:
+def test_the_last_submission_wins(path: Path) -> None:
     ledger, first, second = Ledger(path), submission(name="first"), submission(name="second")
     ledger.intend(first)
     ledger.accepted(first, "1")
     ledger.intend(second)
     assert ledger.open() == {first.target: second}
-    assert ledger.superseded() == [replace(first, job_id="1")]
     ledger.accepted(second, "2")
     ledger.settled(first.target, "1", "CANCELLED")
     assert ledger.open() == {first.target: replace(second, job_id="2")}
-    assert ledger.superseded() == []
 
 
-def test_two_jobs_of_one_submission_are_both_known(path: Path) -> None:
+def test_of_two_jobs_of_one_submission_the_last_counts(path: Path) -> None:
     ledger, one = Ledger(path), submission()
     ledger.accepted(one, "1")
     ledger.accepted(one, "2")
     assert ledger.open()[one.target].job_id == "2"
-    assert ledger.superseded() == [replace(one, job_id="1")]
 
 
 @pytest.mark.parametrize("kept", [1, 40, -2, -1])
@@ -148,7 +144,6 @@ def test_lines_of_another_form_change_nothing(path: Path) -> None:
     with path.open("ab") as file:
         file.writelines(line.encode(errors="surrogateescape") + b"\n" for line in bad)
     assert ledger.open() == {one.target: replace(one, job_id="1")}
-    assert ledger.superseded() == []
 
 
 @settings(max_examples=60, deadline=None)
