@@ -19,10 +19,10 @@ from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome
 from run_experiment.evaluation_search import Search, put, search
 from run_experiment.evaluation_start import Start, fitting, is_unusable, plan_start, require_all, tell_reused
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes
-from run_experiment.jobs import Job, JobError, failure, gpu_facts, require_as_planned, require_data_set, run_job_script
+from run_experiment.jobs import Job, JobError, failure, gpu_facts, require_as_planned, require_data_set
 from run_experiment.out_of_memory import says_out_of_memory
 from run_experiment.records import read_record, same_config, write_record
-from run_experiment.tries import Attempt, tried
+from run_experiment.tries import Attempt, run_job_script, tried
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _evaluated(
     environment = cache_environment(Path(job.cache).absolute())
     environment |= log_environment(current.folder.absolute(), place.wanted.tag) | start.environment()
     with _importing("inspect_ai.log"):
-        run_job_script(job, current.log, current.output, environment, samples)
+        run_job_script(job, current, environment, samples)
     log, outcome = _judged(job, current, place)
     try:
         _require_inputs(job)

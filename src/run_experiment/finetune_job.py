@@ -22,11 +22,10 @@ from run_experiment.jobs import (
     gpu_facts,
     require_as_planned,
     require_unchanged,
-    run_job_script,
     unused,
 )
 from run_experiment.records import read_record, same_config, write_record
-from run_experiment.tries import Attempt, tried
+from run_experiment.tries import Attempt, run_job_script, tried
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     start = plan_start(job, current, goes_on)
     samples = Path(job.output_dir or f"{job.run}/artifacts") / layout.GPU_METRICS
     with learning(job, current, start):
-        run_job_script(job, current.log, current.output, start.environment(current.folder), samples)
+        run_job_script(job, current, start.environment(current.folder), samples)
     checkpoints = _written_checkpoints(job, current, start.trained)
     return {
         **current.record(job),

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from run_experiment.attempts import Failure
 from run_experiment.data import DataError, file_hash, split_hash
-from run_experiment.gpu_metrics import samples_itself, sampling, summarize
-from run_experiment.out_of_memory import log_says_out_of_memory, memory_kills
-from run_experiment.processes import last_lines, run_script
+from run_experiment.gpu_metrics import summarize
+from run_experiment.processes import last_lines
 from run_experiment.records import Config, canonical, config_hash, write_atomically
 from run_experiment.rendered import parse
-
-# Exit statuses of a script that was killed, by SIGKILL or SIGTERM: bash's of what it ran, and its own.
-_KILLED = (137, -9, 143, -15)
 
 
 class JobError(Exception):
@@ -90,26 +84,6 @@ class Job:
         if not path.exists():
             write_atomically(path, text)
         return path
-
-
-def run_job_script(job: Job, log: Path, output: BinaryIO, environment: Mapping[str, str], samples: Path) -> None:
-    """Run a job's script, with samples of the GPUs unless it takes them itself.
-
-    Raises JobError with the last lines of its log.
-    """
-    own, kills = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace")), memory_kills()
-    with nullcontext() if own else sampling(samples):
-        status = run_script(Path(job.script), output, environment, Path(job.folder))
-    if status:
-        what = f"{job.script} ended with exit status {status}"
-        raise JobError(failure(what, log), _kind(status, log, memory_kills() > kills))
-
-
-def _kind(status: int, log: Path, killed_for_memory: bool) -> Failure:
-    """What another try at a script that failed could mend."""
-    if killed_for_memory or log_says_out_of_memory(log):
-        return Failure.OUT_OF_MEMORY
-    return Failure.INTERRUPTED if status in _KILLED else Failure.ERROR
 
 
 def require_unchanged(data: Path, split: str | None, sha256: str) -> None:

@@ -102,6 +102,12 @@ def target_of(record: str) -> tuple[str, str]:
     return path.parts[0], path.stem
 
 
+def lock(record: str) -> str:
+    """File that is locked while a job is at work on what a record tells; Snakemake must not know it, nor remove it."""
+    run, name = target_of(record)
+    return f"{run}/.{name}.lock"
+
+
 def eval_log(run: str, cell: str) -> str:
     """Finished inspect-ai log of an evaluation."""
     return f"{run}/eval/logs/{cell}.eval"

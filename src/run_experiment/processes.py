@@ -41,27 +41,29 @@ def raise_on_sigterm() -> None:
 
 
 @contextmanager
-def locked_log(log: Path) -> Iterator[BinaryIO]:
-    """An empty log to append to, locked as long as this process or one that writes to it lives.
+def locked(path: Path) -> Iterator[BinaryIO]:
+    """A file that is locked as long as this process lives, or one that it is handed on to.
 
     Raises BlockingIOError where another process holds it.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as lock:
         try:
-            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             # Some shared file systems know no locks: a job must not fail for that.
             if isinstance(error, BlockingIOError):
                 raise
-        output.truncate(0)
-        yield output
+        yield lock
 
 
-def run_script(script: Path, output: BinaryIO, environment: Mapping[str, str], folder: Path = Path()) -> int:
+def run_script(
+    script: Path, output: BinaryIO, environment: Mapping[str, str], folder: Path = Path(), lock: BinaryIO | None = None
+) -> int:
     """Run a job script with bash in a folder, its output going to a log; returns its exit status.
 
-    `python` and the tools beside it are those of this environment, unless the script activates another.
+    It holds the lock, too, for the time that this process is killed and it lives on. `python` and the tools beside it
+    are those of this environment, unless the script activates another.
     What it started ends with it where it fails, or this process is interrupted or terminated.
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
@@ -74,6 +76,7 @@ def run_script(script: Path, output: BinaryIO, environment: Mapping[str, str], f
             cwd=folder,
             env={**inherited, **environment},
             process_group=0,
+            pass_fds=[lock.fileno()] if lock else [],
         )
         try:
             status = process.wait()

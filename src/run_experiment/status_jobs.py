@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from run_experiment import layout
 from run_experiment.attempts import ENDED
 from run_experiment.ledger import PATH, Ledger, Submission
 from run_experiment.slurm import AccountedJob, QueuedJob
@@ -75,7 +76,7 @@ class Jobs:
         """What is known of a job whose end nobody has noted, for the target of a record; `log` is its script's."""
         if (submission := self._open.get(target)) is not None:
             found = replace(self._submitted(submission, log), config_hash=submission.config_hash)
-        elif (holder := self._holder(log)) is not None:
+        elif (holder := self._holder(target)) is not None:
             reason = f"on this machine, process {holder}"
             found = Evidence(State.RUNNING, None, process_start(holder), reason, log)
         else:
@@ -190,10 +191,10 @@ class Jobs:
     def _existing(self, log: str) -> str | None:
         return log if (self._folder / log).is_file() else None
 
-    def _holder(self, log: str) -> int | None:
-        """Number of the process of this machine that writes to a job's log, by the lock that it has on it."""
+    def _holder(self, target: str) -> int | None:
+        """Number of the process of this machine that is at work on a target, by the lock that it has."""
         try:
-            stat = (self._folder / log).stat()
+            stat = (self._folder / layout.lock(target)).stat()
         except OSError:
             return None
         return self._locks.get((os.major(stat.st_dev), os.minor(stat.st_dev), stat.st_ino))

@@ -7,9 +7,9 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,15 +18,20 @@ from typing import Any, BinaryIO
 from run_experiment import layout
 from run_experiment.action_log import Action
 from run_experiment.attempts import BEGUN, ENDED, EarlierAttempt, Failure, earlier_attempts, is_since
-from run_experiment.jobs import Job, JobError, now, stamp, unused
-from run_experiment.processes import Terminated, locked_log
+from run_experiment.gpu_metrics import samples_itself, sampling
+from run_experiment.jobs import Job, JobError, failure, now, stamp, unused
+from run_experiment.out_of_memory import log_says_out_of_memory, memory_kills
+from run_experiment.processes import Terminated, locked, run_script
 from run_experiment.provenance import provenance
 from run_experiment.records import same_config, write_record
+
+# Exit statuses of a script that was killed, by SIGKILL or SIGTERM: bash's of what it ran, and its own.
+_KILLED = (137, -9, 143, -15)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a job: its id, its log (open, too), and the folder for what is left of it if it fails.
+    """One try at a job: its id, its log (open, too), its lock, and the folder for what is left of it if it fails.
 
     `begun` is what it says when it begins, `events` what this job has to tell in the action log.
     """
@@ -34,6 +39,7 @@ class Attempt:
     job_id: str
     log: Path
     output: BinaryIO
+    lock: BinaryIO
     folder: Path
     started: datetime
     clock: float
@@ -95,15 +101,18 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
     """
     with ExitStack() as stack:
         try:
-            output = stack.enter_context(locked_log(log))
+            lock = stack.enter_context(locked(Path(layout.lock(job.target))))
         except BlockingIOError as error:
             raise JobError(f"another process is at work on it and writes to {log}: wait for it, or end it") from error
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = stack.enter_context(log.open("ab"))
+        output.truncate(0)
         events: list[dict[str, str]] = []
         # Beside what follows: a driver may take its time to say what GPUs there are.
         made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
         for rest in range(job.retries, -1, -1):
             try:
-                with _attempt(job, name, local_id, log, output, events, made_with) as current:
+                with _attempt(job, name, local_id, (log, output, lock), events, made_with) as current:
                     make(current)
                 return
             except JobError as error:
@@ -115,13 +124,32 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
             output.truncate(0)
 
 
+def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> None:
+    """Run a job's script, with samples of the GPUs unless it takes them itself.
+
+    Raises JobError with the last lines of its log.
+    """
+    own, kills = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace")), memory_kills()
+    with nullcontext() if own else sampling(samples):
+        status = run_script(Path(job.script), attempt.output, environment, Path(job.folder), attempt.lock)
+    if status:
+        what = f"{job.script} ended with exit status {status}"
+        raise JobError(failure(what, attempt.log), _kind(status, attempt.log, memory_kills() > kills))
+
+
+def _kind(status: int, log: Path, killed_for_memory: bool) -> Failure:
+    """What another try at a script that failed could mend."""
+    if killed_for_memory or log_says_out_of_memory(log):
+        return Failure.OUT_OF_MEMORY
+    return Failure.INTERRUPTED if status in _KILLED else Failure.ERROR
+
+
 @contextmanager
 def _attempt(
     job: Job,
     name: str,
     local_id: str,
-    log: Path,
-    output: BinaryIO,
+    files: tuple[Path, BinaryIO, BinaryIO],
     events: list[dict[str, str]],
     made_with: Future[dict[str, Any]],
 ) -> Iterator[Attempt]:
@@ -129,7 +157,7 @@ def _attempt(
     job_id = os.environ.get("SLURM_JOB_ID") or f"local-{local_id}"
     folder = unused(Path(layout.attempts(job.run)) / job_id)
     folder.mkdir(parents=True)
-    current = Attempt(job_id, log, output, folder, now(), time.monotonic(), {}, events, made_with)
+    current = Attempt(job_id, *files, folder, now(), time.monotonic(), {}, events, made_with)
     current.begin(
         target=name,
         experiment=os.getcwd(),

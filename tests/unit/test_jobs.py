@@ -22,7 +22,7 @@ from run_experiment.data import file_hash, split_hash
 from run_experiment.evaluation_job import EvaluationJob
 from run_experiment.finetune_job import FinetuneJob
 from run_experiment.jobs import JobError, require_data_set
-from run_experiment.processes import locked_log
+from run_experiment.processes import locked
 from run_experiment.records import config_hash
 from run_experiment.rendered import Rendered, parse
 
@@ -32,7 +32,7 @@ echo training in $PWD
 mkdir -p r4/artifacts/epoch_0 r4/artifacts/epoch_1
 echo "$$" | tee r4/artifacts/epoch_0/adapter r4/artifacts/epoch_1/adapter
 """
-LOG = Path("logs/r4.log")
+LOG, LOCK = Path("logs/r4.log"), Path("r4/.finetune.lock")
 RECORD = Path("r4/finetune.json")
 EVAL_RECORD = Path("r4/eval/cap_epoch0.json")
 EVAL_LOG = Path("r4/eval/logs/cap_epoch0.eval")
@@ -447,9 +447,9 @@ def test_edited_head_of_a_job_script_is_no_change(training: FinetuneJob) -> None
 
 
 def test_job_that_a_killed_process_left_behind_is_not_run_twice(training: FinetuneJob) -> None:
-    """A process that only the log's descriptor connects with the attempt, as a killed wrapper's script is."""
-    with locked_log(LOG) as output:
-        orphan = subprocess.Popen(["sleep", "60"], stdout=output)
+    """A process that only the lock's descriptor connects with the attempt, as a killed wrapper's script is."""
+    with locked(LOCK) as lock:
+        orphan = subprocess.Popen(["sleep", "60"], pass_fds=[lock.fileno()])
     try:
         with pytest.raises(JobError, match=r"another process is at work on it and writes to .*r4\.log"):
             finetune(training, "3", LOG)
@@ -676,6 +676,6 @@ def test_sigterm_leaves_a_record_and_a_whole_log(training: FinetuneJob, tmp_path
     assert attempt["error"] == "ended by SIGTERM: cancelled, preempted or out of time"
     kept = Path("r4/attempts/local-3/job.log").read_text().splitlines()
     assert {"told", "told, too", "the last line"} <= set(kept)
-    with locked_log(LOG):
-        # Nobody writes to it any more.
+    with locked(LOCK):
+        # Nobody is at work any more.
         pass

@@ -30,7 +30,7 @@ from run_experiment.claim import claim, observe
 from run_experiment.cli import main
 from run_experiment.data import file_hash
 from run_experiment.ledger import PATH, Ledger, Submission
-from run_experiment.processes import locked_log
+from run_experiment.processes import locked
 from run_experiment.records import config_hash, read_record, write_record
 from run_experiment.status import cache_log, evaluation_log, training_log, verification_log
 from run_experiment.status_attempts import LeftAttempts
@@ -382,7 +382,7 @@ def test_a_job_that_is_submitted_again_is_shown_as_its_newest_try(
 def test_a_local_job_s_second_try(new: ExperimentFolder, status: Callable[..., Any]) -> None:
     fail(new, "base/eval/shout_base.json", "local-3", started=NOW.isoformat())
     begin(new, "base/eval/shout_base.json", "local-3.2")
-    with locked_log(new.path / evaluation_log("base", "shout_base")):
+    with locked(new.path / layout.lock("base/eval/shout_base.json")):
         found = items(status(new))["base/shout/base"]
     assert (found["state"], found["attempt"]) == ("running", 2)
 
@@ -533,13 +533,10 @@ def test_without_slurm_states_are_the_last_known(
     assert "r4     running?" in page
 
 
-def test_a_job_on_this_machine_is_known_by_the_lock_on_its_log(
-    new: ExperimentFolder, status: Callable[..., Any]
-) -> None:
+def test_a_job_on_this_machine_is_known_by_its_lock(new: ExperimentFolder, status: Callable[..., Any]) -> None:
     if not Path("/proc/locks").exists():
         pytest.skip("this system does not tell its locks")
-    with locked_log(new.path / evaluation_log("base", "shout_base")) as log:
-        log.write(b"a line")
+    with locked(new.path / layout.lock("base/eval/shout_base.json")):
         found = items(status(new))
         assert found["base/shout/base"]["state"] == "running"
         assert found["base/shout/base"]["reason"] == f"on this machine, process {os.getpid()}"
@@ -549,14 +546,14 @@ def test_a_job_on_this_machine_is_known_by_the_lock_on_its_log(
 
 
 def test_looking_takes_no_lock_that_a_job_needs(new: ExperimentFolder) -> None:
-    log = new.path / training_log("r4")
-    with locked_log(log):
+    lock = new.path / layout.lock("r4/finetune.json")
+    with locked(lock):
         pass
     code = f"from run_experiment.cli import main\nfor _ in range(20): main(['status', {str(new.path)!r}, '--json'])"
     looking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
     taken = 0
     while looking.poll() is None:
-        with locked_log(log):
+        with locked(lock):
             taken += 1
     assert looking.returncode == 0
     assert taken > 100

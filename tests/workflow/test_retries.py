@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from experiments import OUT_OF_MEMORY, before_python, make_experiment
-from snakemake_cli import snakemake
+from scaffolded import Scaffold, make_scaffolded
+from snakemake_cli import SOURCE, snakemake
 
 from run_experiment.action_log_reader import read_action_logs
 
@@ -31,3 +39,35 @@ def test_a_batch_that_does_not_fit_is_halved_for_every_run_of_the_model(tmp_path
         assert record["changes"] == {"batch_size": 4, "gradient_accumulation_steps": 2}
         assert len(record["attempts"]) == failed
     assert snakemake(experiment.path, *config).stdout.count("Nothing to be done") == 1
+
+
+@pytest.mark.parametrize("killed", ["run_finetune.py", "snakemake"])
+def test_what_lives_on_after_a_kill_is_never_joined_by_another(tmp_path: Path, killed: str) -> None:
+    """Snakemake removes the log of a job before it starts it: a lock on that would keep nobody away."""
+    experiment = make_scaffolded(tmp_path / "experiment", scaffold=Scaffold(sleep=(30, 1)))
+    command = [sys.executable, "-m", "snakemake", "r4/finetune.json", "--profile", "profiles/local"]
+    first = subprocess.Popen([*command, "--config", f"experiment_dir={experiment.path}"], cwd=SOURCE)
+    while not (sleeping := processes(experiment.path, "sleep 30")):
+        time.sleep(0.2)
+    for number in processes(experiment.path, killed):
+        os.kill(number, signal.SIGKILL)
+    first.wait(60)
+
+    again = snakemake(experiment.path, "r4/finetune.json")
+
+    assert again.returncode == 1
+    assert "another process is at work on it" in again.stdout
+    assert processes(experiment.path, "sleep 30") == sleeping
+    for number in sleeping:
+        os.kill(number, signal.SIGKILL)
+
+
+def processes(folder: Path, command: str) -> list[int]:
+    """Processes of an experiment with words in their command."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if command in words and (str(folder) in words or (process / "cwd").resolve() == folder):
+                found.append(int(process.name))
+    return sorted(found)
