@@ -19,13 +19,14 @@ from run_experiment.data_sets import DataSet, DataSets, data_sets
 from run_experiment.determinants import Config, Determinants
 from run_experiment.evaluation.cache import FACTS
 from run_experiment.experiment import Evaluation, Experiment, Run
+from run_experiment.failures import last_failure
 from run_experiment.hashes import HashMemory
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes, training_identity
 from run_experiment.job_scripts import JobScripts
 from run_experiment.problems import InputError, Problem
 from run_experiment.records import describe_change, read_record, same_config, write_atomically
 from run_experiment.redos import Redos
-from run_experiment.results import last_failure, results_outdated
+from run_experiment.results import results_outdated
 from run_experiment.settings import Settings
 from run_experiment.targets import State, Target
 
@@ -200,7 +201,7 @@ class _Builder:
         if self._unmade(path) is State.STALE:
             return "its record cannot be read"
         failure = last_failure(self._experiment.folder, *layout.target_of(path))
-        return f"failed as job {failure.job_id}" if failure else "not done yet"
+        return failure.what if failure else "not done yet"
 
     def _checkpoints(self, run: Run) -> list[int | None]:
         """Epochs whose checkpoints are verified; None for a checkpoint made elsewhere."""

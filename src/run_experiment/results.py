@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from run_experiment import layout
 from run_experiment.experiment import Evaluation, Experiment, Run
+from run_experiment.failures import ended, last_failure
 from run_experiment.made_with import (
     other_versions,
     provenance_file,
@@ -29,15 +27,6 @@ _MARKER = re.compile(r"<!-- experiment (\w+) -->")
 _ERROR_SUFFIXES = ("/stderr", "/std", "/var")
 
 PROVENANCE = "results/provenance.json"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The newest attempt at a target that failed, and when."""
-
-    job_id: str
-    error: str
-    ended: datetime
 
 
 class Records:
@@ -84,9 +73,9 @@ class Records:
         """The newest failure, unless the target was made after it: then it is only outdated."""
         failure = last_failure(self.experiment.folder, run, target)
         stale = read_record(self.experiment.folder / path)
-        if failure is None or (stale and _ended(stale) >= failure.ended):
+        if failure is None or (stale and ended(stale) >= failure.ended):
             return "not done"
-        return f"failed as job {failure.job_id}: {failure.error.partition(chr(10))[0]}"
+        return failure.text
 
 
 def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None:
@@ -248,21 +237,6 @@ def _missing_part(records: Records) -> list[str]:
     """What failed or was not done, each with the newest failure there is."""
     lines = [f"- `{subject}`: {why}" for subject, why in records.missing()]
     return ["## Missing", "\n".join(lines)] if lines else []
-
-
-def last_failure(folder: Path, run: str, target: str) -> Failure | None:
-    """The newest failed attempt at a target of a run: `finetune` or an evaluation's cell."""
-    records = [read_record(path) or {} for path in (folder / layout.attempts(run)).glob("*/attempt.json")]
-    failed = [record for record in records if record.get("target") == target]
-    if not failed:
-        return None
-    newest = max(failed, key=_ended)
-    return Failure(newest["job_id"], newest["error"], _ended(newest))
-
-
-def _ended(record: Mapping[str, Any]) -> datetime:
-    """When a record was written; one that does not say counts as the oldest."""
-    return datetime.fromisoformat(record.get("ended", "0001-01-01T00:00:00+00:00"))
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

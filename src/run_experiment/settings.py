@@ -50,7 +50,9 @@ def read_settings(file: Path, overrides: Mapping[str, Any], cwd: Path) -> Settin
     if source.problems or not isinstance(source.data, dict | None):
         raise InputError(str(file), source.problems or [Problem(1, "", "expected settings, KEY: VALUE")])
     own = _checked(source.data or {}, str(file), lambda name: source.line((name,)))
-    given = _checked(overrides, "--config", lambda name: 0)
+    # Snakemake takes nothing after `only=` for none given.
+    written = {name: "" if value is None and name in _PATTERNS else value for name, value in overrides.items()}
+    given = _checked(written, "--config", lambda name: 0)
     folder = given.get("experiment_dir", own.get("experiment_dir"))
     if not folder:
         raise InputError("--config", [Problem(0, "experiment_dir", "name the folder of an experiment")])
@@ -84,6 +86,9 @@ def _problem(name: str, value: Any) -> str | None:
     """What is wrong with a setting."""
     if name not in _NAMES:
         return f"no such setting{did_you_mean(name, _NAMES)}"
+    if name in _PATTERNS and value is not None and not _meant(name, value):
+        # Of a shell's variable that is not set, mostly: it must not start everything.
+        return "names nothing: leave it out to choose nothing by hand"
     if value is None or value == "" or (name in ("modules", *_PATTERNS) and _is_lines(value)):
         return None
     if name in _PATTERNS:

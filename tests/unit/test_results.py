@@ -16,10 +16,11 @@ from small_experiment import complete, evaluate, make_small_experiment, plan_of,
 
 from run_experiment import layout
 from run_experiment.collect import collect
+from run_experiment.failures import last_failure
 from run_experiment.made_with import todays_versions, training_note
 from run_experiment.provenance import versions
 from run_experiment.records import read_record, write_record
-from run_experiment.results import PROVENANCE, Records, evals_table, last_failure, results_outdated
+from run_experiment.results import PROVENANCE, Records, evals_table, results_outdated
 
 GOLDEN = Path(__file__).parent / "golden"
 WHISPERED = {
@@ -375,3 +376,26 @@ def test_provenance_of_every_result_that_counts(done: ExperimentFolder) -> None:
         "changes": {"batch_size": 1},
     }
     assert told["evaluations"]["given/shout/base"]["tries"] == 1
+
+
+def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: ExperimentFolder) -> None:
+    attempts = done.path / "r4/attempts"
+    told = {"target": "finetune", "job_id": "17", "error": "exit status 1\nmore", "ended": "2025-01-31T10:00:00+00:00"}
+    write_record(attempts / "17/attempt.json", told)
+    failure = last_failure(done.path, "r4", "finetune")
+    assert failure
+    assert failure.text == "failed as job 17: exit status 1"
+
+    write_record(
+        attempts / "18/begun.json",
+        {**told, "job_id": "18", "error": None, "ended": None, "started": "2025-01-31T11:00:00+00:00"},
+    )
+    failure = last_failure(done.path, "r4", "finetune")
+    assert failure
+    assert failure.text == "cut off, or still at work, as job 18"
+
+    write_record(attempts / "18/slurm.json", {"state": "TIMEOUT", "error": "SLURM job 18 ended as TIMEOUT"})
+    failure = last_failure(done.path, "r4", "finetune")
+    assert failure
+    assert failure.text == "failed as job 18: SLURM job 18 ended as TIMEOUT"
+    assert last_failure(done.path, "r4", "shout_epoch0") is None
