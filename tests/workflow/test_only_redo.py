@@ -161,7 +161,3 @@ def test_bad_choice_is_refused(fresh: ExperimentFolder, setting: str, expected: 
     result = snakemake(fresh.path, "-n", "--config", setting)
     assert result.returncode == 2
     assert result.stdout.strip().splitlines()[-1] == expected
-
-
-def test_empty_choice_is_none(fresh: ExperimentFolder) -> None:
-    assert planned(fresh.path, "--config", "only=", "redo=") == planned(fresh.path)
