@@ -48,8 +48,6 @@ def test_what_was_cut_is_submitted_again(tmp_path: Path) -> None:
     cut(experiment, "base/eval/shout_base.slurm", TOO_LONG)
     # As of a script that can be told to take less.
     cut(experiment, "r8/finetune.slurm", f": run_experiment.finetuning.recipe; {TOO_MUCH}")
-    with (experiment.path / "r8/finetune.yaml").open("a") as config:
-        config.write("\nbatch_size: 8\n")
     cut(experiment, "r8/eval/shout_epoch0.slurm", KILLED)
     result = run(experiment.path, *AT_ONCE, seconds=300)
     assert result.process.returncode == 0, result.output
