@@ -26,10 +26,11 @@ test: test-fast test-slurm
 test-fast: setup
 	$(BIN)/pytest --numprocesses 2 --ignore tests/slurm
 
-# On a real SLURM of two nodes, on this machine and beside any other; needs root and Debian's packages.
+# On a real SLURM of two nodes, on this machine and beside any other; needs root and Debian's packages. These tests
+# mostly wait.
 test-slurm: setup
 	tests/slurm/cluster up
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup tests/slurm
+	$(BIN)/pytest --numprocesses 4 --dist loadgroup tests/slurm
 
 # How fast it is, on that cluster and in planning; exit status 1 if a goal is missed.
 bench: setup

@@ -16,6 +16,7 @@ from run_experiment.claim import ClaimError, claim, observe
 from run_experiment.cluster_resources import RESOURCES, ClusterResources
 from run_experiment.collect import collect, hash_memory
 from run_experiment.experiment import resolve
+from run_experiment.job_ids import note_own_allocation
 from run_experiment.job_scripts import CPUS
 from run_experiment.plan import make_plan
 from run_experiment.planned_jobs import PlannedJobs
@@ -25,6 +26,7 @@ from run_experiment.session_events import RECORD_ATTRIBUTE as SESSION_PLAN
 from run_experiment.session_plan import session_plan
 from run_experiment.settings import read_settings
 from run_experiment.summary import read_summary
+from run_experiment.targets import mark_stale
 
 SOURCE = Path(workflow.basedir)
 
@@ -42,11 +44,13 @@ except InputError as error:
 
 for warning in warnings:
     logger.warning(warning.render(layout.SUMMARY))
+for note in plan.unfinished_redos:
+    logger.warning(note)
 
 jobs = PlannedJobs(plan, settings.retries)
 cluster_resources = ClusterResources(plan)
 memory.save()
-plan.mark_stale()
+mark_stale(experiment.folder, plan.targets.values())
 
 # For the table of what will not run; the default output has nothing to print for it.
 logger.info(None, extra={"plan": plan.rows()})
@@ -183,6 +187,7 @@ def claim_experiment():
     except ClaimError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    note_own_allocation()
 
 
 def write_job_scripts():

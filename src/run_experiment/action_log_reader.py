@@ -42,12 +42,12 @@ def read_action_log(path: Path) -> pd.DataFrame:
     return _table(_rows(path.read_bytes().decode(errors="replace").replace("\0", "")))
 
 
-def read_action_logs(folder: Path, logs: Iterable[Log] = tuple(Log)) -> pd.DataFrame:
+def read_action_logs(folder: Path | str, logs: Iterable[Log] = tuple(Log)) -> pd.DataFrame:
     """Entries of an experiment's logs in time order, with the column `log`. Raises OSError; a missing log has none."""
     tables = [_table([]).assign(log=None)]
     for log in logs:
-        if (folder / log.file).exists():
-            tables.append(read_action_log(folder / log.file).assign(log=log.value))
+        if (path := Path(folder, log.file)).exists():
+            tables.append(read_action_log(path).assign(log=log.value))
     # An entry whose time is not known came after the one before it.
     order = pd.concat([table["time"].ffill() for table in tables], ignore_index=True)
     table = pd.concat(tables, ignore_index=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from run_experiment import layout
 from run_experiment.action_log import Action
 from run_experiment.records import Config, read_record, write_record
 
-BEGUN, ENDED, SLURM = "begun.json", "attempt.json", "slurm.json"
+BEGUN, ENDED, SLURM, LOG = "begun.json", "attempt.json", "slurm.json", "job.log"
 
 
 class Failure(enum.StrEnum):
@@ -66,8 +67,14 @@ def earlier_attempts(run: str, target: str) -> list[EarlierAttempt]:
     """
     folders = {path.parent for name in (BEGUN, ENDED) for path in Path(layout.attempts(run)).glob(f"*/{name}")}
     found = [attempt for folder in folders if (attempt := _attempt(folder, target))]
-    # Within a second, by the clock.
-    return sorted(found, key=lambda one: (one.started, one.begun.get("clock", 0), _number(one.folder)), reverse=True)
+    return sorted(found, key=lambda one: (_moment(one), number_of(one.folder)), reverse=True)
+
+
+def _moment(attempt: EarlierAttempt) -> float:
+    """When an attempt began, in seconds: its text says no fractions, nor goes on when clocks go back."""
+    with suppress(TypeError, ValueError):
+        return float(attempt.begun.get("clock") or datetime.fromisoformat(attempt.started).timestamp())
+    return 0.0
 
 
 def is_since(moment: Any, since: str) -> bool:
@@ -114,12 +121,13 @@ def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str
     """
     run, target = layout.target_of(submission_target)
     attempt = newest(folder, run, job_id) or folder / layout.attempts(run) / job_id
-    write_record(attempt / SLURM, {"target": target, "job_id": job_id, "state": state, "error": error})
+    facts = {"target": target, "job_id": job_id, "state": state, "error": error}
+    write_record(attempt / SLURM, {**facts, "ended": datetime.now().astimezone().isoformat(timespec="seconds")})
 
 
 def newest(folder: Path, run: str, job_id: str) -> Path | None:
     """Folder of a job's last attempt in an experiment; None where there is none."""
-    return next(reversed(_folders(folder, run, job_id)), None)
+    return next(reversed(folders_of(folder, run, job_id)), None)
 
 
 def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
@@ -128,7 +136,7 @@ def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
     A job that SLURM started again, or that tried again by itself, has several attempts.
     """
     run, _ = layout.target_of(submission_target)
-    records = [read_record(path / ENDED) or read_record(path / BEGUN) or {} for path in _folders(folder, run, job_id)]
+    records = [read_record(path / ENDED) or read_record(path / BEGUN) or {} for path in folders_of(folder, run, job_id)]
     record = read_record(folder / submission_target) or {}
     if job_id in (record.get("job_id"), record.get("restored_by")):
         records.append(record)
@@ -136,15 +144,16 @@ def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
     return list(dict.fromkeys(notice for event in events if (notice := _notice(event))))
 
 
-def _folders(folder: Path, run: str, job_id: str) -> list[Path]:
+def folders_of(folder: Path, run: str, job_id: str) -> list[Path]:
     """Folders of a job's attempts, in order."""
     found = (folder / layout.attempts(run)).glob(f"{job_id}*")
     # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`.
     own = [path for path in found if re.fullmatch(rf"{re.escape(job_id)}(\.\d+)?", path.name)]
-    return sorted(own, key=_number)
+    return sorted(own, key=number_of)
 
 
-def _number(folder: Path) -> int:
+def number_of(folder: Path) -> int:
+    """Number of an attempt among those of its job: 2 of `17.2`, 1 of `17`."""
     number = folder.name.rpartition(".")[2]
     return int(number) if "." in folder.name and number.isdecimal() else 1
 

@@ -26,6 +26,8 @@ from run_experiment.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.lora_shapes import Shape, expected_shapes
 
 INDEX = "model.safetensors.index.json"
+# What transformers generates by where nothing else is said.
+GENERATION = "generation_config.json"
 
 Values = npt.NDArray[Any]
 
@@ -57,7 +59,7 @@ def verify_checkpoint(checkpoint: Path, model: Model) -> CheckpointFacts:
 
 
 def checkpoint_files(checkpoint: Path) -> list[Path]:
-    """Files that make up a checkpoint: an adapter's config and weights, or a model's config, index and weights.
+    """Files that make up a checkpoint: an adapter's config and weights, or a model's configs, index and weights.
 
     Raises CheckpointError where the folder is missing or holds neither.
     """
@@ -67,9 +69,9 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
     if any(path.exists() for path in adapter):
         files = adapter
     else:
-        index = checkpoint / INDEX
-        files = [checkpoint / "config.json", *([index] if index.exists() else []), *_shards(checkpoint)]
-    if len(files) == 1:
+        others = [path for name in (GENERATION, INDEX) if (path := checkpoint / name).exists()]
+        files = [checkpoint / "config.json", *others, *_shards(checkpoint)]
+    if not any(path.suffix == ".safetensors" for path in files):
         raise CheckpointError(f"{checkpoint} holds no adapter ({ADAPTER_WEIGHTS}) and no model (*.safetensors)")
     for path in files:
         if not path.is_file():
@@ -196,8 +198,11 @@ def _facts(files: list[Path]) -> dict[str, dict[str, int | str]]:
 def publish_checkpoint(checkpoint: Path, model: Model, target: Path) -> Path:
     """Make `target` a folder from which transformers loads a checkpoint, an adapter on `model` or a whole model.
 
-    A target that is right already is left alone. Raises CheckpointError where the checkpoint is not whole.
+    A target that is right already is left alone. Raises CheckpointError where the checkpoint is not whole, or lies in
+    the target itself: making that anew would remove it.
     """
+    if not target.is_symlink() and checkpoint.resolve().is_relative_to(target.resolve()):
+        raise CheckpointError(f"{checkpoint} lies where verified checkpoints are linked: keep it in another folder")
     if (checkpoint / ADAPTER_CONFIG).exists():
         return _publish_adapter(checkpoint, model, target)
     if target.is_dir() and not target.is_symlink():

@@ -87,6 +87,9 @@ def _why_nothing(pattern: str, known: Iterable[str], untrained: Collection[str],
         return f"is no training: {run} is not trained here; its evaluations are {run}/*/*"
     nearest = closest(pattern, names)
     hint = f"; did you mean {nearest}?" if nearest else "."
+    if pattern.isdecimal():
+        # Snakemake makes 10 of 010.
+        hint += " A name that looks like a number goes in brackets, [010]."
     alike = [name for name in names if name.count("/") == pattern.count("/")] or names
     rest = f" and {len(alike) - _SHOWN} more" if len(alike) > _SHOWN else ""
     valid = f"There are {', '.join(alike[:_SHOWN])}{rest}" if alike else "There is nothing to choose from"

@@ -12,6 +12,7 @@ from pathlib import Path
 from run_experiment import layout, log_command, status_command
 from run_experiment.collect import collect
 from run_experiment.problems import InputError
+from run_experiment.results import PROVENANCE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _results(options: argparse.Namespace) -> None:
     collect(options.folder.resolve())
-    print(options.folder / layout.EVALS_TABLE)
-    print(options.folder / layout.SUMMARY_PAGE)
+    for path in (layout.EVALS_TABLE, layout.SUMMARY_PAGE, PROVENANCE):
+        print(options.folder / path)
 
 
 def _log(options: argparse.Namespace) -> None:
@@ -61,7 +62,9 @@ def _print(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run-experiment", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    results = commands.add_parser("results", help="write results/evals.csv and results/summary.md of what is done")
+    results = commands.add_parser(
+        "results", help=f"write {layout.EVALS_TABLE}, {layout.SUMMARY_PAGE} and {PROVENANCE} of what is done"
+    )
     results.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
     _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))
     _add_status(commands.add_parser("status", help="show what is done, runs, waits, failed or is missing"))

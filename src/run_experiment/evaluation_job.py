@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from run_experiment import layout
 from run_experiment.attempts import Failure
+from run_experiment.data import DataError, Row, read_splits
 from run_experiment.evaluation.binding import log_environment, the_log
 from run_experiment.evaluation.cache import cache_environment
 from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome
 from run_experiment.evaluation_search import Search, put, search
-from run_experiment.evaluation_start import Start, fitting, is_unusable, plan_start, require_all, tell_reused
+from run_experiment.evaluation_start import (
+    Start,
+    beginning,
+    fitting,
+    is_unusable,
+    plan_start,
+    require_all,
+    require_one_order,
+    tell_reused,
+)
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes
 from run_experiment.jobs import Job, JobError, failure, gpu_facts, require_as_planned, require_data_set
 from run_experiment.out_of_memory import says_out_of_memory
+from run_experiment.provenance import with_inspect_version
 from run_experiment.records import read_record, same_config, write_record
 from run_experiment.tries import Attempt, run_job_script, tried
 
@@ -41,15 +53,23 @@ class EvaluationJob(Job):
     max_connections: int = 32
 
     @property
-    def task_folder(self) -> Path | None:
-        """Folder of its task."""
-        return Path(self.task).parent
+    def task_script(self) -> Path | None:
+        """File of its task."""
+        return Path(self.task)
 
     @property
     def seeds(self) -> dict[str, int]:
         """The seed of sampled answers."""
         seed = self.config.get("generation", {}).get("seed")
         return {} if seed is None else {"generation": seed}
+
+    def rows(self) -> Sequence[Row]:
+        """Rows of its data; none where they are not known."""
+        data = self.config["data"]
+        try:
+            return read_splits(Path(self.data)).get(data["split"], []) if self.data and data else []
+        except DataError:
+            return []
 
     @property
     def subject(self) -> str:
@@ -74,7 +94,7 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
     if earlier and earlier.is_whole:
         log, outcome = earlier.partial.log, earlier.partial.outcome
     else:
-        with place.keeping(), fitting(job, current, start):
+        with place.keeping(), fitting(job, current, start), beginning(current, start, place):
             log, outcome = _evaluated(job, current, start, place, samples)
     facts = start.facts(log)
     tell_reused(current, start, facts)
@@ -82,7 +102,9 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
     record.unlink(missing_ok=True)
     own = (current.folder, place.usual.parent, *([earlier.partial.log.parent] if earlier else []))
     put(log, place.usual, own)
-    write_record(record, {**current.record(job), **_results(outcome), **facts, **gpu_facts(samples)})
+    known = current.record(job)
+    known["provenance"] = with_inspect_version(known["provenance"], outcome.inspect_version)
+    write_record(record, {**known, **_results(outcome), **facts, **gpu_facts(samples)})
 
 
 def _evaluated(
@@ -92,8 +114,8 @@ def _evaluated(
     environment = cache_environment(Path(job.cache).absolute())
     environment |= log_environment(current.folder.absolute(), place.wanted.tag) | start.environment()
     with _importing("inspect_ai.log"):
-        run_job_script(job, current, environment, samples)
-    log, outcome = _judged(job, current, place)
+        killed_for_memory = run_job_script(job, current, environment, samples)
+    log, outcome = _judged(job, current, start, place, killed_for_memory)
     try:
         _require_inputs(job)
     except JobError as error:
@@ -137,17 +159,23 @@ def _require_inputs(job: EvaluationJob) -> None:
     require_data_set(data_set, job.task, job.data)
 
 
-def _judged(job: EvaluationJob, current: Attempt, place: Search) -> tuple[Path, EvalOutcome]:
+def _judged(
+    job: EvaluationJob, current: Attempt, start: Start, place: Search, killed_for_memory: bool
+) -> tuple[Path, EvalOutcome]:
     """The log that the script left, if it is a success: inspect's exit status does not tell."""
-    kind = Failure.ERROR
+    kind = Failure.OUT_OF_MEMORY if killed_for_memory else Failure.ERROR
     try:
         logs = place.found()
         if not logs:
             raise EvalError("the script left no inspect-ai log")
         log = the_log(place.wanted, logs)
+        if kind is Failure.ERROR and not is_zipfile(log):
+            # Torn: what wrote it was killed.
+            kind = Failure.INTERRUPTED
         outcome = read_outcome(log)
-        kind = _kind(outcome)
+        kind = Failure.OUT_OF_MEMORY if killed_for_memory else _kind(outcome)
         require_all(job, outcome)
+        require_one_order(job, current, start, log)
     except EvalError as error:
         raise JobError(failure(str(error), current.log), kind) from error
     return log, outcome

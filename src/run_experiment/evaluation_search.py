@@ -42,6 +42,14 @@ class Search:
         """Logs that the attempt's script left, oldest first. Raises EvalError."""
         return own_logs(self.wanted, self.attempt, self.before, logs_in(self.folders, self.trees))
 
+    def leaves_any(self) -> bool:
+        """Whether there are logs that the attempt's script may have left."""
+        try:
+            return bool(self.found())
+        # There are some that do not tell whose they are.
+        except EvalError:
+            return True
+
     def for_tag(self, known: str | None) -> Search:
         """The same search, for logs that carry the tag of an earlier attempt."""
         return replace(self, wanted=replace(self.wanted, tag=known)) if known else self
@@ -89,7 +97,11 @@ def search(job: EvaluationJob, current: Attempt) -> Search:
     # Where inspect-ai writes by itself: beside where it is started.
     usual = [here / job.folder / "logs", (here / job.script).parent / "logs", here / job.run / "logs", here / "logs"]
     text = Path(job.script).read_text(encoding="utf-8", errors="replace")
-    given = log_folders(text, here / job.folder, {**os.environ, "SLURM_SUBMIT_DIR": str(here / job.folder)})
+    submitted = {**os.environ, "SLURM_SUBMIT_DIR": str(here / job.folder)}
+    ids = dict.fromkeys(one.job_id for one in current.earlier(job))
+    # A script may name the folder by its job, and those of earlier attempts had ids of their own.
+    each = [submitted, *({**submitted, "SLURM_JOB_ID": job_id} for job_id in ids)]
+    given = [folder for environment in each for folder in log_folders(text, here / job.folder, environment)]
     folders, trees = (current.folder, *given, *usual), (here / layout.eval_folder(job.run),)
     return Search(
         wanted, current.folder, Path(layout.eval_log(job.run, job.cell)), folders, trees, logs_in(folders, trees)

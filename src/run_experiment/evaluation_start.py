@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,13 @@ from run_experiment.action_log import Action
 from run_experiment.attempts import EarlierAttempt, Failure
 from run_experiment.evaluation.continuing import (
     PartialLog,
+    asked_max_connections,
     can_be_told,
     inspect_environment,
-    own_max_connections,
     read_partial,
+    repeats_itself,
     reused_samples,
+    told_max_connections,
 )
 from run_experiment.evaluation.log import EvalError, EvalOutcome, require_success
 from run_experiment.evaluation_search import Search
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
     from run_experiment.evaluation_job import EvaluationJob
 
 _CONNECTIONS, _UNUSABLE, _READS, _CONTINUES = "max_connections", "unusable", "reads", "continues"
-# After so many attempts that could not even begin to go on from a log, it is the log's fault.
-_IN_VAIN = 2
+# Whether the next attempt can go on from this one.
+_GOES_ON = "goes_on"
+# The script failed before there was a log.
+_LEFT_NOTHING = "left_nothing"
+_REORDERED = "its samples have no ids, and are in another order now or repeat each other"
+_SMALLEST = f"even with {_CONNECTIONS} 1"
 _LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
 
 
@@ -60,11 +66,14 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Start:
-    """What a try begins from: an earlier attempt's samples, if any, and connections, `asked` for and `used`."""
+    """What a try begins from: an earlier attempt's samples, if any, and connections, `asked` for and `used`.
+
+    Those are None where only the script knows.
+    """
 
     earlier: Earlier | None
-    asked: int
-    used: int
+    asked: int | None
+    used: int | None
 
     @property
     def tag(self) -> str | None:
@@ -74,7 +83,7 @@ class Start:
     @property
     def changes(self) -> dict[str, int]:
         """What a record says of other connections; empty where they are as asked for."""
-        return {_CONNECTIONS: self.used} if self.used != self.asked else {}
+        return {_CONNECTIONS: self.used} if self.used and self.used != self.asked else {}
 
     def environment(self) -> dict[str, str]:
         """Environment of the evaluation's script."""
@@ -97,10 +106,10 @@ def plan_start(job: EvaluationJob, current: Attempt, search: Search) -> Start:
     """What a try begins from, told in the action log. Raises JobError where nothing fits into memory."""
     before = current.earlier(job)
     script = _script(job)
-    asked = own_max_connections(script) or job.max_connections
+    asked = asked_max_connections(script, job.max_connections, os.environ)
     told = can_be_told(script)
-    used = _fitting(current, asked, before) if told else asked
-    current.begin(**{_CONNECTIONS: used if told else None, _READS: _reads(job)})
+    used = _fitting(current, asked, before, search) if told else asked
+    current.begin(**{_CONNECTIONS: used if told else None, _READS: _reads(job), _GOES_ON: told})
     start = Start(_earlier(job, current, search, before), asked, used)
     continued = start.earlier.partial.log.parent.name if start.earlier else None
     current.begin(tag=start.tag or search.wanted.tag, **{_CONTINUES: continued})
@@ -117,6 +126,34 @@ def require_all(job: EvaluationJob, outcome: EvalOutcome) -> None:
 def is_unusable(current: Attempt, reason: str) -> None:
     """Say that nothing an attempt computed may be used, whatever comes of it."""
     current.begin(**{_UNUSABLE: reason})
+
+
+def require_one_order(job: EvaluationJob, current: Attempt, start: Start, log: Path) -> None:
+    """Raise JobError where inspect-ai took samples that it numbered itself for others; the next try begins anew.
+
+    Raises EvalError where a log cannot be read.
+    """
+    earlier = start.earlier
+    if earlier and reused_samples(earlier.partial.log, log) and repeats_itself(log, job.rows()):
+        is_unusable(current, _REORDERED)
+        raise JobError(f"the log of job {earlier.job_id} could not be continued: {_REORDERED}", Failure.INTERRUPTED)
+
+
+@contextmanager
+def beginning(current: Attempt, start: Start, search: Search) -> Iterator[None]:
+    """Have a script that fails before there is a log tried again, where a log that it goes on from may be why.
+
+    Raises JobError.
+    """
+    try:
+        yield
+    except JobError as error:
+        if error.failure is not Failure.ERROR or search.leaves_any():
+            raise
+        current.begin(**{_LEFT_NOTHING: True})
+        if start.earlier is None:
+            raise
+        raise JobError(str(error), Failure.INTERRUPTED) from error
 
 
 def tell_reused(current: Attempt, start: Start, facts: dict[str, Any]) -> None:
@@ -137,41 +174,53 @@ def fitting(job: EvaluationJob, current: Attempt, start: Start) -> Iterator[None
             raise
         if not can_be_told(_script(job)):
             raise JobError(f"{error}\nIts script has no plain `inspect eval` to be told of less: {_LARGER}.") from error
-        if start.used <= 1:
-            raise _too_large(current, str(error)) from error
+        if start.used and start.used <= 1:
+            raise _too_large(current, _SMALLEST, str(error)) from error
         raise
 
 
-def _too_large(current: Attempt, why: str) -> JobError:
+def _too_large(current: Attempt, what: str, why: str) -> JobError:
     # The next one begins anew: it may have a larger GPU.
     current.begin(**{_CONNECTIONS: None})
-    return JobError(f"out of memory even with {_CONNECTIONS} 1: {_LARGER}\n{why}")
+    return JobError(f"out of memory {what}: {_LARGER}\n{why}")
 
 
-def _fitting(current: Attempt, asked: int, before: list[EarlierAttempt]) -> int:
+def _fitting(current: Attempt, asked: int | None, before: list[EarlierAttempt], search: Search) -> int | None:
     """Connections that did not run out of memory yet, told where they are fewer than before. Raises JobError."""
     last = next((one for one in before if _CONNECTIONS in one.begun), None)
     known = last.begun[_CONNECTIONS] if last else None
+    if last and asked is None and last.failure is Failure.OUT_OF_MEMORY:
+        known = known or _told_connections(search, last)
+        if known is None:
+            raise _too_large(current, "and its script's --max-connections cannot be read", last.error)
     if last is None or not isinstance(known, int):
         return asked
-    if last.failure is not Failure.OUT_OF_MEMORY or asked < known:
-        return min(asked, known)
+    if last.failure is not Failure.OUT_OF_MEMORY or (asked and asked < known):
+        return min(asked or known, known)
     if known <= 1:
-        raise _too_large(current, last.error)
+        raise _too_large(current, _SMALLEST, last.error)
     current.tell(Action.OOM_RETRY, f"{_CONNECTIONS} {known} → {known // 2}", "tried again")
     return known // 2
+
+
+def _told_connections(search: Search, one: EarlierAttempt) -> int | None:
+    """Connections that an attempt was run with, as its log says; None where none does."""
+    with suppress(OSError):
+        return next(filter(None, map(told_max_connections, reversed(search.left_by(one)))), None)
+    return None
 
 
 def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[EarlierAttempt]) -> Earlier | None:
     """The most that an earlier attempt left; where it cannot be used, the action log is told why."""
     found: list[Earlier] = []
     refused: list[tuple[str, str]] = []
-    in_vain = Counter(one.begun.get(_CONTINUES) for one in before if _left_nothing(search, one))
+    in_vain = _continued_in_vain(before)
+    reordered = any(one.begun.get(_UNUSABLE) == _REORDERED for one in before)
     for one in before:
         try:
-            if in_vain[one.folder.name] >= _IN_VAIN:
-                raise EvalError(f"{_IN_VAIN} attempts could not go on from its log")
-            found += _left(job, search, one)
+            if one.folder.name in in_vain:
+                raise EvalError("an attempt could not go on from its log")
+            found += _left(job, search, one, reordered)
         except (EvalError, OSError) as error:
             refused.append((one.job_id, str(error).partition("\n")[0]))
     best = max(found, key=lambda earlier: earlier.done, default=None)
@@ -192,12 +241,12 @@ def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[
     return best
 
 
-def _left(job: EvaluationJob, search: Search, one: EarlierAttempt) -> list[Earlier]:
+def _left(job: EvaluationJob, search: Search, one: EarlierAttempt, reordered: bool) -> list[Earlier]:
     """What an attempt left, if it is worth anything. Raises EvalError where it must not be used, OSError."""
     logs = search.left_by(one)
     if not logs:
         return []
-    if unusable := one.begun.get(_UNUSABLE):
+    if unusable := one.begun.get(_UNUSABLE) or (reordered and _REORDERED):
         raise EvalError(str(unusable))
     # The log names them, and they are read from there: what is of the same content today may be changed tomorrow.
     if one.begun.get(_READS) != _reads(job):
@@ -205,14 +254,26 @@ def _left(job: EvaluationJob, search: Search, one: EarlierAttempt) -> list[Earli
     partial = read_partial(search.wanted, logs)
     if why := _limited(job, partial.outcome):
         raise EvalError(why)
+    if one.begun.get(_CONTINUES) and repeats_itself(partial.log, job.rows()):
+        raise EvalError(_REORDERED)
     return (
         [Earlier(one.job_id, partial, one.failure is Failure.INTERRUPTED)] if partial.outcome.completed_samples else []
     )
 
 
-def _left_nothing(search: Search, one: EarlierAttempt) -> bool:
-    """Whether an attempt failed before inspect-ai had even begun a log."""
-    return one.failure is Failure.ERROR and not search.left_by(one)
+def _continued_in_vain(before: list[EarlierAttempt]) -> set[Any]:
+    """Folders of attempts whose log another one could not even begin to go on from, all newest first.
+
+    Where a fresh attempt right after it failed as well, it was not the log's fault.
+    """
+    vain: set[Any] = set()
+    fresh_failed = False
+    for one in before:
+        nothing, continued = bool(one.begun.get(_LEFT_NOTHING)), one.begun.get(_CONTINUES)
+        if nothing and continued and not fresh_failed:
+            vain.add(continued)
+        fresh_failed = nothing and not continued
+    return vain
 
 
 def _reads(job: EvaluationJob) -> list[str | None]:

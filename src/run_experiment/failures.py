@@ -1,4 +1,4 @@
-"""Why a target was not made, by what its attempts left."""
+"""Why a target was not made, by what its attempts left: the folder of a run is read once."""
 
 from __future__ import annotations
 
@@ -9,44 +9,103 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
-from run_experiment.attempts import BEGUN, ENDED, SLURM
-from run_experiment.records import read_record
+from run_experiment.attempts import BEGUN, ENDED, SLURM, number_of
+from run_experiment.records import moment_of, read_record
+
+_OLDEST = float("-inf")
 
 
 @dataclass(frozen=True)
-class Failure:
-    """The newest attempt at a target that made nothing, and when it ended, or began where it could not say why."""
+class Left:
+    """What is left of an attempt. `folder` is relative to the experiment.
 
+    `error` is why it failed, None of one that could not say; `slurm_state` is SLURM's verdict, None without one, and
+    `slurm_error` the same in words. `moment` is when it ended, or, where that was not noted, when it began; `began`
+    likewise. Texts are empty where they are not known.
+    """
+
+    folder: str
+    target: str
     job_id: str
-    error: str
-    ended: datetime
+    began: datetime | None
+    moment: datetime | None
+    error: str | None
+    slurm_state: str | None
+    slurm_error: str
+    config_hash: str
+    host: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end was noted, by itself or by who followed it."""
+        return self.error is not None or self.slurm_state is not None
+
+    @property
+    def place(self) -> tuple[float, int]:
+        """Where it stands among the attempts at its target: later ones are greater."""
+        return self.began.timestamp() if self.began else _OLDEST, number_of(Path(self.folder))
 
     @property
     def what(self) -> str:
         """That it failed, or was cut off: from here that looks like one that is at work."""
-        return f"failed as job {self.job_id}" if self.error else f"cut off, or still at work, as job {self.job_id}"
+        return f"failed as job {self.job_id}" if self._why else f"cut off, or still at work, as job {self.job_id}"
 
     @property
     def text(self) -> str:
         """The same with the first line of why."""
-        return f"{self.what}: {self.error.partition(chr(10))[0]}" if self.error else self.what
+        return f"{self.what}: {self._why.partition(chr(10))[0]}" if self._why else self.what
+
+    @property
+    def _why(self) -> str:
+        """What it said itself; else who followed a job that was killed may know."""
+        return self.error or self.slurm_error
 
 
-def last_failure(folder: Path, run: str, target: str) -> Failure | None:
-    """The newest attempt at a target of a run that made nothing: `finetune` or an evaluation's cell."""
-    found = [_failure(path) for path in (folder / layout.attempts(run)).glob("*") if path.is_dir()]
-    failed = [failure for name, failure in found if name == target]
-    return max(failed, key=lambda failure: failure.ended, default=None)
+class LeftAttempts:
+    """The attempts in the experiment `folder`, by target, oldest first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._by_run: dict[str, dict[str, list[Left]]] = {}
+
+    def at(self, target: str) -> list[Left]:
+        """Attempts at the target of a record."""
+        run, name = layout.target_of(target)
+        if run not in self._by_run:
+            self._by_run[run] = self._read(run)
+        return self._by_run[run].get(name, [])
+
+    def newest(self, target: str) -> Left | None:
+        """The last attempt at the target of a record; None where there is none."""
+        return next(reversed(self.at(target)), None)
+
+    def _read(self, run: str) -> dict[str, list[Left]]:
+        found: dict[str, list[Left]] = {}
+        for folder in (self._folder / layout.attempts(run)).glob("*/"):
+            if not folder.suffix.startswith(".artifacts") and (left := self._left(folder)):
+                found.setdefault(left.target, []).append(left)
+        return {target: sorted(lefts, key=lambda left: left.place) for target, lefts in found.items()}
+
+    def _left(self, folder: Path) -> Left | None:
+        ended, slurm = read_record(folder / ENDED), read_record(folder / SLURM)
+        # A job whose node failed at its start could write nothing.
+        known = ended or read_record(folder / BEGUN) or slurm
+        if not known:
+            return None
+        moment = moment_of((ended or slurm or known).get("ended")) or moment_of(known.get("started"))
+        return Left(
+            folder=str(folder.relative_to(self._folder)),
+            target=str(known.get("target")),
+            job_id=_text(known, "job_id") or folder.name,
+            began=moment_of(known.get("started")) or moment,
+            moment=moment,
+            error=(_text(ended, "error") or "it does not say why") if ended else None,
+            slurm_state=_text(slurm, "state") or None,
+            slurm_error=_text(slurm, "error"),
+            config_hash=_text(known, "config_hash"),
+            host=_text(known, "host"),
+        )
 
 
-def _failure(attempt: Path) -> tuple[str | None, Failure]:
-    """The target of an attempt, and how it ended; who followed a job that was killed may know why."""
-    record = read_record(attempt / ENDED) or read_record(attempt / BEGUN) or {}
-    slurm = read_record(attempt / SLURM) or {}
-    error = str(record.get("error") or slurm.get("error") or "")
-    return record.get("target"), Failure(str(record.get("job_id")), error, ended(record))
-
-
-def ended(record: Mapping[str, Any]) -> datetime:
-    """When a record was written, or what it tells began; one that does not say counts as the oldest."""
-    return datetime.fromisoformat(record.get("ended") or record.get("started") or "0001-01-01T00:00:00+00:00")
+def _text(record: Mapping[str, Any] | None, name: str) -> str:
+    return str(record[name]) if record and record.get(name) else ""

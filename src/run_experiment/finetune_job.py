@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
+import glob
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from run_experiment.jobs import (
     require_unchanged,
     unused,
 )
+from run_experiment.provenance import INSTALLED, with_installed
 from run_experiment.records import read_record, same_config, write_record
 from run_experiment.tries import Attempt, run_job_script, tried
 
@@ -68,7 +71,8 @@ def _make(job: FinetuneJob, current: Attempt) -> None:
         write_record(_kept_record(job), record)
     write_record(Path(job.target), record)
     if job.output_dir:
-        (Path(job.output_dir) / layout.UNFINISHED).unlink(missing_ok=True)
+        for name in (layout.UNFINISHED, INSTALLED):
+            (Path(job.output_dir) / name).unlink(missing_ok=True)
         drop_state(Path(job.output_dir))
 
 
@@ -78,19 +82,24 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     require_as_planned(job)
     # First of all: an old record beside new checkpoints would say that they are of another training.
     Path(job.target).unlink(missing_ok=True)
-    goes_on = is_unfinished(job) and not _other_owner(job)
+    goes_on = is_unfinished(job) and not _other_owner(job, _maker(job))
     if goes_on:
         # Of a training that is gone on with there is none yet.
         _kept_record(job).unlink(missing_ok=True)
     else:
         _set_aside(job)
     start = plan_start(job, current, goes_on)
-    samples = Path(job.output_dir or f"{job.run}/artifacts") / layout.GPU_METRICS
+    artifacts = Path(job.output_dir or f"{job.run}/artifacts")
+    samples, installed = artifacts / layout.GPU_METRICS, artifacts / INSTALLED
+    # Of the try before this one.
+    installed.unlink(missing_ok=True)
     with learning(job, current, start):
         run_job_script(job, current, start.environment(current.folder), samples)
     checkpoints = _written_checkpoints(job, current, start.trained)
+    record = current.record(job)
     return {
-        **current.record(job),
+        **record,
+        "provenance": with_installed(record["provenance"], read_record(installed) or {}),
         "checkpoints": checkpoints,
         "changes": start.changed_sizes,
         **_results(job),
@@ -107,16 +116,31 @@ def _restored(job: FinetuneJob) -> dict[str, Any] | None:
     """Record of a training of this configuration that is whole, now in its place again."""
     if record := _whole(job, _kept_record(job).parent):
         return record
-    aside = Path(layout.attempts(job.run)).glob("*.artifacts*") if job.output_dir else []
-    whole = [(record, folder) for folder in aside if (record := _whole(job, folder))]
+    whole = [(record, folder) for folder in _aside(job) if (record := _whole(job, folder))]
     if not whole:
         return None
     # One that was made again is newer than the one that it replaced.
     record, folder = max(whole, key=lambda one: str(one[0].get("ended")))
     Path(job.target).unlink(missing_ok=True)
     _set_aside(job)
-    folder.rename(str(job.output_dir))
-    return record
+    try:
+        Path(str(job.output_dir)).parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(str(job.output_dir))
+    # On another file system than what is asked for now.
+    except OSError:
+        return None
+    return {**record, "checkpoints": job.checkpoints}
+
+
+def _aside(job: FinetuneJob) -> list[Path]:
+    """Folders of earlier trainings of the run, where `_set_aside` puts them."""
+    if job.output_dir is None:
+        return []
+    output = Path(job.output_dir)
+    beside = [(folder, _made_in(folder)) for folder in output.parent.glob(f"{glob.escape(output.name)}.*")]
+    # Another run's output folder may have such a name, too.
+    own = [folder for folder, made in beside if made.get("run") == job.run and not _other_owner(job, made)]
+    return [*Path(layout.attempts(job.run)).glob("*.artifacts*"), *own]
 
 
 def _whole(job: FinetuneJob, folder: Path) -> dict[str, Any] | None:
@@ -133,24 +157,30 @@ def _set_aside(job: FinetuneJob) -> None:
     output = Path(job.output_dir) if job.output_dir else None
     if output is None or not output.exists():
         return
-    if owner := _other_owner(job):
+    if owner := _other_owner(job, _maker(job)):
         raise JobError(f"{output} holds a training of {owner}: set an output.base_directory of this experiment's own")
     maker = _maker(job).get("job_id", "unfinished")
     try:
         output.rename(unused(Path(layout.attempts(job.run)) / f"{maker}.artifacts"))
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
         # On another file system: it stays there, under another name.
         output.rename(unused(output.with_name(f"{output.name}.{maker}")))
 
 
 def _maker(job: FinetuneJob) -> dict[str, Any]:
     """Record of the training whose checkpoints lie where this one's are to lie, finished or not."""
-    return read_record(_kept_record(job)) or read_record(_kept_record(job).with_name(layout.UNFINISHED)) or {}
+    return _made_in(_kept_record(job).parent)
 
 
-def _other_owner(job: FinetuneJob) -> str | None:
-    """The other experiment whose training lies in a folder that both share."""
-    owner, here = _maker(job).get("experiment"), Path.cwd()
+def _made_in(folder: Path) -> dict[str, Any]:
+    return read_record(folder / layout.KEPT_RECORD) or read_record(folder / layout.UNFINISHED) or {}
+
+
+def _other_owner(job: FinetuneJob, made: Mapping[str, Any]) -> str | None:
+    """The other experiment whose training, by its record, lies in a folder that both share."""
+    owner, here = made.get("experiment"), Path.cwd()
     if not owner or Path(owner) == here or Path(str(job.output_dir)).resolve().is_relative_to(here):
         return None
     return str(owner) if (Path(owner) / layout.SUMMARY).exists() else None

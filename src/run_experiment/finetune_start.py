@@ -5,6 +5,8 @@ Only a script that runs our recipe can be told: another tool's begins anew, with
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,12 +16,12 @@ from typing import TYPE_CHECKING
 from run_experiment import layout
 from run_experiment.action_log import Action
 from run_experiment.attempts import EarlierAttempt, Failure, is_since
-from run_experiment.evaluation.binding import commands
+from run_experiment.evaluation.binding import commands, expanded_commands
 from run_experiment.finetuning.batches import halved_limit, smaller_batch
-from run_experiment.finetuning.progress import CHANGES, last_whole_epoch, resume_changes
+from run_experiment.finetuning.progress import CHANGES, last_whole_epoch, resume_changes, what_is_missing
 from run_experiment.jobs import JobError
 from run_experiment.learned_batches import LearnedBatches, TooBig
-from run_experiment.out_of_memory import log_says_out_of_memory
+from run_experiment.out_of_memory import log_says_too_large
 from run_experiment.records import read_record, same_config, write_record
 from run_experiment.tries import Attempt
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 # What scripts that read the changes run.
 _RECIPE = "run_experiment.finetuning.recipe"
+_REDIRECTION = re.compile(r"\d*[<>]+(.*)", re.DOTALL)
 
 _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
 # What else decides whether a batch fits.
@@ -105,6 +108,9 @@ def plan_start(job: FinetuneJob, current: Attempt, goes_on: bool) -> Start:
     current.begin(**({_BATCH: start.used.batch} if start.used else {}))
     if start.trained:
         _tell_where(job, current, start.trained, before)
+    elif goes_on and (missing := what_is_missing(output)):
+        details = f"Cannot continue from the epochs in {output}: {missing}"
+        current.tell(Action.RESUME_TRAINING, details, "Begins anew with epoch 0")
     return start
 
 
@@ -121,19 +127,50 @@ def learning(job: FinetuneJob, current: Attempt, start: Start) -> Iterator[None]
         if start.used.batch == 1:
             raise _too_large(job, current, str(error)) from error
         # Of a node's memory, more may be asked for the next time.
-        if log_says_out_of_memory(current.log):
+        if log_says_too_large(current.log):
             with suppress(OSError):
                 _learned(job, current).learn(TooBig(start.used.batch, job.run, current.job_id))
         raise
 
 
 def _runs_our_recipe(job: FinetuneJob) -> bool:
-    script = Path(job.script).read_text(encoding="utf-8", errors="replace")
-    return any(_RECIPE in words for words in commands(script))
+    return any(_RECIPE in words for words in commands(_script(job)))
+
+
+def _script(job: FinetuneJob) -> str:
+    return Path(job.script).read_text(encoding="utf-8", errors="replace")
+
+
+def _takes_its_sizes(job: FinetuneJob) -> bool:
+    """Whether the recipe surely takes its sizes from the training's config: from no other one, nor its command."""
+    config, folder = os.path.realpath(layout.finetune_config(job.run)), str(Path.cwd() / job.folder)
+    environment = {**os.environ, "PWD": folder, "SLURM_SUBMIT_DIR": folder}
+    for words, values in expanded_commands(_script(job), environment):
+        if _RECIPE in words:
+            option, *value = _arguments(words) or [""]
+            same = os.path.realpath(os.path.join(values["PWD"], *value)) == config
+            if option != "--config" or len(value) != 1 or not same:
+                return False
+    return True
+
+
+def _arguments(words: list[str]) -> list[str]:
+    """What a command gives to the recipe, without redirections; `--config=x` as two words."""
+    rest = iter(words[words.index(_RECIPE) + 1 :])
+    found = []
+    for word in rest:
+        if redirection := _REDIRECTION.fullmatch(word):
+            if not redirection[1]:
+                next(rest, None)
+        else:
+            found += ["--config", word.removeprefix("--config=")] if word.startswith("--config=") else [word]
+    return found
 
 
 def _asked(job: FinetuneJob) -> Sizes | None:
-    """Sizes in the training's config; None where they are not there as numbers."""
+    """Sizes in the training's config; None where they are not there as numbers, or the script has others."""
+    if not _takes_its_sizes(job):
+        return None
     # Here, since a job holds its GPU while it imports.
     import yaml
 
@@ -157,8 +194,9 @@ def _fitting(job: FinetuneJob, current: Attempt, before: EarlierAttempt | None, 
     if before and isinstance(last, int) and before.failure is Failure.OUT_OF_MEMORY:
         if last == 1:
             raise _too_large(job, current, before.error)
-        known = TooBig(last, job.run, before.job_id)
-    elif before and isinstance(last, int) and last < asked.batch:
+        if known is None or last <= known.batch_size:
+            known = TooBig(last, job.run, before.job_id)
+    elif isinstance(last, int) and last < min(asked.batch, known.batch_size if known else asked.batch):
         # As before: what cut it off was something else.
         return _smaller(asked, last + 1)
     if known is None or asked.batch < known.batch_size:

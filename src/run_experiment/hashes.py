@@ -35,7 +35,10 @@ class HashMemory:
         return str(entry[FILE])
 
     def split(self, path: Path, split: str) -> str | None:
-        """SHA-256 of a split's rows; None where the file has no such split, or is not one of splits."""
+        """SHA-256 of a split's rows; None where the file has no such split, or is not one of splits.
+
+        Raises OSError or DataError where it cannot be read.
+        """
         entry = self._entry(path)
         if SPLITS not in entry:
             entry[SPLITS] = _split_hashes(path)
@@ -73,5 +76,8 @@ def _key(path: Path) -> str:
 def _split_hashes(path: Path) -> dict[str, str]:
     try:
         return {name: rows_hash(rows) for name, rows in read_splits(path).items()}
-    except DataError:
+    except DataError as error:
+        # A disk or a server that fails now says nothing of the file.
+        if isinstance(error.__cause__, OSError):
+            raise
         return {}

@@ -15,5 +15,8 @@ def training_identity(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checkpoint_hashes(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """SHA-256 of a verified checkpoint's files, by name."""
-    return {name: {"sha256": facts["sha256"]} for name, facts in manifest["files"].items()}
+    """SHA-256 of a verified checkpoint's files, by name; none where the manifest does not tell them."""
+    try:
+        return {name: {"sha256": facts["sha256"]} for name, facts in manifest["files"].items()}
+    except (KeyError, TypeError, AttributeError):
+        return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ J = TypeVar("J", bound=Job)
 
 
 def run_job(description: str | None, job_type: type[J], execute: Callable[[J, str, Path], None]) -> None:
-    """Parse the command line and execute the job; exits with 1 and the reason where it fails."""
+    """Parse the command line and execute the job; where it fails, says why and exits with 1, with 143 at SIGTERM."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--job", required=True, type=job_type.read, help="file that says what was planned")
     parser.add_argument("--id", required=True, help="number of the job where SLURM gives none")
@@ -24,9 +25,10 @@ def run_job(description: str | None, job_type: type[J], execute: Callable[[J, st
     raise_on_sigterm()
     try:
         execute(arguments.job, arguments.id, arguments.log)
-    except JobError as error:
+    except (JobError, OSError) as error:
         sys.exit(f"{arguments.job.subject} failed: {error}")
     except Terminated as error:
-        sys.exit(f"{arguments.job.subject} was {error}")
+        print(f"{arguments.job.subject} was {error}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(f"{arguments.job.subject} was interrupted: the same command goes on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,14 @@ from run_experiment.rendered import COMMANDS_BEGIN, Existing, Rendered, parse
 from run_experiment.scaffolded import cell_files
 from run_experiment.schema import Compute
 from run_experiment.settings import Settings
+from run_experiment.yaml_source import shown
 
 # Cores of a training or an evaluation; Snakemake tells torch how many there are.
 CPUS = 4
 # GiB of memory besides the weights: Python, torch and CUDA's libraries, the data, adapters and their optimizer.
 _ROOM_GB = 8
+# What `|| exit` cannot stand behind: several lines, a comment, the end of a command that goes on or is none.
+_NO_COMMAND = re.compile(r"\n|(?:^|\s)#|[\\;&|]$")
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,15 @@ class Request:
 
 
 class JobScripts:
-    """The rendered files of one experiment, by their path relative to its folder."""
+    """The rendered files of one experiment, by their path relative to its folder.
+
+    Raises InputError for lines of the settings that no script can have.
+    """
 
     def __init__(self, experiment: Experiment, settings: Settings, determinants: Determinants) -> None:
         self._experiment = experiment
         self._settings = settings
+        self._environment = _environment(settings)
         self._determinants = determinants
         self._finetunes: dict[str, dict[str, Rendered]] = {}
 
@@ -185,8 +193,22 @@ class JobScripts:
             "output": "slurm-%j.out",
         }
         lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
-        environment = [line for line in (*settings.modules, settings.environment) if line]
-        return "\n".join(["#!/bin/bash", *lines, "", *environment]) + "\n"
+        return "\n".join(["#!/bin/bash", *lines, "", *self._environment]) + "\n"
+
+
+def _environment(settings: Settings) -> list[str]:
+    """Lines that make the environment; the script ends where one fails. Raises InputError."""
+    given = [*(("modules", line) for line in settings.modules), ("environment", settings.environment or "")]
+    commands = [(name, line.strip()) for name, line in given if line.strip()]
+    problems = [
+        Problem(0, name, f"expected one command, without a comment, found {shown(line)}")
+        for name, line in commands
+        if _NO_COMMAND.search(line)
+    ]
+    if problems:
+        raise InputError("settings", problems)
+    # Each by itself: under `set -e` conda's own scripts would end the job.
+    return [f"{line} || exit" for _, line in commands]
 
 
 def _commands(lines: list[str]) -> str:

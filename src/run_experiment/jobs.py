@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -53,8 +54,8 @@ class Job:
         return self.run
 
     @property
-    def task_folder(self) -> Path | None:
-        """Folder of the user's code that it runs; None where it runs none."""
+    def task_script(self) -> Path | None:
+        """File of the user's code that it runs; None where it runs none."""
         return None
 
     @property
@@ -142,6 +143,14 @@ def unused(folder: Path) -> Path:
         number += 1
         free = folder.with_name(f"{folder.name}.{number}")
     return free
+
+
+def make_unused(folder: Path) -> Path:
+    """Make such a folder; another process may be about to make the same one."""
+    while True:
+        with suppress(FileExistsError):
+            (free := unused(folder)).mkdir(parents=True)
+            return free
 
 
 def stamp(moment: datetime) -> str:

@@ -43,15 +43,16 @@ def _entry(record: Record) -> dict[str, Any]:
     return {**facts, **told(record), "tries": tries(record), "attempts": _attempts(record), "changes": changes}
 
 
-def todays_versions(records: Iterable[Record]) -> dict[str, str]:
+def todays_versions(records: Iterable[Record], elsewhere: bool = False) -> dict[str, str]:
     """Versions of the marking packages that a result made now would have.
 
     Those installed beside this process; where a package is not, since only jobs have it, that of the newest record.
+    Always the latter where results may be made `elsewhere`, in an environment that job scripts activate.
     """
     newest: dict[str, str] = {}
     for record in sorted(records, key=lambda record: str(record.get("ended"))):
         newest |= _versions(record)
-    known = {**newest, **versions((TRAINER, EVALUATOR))}
+    known = {**newest, **({} if elsewhere else versions((TRAINER, EVALUATOR)))}
     return {package: known[package] for package in (TRAINER, EVALUATOR) if package in known}
 
 

@@ -6,27 +6,38 @@ import re
 from pathlib import Path
 
 # torch's words, for a GPU and for the machine's own memory.
-_WORDS = re.compile(
+_TORCH = re.compile(
     r"(CUDA|HIP|XPU|MPS backend) out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED"
     r"|DefaultCPUAllocator: (can't|not enough) (allocate )?memory"
     r"|((CUDA|HIP)( driver)? error|Triton Error \[(CUDA|HIP)\]): out of memory"
 )
+# SLURM's words, of a step that took more than the job asked for.
+_SLURM = re.compile(r"oom[-_]kill event(\(s\))? in (StepId=|step )|task\S* \S+: Out Of Memory")
 _TAIL = 64 * 1024
 
 
 def says_out_of_memory(text: str) -> bool:
     """Whether an error, or what surrounds it, says so."""
-    return _WORDS.search(text) is not None
+    return bool(_TORCH.search(text) or _SLURM.search(text))
 
 
 def log_says_out_of_memory(log: Path) -> bool:
     """Whether the end of a failed script's log says so."""
+    return says_out_of_memory(_tail(log))
+
+
+def log_says_too_large(log: Path) -> bool:
+    """Whether a batch was too large for torch: of a job that asked for too little memory that is not known."""
+    return bool(_TORCH.search(text := _tail(log))) and not _SLURM.search(text)
+
+
+def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))
-            return says_out_of_memory(file.read().decode("utf-8", errors="replace"))
+            return file.read().decode("utf-8", errors="replace")
     except OSError:
-        return False
+        return ""
 
 
 def memory_kills(process: Path = Path("/proc/self"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:

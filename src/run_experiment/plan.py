@@ -5,8 +5,6 @@ Only records decide: a target is fresh if its record's configuration is today's.
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,17 @@ from run_experiment.data_sets import DataSet, DataSets, data_sets
 from run_experiment.determinants import Config, Determinants
 from run_experiment.evaluation.cache import FACTS
 from run_experiment.experiment import Evaluation, Experiment, Run
-from run_experiment.failures import last_failure
+from run_experiment.failures import LeftAttempts
 from run_experiment.hashes import HashMemory
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes, training_identity
 from run_experiment.job_scripts import JobScripts
-from run_experiment.problems import InputError, Problem
-from run_experiment.records import describe_change, read_record, same_config, write_atomically
+from run_experiment.problems import InputError, Problem, UnreadableError
+from run_experiment.records import describe_change, read_record, same_config
 from run_experiment.redos import Redos
 from run_experiment.results import results_outdated
 from run_experiment.settings import Settings
 from run_experiment.targets import State, Target
+from run_experiment.task_signature import TaskScriptError
 
 
 @dataclass(frozen=True)
@@ -66,24 +65,6 @@ class Plan:
         elsewhere = layout.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch)
         return Path(elsewhere) if elsewhere in record.get("checkpoints", []) else run.checkpoint_dir(epoch)
 
-    def mark_stale(self) -> None:
-        """Write the marker of each stale target. Its text names the result by when its file came, so that no two stale
-        results share it: Snakemake takes an input of known content for unchanged.
-        """
-        for target in self.targets.values():
-            if target.state is State.STALE:
-                marker, made = self.experiment.folder / target.marker, self.experiment.folder / target.path
-                try:
-                    stat = made.stat()
-                # There is none, or a live job has just removed it.
-                except FileNotFoundError:
-                    stat = None
-                # The change time: a file that was put back may have the modification time that it had.
-                write_atomically(marker, f"{target.path}: {target.reason}\n{stat and stat.st_ctime_ns}\n")
-                if stat:
-                    newer = max(time.time(), stat.st_mtime + 1)
-                    os.utime(marker, (newer, newer))
-
     def write_scripts(self) -> list[str]:
         """Write job scripts and configs that are missing or outdated; returns what is said of edited ones."""
         said = []
@@ -93,6 +74,11 @@ class Plan:
         for evaluation in self.experiment.evaluations:
             said += self.scripts.write(self.scripts.evaluation(evaluation, self.data_sets.of(evaluation).folder))
         return said
+
+    @property
+    def unfinished_redos(self) -> list[str]:
+        """What is said of each command that asked for something to be made again that is not yet."""
+        return self.redos.unfinished({path: target.config for path, target in self.targets.items()})
 
     def rows(self) -> list[Row]:
         """A row for each run and evaluation: what it is, and why it would not run if it does not."""
@@ -117,6 +103,13 @@ def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory) ->
 
     Raises InputError.
     """
+    try:
+        return _planned(experiment, settings, memory)
+    except (DataError, CheckpointError, TaskScriptError, OSError) as error:
+        raise UnreadableError(str(experiment.folder / layout.SUMMARY), error) from error
+
+
+def _planned(experiment: Experiment, settings: Settings, memory: HashMemory) -> Plan:
     determinants = Determinants(memory)
     scripts = JobScripts(experiment, settings, determinants)
     plan = Plan(
@@ -139,6 +132,7 @@ class _Builder:
         self._data_sets = plan.data_sets
         self._determinants = determinants
         self._memory = memory
+        self._attempts = LeftAttempts(self._experiment.folder)
 
     def build(self) -> Plan:
         for run in self._experiment.runs:
@@ -157,7 +151,11 @@ class _Builder:
         self._plan.targets[target.path] = target
 
     def _record(self, path: str) -> dict[str, Any] | None:
-        return read_record(self._experiment.folder / path)
+        """Record of a target; None where there is none, or none that says what it is of."""
+        record = read_record(self._experiment.folder / path)
+        if record is None or not isinstance(record.get("config"), dict):
+            return None
+        return record if "/checkpoints/" not in path or checkpoint_hashes(record) else None
 
     def _finetune(self, run: Run) -> Target:
         assert run.training is not None
@@ -176,8 +174,11 @@ class _Builder:
         """The same, but to be made again where that was asked for and is not done yet."""
         asked = target.path in self._plan.choice.redo
         since = self._plan.redos.since(target.path, config, target.wanted, asked)
-        if target.wanted or not since:
+        if target.wanted:
             return replace(target, redo=since)
+        if not since:
+            made = asked and self._plan.redos.made_since(target.path, config)
+            return replace(target, reason=f"made again since {made}") if made else target
         return replace(target, state=State.STALE, reason="asked for (redo)", redo=since)
 
     def _compared(
@@ -187,10 +188,8 @@ class _Builder:
         record = self._record(path)
         if record is None:
             return Target(path, self._unmade(path), self._why_unmade(path), config)
-        if not same_config(record.get("config"), config):
-            before = record.get("config")
-            reason = describe_change(before if isinstance(before, dict) else {}, config, data, script)
-            return Target(path, State.STALE, reason, config)
+        if not same_config(record["config"], config):
+            return Target(path, State.STALE, describe_change(record["config"], config, data, script), config)
         return Target(path, State.FRESH, "done", config)
 
     def _unmade(self, path: str) -> State:
@@ -200,8 +199,8 @@ class _Builder:
     def _why_unmade(self, path: str) -> str:
         if self._unmade(path) is State.STALE:
             return "its record cannot be read"
-        failure = last_failure(self._experiment.folder, *layout.target_of(path))
-        return failure.what if failure else "not done yet"
+        left = self._attempts.newest(path)
+        return left.what if left else "not done yet"
 
     def _checkpoints(self, run: Run) -> list[int | None]:
         """Epochs whose checkpoints are verified; None for a checkpoint made elsewhere."""
@@ -296,7 +295,7 @@ class _Builder:
         files = self._checkpoint_files(run, epoch)
         if files is None and record:
             # What was evaluated and then removed cannot have changed since.
-            files = record.get("config", {}).get(CHECKPOINT)
+            files = record["config"].get(CHECKPOINT)
         return self._compared(path, {**config, CHECKPOINT: files}, task.data, task.script)
 
 

@@ -90,10 +90,11 @@ class PlannedJobs:
         Snakemake asks anew once all is made that an evaluation needs.
         """
         path = layout.manifest(evaluation.run.name, evaluation.epoch)
-        manifest = self._record(path) if evaluation.needs_checkpoint else None
-        if manifest is None or not same_config(self._verified(evaluation.run, path), manifest.get("config", {})):
+        manifest = (self._record(path) if evaluation.needs_checkpoint else None) or {}
+        hashes = checkpoint_hashes(manifest)
+        if not hashes or not same_config(self._verified(evaluation.run, path), manifest.get("config", {})):
             return {}
-        return {CHECKPOINT: checkpoint_hashes(manifest)}
+        return {CHECKPOINT: hashes}
 
     def _verified(self, run: Run, manifest: str) -> Config | None:
         """What the manifest of a run's training as it is now says; None where the run has to be trained again."""

@@ -27,3 +27,10 @@ class InputError(Exception):
         self.file = file
         self.problems = sorted(problems)
         super().__init__("\n".join(problem.render(file) for problem in self.problems))
+
+
+class UnreadableError(InputError):
+    """What a summary names, or what was made of it, cannot be read; a moment later it may be there."""
+
+    def __init__(self, file: str, error: Exception) -> None:
+        super().__init__(file, [Problem(0, "", f"what it names cannot be read: {error}")])

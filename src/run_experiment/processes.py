@@ -64,10 +64,10 @@ def run_script(
 
     It holds the lock, too, for the time that this process is killed and it lives on. `python` and the tools beside it
     are those of this environment, unless the script activates another.
-    What it started ends with it where it fails, or this process is interrupted or terminated.
+    What it started ends with it, as in a job of SLURM's, also where this process is interrupted or terminated.
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
-        inherited = script_environment(os.environ, folder, Path(own))
+        inherited = script_environment(os.environ, folder, Path(own), script)
         process = subprocess.Popen(
             script_command(script.absolute(), inherited["PATH"]),
             stdin=subprocess.DEVNULL,
@@ -83,9 +83,8 @@ def run_script(
         except BaseException as error:
             _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
-        if status:
-            # Of a shell that was killed the rest lives on, and would work beside the next try.
-            _end(process, signal.SIGTERM)
+        # What lives on, of a shell that was killed or in the background, would work beside the next job.
+        _end(process, signal.SIGTERM)
         return status
 
 

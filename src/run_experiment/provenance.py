@@ -10,31 +10,38 @@ import platform
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from run_experiment.gpu_metrics import visible_gpus
 from run_experiment.processes import query
+from run_experiment.records import write_record
 
 # Packages that make results.
 PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
+
+# Beside what a training makes, until that is done: what is installed in its own environment.
+INSTALLED = "installed.json"
+
+# What is not installed lies in it with rules and scripts.
+_PROJECT = Path(__file__).parents[2]
 
 # Seconds that a call of git, of nvidia-smi may take.
 _GIT_TIME_OUT, _SMI_TIME_OUT = 2.0, 5.0
 
 
-def provenance(task_folder: Path | None, seeds: Mapping[str, int]) -> dict[str, Any]:
+def provenance(task_script: Path | None, seeds: Mapping[str, int]) -> dict[str, Any]:
     """What this process makes results with.
 
-    `project` and `task` are the commits of this package's source and of the folder of the task's script; None where
-    there is no git, no repository, or one that has nothing of the folder, as of an installed package.
+    `project` and `task` are the commits of this project's folder and of that of the task's script; None where there is
+    no git, no repository, or one that has nothing of the folder, as of an installed package.
     """
     return {
-        "project": commit(Path(__file__).parent),
-        "task": commit(task_folder) if task_folder else None,
-        "python": platform.python_version(),
-        "versions": versions(),
+        "project": commit(_PROJECT, Path(__file__)),
+        "task": commit(task_script.parent, task_script) if task_script else None,
+        **installed(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "gpus": gpus(),
@@ -42,17 +49,44 @@ def provenance(task_folder: Path | None, seeds: Mapping[str, int]) -> dict[str, 
     }
 
 
-def commit(folder: Path) -> dict[str, Any] | None:
+def installed() -> dict[str, Any]:
+    """Python and packages of this process."""
+    return {"python": platform.python_version(), "versions": versions()}
+
+
+def tell_installed(folder: Path) -> None:
+    """Leave in a folder what is installed here, for the job: its script may have activated another environment."""
+    # What it makes matters more.
+    with suppress(OSError):
+        write_record(folder / INSTALLED, installed())
+
+
+def with_installed(facts: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job knows, with the Python and packages that were told of its script; none where none were."""
+    return {**facts, "python": told.get("python"), "versions": told.get("versions", {})}
+
+
+def with_inspect_version(facts: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """What a job knows, where its script's log is of the inspect-ai that it knows; else only the log's version."""
+    if version and facts.get("versions", {}).get("inspect-ai") == version:
+        return dict(facts)
+    return with_installed(facts, {"versions": {"inspect-ai": version} if version else {}})
+
+
+def commit(folder: Path, file: Path | None = None) -> dict[str, Any] | None:
     """Commit of a folder's repository, and whether it is `dirty`: whether tracked files of the folder were changed.
 
-    Files that git does not know do not count, since experiments leave many. `dirty` is None where git did not tell.
+    Files that git does not know do not count, since experiments leave many, but for `file`, in the folder. `dirty` is
+    None where git did not tell.
     """
     # The folder's tree must be in the commit: a repository around it may know nothing of it.
     found = _git(folder, "rev-parse", "HEAD", "HEAD:./")
     if not found:
         return None
     status = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    return {"commit": found.split()[0], "dirty": None if status is None else bool(status)}
+    known = _git(folder, "ls-files", "--", f":(literal){file.relative_to(folder)}") if file else "."
+    dirty = None if status is None or known is None else bool(status) or not known
+    return {"commit": found.split()[0], "dirty": dirty}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

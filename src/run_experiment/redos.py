@@ -6,7 +6,7 @@ A start after an interruption goes on with it: the same command does not begin a
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -48,12 +48,30 @@ class Redos:
         """
         own = _hash(config)
         noted = [redo for redo in self._open if redo.targets.get(target) == own]
-        same = [redo for redo in noted if redo.patterns == self._patterns]
+        same = self._same(noted)
         if asked and not same:
             self._new[target] = own
             return self._now
         relevant = (same if asked else noted if wanted else [])[-1:]
         return next((redo.since for redo in relevant if wanted or not self._is_made(target, own, redo.since)), "")
+
+    def made_since(self, target: str, config: Config) -> str:
+        """Since when, for the user, an earlier try of this command makes things again, a target among them."""
+        own = _hash(config)
+        same = self._same(redo for redo in self._open if redo.targets.get(target) == own)
+        return _shown(same[-1].since) if same else ""
+
+    def unfinished(self, configs: Mapping[str, Config]) -> list[str]:
+        """A note on each command that asked for something that is not made again yet; `configs` as in `forget_made`."""
+        notes = []
+        for redo in self._open:
+            today, rest = self._today(redo, configs), self._rest(redo, configs)
+            if rest:
+                done = f"{len(today) - len(rest)} of {len(today)} made again"
+                who = "this" if self._same([redo]) else "the same"
+                asked = f"redo={','.join(redo.patterns)} of {_shown(redo.since)}"
+                notes.append(f"{asked} is not finished: {done}; {who} command goes on with it")
+        return notes
 
     def begin(self, targets: Collection[str]) -> None:
         """Note what this command is about to make again, of these targets. Raises OSError."""
@@ -71,9 +89,17 @@ class Redos:
             self._write([redo for redo in self._open if redo not in made])
         return made
 
+    def _same(self, redos: Iterable[Redo]) -> list[Redo]:
+        """Those that earlier tries of this command noted."""
+        return [redo for redo in redos if redo.patterns == self._patterns]
+
+    def _today(self, redo: Redo, configs: Mapping[str, Config]) -> dict[str, str]:
+        """Targets that are of today's configuration, with its hash."""
+        return {target: own for target, own in redo.targets.items() if own == _hash(configs.get(target, {}))}
+
     def _rest(self, redo: Redo, configs: Mapping[str, Config]) -> list[str]:
         """Targets that are still to be made again."""
-        today = {target: own for target, own in redo.targets.items() if own == _hash(configs.get(target, {}))}
+        today = self._today(redo, configs)
         return [target for target, own in today.items() if not self._is_made(target, own, redo.since)]
 
     def _is_made(self, target: str, own: str, since: str) -> bool:
@@ -92,6 +118,10 @@ class Redos:
 def _hash(config: Config) -> str:
     """Hash of what is known of a configuration when it is planned."""
     return config_hash({name: value for name, value in config.items() if name != CHECKPOINT})
+
+
+def _shown(moment: str) -> str:
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _read(path: Path) -> list[Redo]:

@@ -73,7 +73,7 @@ This page is generated from the models in `src/run_experiment/schema.py` by `pyt
 - Paths are relative to the folder of the file and stay below it; what lies elsewhere is written as a full path.
 - Text that YAML would read as something else is quoted: `"no"`, `"012"`, `"12:30:00"`, `"{{input}}"`.
   Numbers like `1e-5` need no point.
-- A required section or key is marked **required**. A section may be left out where none of its keys is required.
+- A required section or key is marked **required**; the others may be left out.
 - All problems of a file are reported at once, before anything is submitted, as `experiment_summary.yaml:LINE: path:
   message`. Unknown keys are errors; in `experiment`, `tools`, `models`, `data`, `output`, `evaluation.tasks` and
   `evaluation.matrix`, where other tools put keys of their own, they are ignored with a warning, unless they look like
@@ -120,7 +120,7 @@ def reference_page() -> str:
 
 def _written_sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:
     """Sections by their current names, each once."""
-    seen: set[type[Section]] = {ExperimentSummary}
+    seen: set[type[Section]] = set()
     for path, section in sections():
         if section not in seen:
             seen.add(section)
@@ -128,10 +128,10 @@ def _written_sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:
 
 
 def _section_page(path: tuple[str, ...], section: type[Section]) -> str:
-    title = ".".join(path).replace(f".{ITEM}", ITEM)
+    title = f"`{'.'.join(path).replace(f'.{ITEM}', ITEM)}`" if path else "Sections"
     if section is Parameters:
-        return f"\n## `{title}`\n\n{_summary_line(section)} And:\n\n{_table(section, only=_own_fields(section))}"
-    return f"\n## `{title}`\n\n{_summary_line(section)}\n\n{_table(section, only=list(section.model_fields))}"
+        return f"\n## {title}\n\n{_summary_line(section)} And:\n\n{_table(section, only=_own_fields(section))}"
+    return f"\n## {title}\n\n{_summary_line(section)}\n\n{_table(section, only=list(section.model_fields))}"
 
 
 def _summary_line(section: type[Section]) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from run_experiment import layout
 from run_experiment.experiment import Evaluation, Experiment, Run
-from run_experiment.failures import ended, last_failure
+from run_experiment.failures import LeftAttempts
 from run_experiment.made_with import (
     other_versions,
     provenance_file,
@@ -20,7 +21,9 @@ from run_experiment.made_with import (
     training_note,
     versions_note,
 )
-from run_experiment.records import config_hash, read_record, write_atomically
+from run_experiment.records import config_hash, moment_of, read_record, write_atomically
+from run_experiment.scaffolded import cell_files
+from run_experiment.script_environment import may_activate
 from run_experiment.targets import Target
 
 _MARKER = re.compile(r"<!-- experiment (\w+) -->")
@@ -35,6 +38,7 @@ class Records:
     def __init__(self, experiment: Experiment, targets: Mapping[str, Target]) -> None:
         self.experiment = experiment
         self._targets = targets
+        self._attempts = LeftAttempts(experiment.folder)
 
     def training(self, run: Run) -> dict[str, Any] | None:
         """Record of a run's training."""
@@ -55,12 +59,12 @@ class Records:
     def missing(self) -> list[tuple[str, str]]:
         """Runs and evaluations without a record, each with the reason."""
         missing = [
-            (run.name, self._why(run.name, "finetune", layout.finetune_record(run.name)))
+            (run.name, self._why(layout.finetune_record(run.name)))
             for run in self.experiment.fine_tuned
             if self.training(run) is None
         ]
         missing += [
-            (item.subject, self._why(item.run.name, item.cell, layout.eval_record(item.run.name, item.cell)))
+            (item.subject, self._why(layout.eval_record(item.run.name, item.cell)))
             for item in self.experiment.evaluations
             if self.evaluation(item) is None
         ]
@@ -69,13 +73,13 @@ class Records:
     def _fresh(self, path: str) -> dict[str, Any] | None:
         return None if self._targets[path].wanted else read_record(self.experiment.folder / path)
 
-    def _why(self, run: str, target: str, path: str) -> str:
-        """The newest failure, unless the target was made after it: then it is only outdated."""
-        failure = last_failure(self.experiment.folder, run, target)
-        stale = read_record(self.experiment.folder / path)
-        if failure is None or (stale and ended(stale) >= failure.ended):
+    def _why(self, path: str) -> str:
+        """How the last attempt failed, unless the target was made after it: then it is only outdated."""
+        left = self._attempts.newest(path)
+        made = moment_of((read_record(self.experiment.folder / path) or {}).get("ended"))
+        if left is None or (made and (left.moment is None or made >= left.moment)):
             return "not done"
-        return failure.text
+        return left.text
 
 
 def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None:
@@ -94,6 +98,9 @@ def results_outdated(experiment: Experiment, targets: Mapping[str, Target]) -> b
         found = _MARKER.search((experiment.folder / layout.SUMMARY_PAGE).read_text(encoding="utf-8"))
     except OSError:
         return False
+    # It is not ours any more.
+    except UnicodeDecodeError:
+        return True
     return not found or found[1] != _identity(Records(experiment, targets))
 
 
@@ -104,7 +111,8 @@ def evals_table(records: Records) -> pd.DataFrame:
     """
     parameters = _parameter_names(records.experiment)
     trainings, evaluations = records.trainings(), records.evaluations()
-    today = todays_versions([*trainings.values(), *evaluations.values()])
+    elsewhere = any(map(may_activate, _job_scripts(records.experiment)))
+    today = todays_versions([*trainings.values(), *evaluations.values()], elsewhere)
     rows = [
         _row(item, record, parameters) | {"versions": other_versions(record, trainings.get(item.run.name), today)}
         for item in records.experiment.evaluations
@@ -115,6 +123,15 @@ def evals_table(records: Records) -> pd.DataFrame:
     columns += [*metrics, "samples", "job_id", "seconds", "ended", "versions"]
     # As objects: a column with a gap would turn rank 8 into 8.0.
     return pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns, dtype=object)
+
+
+def _job_scripts(experiment: Experiment) -> Iterator[Path]:
+    """Job scripts of all trainings and evaluations, rendered or another tool's."""
+    folder = experiment.folder
+    yield from (folder / layout.finetune_script(run.name) for run in experiment.fine_tuned)
+    for item in experiment.evaluations:
+        of_cell = cell_files(folder, item.run.name, item.task.name, item.epoch)
+        yield folder / (of_cell[0] if of_cell else layout.eval_script(item.run.name, item.cell))
 
 
 def _row(evaluation: Evaluation, record: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:

@@ -226,7 +226,7 @@ class DataSection(Section):
 
     shared = True
 
-    training: TrainingData | None = Field(None, description="The training data.")
+    training: TrainingData | None = Field(None, description="The training data; required where a run is fine-tuned.")
     data_generation: Any = Field(None, description="Kept for other tools.")
 
 
@@ -241,7 +241,8 @@ class OutputSection(Section):
     checkpoint_pattern: str | None = Field(
         None,
         description="Checkpoint folder below it, with `{run}` and `{epoch}`; "
-        "`{run}/artifacts/epoch_{epoch}` where absent.",
+        "`{run}/artifacts/epoch_{epoch}` where absent. Has to end in `epoch_{epoch}`, as torchtune names them, unless "
+        "your own job scripts write them.",
     )
     wandb_project: str | None = Field(
         None, description="Weights & Biases project for the training curves (offline mode)."

@@ -1,4 +1,7 @@
-"""What a job script is run with: the command, and an environment in which lines of other sites do no harm."""
+"""What a job script is run with: the command, and an environment in which lines of other sites do no harm.
+
+Only scripts of other tools have such lines: those of a rendered script are of this site, and have to work.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from run_experiment.rendered import parse
 
 # Commands that set up the environment of a site, and what they do on a site that has none of them.
 _SKIPPED = {
@@ -27,9 +32,10 @@ _SIGNS = {
 _ACTIVATE = """_found=$(IFS=:; for _folder in $PATH; do
 if [ -f "$_folder/activate" ] && [ -e "$_folder/conda" ]; then echo "$_folder/activate"; break; fi
 done)
-if [ -n "$_found" ]; then . "$_found" "$@"
-else echo "skipped, for there is no conda here: source activate $*" >&2; fi
+if [ -n "$_found" ]; then . "$_found" "$@"; return; fi
 """
+_ACTIVATE_SKIPPED = 'echo "skipped, for there is no conda here: source activate $*" >&2\n'
+_ACTIVATE_FAILED = 'echo "activate: there is no conda here" >&2; return 127\n'
 _LOGIN = re.compile(r"#!\s*\S*(?:/bash|/env\s+(?:-S\s+)?bash)\s+(?:-\w*l\w*|--login)\b")
 
 
@@ -42,19 +48,41 @@ def script_command(script: Path, path: str) -> list[str]:
     return ["bash", "-l", "-c", 'PATH="$PATH:$1"; shift; . "$0"', str(script), path]
 
 
-def script_environment(inherited: Mapping[str, str], folder: Path, own: Path) -> dict[str, str]:
-    """Environment of a script that runs in `folder`; `own` is an empty folder that is there as long as it runs."""
+def may_activate(script: Path) -> bool:
+    """Whether a script may run another Python than that beside ours; a missing one does not.
+
+    It does not where its commands are as rendered, and nothing above them makes an environment.
+    """
+    try:
+        existing = parse(_text(script))
+    except OSError:
+        return False
+    lines = [line.strip() for line in existing.parts.head.splitlines()]
+    return existing.own_commands or any(line and not line.startswith("#") for line in lines)
+
+
+def _text(script: Path) -> str:
+    return script.read_text(encoding="utf-8", errors="replace")
+
+
+def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, script: Path) -> dict[str, str]:
+    """Environment of a script that runs in `folder`; `own` is an empty folder that is there as long as it runs.
+
+    Raises OSError where the script cannot be read.
+    """
     # INSPECT_EVAL_LIMIT and its like would change every evaluation behind the summary's back.
     kept = {name: value for name, value in inherited.items() if not name.startswith("INSPECT_EVAL_")}
     beside = Path(sys.executable).parent
-    (own / "activate").write_text(_ACTIVATE, encoding="utf-8")
+    # Edited since or not.
+    rendered = parse(_text(script)).rendered is not None
+    (own / "activate").write_text(_ACTIVATE + (_ACTIVATE_FAILED if rendered else _ACTIVATE_SKIPPED), encoding="utf-8")
     kept["PATH"] = os.pathsep.join([str(own), str(beside), kept.get("PATH", os.defpath)])
     # As if it was submitted there.
     kept["SLURM_SUBMIT_DIR"] = str(folder.absolute())
     # Without it every library takes all cores of a node.
     if cpus := kept.get("SLURM_CPUS_PER_TASK") or kept.get("SLURM_CPUS_ON_NODE"):
         kept.setdefault("OMP_NUM_THREADS", cpus)
-    return {**_skipping(kept), **kept}
+    return kept if rendered else {**_skipping(kept), **kept}
 
 
 def _skipping(environment: Mapping[str, str]) -> dict[str, str]:

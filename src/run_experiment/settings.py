@@ -98,6 +98,8 @@ def _problem(name: str, value: Any) -> str | None:
         return None if sound else f"expected a whole number from 0 to {_MOST_RETRIES}, found {shown(value)}"
     if name == "modules":
         return f"expected lines of a job script, found {shown(value)}"
+    if name == "experiment_dir" and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"expected text, found {shown(value)}; a folder whose name looks like a number is ./{shown(value)}"
     if not isinstance(value, str):
         return f"expected text, found {shown(value)}"
     if name in ("account", "partition") and not _SITE_NAME.fullmatch(value):

@@ -18,12 +18,12 @@ from run_experiment.claim import Owner, observe
 from run_experiment.experiment import Evaluation, Run, resolve
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes
 from run_experiment.plan import Plan, make_plan
-from run_experiment.records import config_hash, read_record
+from run_experiment.records import config_hash, moment_of, read_record
 from run_experiment.settings import Settings
 from run_experiment.status_items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status_jobs import Evidence, Jobs
 from run_experiment.status_memory import StatusMemory
-from run_experiment.status_sources import complaint, moment_of, now, traceback_end
+from run_experiment.status_sources import complaint, now, traceback_end
 from run_experiment.summary import read_summary
 from run_experiment.targets import State as Freshness
 from run_experiment.targets import Target
@@ -47,6 +47,7 @@ def read_status(folder: Path, memory: StatusMemory) -> Status:
         followed=seen.at_work,
         asked=jobs.answer.source,
         notes=(jobs.answer.note,) if jobs.answer.note else (),
+        unfinished_redos=tuple(plan.unfinished_redos),
         runs=tuple(reader.run(run) for run in experiment.runs),
     )
 
@@ -132,7 +133,8 @@ class _Reader:
         log, config = evaluation_log(run, cell), dict(target.config)
         if evaluation.needs_checkpoint:
             manifest = read_record(self._folder / layout.manifest(run, evaluation.epoch)) if target.wanted else None
-            config |= {CHECKPOINT: checkpoint_hashes(manifest)} if manifest else {}
+            hashes = checkpoint_hashes(manifest or {})
+            config |= {CHECKPOINT: hashes} if hashes else {}
         item = self._job(item, target, log, config)
         if item.state in (State.DONE, State.RUNNING, State.PENDING):
             return item

@@ -6,20 +6,18 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
-from run_experiment.checkpoints import CheckpointError
-from run_experiment.data import DataError
 from run_experiment.log_command import terminal_width
-from run_experiment.problems import InputError, Problem
+from run_experiment.problems import InputError, UnreadableError
 from run_experiment.status import read_status
 from run_experiment.status_items import Item, RunStatus, State, Status
 from run_experiment.status_memory import StatusMemory
 from run_experiment.status_table import missing_text, status_text
-from run_experiment.task_signature import TaskScriptError
 
 # Exit status where something is missing and `--missing` was asked for.
 INCOMPLETE = 3
@@ -64,9 +62,10 @@ def show_status(folder: Path, options: Options, show: Callable[[str], None]) -> 
 def as_json(status: Status) -> dict[str, Any]:
     """The state as plain values: times in ISO format, null where something is not known.
 
-    Keys: experiment, folder, time, followed, owner (host, pid, user, started, ended, …), asked, notes, complete, total,
-    counts (by state), runs; of a run: name, type, training, verified, verifications, evaluations; of each of these:
-    kind, subject, run, task, epoch, state, certain, attempt, job_id, slurm_state, since, seconds, reason, read_on.
+    Keys: experiment, folder, time, followed, owner (host, pid, user, started, ended, …), asked, notes,
+    unfinished_redos, complete, total, counts (by state), runs; of a run: name, type, training, verified, verifications,
+    evaluations; of each of these: kind, subject, run, task, epoch, state, certain, attempt, job_id, slurm_state, since,
+    seconds, reason, read_on.
     """
     return {
         "experiment": status.experiment,
@@ -76,6 +75,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "owner": asdict(status.owner) if status.owner else None,
         "asked": status.asked,
         "notes": list(status.notes),
+        "unfinished_redos": list(status.unfinished_redos),
         "complete": not status.missing,
         "total": status.total,
         "counts": {str(state): count for state, count in status.counts.items()},
@@ -84,9 +84,9 @@ def as_json(status: Status) -> dict[str, Any]:
 
 
 def missing_as_json(status: Status) -> dict[str, Any]:
-    """What is not done, as plain values: experiment, folder, time, complete, and missing, items as in `as_json`."""
+    """What is not done: experiment, folder, time, complete, unfinished_redos, and missing, items as in `as_json`."""
     whole = as_json(status)
-    kept = {name: whole[name] for name in ("experiment", "folder", "time", "complete")}
+    kept = {name: whole[name] for name in ("experiment", "folder", "time", "complete", "unfinished_redos")}
     return {**kept, "missing": [_item(item) for item in status.missing]}
 
 
@@ -126,11 +126,11 @@ def _width() -> int:
 
 def _read(folder: Path, memory: StatusMemory) -> Status:
     """The state, where need be of a later moment: files may come and go while they are read. Raises InputError."""
-    for attempt in range(_TRIES):
-        try:
+    for _ in range(_TRIES - 1):
+        with suppress(OSError, UnreadableError):
             return read_status(folder, memory)
-        except (OSError, DataError, CheckpointError, TaskScriptError) as error:
-            reason = str(error)
-            if attempt + 1 < _TRIES:
-                time.sleep(0.2)
-    raise InputError(str(folder / layout.SUMMARY), [Problem(0, "", f"what it names cannot be read: {reason}")])
+        time.sleep(0.2)
+    try:
+        return read_status(folder, memory)
+    except OSError as error:
+        raise UnreadableError(str(folder / layout.SUMMARY), error) from error

@@ -80,6 +80,7 @@ class Status:
 
     `owner` is the main process that follows it if `followed`, else the last one that did, None if there was none.
     `asked` is the client that told the states of SLURM's jobs, None if none did or had to; `notes` are for the reader.
+    `unfinished_redos` says what was asked for to be made again and is not yet.
     """
 
     experiment: str
@@ -89,6 +90,7 @@ class Status:
     followed: bool
     asked: str | None
     notes: tuple[str, ...]
+    unfinished_redos: tuple[str, ...]
     runs: tuple[RunStatus, ...]
 
     @cached_property

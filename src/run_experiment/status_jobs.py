@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from run_experiment import layout
-from run_experiment.attempts import ENDED
+from run_experiment.attempts import ENDED, LOG
+from run_experiment.failures import Left, LeftAttempts
 from run_experiment.ledger import PATH, Ledger, Submission
+from run_experiment.records import moment_of
 from run_experiment.slurm import AccountedJob, QueuedJob
 from run_experiment.slurm_states import is_live, succeeded
-from run_experiment.status_attempts import Left, LeftAttempts
 from run_experiment.status_items import State
 from run_experiment.status_sources import (
     CLOCKS,
@@ -24,7 +25,6 @@ from run_experiment.status_sources import (
     aware,
     first_line,
     locks,
-    moment_of,
     now,
     process_start,
     written_at,
@@ -36,8 +36,6 @@ _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RES
 # How an attempt's error begins where it was cut from outside.
 _CUT = ("ended by SIGTERM", "KeyboardInterrupt")
 _LIVE = frozenset({State.RUNNING, State.PENDING})
-# Copy of a failed attempt's log, in its folder.
-_LOG = "job.log"
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Jobs:
 
     def failed(self, target: str, log: str) -> Evidence | None:
         """The newest job for a target that failed or was cut; `log` is its script's."""
-        settled, left = self._settled.get(target), next(reversed(self._attempts.at(target)), None)
+        settled, left = self._settled.get(target), self._attempts.newest(target)
         if settled and succeeded(settled.state):
             settled = None
         if left and (settled is None or left.job_id == settled.job_id or (left.moment or settled.time) > settled.time):
@@ -156,7 +154,7 @@ class Jobs:
 
     def _attempt(self, submission: Submission) -> Left | None:
         """What a job left of its last attempt."""
-        newest = next(reversed(self._attempts.at(submission.target)), None)
+        newest = self._attempts.newest(submission.target)
         return newest if newest and newest.job_id == submission.job_id else None
 
     def _number(self, target: str, job: Evidence) -> int:
@@ -175,14 +173,14 @@ class Jobs:
     def _failure(self, left: Left, error: str) -> Evidence:
         reason = first_line(error)
         state = State.CANCELLED if reason.startswith(_CUT) else State.FAILED
-        read_on = self._existing(f"{left.folder}/{_LOG}") or f"{left.folder}/{ENDED}"
+        read_on = self._existing(f"{left.folder}/{LOG}") or f"{left.folder}/{ENDED}"
         return Evidence(state, left.job_id, left.moment, reason, read_on)
 
     def _cut(self, left: Left, log: str, slurm_state: str | None) -> Evidence:
         reason, read_on = f"cut off as job {left.job_id}", self._existing(log)
         if slurm_state:
             return Evidence(State.FAILED, left.job_id, left.moment, f"{reason} ({slurm_state})", read_on)
-        # If it were at work on this machine, its log would be locked.
+        # If it were at work on this machine, it would hold its lock.
         if left.host == socket.gethostname() and not left.job_id.isdecimal():
             return Evidence(State.FAILED, left.job_id, left.moment, reason, read_on)
         reason += f", or still at work{f' on {left.host}' if left.host else ''}: nobody noted its end"

@@ -1,4 +1,4 @@
-"""Where it is to be seen what became of jobs: SLURM, the ledger, the locks of logs, file times. Nothing is written."""
+"""Where it is to be seen what became of jobs: SLURM, the ledger, the locks of jobs, file times. Nothing is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from run_experiment import slurm
 from run_experiment.ledger import Submission
@@ -99,14 +98,6 @@ def process_start(pid: int) -> datetime | None:
     except (OSError, IndexError, ValueError):
         return None
     return datetime.fromtimestamp(int(boot[1]) + ticks / os.sysconf("SC_CLK_TCK")).astimezone() if boot else None
-
-
-def moment_of(text: Any) -> datetime | None:
-    """The time of a record or a ledger; None where it has none, or no sound one."""
-    try:
-        return datetime.fromisoformat(str(text)).astimezone()
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def aware(moment: datetime | None) -> datetime | None:

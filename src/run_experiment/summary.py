@@ -28,10 +28,10 @@ def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentS
         raise InputError(path.name, source.problems or [_not_a_mapping(source)])
     shape = shape_findings(source, strict)
     faulty = {finding.path for finding in shape if not finding.warning}
-    draft = draft_of(source)
-    crossed = [finding for finding in cross_findings(draft, strict) if not _is_within(finding.path, faulty)]
+    draft, folder = draft_of(source), path.absolute().parent
+    crossed = [finding for finding in cross_findings(draft, folder, strict) if not _is_within(finding.path, faulty)]
     faulty |= {finding.path for finding in crossed if not finding.warning}
-    files = file_findings(draft, path.absolute().parent)
+    files = file_findings(draft, folder)
     findings = [*shape, *crossed, *(finding for finding in files if not _is_within(finding.path, faulty))]
     errors = _problems(source, (finding for finding in findings if not finding.warning))
     if errors:

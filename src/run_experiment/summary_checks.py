@@ -6,6 +6,7 @@ import os.path
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from run_experiment import layout
 from run_experiment.schema import BaseModelEntry, MatrixEntry, Parameters, RunEntry, TaskEntry
@@ -15,12 +16,17 @@ from run_experiment.yaml_source import KeyPath, dotted, shown
 
 Named = BaseModelEntry | RunEntry | TaskEntry
 
+# Folders of a run with other files than what it trains.
+_OF_A_RUN = ("attempts", "checkpoints", "eval")
 # Files beside the runs' folders.
 _OWN_FILES = {layout.SUMMARY, "run-torchtune.log", "run-inspect.log"}
 
 
-def cross_findings(draft: Draft, strict: bool = True) -> list[Finding]:
-    """What does not fit together; where not `strict`, unknown hyperparameters in `variables` are warnings."""
+def cross_findings(draft: Draft, folder: Path, strict: bool = True) -> list[Finding]:
+    """What does not fit together, in an experiment's folder.
+
+    Where not `strict`, unknown hyperparameters in `variables` are warnings.
+    """
     checks: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
         _names,
         _models_of_runs,
@@ -36,7 +42,8 @@ def cross_findings(draft: Draft, strict: bool = True) -> list[Finding]:
         _checkpoint_pattern,
         _paths,
     )
-    return [*_variables(draft, strict), *(finding for check in checks for finding in check(draft))]
+    found = [finding for check in checks for finding in check(draft)]
+    return [*_variables(draft, strict), *found, *_checkpoint_folders(draft, folder)]
 
 
 def trained_epochs(draft: Draft, run: RunEntry) -> range:
@@ -229,10 +236,36 @@ def _checkpoint_pattern(draft: Draft) -> Iterator[Finding]:
         yield Finding(path, "runs would share folders; put something other than digits between {run} and {epoch}")
 
 
+def _checkpoint_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
+    """The folder that a run is trained to has no other files: that of an earlier training is moved away whole."""
+    written, base = draft.output.checkpoint_pattern, draft.output.base_directory or ""
+    pattern = Path(written or layout.CHECKPOINT_PATTERN)
+    if _template_problem(str(pattern), required=("run", "epoch")) or pattern.name != layout.CHECKPOINT_NAME:
+        return
+    if "\0" in f"{base}{pattern}":
+        return
+    for run in draft.runs.values():
+        own = os.path.realpath(folder / run.name)
+        output = os.path.realpath(folder / base / str(pattern.parent).format(run=run.name))
+        inner = next((name for name in _OF_A_RUN if _is_below(output, os.path.join(own, name))), None)
+        if run.type == "fine-tuned" and (inner or _is_below(own, output)):
+            where = f"{run.name}/{inner}" if inner else f"the folder of run {run.name}"
+            path = ("output", "checkpoint_pattern" if written else "base_directory")
+            instead = f"write {layout.CHECKPOINT_PATTERN}" if written else "choose another folder"
+            yield Finding(path, f"would have checkpoints in {where} among other files of the run; {instead}")
+            return
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
 def _paths(draft: Draft) -> Iterator[Finding]:
     for path, text in _written_paths(draft):
         if text == "":
             yield Finding(path, "must not be empty")
+        elif "\0" in text:
+            yield Finding(path, f"{shown(text)}: no path has a NUL character")
         elif text.startswith("~") or "$" in text:
             yield Finding(path, f"{shown(text)}: ~ and $ are not expanded; write the full path")
         elif not os.path.isabs(text) and os.path.normpath(text).split(os.sep)[0] == "..":

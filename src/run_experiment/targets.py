@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import enum
+import os
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from run_experiment.determinants import Config
+from run_experiment.records import write_atomically
 
 
 class State(enum.Enum):
@@ -46,3 +51,22 @@ class Target:
     def inputs(self) -> list[str]:
         """What the target depends on in Snakemake's eyes: where it is fresh nothing, but for the results."""
         return [*self.needs, *([self.marker] if self.state is State.STALE else [])]
+
+
+def mark_stale(folder: Path, targets: Iterable[Target]) -> None:
+    """Write the marker of each stale target in the experiment `folder`. Its text names the result by when its file
+    came, so that no two stale results share it: Snakemake takes an input of known content for unchanged.
+    """
+    for target in targets:
+        if target.state is State.STALE:
+            marker, made = folder / target.marker, folder / target.path
+            try:
+                stat = made.stat()
+            # There is none, or a live job has just removed it.
+            except FileNotFoundError:
+                stat = None
+            # The change time: a file that was put back may have the modification time that it had.
+            write_atomically(marker, f"{target.path}: {target.reason}\n{stat and stat.st_ctime_ns}\n")
+            if stat:
+                newer = max(time.time(), stat.st_mtime + 1)
+                os.utime(marker, (newer, newer))

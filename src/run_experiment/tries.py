@@ -17,9 +17,10 @@ from typing import Any, BinaryIO
 
 from run_experiment import layout
 from run_experiment.action_log import Action
-from run_experiment.attempts import BEGUN, ENDED, EarlierAttempt, Failure, earlier_attempts, is_since
+from run_experiment.attempts import BEGUN, ENDED, LOG, EarlierAttempt, Failure, earlier_attempts, is_since
 from run_experiment.gpu_metrics import samples_itself, sampling
-from run_experiment.jobs import Job, JobError, failure, now, stamp, unused
+from run_experiment.job_ids import own_job_id
+from run_experiment.jobs import Job, JobError, failure, make_unused, now, stamp
 from run_experiment.out_of_memory import log_says_out_of_memory, memory_kills
 from run_experiment.processes import Terminated, locked, run_script
 from run_experiment.provenance import provenance
@@ -104,15 +105,12 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
             lock = stack.enter_context(locked(Path(layout.lock(job.target))))
         except BlockingIOError as error:
             raise JobError(f"another process is at work on it and writes to {log}: wait for it, or end it") from error
-        log.parent.mkdir(parents=True, exist_ok=True)
-        output = stack.enter_context(log.open("ab"))
-        output.truncate(0)
         events: list[dict[str, str]] = []
         # Beside what follows: a driver may take its time to say what GPUs there are.
         made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
         for rest in range(job.retries, -1, -1):
             try:
-                with _attempt(job, name, local_id, (log, output, lock), events, made_with) as current:
+                with _attempt(job, name, local_id, (log, lock), events, made_with) as current:
                     make(current)
                 return
             except JobError as error:
@@ -121,20 +119,22 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
                 if not rest:
                     raise JobError(f"{error}\nIt was tried {job.retries + 1} times (setting `retries`).") from error
             print(f"{name} of {job.run} is tried again", file=sys.stderr)
-            output.truncate(0)
 
 
-def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> None:
+def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> bool:
     """Run a job's script, with samples of the GPUs unless it takes them itself.
 
+    Returns whether the kernel killed a process of a script that succeeds all the same, for want of memory.
     Raises JobError with the last lines of its log.
     """
     own, kills = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace")), memory_kills()
     with nullcontext() if own else sampling(samples):
         status = run_script(Path(job.script), attempt.output, environment, Path(job.folder), attempt.lock)
+    killed_for_memory = memory_kills() > kills
     if status:
         what = f"{job.script} ended with exit status {status}"
-        raise JobError(failure(what, attempt.log), _kind(status, attempt.log, memory_kills() > kills))
+        raise JobError(failure(what, attempt.log), _kind(status, attempt.log, killed_for_memory))
+    return killed_for_memory
 
 
 def _kind(status: int, log: Path, killed_for_memory: bool) -> Failure:
@@ -149,15 +149,16 @@ def _attempt(
     job: Job,
     name: str,
     local_id: str,
-    files: tuple[Path, BinaryIO, BinaryIO],
+    files: tuple[Path, BinaryIO],
     events: list[dict[str, str]],
     made_with: Future[dict[str, Any]],
 ) -> Iterator[Attempt]:
     """A try at a job; where it fails, its folder keeps what is left, with a record that says why."""
-    job_id = os.environ.get("SLURM_JOB_ID") or f"local-{local_id}"
-    folder = unused(Path(layout.attempts(job.run)) / job_id)
-    folder.mkdir(parents=True)
-    current = Attempt(job_id, *files, folder, now(), time.monotonic(), {}, events, made_with)
+    job_id = own_job_id(local_id)
+    folder = make_unused(Path(layout.attempts(job.run)) / job_id)
+    log, lock = files
+    output = _new_log(log, folder / LOG)
+    current = Attempt(job_id, log, output, lock, folder, now(), time.monotonic(), {}, events, made_with)
     current.begin(
         target=name,
         experiment=os.getcwd(),
@@ -176,14 +177,27 @@ def _attempt(
         reason = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
         _keep(current, job, {"error": reason, "failure": _failure(error).value, **current.begun})
         raise
+    finally:
+        output.close()
     # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_log(log: Path, kept: Path) -> BinaryIO:
+    """A new log, which the attempt's folder has, too: a killed job saves nothing, and the next begins a new one."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    output = log.open("ab")
+    # Where the file system knows no links, it is copied at the end.
+    with suppress(OSError):
+        kept.hardlink_to(log)
+    return output
 
 
 def _made_with(job: Job) -> dict[str, Any]:
     """What it is made with; what cannot be told must not cost the result."""
     try:
-        return provenance(job.task_folder, job.seeds)
+        return provenance(job.task_script, job.seeds)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
@@ -204,7 +218,7 @@ def _failure(error: BaseException) -> Failure:
 def _keep(attempt: Attempt, job: Job, why: dict[str, Any]) -> None:
     """Keep what is left of an attempt; the error itself matters more than what goes wrong with that."""
     with suppress(Exception):
-        if attempt.log.is_file():
-            shutil.copy(attempt.log, attempt.folder / "job.log")
+        if not (kept := attempt.folder / LOG).exists():
+            shutil.copy(attempt.log, kept)
         write_record(attempt.folder / ENDED, {**why, **attempt.record(job)})
         (attempt.folder / BEGUN).unlink(missing_ok=True)

@@ -118,7 +118,11 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
 
     Where several live jobs work for a target, one is kept: the others are cancelled, and that is told.
     """
-    noted = {target: submission for target, submission in ledger.open().items() if _is_sound(submission)}
+    noted = {
+        target: submission
+        for target, submission in ledger.open().items()
+        if _is_sound(submission) and is_own(folder, submission.comment)
+    }
     queued = _queued(folder, noted)
     ended = _ended(folder, {target: submission for target, submission in noted.items() if target not in queued})
     found = {
@@ -159,10 +163,15 @@ def _own(folder: Path, jobs: list[QueuedJob]) -> dict[str, list[QueuedJob]]:
     """The experiment's live jobs by target; first the one that runs, and has run longest."""
     own: dict[str, list[QueuedJob]] = {}
     for job in sorted(jobs, key=lambda job: (job.state == "PENDING", int(job.job_id))):
-        words = job.comment.split(" ", 3)
-        if len(words) == 4 and words[:2] == [_MARK, _key(folder)]:
-            own.setdefault(words[3], []).append(job)
+        if is_own(folder, job.comment):
+            own.setdefault(job.comment.split(" ", 3)[3], []).append(job)
     return own
+
+
+def is_own(folder: Path, comment: str) -> bool:
+    """Whether a job was submitted from this folder: the ledger of one that was copied tells of the other's jobs."""
+    words = comment.split(" ", 3)
+    return len(words) == 4 and words[:2] == [_MARK, _key(folder)]
 
 
 def _cancel_others(target: str, jobs: list[QueuedJob], ledger: Ledger, tell: Tell) -> None:

@@ -25,7 +25,6 @@ from run_experiment.job_events import (
     Event,
     Reattached,
     Refused,
-    Submitted,
 )
 from run_experiment.ledger import PATH as LEDGER
 from run_experiment.ledger import Ledger, Submission
@@ -41,7 +40,7 @@ from snakemake_executor_plugin_slurm_attached.attaching import (
     planned_submission,
 )
 from snakemake_executor_plugin_slurm_attached.ending import verdict
-from snakemake_executor_plugin_slurm_attached.following import End, Follower, with_id
+from snakemake_executor_plugin_slurm_attached.following import LOST, End, Follower
 from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
 from snakemake_executor_plugin_slurm_attached.messages import level, message
 from snakemake_executor_plugin_slurm_attached.outcomes import planned
@@ -75,11 +74,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._ends: dict[str | None, End] = {}
         # How often each target was submitted again.
         self._retried: Counter[str] = Counter()
+        # Those whose jobs were on their way out of the queue when they were found.
+        self._leaving: set[str] = set()
         self._interrupts = Interrupts()
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
         self._pacing = Pacing(settings.max_queued, settings.poll_seconds, lambda: set(self._follower.jobs))
-        self._submitter = Submitter(self._ledger, self._pacing, self._accepted, self._refused, self._tell)
+        self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, self._tell)
         self.next_seconds_between_status_checks = _LOOK
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
@@ -105,16 +106,23 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             fate = former.fate(self._folder, new.config_hash, redo) if former else Fate.GONE
             if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
                 self._tell(Reattached(former.submission, former.state))
+                if former.state == "COMPLETING":
+                    self._leaving.add(new.target)
                 # An end is judged as any other.
                 self._follow(former.submission, is_over=fate is not Fate.ATTACH)
             else:
-                if former and fate is Fate.GONE and former.accounted:
-                    # How it ended is told, if not judged.
-                    self._follower.add_ended(former.submission)
+                if former and fate is Fate.GONE:
+                    self._give_up(former)
                 self._submitter.put(self._request(job, new, former if fate is Fate.CANCEL else None))
         # An error ends this job only.
         except (WorkflowError, SlurmError, OSError, ValueError) as error:
             self.report_job_error(SubmittedJobInfo(job), msg=f"It was not submitted: {error}\n")
+
+    def _give_up(self, former: Earlier) -> None:
+        """Have a job that left nothing never judged again; how it ended is told."""
+        if former.accounted:
+            self._follower.add_ended(former.submission)
+        self._settled(former.submission, former.state or LOST)
 
     def format_job_exec(self, job: JobExecutorInterface) -> str:
         """The rule's own command, in the experiment's folder: no second Snakemake holds the allocation."""
@@ -134,10 +142,20 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         except Exception as error:
             self.logger.error(f"The jobs could not be looked at, trying again: {error}")
         for info in active_jobs:
-            if end := self._ends.pop(info.external_jobid, None):
-                self._report(info, end)
+            end = self._ends.get(info.external_jobid)
+            if end and self._reported(info, end):
+                del self._ends[info.external_jobid]
             else:
                 yield info
+
+    def _reported(self, info: SubmittedJobInfo, end: End) -> bool:
+        """Report an end; False where its files cannot be read now."""
+        try:
+            self._report(info, end)
+        except OSError as error:
+            self.logger.error(f"What {end.submission.name} left could not be read, trying again: {error}")
+            return False
+        return True
 
     def get_account_arg(self, job: JobExecutorInterface) -> Generator[str, None, None]:
         """The account, where one is asked for: sbatch itself says whether it can be used."""
@@ -186,8 +204,10 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         while True:
             try:
                 earlier = earlier_jobs(self._folder, self._ledger, self._tell)
-                for former in outdated(earlier, self.workflow.dag):
+                for former in list(outdated(earlier, self.workflow.dag)):
                     cancel([former.submission])
+                    # Nobody is to follow it, or be told that it goes on.
+                    earlier[former.submission.target] = replace(former, state="CANCELLED", accounted=None)
                     self._tell(Cancelled(former.submission, "its run is trained anew"))
                 self._ask_about_ended()
                 return earlier
@@ -233,11 +253,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """File of what SLURM and the job's command say; the job's script has a log of its own."""
         return self._folder / _OUTPUTS / f"{submission.name}-{submission.job_id or '%j'}.out"
 
-    def _accepted(self, request: Request, job_id: str) -> None:
-        submission = with_id(request.submission, job_id)
-        self._tell(Submitted(submission))
-        self._follow(submission)
-
     def _refused(self, submission: Submission, reason: str) -> None:
         self._tell(Refused(submission, reason))
         info = SubmittedJobInfo(self._jobs[submission.target])
@@ -253,9 +268,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         submission, output = end.submission, self._output(end.submission)
         target = submission.target
         found = verdict(self._folder, end, output, self._facts[target], self._retried[target])
-        # Who starts again finds out anew what could not be noted.
-        with suppress(OSError):
-            self._ledger.settled(target, str(submission.job_id), end.state)
+        # Who cancels a job and starts again at once wants it to run.
+        if end.state == "CANCELLED" and target in self._leaving:
+            found = replace(found, again="it was cancelled before this command began")
+        self._leaving.discard(target)
+        self._settled(submission, end.state)
         why = "\n".join(filter(None, [end.message, found.advice]))
         self._tell(Ended(submission, end.succeeded, end.state, why, found.again))
         if end.succeeded:
@@ -265,6 +282,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self._submit_again(info.job, submission)
         else:
             self.report_job_error(info, msg=f"{why}\n")
+
+    def _settled(self, submission: Submission, state: str) -> None:
+        # Who starts again finds out anew what could not be noted.
+        with suppress(OSError):
+            self._ledger.settled(submission.target, str(submission.job_id), state)
 
     def _submit_again(self, job: JobExecutorInterface, former: Submission) -> None:
         self._retried[former.target] += 1
@@ -297,5 +319,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
 
 def _remove_empty(output: Path) -> None:
-    if output.is_file() and not output.stat().st_size:
-        output.unlink()
+    with suppress(OSError):
+        if not output.stat().st_size:
+            output.unlink()

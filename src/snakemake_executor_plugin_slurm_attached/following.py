@@ -16,16 +16,27 @@ from run_experiment import slurm
 from run_experiment.job_events import Accounted, Changed, Event, Polled, PollFailed
 from run_experiment.ledger import Submission
 from run_experiment.records import read_record
-from run_experiment.slurm import AccountedJob, QueuedJob, SlurmError
+from run_experiment.slurm import AccountedJob, SlurmError
 from run_experiment.slurm_states import is_live, succeeded
 from snakemake_executor_plugin_slurm_attached.background import Background
-from snakemake_executor_plugin_slurm_attached.outcomes import attempts, has_config, is_made, is_same, why_failed
+from snakemake_executor_plugin_slurm_attached.outcomes import (
+    attempts,
+    has_config,
+    is_made,
+    is_same,
+    why_failed,
+    why_lost,
+)
+from snakemake_executor_plugin_slurm_attached.retrying import Cut
 
 # Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
 _ASK_AGAIN = 3.0
 _ASK_FOR = 45.0
 # How long the figures of a job that ended may come later than its end; of a node that was lost they never do.
 _LATEST_FIGURES = 60.0
+
+# State of a job that SLURM does not know any more.
+LOST = "LOST"
 
 Tell = Callable[[Event], None]
 
@@ -61,21 +72,20 @@ class _Followed:
 @dataclass(frozen=True)
 class _Answer:
     accounted: dict[str, AccountedJob]
-    # Live jobs; None where accounting left no doubt.
-    queued: list[QueuedJob] | None
+    # Live jobs by id and comment; None where accounting left no doubt.
+    queued: set[tuple[str, str]] | None
 
-    def is_queued(self, submission: Submission) -> bool:
-        """Whether a job is live, whatever accounting says."""
-        known = {(job.job_id, job.comment) for job in self.queued or []}
-        return (submission.job_id, submission.comment) in known
+    def is_queued(self, submission: Submission) -> bool | None:
+        """Whether a job is live, whatever accounting says; None where the queue was not asked."""
+        return None if self.queued is None else (submission.job_id, submission.comment) in self.queued
 
 
 class Follower:
     """The jobs that are followed, by id. Times are in seconds.
 
-    A job that neither accounting nor the queue knows for `patience` is given up; a record is waited for `latency` after
-    the job completed, since shared file systems show files late. Jobs that ended are asked about until accounting has
-    their ends, too.
+    A job that left the queue, and has no end in accounting for `patience`, is given up; a record is waited for
+    `latency` after the job completed, since shared file systems show files late. Jobs that ended are asked about until
+    accounting has their ends, too.
     """
 
     def __init__(self, folder: Path, poll: float, patience: float, latency: float, tell: Tell) -> None:
@@ -89,7 +99,7 @@ class Follower:
         self._ended: dict[str, _Followed] = {}
         self._lock = threading.Lock()
         self._question: Background[_Answer] = Background()
-        self._asked_at = time.monotonic()
+        self._asked_at = self._queue_asked_at = time.monotonic()
         self._answering = True
 
     def add(self, submission: Submission, output: Path, is_over: bool = False) -> None:
@@ -174,15 +184,29 @@ class Follower:
             return
         now = self._asked_at = time.monotonic()
         ids = [*self._jobs, *self._ended]
-        lost = any(job.missing_at and now - job.missing_at > self._patience for job in self._jobs.values())
+        asks_queue = self._doubts(now)
 
         def question() -> _Answer:
             accounted = slurm.accounting(ids)
             # A job that SLURM starts again counts as ended there until it runs.
-            doubtful = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
-            return _Answer(accounted, slurm.queue() if lost or doubtful else None)
+            ended = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
+            queue = slurm.queue() if ended or asks_queue else None
+            return _Answer(accounted, None if queue is None else {(job.job_id, job.comment) for job in queue})
 
         self._question.start(question)
+
+    def _doubts(self, now: float) -> bool:
+        """Whether the queue has to be asked, too: accounting may know a job late, and never learn of an end."""
+        overdue = any(self._is_overdue(job, now) for job in self._jobs.values())
+        if not overdue and now - self._queue_asked_at <= self._patience:
+            return False
+        self._queue_asked_at = now
+        return True
+
+    def _is_overdue(self, job: _Followed, now: float) -> bool:
+        """Whether accounting should have an end that it does not have, or a job that it does not know."""
+        reported = job.failed_at is not None and now - job.failed_at > _ASK_FOR
+        return reported or (job.missing_at is not None and now - job.missing_at > self._patience)
 
     def _answer(self) -> _Answer | None:
         try:
@@ -205,10 +229,12 @@ class Follower:
 
     def _judge(self, job: _Followed, answer: _Answer, now: float) -> End | None:
         found = answer.accounted.get(_id(job.submission))
-        if found is None or not is_same(found, job.submission):
-            return self._missing(job, answer, now)
-        job.missing_at = None
-        if is_live(found.state) or answer.is_queued(job.submission):
+        queued = answer.is_queued(job.submission)
+        if queued:
+            job.missing_at = None
+        if found is None or not is_same(found, job.submission) or (is_live(found.state) and queued is False):
+            return self._missing(job, queued, now)
+        if is_live(found.state) or queued:
             self._note(job, found)
             job.completed_at = job.failing_at = None
             return None
@@ -221,18 +247,20 @@ class Follower:
             # A preempted job is told as failed before it is queued again: an end that is asked for twice is one.
             job.failing_at = job.failed_at = now
             return None
+        # Of a try of the job's own: a later one may have made it, with a record that shows late.
+        if found.state == Cut.OUT_OF_MEMORY.name and now - job.failing_at <= self._latency:
+            return None
         message = why_failed(self._folder, found, job.submission, job.output)
         return End(job.submission, False, found.state, message, found)
 
-    def _missing(self, job: _Followed, answer: _Answer, now: float) -> End | None:
+    def _missing(self, job: _Followed, queued: bool | None, now: float) -> End | None:
         """Accounting may be late, or without a database; a job that the queue does not have either is lost."""
+        if queued:
+            return None
         job.missing_at = job.missing_at or now
-        if answer.queued is None or now - job.missing_at <= self._patience:
+        if queued is None or now - job.missing_at <= self._patience:
             return None
-        if answer.is_queued(job.submission):
-            job.missing_at = now
-            return None
-        return End(job.submission, False, "LOST", f"SLURM does not know job {job.submission.job_id} any more")
+        return End(job.submission, False, LOST, why_lost(self._folder, job.submission, job.output))
 
     def _close(self, answer: _Answer) -> None:
         """Tell what accounting has of jobs that ended: their ends, and once it has all of them their figures."""

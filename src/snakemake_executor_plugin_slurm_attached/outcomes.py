@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
-from run_experiment.attempts import BEGUN, ENDED, newest
+from run_experiment.attempts import BEGUN, ENDED, folders_of, newest
 from run_experiment.finetuning.progress import RECIPE_STATE
 from run_experiment.ledger import Submission
 from run_experiment.processes import last_lines
@@ -19,6 +19,8 @@ from run_experiment.records import read_record
 from run_experiment.slurm import AccountedJob
 from snakemake_executor_plugin_slurm_attached.retrying import Left
 
+# What a try takes memory by.
+_SIZES = ("batch_size", "max_connections")
 # How far the clocks of two machines may be apart.
 _CLOCKS = timedelta(seconds=2)
 # What SLURM writes into the output of a job that took more memory than it asked for; without control groups that is
@@ -71,27 +73,35 @@ def is_same(job: AccountedJob, submission: Submission) -> bool:
 def why_failed(folder: Path, job: AccountedJob, submission: Submission, output: Path) -> str:
     """Why a job failed: SLURM's words, and what the job itself left."""
     error = (_report(folder, job, submission) or {}).get("error")
-    if not error:
-        error = "\n".join([f"its output is {output}", *(f"    {line}" for line in last_lines(output))])
-    return f"SLURM job {job.job_id} ended as {describe(job)}: {error}"
+    return f"SLURM job {job.job_id} ended as {describe(job)}: {error or _said(output)}"
+
+
+def why_lost(folder: Path, submission: Submission, output: Path) -> str:
+    """What is known of a job that SLURM has no end of: what it left itself."""
+    left = attempts(folder, submission)
+    error = (read_record(left[-1]) or {}).get("error") if left else None
+    return f"SLURM does not know job {submission.job_id} any more, nor how it ended: {error or _said(output)}"
+
+
+def _said(output: Path) -> str:
+    return "\n".join([f"its output is {output}", *(f"    {line}" for line in last_lines(output))])
 
 
 def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
     """What a job that ended badly left; `facts` is what it was told, `output` the file of what SLURM said of it."""
+    begun = _begun(folder, job, submission)
     return Left(
         reported=_report(folder, job, submission) is not None,
         over_memory=any(map(_OVER_MEMORY.search, last_lines(output, most=20))),
-        goes_on="checkpoints" not in facts or _saved_epoch(folder, facts, job.started),
-        smaller=_can_be_smaller(folder, job, submission),
+        goes_on=_saved_epoch(folder, facts, job.started) if "checkpoints" in facts else begun.get("goes_on", True),
+        smaller=any(isinstance(size, int) and size > 1 for size in map(begun.get, _SIZES)),
     )
 
 
-def _can_be_smaller(folder: Path, job: AccountedJob, submission: Submission) -> bool:
-    """Whether a next try takes less memory than a job's last one, which says with what it began."""
+def _begun(folder: Path, job: AccountedJob, submission: Submission) -> Mapping[str, Any]:
+    """What a job's last try said when it began; empty where it did not come to that."""
     attempt = newest(folder, layout.target_of(submission.target)[0], job.job_id)
-    begun = (attempt and (read_record(attempt / ENDED) or read_record(attempt / BEGUN))) or {}
-    sizes = [begun.get(name) for name in ("batch_size", "max_connections")]
-    return any(isinstance(size, int) and size > 1 for size in sizes)
+    return (attempt and (read_record(attempt / ENDED) or read_record(attempt / BEGUN))) or {}
 
 
 def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:
@@ -114,10 +124,8 @@ def _modified(path: Path) -> float:
 def attempts(folder: Path, submission: Submission) -> list[Path]:
     """Records of a job's failed attempts, in order: SLURM may have started it several times."""
     run, _ = layout.target_of(submission.target)
-    found = (folder / layout.attempts(run)).glob(f"{submission.job_id}*/attempt.json")
-    # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`.
-    numbers = {path: re.fullmatch(rf"{submission.job_id}(?:\.(\d+))?", path.parent.name) for path in found}
-    return [path for _, path in sorted((int(number[1] or 1), path) for path, number in numbers.items() if number)]
+    found = [attempt / ENDED for attempt in folders_of(folder, run, str(submission.job_id))]
+    return [path for path in found if path.is_file()]
 
 
 def _report(folder: Path, job: AccountedJob, submission: Submission) -> dict[str, Any] | None:

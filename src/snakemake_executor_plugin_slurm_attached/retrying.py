@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 
+from run_experiment import layout
 from run_experiment.slurm import AccountedJob
 
 # Exit codes (status:signal) of what SIGKILL ended: of the job's own process, or of one that its shell waited for.
 _KILLED = ("0:9", "137:0")
+# Exit code of a job that ended itself at SIGTERM, which `#SBATCH --signal` sends before its time is over.
+_TERMINATED = "143:0"
 # States of jobs that may have judged themselves before SLURM did.
 _OWN = ("FAILED", "OUT_OF_MEMORY")
 
@@ -65,8 +69,8 @@ def judge(job: AccountedJob, left: Left, retried: int, limits: Limits) -> Verdic
         return Verdict(job.state)
     state = Cut.OUT_OF_MEMORY.name if cut is Cut.OUT_OF_MEMORY else job.state
     if cut is Cut.TIMEOUT and not left.goes_on:
-        no_epoch = "No whole epoch that another job could go on from fits into its time limit"
-        return Verdict(state, advice=f"{no_epoch}: {_remedy(cut, job, limits.script)}")
+        nothing = "Nothing that another job could go on from was saved within its time limit"
+        return Verdict(state, advice=f"{nothing}: {_remedy(cut, job, limits.script)}")
     if cut is Cut.OUT_OF_MEMORY and not left.smaller:
         return Verdict(state, advice=f"Another job would take as much: {_remedy(cut, job, limits.script)}")
     if retried < limits.retries:
@@ -81,9 +85,9 @@ def cut_of(job: AccountedJob, left: Left) -> Cut | None:
 
     A job tries again by itself what that can mend: what it reports is final.
     """
-    if left.reported and job.state in _OWN:
+    if left.reported and job.state in _OWN and job.exit_code != _TERMINATED:
         return None
-    if job.state == "FAILED" and job.exit_code in _KILLED:
+    if job.state == "FAILED" and job.exit_code in (*_KILLED, _TERMINATED):
         return Cut.OUT_OF_MEMORY if left.over_memory else Cut.KILLED
     return Cut.__members__.get(job.state)
 
@@ -92,12 +96,19 @@ def _remedy(cut: Cut, job: AccountedJob, script: str) -> str:
     """What the user can do about it."""
     match cut:
         case Cut.TIMEOUT:
-            return f"raise `#SBATCH --time` in {script} (compute.time in the summary)"
+            return f"raise `#SBATCH --time` in {script} ({_estimate('time', script)})"
         case Cut.OUT_OF_MEMORY:
-            return f"raise `#SBATCH --mem` in {script} (compute.mem in the summary)"
+            return f"raise `#SBATCH --mem` in {script} ({_estimate('mem', script)})"
         case Cut.PREEMPTED:
             return f"name a partition in {script} whose jobs are not preempted"
         case Cut.NODE_FAIL | Cut.BOOT_FAIL:
             return f"leave out what fails with `#SBATCH --exclude={job.nodes}` in {script}"
         case Cut.KILLED:
             return f"see what kills it on {job.nodes}"
+
+
+def _estimate(name: str, script: str) -> str:
+    """The key of the summary that says what the jobs of a rendered script ask for."""
+    run = Path(script).parts[0]
+    is_training = script == layout.finetune_script(run)
+    return f"compute.{name} of run {run} in the summary" if is_training else f"evaluation.compute.{name} in the summary"

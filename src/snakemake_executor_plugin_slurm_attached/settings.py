@@ -34,7 +34,7 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
     lost_seconds: int = field(
         default=600,
         metadata={
-            "help": "Seconds after which a job that neither accounting nor the queue knows is given up.",
+            "help": "Seconds after which a job that left the queue, and of which accounting has no end, is given up.",
             "env_var": False,
         },
     )

@@ -9,19 +9,22 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from run_experiment import slurm
-from run_experiment.job_events import Cancelled, Delayed, Event
+from run_experiment.job_events import Cancelled, Delayed, Event, Reattached, Submitted
 from run_experiment.ledger import Ledger, Submission
 from run_experiment.slurm import PassingError, SlurmError
 from snakemake_executor_plugin_slurm_attached.attaching import Earlier, cancel, dated, find
+from snakemake_executor_plugin_slurm_attached.following import with_id
 
 # Longest pause, in seconds, between two tries of what SLURM did not answer.
 LONGEST_PAUSE = 60.0
 # Seconds after which the queue is asked again whether jobs that ended have left it, where others wait for their places.
 _ASK_AGAIN = 5.0
+# Seconds between questions whether jobs that were cancelled are gone.
+_GONE_AGAIN = 1.0
 
 Tell = Callable[[Event], None]
 T = TypeVar("T")
@@ -45,13 +48,13 @@ class Request:
 
 
 class Submitter:
-    """A thread that submits what waits; it calls `accepted` with the job's id, or `refused` with what sbatch said."""
+    """A thread that submits what waits; it calls `accepted` with the job, or `refused` with what sbatch said."""
 
     def __init__(
         self,
         ledger: Ledger,
         pacing: Pacing,
-        accepted: Callable[[Request, str], None],
+        accepted: Callable[[Submission], None],
         refused: Callable[[Submission, str], None],
         tell: Tell,
     ) -> None:
@@ -61,6 +64,9 @@ class Submitter:
         self._refused = refused
         self._tell = tell
         self._waiting: queue.PriorityQueue[tuple[float, int, Request | None]] = queue.PriorityQueue()
+        # Those whose former jobs were cancelled and are not gone yet: others do not wait for them.
+        self._held: list[tuple[Request, Submission]] = []
+        self._asked_at = -float("inf")
         self._number = itertools.count()
         # A target's place among those of the same priority.
         self._places: dict[str, int] = {}
@@ -84,28 +90,50 @@ class Submitter:
 
     def _work(self) -> None:
         while True:
-            _, _, request = self._waiting.get()
-            if request is None or self._pacing.stopping.is_set():
+            request = self._next()
+            if self._pacing.stopping.is_set():
                 return
             try:
-                self._submit(request)
+                if request:
+                    self._begin(request)
+                self._let_go()
             except PassingError:
                 # Stopped before SLURM answered; the ledger says that there may be a job.
                 return
-            # An error ends this job only.
-            except Exception as error:
-                self._refused(request.submission, f"{error}\n    {shlex.join(['sbatch', *request.arguments])}")
+
+    def _next(self) -> Request | None:
+        """The most urgent request; None once it is time to see whether cancelled jobs are gone, or at a stop."""
+        try:
+            return self._waiting.get(timeout=_GONE_AGAIN if self._held else None)[2]
+        except queue.Empty:
+            return None
+
+    def _begin(self, request: Request) -> None:
+        """Submit a job, or cancel a former one first. Raises PassingError where the submitter was stopped meanwhile."""
+        try:
+            if request.former:
+                self._cancel(request, request.former.submission)
+            else:
+                self._submit(request)
+        except PassingError:
+            raise
+        # An error ends this job only.
+        except Exception as error:
+            self._refuse(request, error)
+
+    def _refuse(self, request: Request, error: Exception) -> None:
+        self._refused(request.submission, f"{error}\n    {shlex.join(['sbatch', *request.arguments])}")
 
     def _submit(self, request: Request) -> None:
-        if request.former:
-            self._end(request.former)
         if not self._pacing.wait(request.kind, request.stagger):
             return
         if request.again and (requeued := self._until_answered(lambda: find(request.submission))):
             # Meanwhile, by somebody's hand: its last job starts anew.
             with suppress(OSError):
                 self._ledger.accepted(request.submission, requeued)
-            self._accepted(request, requeued)
+            submission = with_id(request.submission, requeued)
+            self._tell(Reattached(submission, "PENDING"))
+            self._accepted(submission)
             return
         pause = 1.0
         while (job_id := self._try(request, pause)) is None:
@@ -113,7 +141,9 @@ class Submitter:
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
         self._pacing.submitted(request.kind, job_id)
-        self._accepted(request, job_id)
+        submission = with_id(request.submission, job_id)
+        self._tell(Submitted(submission))
+        self._accepted(submission)
 
     def _try(self, request: Request, pause: float) -> str | None:
         """The id of the job if SLURM accepted it; None, after a pause, where it may do so later. Raises SlurmError."""
@@ -140,15 +170,33 @@ class Submitter:
             self._ledger.accepted(submission, job_id)
         return job_id
 
-    def _end(self, former: Earlier) -> None:
-        """Wait until a job of another configuration is gone, so that there are never two for a target."""
-        submission = former.submission
-        self._until_answered(lambda: cancel([submission]))
-        self._tell(Cancelled(submission, "it is of another configuration, or from before a redo"))
-        while self._until_answered(lambda: find(submission)):
-            if self._pacing.stopping.wait(1):
-                return
-        self._settle(submission, str(submission.job_id), "CANCELLED")
+    def _cancel(self, request: Request, former: Submission) -> None:
+        """Cancel a job of another configuration, and hold the request until it is gone."""
+        self._until_answered(lambda: cancel([former]))
+        self._tell(Cancelled(former, "it is of another configuration, or from before a redo"))
+        self._held.append((request, former))
+        self._asked_at = time.monotonic()
+
+    def _let_go(self) -> None:
+        """Let those wait for their turn whose former jobs are gone: there are never two for a target."""
+        if not self._held or time.monotonic() - self._asked_at < _GONE_AGAIN:
+            return
+        self._asked_at = time.monotonic()
+        held, self._held = self._held, []
+        try:
+            there = {(job.job_id, job.comment) for job in self._until_answered(slurm.queue)}
+        except PassingError:
+            raise
+        except SlurmError as error:
+            for request, _ in held:
+                self._refuse(request, error)
+            return
+        for request, former in held:
+            if (former.job_id, former.comment) in there:
+                self._held.append((request, former))
+            else:
+                self._settle(former, str(former.job_id), "CANCELLED")
+                self.put(replace(request, former=None))
 
     def _settle(self, submission: Submission, job_id: str, state: str) -> None:
         # Who starts again finds out anew what could not be noted.

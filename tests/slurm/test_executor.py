@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from cluster_runs import ALL, AT_ONCE, Run, client, jobs, names, run, settled, sleeping, until
+from cluster_runs import ALL, AT_ONCE, Run, client, jobs, names, run, running, settled, shim, sleeping, until
 from inspect_ai.log import read_eval_log
 from scaffolded import SITE, Scaffold, make_scaffolded
 from snakemake_cli import SOURCE
@@ -31,7 +31,7 @@ def test_one_job_for_each_training_and_evaluation(tmp_path: Path) -> None:
     assert names(experiment.path) == Counter(ALL)
     assert {job.state for job in found.values()} == {"COMPLETED"}
     assert {job.gpus for job in found.values()} == {1}
-    assert str(found["tiny.r4.shout.e0"].end) < str(found["tiny.r8"].end)
+    assert str(found["tiny.r4.shout.e0"].start) < str(found["tiny.r8"].end)
     again = run(experiment.path)
     assert again.process.returncode == 0
     assert "Nothing to be done" in again.output
@@ -106,6 +106,28 @@ def test_jobs_are_cancelled_at_an_interrupt_where_that_is_set(tmp_path: Path) ->
     assert {job.state for job in found} <= {"CANCELLED", "COMPLETED"}
 
 
+def test_a_job_that_was_cancelled_and_has_not_left_yet_is_submitted_again(tmp_path: Path) -> None:
+    experiment = sleeping(tmp_path, train=6)
+    first = Run(experiment.path, *AT_ONCE, config=["only=r4"])
+    job_id = running(experiment.path, "tiny.r4")["tiny.r4"]
+    first.kill()
+    comment = client("squeue", "-hj", job_id, "-o%k").strip()
+    client("scancel", job_id)
+    settled(experiment.path, 1)
+    # What squeue prints is between marks that differ each time; its format has them.
+    fields = f'"$mark"{job_id}"$mark"COMPLETING"$mark"None"$mark"tiny.r4"$mark"{comment}"$mark"'
+    body = (
+        "for last; do :; done; mark=${last##*%k}\n"
+        f"mkdir {tmp_path}/asked 2>/dev/null && echo {fields}\n"
+        'exec "$real" "$@"'
+    )
+    second = Run(experiment.path, *AT_ONCE, environment=shim(tmp_path / "bin", "squeue", body), config=["only=r4"])
+    assert second.wait() == 0, second.output
+    assert f"tiny.r4: following SLURM job {job_id} again (COMPLETING)" in second.output
+    assert "it is submitted again: it was cancelled before this command began" in second.output
+    assert [job.state for job in settled(experiment.path, 2)] == ["CANCELLED", "COMPLETED"]
+
+
 def test_a_cancelled_training_stops_no_other_and_is_made_by_the_same_command(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=12)
     started = Run(experiment.path, *AT_ONCE)
@@ -138,6 +160,23 @@ def test_a_job_that_failed_while_nobody_looked_is_told_and_the_next_command_make
     third = run(experiment.path, *AT_ONCE)
     assert third.process.returncode == 0, third.output
     assert names(experiment.path) == Counter([*ALL, "tiny.r4"])
+
+
+def test_a_failure_of_another_configuration_that_nobody_saw_is_told_no_more(tmp_path: Path) -> None:
+    """Neither when that configuration is wanted again: then it is tried."""
+    experiment = sleeping(tmp_path, train=1)
+    experiment.set_parameters("r4", lr=13.0)
+    first = Run(experiment.path, *AT_ONCE, config=["only=r4"])
+    until(lambda: "tiny.r4" in names(experiment.path), 60)
+    first.kill()
+    settled(experiment.path, 1)
+    experiment.set_parameters("r4", lr=0.01)
+    second = run(experiment.path, *AT_ONCE, config=["only=r4"])
+    assert second.process.returncode == 0, second.output
+    experiment.set_parameters("r4", lr=13.0)
+    third = run(experiment.path, *AT_ONCE, config=["only=r4"])
+    assert third.process.returncode == 1
+    assert names(experiment.path) == Counter({"tiny.r4": 3})
 
 
 def test_a_refused_job_stops_no_other(tmp_path: Path) -> None:

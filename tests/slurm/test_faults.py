@@ -132,9 +132,9 @@ def test_requeued_jobs_keep_their_ids_and_a_killed_one_is_told_as_slurm_has_it(t
 
 def test_a_record_may_come_late_but_has_to_come(tmp_path: Path) -> None:
     """As on a shared file system that shows files late: the main process stands still meanwhile."""
-    experiment = sleeping(tmp_path, train=4)
+    experiment = sleeping(tmp_path, train=8)
     started = Run(experiment.path, *AT_ONCE)
-    running(experiment.path, "tiny.r4", "tiny.r8")
+    started.until("tiny.base.shout: submitted")
     started.process.send_signal(signal.SIGSTOP)
     records = [experiment.path / f"{run}/finetune.json" for run in ("r4", "r8")]
     until(lambda: all(record.exists() for record in records))

@@ -18,7 +18,7 @@ def states(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("runs_on", [True, False], ids=["still running", "ended meanwhile"])
 def test_redo_of_a_killed_main_process_is_gone_on_with(tmp_path: Path, runs_on: bool) -> None:
-    experiment = sleeping(tmp_path, train=6, evaluate=1)
+    experiment = sleeping(tmp_path, train=12 if runs_on else 3, evaluate=1)
     result = run(experiment.path, *AT_ONCE)
     assert result.process.returncode == 0, result.output
     before = names(experiment.path)

@@ -47,7 +47,8 @@ def test_what_was_cut_is_submitted_again(tmp_path: Path) -> None:
     cut(experiment, "r4/finetune.slurm", f"mkdir -p {state.parent}; touch {state}; {TOO_LONG}")
     cut(experiment, "base/eval/shout_base.slurm", TOO_LONG)
     # As of a script that can be told to take less.
-    cut(experiment, "r8/finetune.slurm", f": run_experiment.finetuning.recipe; {TOO_MUCH}")
+    recipe = f": run_experiment.finetuning.recipe --config {experiment.path}/r8/finetune.yaml"
+    cut(experiment, "r8/finetune.slurm", f"{recipe}; {TOO_MUCH}")
     cut(experiment, "r8/eval/shout_epoch0.slurm", KILLED)
     result = run(experiment.path, *AT_ONCE, seconds=300)
     assert result.process.returncode == 0, result.output
@@ -83,7 +84,7 @@ def test_what_no_other_job_mends_is_reported(tmp_path: Path) -> None:
     result = run(experiment.path, *AT_ONCE, seconds=300, config=["retries=1"])
     assert result.process.returncode == 1
     assert "It was submitted 2 times: raise the setting `retries`" in result.output
-    assert "No whole epoch that another job could go on from fits into its time limit: raise" in result.output
+    assert "Nothing that another job could go on from was saved within its time limit: raise" in result.output
     assert "exit status 3" in result.output
     assert result.output.count("it is submitted again") == 1
     found = settled(experiment.path, 4)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 from evaluations import TASKS
 
+from run_experiment import layout
 from run_experiment.data import file_hash, split_hash
 from run_experiment.evaluation_job import EvaluationJob, evaluate
 from run_experiment.jobs import JobError
+from run_experiment.out_of_memory import memory_kills
 from run_experiment.rendered import Rendered, parse
 
 LOG = Path("logs/base.log")
@@ -94,9 +97,9 @@ def killed(job: EvaluationJob, local_id: str = "5") -> None:
     path = job.write(Path("jobs"))
     command = [sys.executable, "-c", JOB, str(path), local_id]
     assert subprocess.run(command, check=False, timeout=60).returncode == -9
-    with LOG.open("rb") as log:
+    with Path(layout.lock(job.target)).open("rb") as lock:
         # Its script ends a moment later.
-        fcntl.flock(log, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def require_whole() -> None:
@@ -125,13 +128,17 @@ def test_a_killed_script_goes_on_in_the_same_job() -> None:
     assert [path.name for path in ATTEMPTS.iterdir()] == ["local-5"]
 
 
-@pytest.mark.parametrize("options", ["", "--log-dir 'their logs/of \"base\"'", "--log-dir=theirs --tags=mine"])
-def test_the_next_job_goes_on_where_one_was_killed(options: str) -> None:
+@pytest.mark.parametrize(
+    "options", ["", "--log-dir 'their logs/of \"base\"'", "--log-dir=theirs/$SLURM_JOB_ID --tags=mine"]
+)
+def test_the_next_job_goes_on_where_one_was_killed(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     job = evaluation(options)
     trouble(w17="all")
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
     killed(job)
     before = computed()
     assert 17 < before.total() < 24
+    monkeypatch.setenv("SLURM_JOB_ID", "6")
 
     evaluate(job, "6", LOG)
 
@@ -141,7 +148,7 @@ def test_the_next_job_goes_on_where_one_was_killed(options: str) -> None:
     assert 1 <= lost <= 4
     assert again.total() == TOTAL - before.total() + lost
     ((_, details, result),) = told()
-    assert details == "Continuing attempt of job local-5 (inspect eval-retry)"
+    assert details == "Continuing attempt of job 5 (inspect eval-retry)"
     assert result == f"{TOTAL - again.total()} of 30 samples reused, {again.total()} to do"
 
 
@@ -203,22 +210,74 @@ def test_the_attempt_that_got_furthest_counts() -> None:
 
 
 def test_a_log_that_nobody_can_go_on_from_is_given_up() -> None:
-    job = evaluation(call="[ -e fine ] && inspect eval")
+    job = evaluation()
     trouble(w17="error")
-    Path("fine").touch()
     with pytest.raises(JobError, match="the task broke"):
         evaluate(job, "5", LOG)
-    Path("fine").unlink()
-    for local_id in ("6", "7"):
-        with pytest.raises(JobError, match="exit status 1"):
-            evaluate(job, local_id, LOG)
-    Path("fine").touch()
+    (log,) = ATTEMPTS.glob("local-5/*.eval")
+    with zipfile.ZipFile(log) as file:
+        sample = next(item for item in file.infolist() if item.filename.startswith("samples/"))
+    content = bytearray(log.read_bytes())
+    middle = sample.header_offset + 30 + len(sample.filename) + sample.compress_size // 2
+    content[middle : middle + 8] = bytes(8)
+    log.write_bytes(content)
 
-    evaluate(job, "8", LOG)
+    evaluate(job, "6", LOG)
 
     require_whole()
-    details = "Attempt of job local-5 cannot be continued: 2 attempts could not go on from its log"
-    assert told() == [("EVAL_RETRY", details, "started fresh")]
+    details = "Attempt of job local-5 cannot be continued: an attempt could not go on from its log"
+    assert told()[1:] == [("EVAL_RETRY", details, "started fresh")]
+    assert sorted(path.name for path in ATTEMPTS.iterdir()) == ["local-5", "local-6"]
+
+
+def test_samples_without_ids_in_another_order_are_not_mixed() -> None:
+    script = Path("count.py").read_text()
+    backwards = '    samples = samples[::-1] if Path("backwards").exists() else samples\n    dataset ='
+    Path("count.py").write_text(script.replace("    dataset =", backwards))
+    job = evaluation("-T ids=false")
+    trouble(w17="error")
+    with pytest.raises(JobError, match="the task broke"):
+        evaluate(job, "5", LOG)
+    Path("backwards").touch()
+    Path("computed").unlink()
+
+    evaluate(job, "6", LOG)
+
+    from inspect_ai.log import read_eval_log_sample_summaries
+
+    asked = [sample.input for sample in read_eval_log_sample_summaries(str(EVAL_LOG))]
+    assert sorted(asked) == sorted(f"w{number}" for number in range(TOTAL))
+    assert "continued" not in record()
+    details = "its samples have no ids, and are in another order now or repeat each other"
+    expected = ("EVAL_RETRY", f"Attempt of job local-6 cannot be continued: {details}", "started fresh")
+    assert told()[1:] == [expected]
+
+
+def test_a_torn_log_of_a_script_that_went_on_is_tried_again() -> None:
+    torn = '[ -e torn ] || { touch torn; echo PK > "$INSPECT_LOG_DIR/a.eval"; exit; }'
+
+    evaluate(evaluation(call=f"{torn}\ninspect eval"), "5", LOG)
+
+    require_whole()
+    ((_, details, result),) = told()
+    assert details.startswith("Attempt of job local-5 cannot be continued: cannot read ")
+    assert result == "started fresh"
+
+
+def test_a_killed_process_of_a_script_that_went_on_was_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cgroup").write_text("0::/job\n")
+    counts = tmp_path / "job" / "memory.events"
+    counts.parent.mkdir()
+    counts.write_text("oom_kill 1\n")
+    monkeypatch.setattr(memory_kills, "__defaults__", (tmp_path, tmp_path))
+    kill = f"[ -e killed ] || {{ touch killed; echo oom_kill 2 > {counts}; exit; }}"
+
+    evaluate(evaluation(call=f"{kill}\ninspect eval"), "5", LOG)
+
+    require_whole()
+    assert told() == [("OOM_RETRY", "max_connections 4 → 2", "tried again")]
 
 
 def test_a_complete_log_is_taken_without_a_script() -> None:
@@ -267,6 +326,26 @@ def test_the_next_job_begins_with_less_where_memory_did_not_suffice() -> None:
 
     require_whole()
     assert record()["changes"] == {"max_connections": 1}
+
+
+def test_what_a_script_computes_is_read_from_the_log() -> None:
+    trouble(fits=3)
+
+    evaluate(evaluation("--max-connections $((2 * 2))", connections=32), "5", LOG)
+
+    require_whole()
+    assert told() == [("OOM_RETRY", "max_connections 4 → 2", "tried again")]
+    assert record()["changes"] == {"max_connections": 2}
+
+
+def test_what_nobody_knows_is_not_halved() -> None:
+    loading = 'echo "CUDA out of memory"; echo >> runs; exit 1'
+    job = evaluation("--max-connections $((2 * 2))", call=f"{loading}\ninspect eval")
+
+    for runs in (1, 2):
+        with pytest.raises(JobError, match="out of memory and its script's --max-connections cannot be read: ask for"):
+            evaluate(job, "5", LOG)
+        assert len(Path("runs").read_text()) == runs
 
 
 def test_what_never_fits_ends_plainly() -> None:

@@ -22,6 +22,7 @@ from run_experiment.finetuning.config import render_yaml
 from run_experiment.finetuning.metrics import final_losses, read_metrics
 from run_experiment.finetuning.recipe import resolve_auto
 from run_experiment.finetuning.schedules import constant, cosine
+from run_experiment.provenance import installed
 
 EPOCHS = 3
 STEPS = len(WORDS) // 2
@@ -50,7 +51,12 @@ def experiment(llama: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
     (folder / "r8").mkdir()
     (folder / "r8/finetune.yaml").write_text(render_yaml(training, ARTIFACTS, folder), encoding="utf-8")
     command = [sys.executable, "-m", "run_experiment.finetuning.recipe", "--config", "r8/finetune.yaml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
+    other = folder / "env/torchtune-9.9.dist-info/METADATA"
+    other.parent.mkdir(parents=True)
+    other.write_text("Metadata-Version: 2.1\nName: torchtune\nVersion: 9.9\n")
+    paths = os.pathsep.join([str(folder / "env"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -62,6 +68,11 @@ def test_every_step_has_a_row(experiment: Path) -> None:
     assert steps["epoch"].tolist() == [epoch for epoch in range(EPOCHS) for _ in range(STEPS)]
     finite = steps[["loss", "lr", "tokens_per_second", "grad_norm"]].map(lambda value: 0 <= value < float("inf"))
     assert finite.all().all()
+
+
+def test_environment_is_that_of_the_training(experiment: Path) -> None:
+    told = json.loads((experiment / ARTIFACTS / "installed.json").read_text())
+    assert told == {**installed(), "versions": {**installed()["versions"], "torchtune": "9.9"}}
 
 
 def test_loss_falls(experiment: Path) -> None:
@@ -85,7 +96,7 @@ def test_every_epoch_has_a_validation_row(experiment: Path) -> None:
 def test_epoch_folders(experiment: Path, llama: Path) -> None:
     artifacts = experiment / ARTIFACTS
     epochs = [f"epoch_{epoch}" for epoch in range(EPOCHS)]
-    assert sorted(path.name for path in artifacts.iterdir()) == [*epochs, "metrics.csv"]
+    assert sorted(path.name for path in artifacts.iterdir()) == [*epochs, "installed.json", "metrics.csv"]
     for epoch in epochs:
         names = sorted(path.name for path in (artifacts / epoch).iterdir())
         state = ["recipe_state.pt"] if epoch == epochs[-1] else []
@@ -204,7 +215,7 @@ def test_auto(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, bf16: bool, given: tuple[str, str], chosen: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation)
     cfg = resolve_auto(OmegaConf.create({"device": given[0], "dtype": given[1]}))
     assert (cfg.device, cfg.dtype) == chosen
 

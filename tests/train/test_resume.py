@@ -211,7 +211,7 @@ def test_killed_and_gone_on_by_the_command_that_jobs_run(
         file.write("2,5,0.3")
 
     overlay = tmp_path / "changes.yaml"
-    overlay.write_text(yaml.safe_dump({**resume_changes(1), "unknown": {"key": 1}}))
+    overlay.write_text(yaml.safe_dump({**resume_changes(1), "profiler": {"enabled": False}}))
     command = [sys.executable, "-m", "run_experiment.finetuning.recipe", "--config", "r8/finetune.yaml"]
     environment = {**os.environ, CHANGES: "changes.yaml"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -262,6 +262,33 @@ def test_a_training_anew_leaves_no_older_state(training: Training, tmp_path: Pat
         train(training, tmp_path)
     assert last_whole_epoch(artifacts) is None
     assert rows(artifacts) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [({"optimizer": {"lr": 9.0}}, "lr: 0.01 → 9.0"), ({"dtype": "bf16"}, 'dtype: "fp32" → "bf16"')],
+)
+def test_a_state_of_another_config_is_not_gone_on_from(
+    training: Training, uninterrupted: Path, tmp_path: Path, other: dict[str, Any], said: str
+) -> None:
+    artifacts = shutil.copytree(uninterrupted, tmp_path / "artifacts")
+    before = {path: path.read_bytes() for path in artifacts.rglob("*") if path.is_file()}
+    message = rf"artifacts cannot go on, since its config was another one \({said}\): change that back, or remove"
+    with pytest.raises(ValueError, match=message):
+        set_up(training, tmp_path, {**changes_of(artifacts), **other})
+    assert {path: path.read_bytes() for path in artifacts.rglob("*") if path.is_file()} == before
+
+
+def test_a_smaller_batch_goes_on_from_the_state_of_a_larger_one(
+    training: Training, uninterrupted: Path, tmp_path: Path
+) -> None:
+    artifacts = shutil.copytree(uninterrupted, tmp_path / "artifacts")
+    changes = changes_of(artifacts)
+    changes |= {"batch_size": 2, "gradient_accumulation_steps": 4, "log_every_n_steps": 2}
+    # Nor does it matter where the model lies.
+    model = str(shutil.copytree(training.model.path, tmp_path / "moved"))
+    changes |= {"tokenizer": {"path": model}, "checkpointer": {**changes["checkpointer"], "checkpoint_dir": model}}
+    assert set_up(training, tmp_path, changes).epochs_run == EPOCHS
 
 
 def batches_of_steps(recipe: Any, accumulation: int) -> list[list[int]]:

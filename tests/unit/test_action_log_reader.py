@@ -225,6 +225,12 @@ def test_both_logs_are_read_in_time_order(tmp_path: Path) -> None:
     assert set(read_action_logs(tmp_path, [Log.INSPECT])["log"]) == {"inspect"}
 
 
+def test_the_folder_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / Log.INSPECT.file).write_text(INSPECT)
+    assert read_action_logs(str(tmp_path)).equals(read_action_logs(tmp_path))
+    assert not read_action_logs(str(tmp_path)).empty
+
+
 def test_logs_that_are_missing_have_no_entries(tmp_path: Path) -> None:
     assert tuple(read_action_logs(tmp_path).columns) == (*COLUMNS, "log")
     (tmp_path / "run-inspect.log").write_text(INSPECT)

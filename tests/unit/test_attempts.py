@@ -9,6 +9,7 @@ import pytest
 
 from run_experiment.action_log import Action
 from run_experiment.attempts import Failure, earlier_attempts, newest, note_slurm_end, notices
+from run_experiment.failures import LeftAttempts
 from run_experiment.records import write_record
 
 TARGET = "r4/finetune.json"
@@ -39,6 +40,15 @@ def test_newest_first_and_only_of_the_target() -> None:
     assert [one.folder.name for one in found] == ["9", "17.2", "17"]
     assert [one.failure for one in found] == [Failure.INTERRUPTED, Failure.OUT_OF_MEMORY, Failure.ERROR]
     assert found[0].error == "killed"
+
+
+def test_newest_first_when_clocks_go_back() -> None:
+    attempt("17", "attempt.json", started="2026-10-25T02:50:00+02:00", clock=1792889400.0)
+    attempt("18", "attempt.json", started="2026-10-25T02:10:00+01:00", clock=1792890600.0)
+    attempt("16", "attempt.json", started="2026-10-25T02:40:00+02:00")
+    attempt("2", "attempt.json", started=None)
+
+    assert [one.job_id for one in earlier_attempts("r4", "finetune")] == ["18", "17", "16", "2"]
 
 
 def test_one_that_was_killed_says_only_how_it_began() -> None:
@@ -73,6 +83,9 @@ def test_slurms_verdict_on_a_job_that_never_began(folder: Path) -> None:
 
     assert newest(folder, "r4", "17") == folder / "r4/attempts/17"
     assert earlier_attempts("r4", "finetune") == []
+    failure = LeftAttempts(folder).newest(TARGET)
+    assert failure
+    assert failure.text == "failed as job 17: its node died"
 
 
 def test_what_cannot_be_read_is_no_attempt() -> None:

@@ -242,6 +242,16 @@ def test_whole_model(whole_model: Path, model: Model) -> None:
     assert (facts.kind, facts.tensors, facts.rank, len(facts.files)) == ("model", 3, None, 4)
 
 
+def test_how_a_whole_model_generates_is_a_part_of_it(whole_model: Path, model: Model) -> None:
+    (whole_model / "generation_config.json").write_text("{}")
+    assert "generation_config.json" in verify_checkpoint(whole_model, model).files
+    for weights in whole_model.glob("*.safetensors"):
+        weights.unlink()
+    (whole_model / "model.safetensors.index.json").unlink()
+    with pytest.raises(CheckpointError, match="holds no adapter"):
+        checkpoint_files(whole_model)
+
+
 def test_broken_model(whole_model: Path, model: Model) -> None:
     save_file({"b": np.array([1, np.nan], "f2")}, whole_model / "model-2.safetensors")
     with pytest.raises(CheckpointError, match=r"model-2\.safetensors: tensor b has NaN"):
@@ -315,6 +325,23 @@ def test_publishing_where_links_fail(
     target = publish_checkpoint(adapter, model, tmp_path / "published")
     assert not weights(target).is_symlink()
     assert file_hash(weights(target)) == file_hash(weights(adapter))
+
+
+@pytest.mark.parametrize("kind", ["adapter", "whole_model"])
+@pytest.mark.parametrize("inside", ["", "sub"])
+def test_a_checkpoint_is_not_replaced_by_a_link_to_itself(
+    request: pytest.FixtureRequest, kind: str, inside: str, model: Model, tmp_path: Path
+) -> None:
+    target = tmp_path / "r4/checkpoints/epoch_0"
+    made = target / inside
+    made.parent.mkdir(parents=True)
+    request.getfixturevalue(kind).rename(made)
+    (tmp_path / "linked").symlink_to(tmp_path / "r4")
+    before = {path: path.read_bytes() for path in made.iterdir()}
+    for checkpoint in (made, tmp_path / "linked/checkpoints/epoch_0" / inside):
+        with pytest.raises(CheckpointError, match=r"lies where verified checkpoints are linked: keep it in another"):
+            publish_checkpoint(checkpoint, model, target)
+    assert {path: path.read_bytes() for path in made.iterdir()} == before
 
 
 def test_publishing_nothing(adapter: Path, model: Model, tmp_path: Path) -> None:

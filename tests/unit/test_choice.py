@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"only": ("zzz",)},
         "--config: only: zzz matches nothing that is trained or evaluated here. There are r4, r8",
     ),
+    "a number": (
+        {"only": ("10",)},
+        "--config: only: 10 matches nothing that is trained or evaluated here. A name that looks like a number goes in "
+        "brackets, [010]. There are r4, r8",
+    ),
     "a run that is not trained": (
         {"only": ("base",)},
         "--config: only: base is no training: base is not trained here; its evaluations are base/*/*",
@@ -233,6 +239,25 @@ def test_interrupted_redo_is_gone_on_with(done: ExperimentFolder, monkeypatch: p
     for plan in (plan_of(done), plan_of(done, redo=("*/*/epoch1",))):
         assert planned(plan) == {R4_EVAL}
         assert plan[R4_EVAL].redo == since
+
+
+def test_unfinished_redo_is_told_to_who_does_not_go_on_with_it(done: ExperimentFolder) -> None:
+    since = datetime.fromisoformat(begin(done, "*/*/epoch1", "r4")).strftime("%Y-%m-%d %H:%M")
+    make_again(done, R8_EVAL)
+    note = f"redo=*/*/epoch1,r4 of {since} is not finished: 1 of 3 made again; the same command goes on with it"
+    assert planned(plan_of(done)) == set()
+    assert plan_of(done).unfinished_redos == plan_of(done, redo=("r8",)).unfinished_redos == [note]
+
+    again = plan_of(done, redo=("*/*/epoch1", "r4"))
+    assert again.unfinished_redos == [note.replace("the same command", "this command")]
+    assert (again[R8_EVAL].wanted, again[R8_EVAL].reason) == (False, f"made again since {since}")
+    assert plan_of(done)[R8_EVAL].reason == "done"
+
+    # What is of another configuration today is not waited for.
+    done.set_parameters("r4", lora_rank=2)
+    for path in (R4, R4_EVAL):
+        make_again(done, path)
+    assert plan_of(done).unfinished_redos == []
 
 
 def test_redo_that_began_nothing_is_not_gone_on_with_unasked(done: ExperimentFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.data import file_hash, rows_hash
+from run_experiment.data import DataError, file_hash, rows_hash
 from run_experiment.hashes import HashMemory
 
 
@@ -113,6 +114,21 @@ def test_memory_that_cannot_be_written_costs_only_time(data: Path, tmp_path: Pat
     memory = HashMemory(tmp_path / "file/hashes.json")
     assert memory.file(data) == file_hash(data)
     memory.save()
+
+
+def test_data_that_cannot_be_read_now_is_not_remembered_as_without_splits(
+    data: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, **options: object) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    memory = HashMemory(store)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_text", fail)
+        with pytest.raises(DataError, match="Input/output error"):
+            memory.split(data, "train")
+    memory.save()
+    assert memory.split(data, "train") == HashMemory(store).split(data, "train") == rows_hash([{"input": "a"}])
 
 
 def test_missing_file_is_said_and_other_data_has_no_splits(data: Path, store: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from run_experiment.evaluation.continuing import (
+    asked_max_connections,
     can_be_told,
     inspect_environment,
-    own_max_connections,
+    repeats_itself,
 )
 from run_experiment.processes import run_script
 
@@ -109,11 +110,70 @@ def test_which_scripts_can_be_told(script: str, told: bool) -> None:
     [
         ("--max-connections 8", 8),
         ("--max-connections=8 --x", 8),
-        ("", None),
-        ("--max-connections $N", None),
+        ("--max-connections 8 --max-connections 4", 4),
+        ("", 32),
+        ('--max-connections "$N"', 6),
+        ("--max-connections=${M:-3}", 3),
+        ("--max-connections $UNKNOWN", None),
+        ("--max-connections $((2 * N))", None),
         ("--max-connections", None),
         ("--max-connections 0", None),
     ],
 )
 def test_connections_of_a_script_s_own(options: str, number: int | None) -> None:
-    assert own_max_connections(f"inspect eval x \\\n  {options}") == number
+    script = f"N=$ONE\nA=b inspect eval x \\\n  {options}\ninspect score --max-connections 9"
+    assert asked_max_connections(script, 32, {"ONE": "6"}) == number
+
+
+def test_a_set_has_the_same_order_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    Path("bin/inspect").write_text(f"#!{sys.executable}\nprint([hash('a') % 10**9])\n")
+    assert called("inspect eval t.py; inspect eval t.py") == [called("inspect score")[0]] * 2
+
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    assert inspect_environment(None, None) == {"PYTHONHASHSEED": "7"}
+
+
+ROWS = [{"input": word} for word in "aab"]
+
+
+def write_log(*inputs: str, ids: list[int | str] | None = None, epochs: int = 1) -> Path:
+    """A log of samples with these inputs, numbered as inspect-ai does where no ids are given."""
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
+
+    ids = ids or list(range(1, len(inputs) + 1))
+    header = EvalSpec(
+        created="2025-01-31T10:00:00+00:00",
+        task="cap",
+        model="hf/local",
+        dataset=EvalDataset(samples=len(ids), sample_ids=ids),
+        config=EvalConfig(epochs=epochs),
+    )
+    samples = [
+        EvalSample(id=own, epoch=epoch + 1, input=text, target="x")
+        for epoch in range(epochs)
+        for own, text in zip(ids, inputs, strict=True)
+    ]
+    write_eval_log(EvalLog(status="success", eval=header, samples=samples), "a.eval")
+    return Path("a.eval")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "ids", "repeats"),
+    [
+        ("abc", None, False),
+        ("abb", None, False),
+        ("aaa", None, True),
+        ("aabb", None, True),
+        ("aaa", ["i", "ii", "iii"], False),
+        ("aaa", [7, 8, 9], False),
+    ],
+)
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_samples_that_data_have_not(inputs: str, ids: list[int | str] | None, repeats: bool, epochs: int) -> None:
+    assert repeats_itself(write_log(*inputs, ids=ids, epochs=epochs), ROWS) is repeats
+
+
+def test_long_questions_that_begin_alike_are_others() -> None:
+    assert not repeats_itself(write_log("x" * 9000 + "a", "x" * 9000 + "b"), [])
+    assert repeats_itself(write_log("x" * 9000, "x" * 9000), [])

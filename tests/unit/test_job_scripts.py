@@ -21,6 +21,7 @@ from run_experiment.hashes import HashMemory
 from run_experiment.job_scripts import JobScripts
 from run_experiment.plan import Plan
 from run_experiment.problems import InputError
+from run_experiment.rendered import Rendered, parse
 from run_experiment.sbatch import read_directives, snakemake_resources
 from run_experiment.settings import Settings
 from run_experiment.summary import read_summary
@@ -128,6 +129,63 @@ def test_task_arguments(experiment: ExperimentFolder) -> None:
         "prompt": "Say: {input} # 'loud' $HOME größer",
         "system_prompt": "",
     }
+
+
+LINES = {
+    "a missing command": ("conda activate finetune", 127),
+    "a failing one": ("source ./failing", 3),
+    "one whose own commands may fail": ("source ./sound", 0),
+    "one of several": ("false && source ./sound", 1),
+    "the last of several": ("false; source ./sound", 0),
+}
+
+
+@pytest.mark.parametrize("name", ["modules", "environment"])
+@pytest.mark.parametrize(("line", "expected"), LINES.values(), ids=LINES)
+def test_nothing_is_trained_where_an_environment_cannot_be_made(
+    experiment: ExperimentFolder, name: str, line: str, expected: int
+) -> None:
+    (experiment.path / "failing").write_text("return 3\n")
+    (experiment.path / "sound").write_text("false\nif [ -z $NONE ]; then true; fi\n")
+    plan_of(experiment, **{name: (line, "true") if name == "modules" else line}).write_scripts()
+    head = parse((experiment.path / "r4/finetune.slurm").read_text()).parts.head
+    command = ["env", "-i", "PATH=/usr/bin:/bin", "bash", "-c", f"{head}set -euo pipefail\necho trained\n"]
+    done = subprocess.run(command, cwd=experiment.path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (expected, "" if expected else "trained\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["module load cuda  # ours", "# ours", "conda \\", "module load a;", "serve &", "ml a\nml b", "true |"]
+)
+def test_settings_that_are_no_single_command_are_refused(experiment: ExperimentFolder, line: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plan_of(experiment, modules=("module load a; ml ${#A}", line), environment=line)
+    told = str(caught.value).splitlines()
+    assert [one.partition(": expected one command, without a comment, found ")[0] for one in told] == [
+        "settings: environment",
+        "settings: modules",
+    ]
+
+
+def test_white_space_around_a_line_does_not_count(experiment: ExperimentFolder) -> None:
+    plan_of(experiment, modules=("", " "), environment=" conda activate finetune\n").write_scripts()
+    lines = (experiment.path / "r4/finetune.slurm").read_text().splitlines()
+    at = lines.index("conda activate finetune || exit")
+    assert lines[at - 1 : at + 2 : 2] == ["", "set -euo pipefail"]
+
+
+def test_head_of_an_earlier_version_is_brought_up_to_date(done: ExperimentFolder) -> None:
+    plan_of(done, **SITE).write_scripts()
+    scripts = {path: path.read_text() for path in done.path.glob("r4/**/*.slurm")}
+    assert len(scripts) == 3
+    for path, text in scripts.items():
+        parts = parse(text).parts
+        assert parts.head.count(" || exit\n") == 3
+        path.write_text(Rendered(parts.head.replace(" || exit\n", "\n"), parts.commands).text)
+    plan = plan_of(done, **SITE)
+    assert not any(target.wanted for target in plan.targets.values())
+    assert plan.write_scripts() == []
+    assert {path: path.read_text() for path in scripts} == scripts
 
 
 def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder) -> None:

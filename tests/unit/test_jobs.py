@@ -10,8 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +26,7 @@ from run_experiment.evaluation_job import EvaluationJob
 from run_experiment.finetune_job import FinetuneJob
 from run_experiment.jobs import JobError, require_data_set
 from run_experiment.processes import locked
+from run_experiment.provenance import installed
 from run_experiment.records import config_hash
 from run_experiment.rendered import Rendered, parse
 
@@ -115,7 +119,7 @@ def test_success_leaves_a_record_and_no_attempt(training: FinetuneJob) -> None:
     assert record["config_hash"] == config_hash(training.config)
     assert (record["run"], record["job_id"], record["losses"], record["events"]) == ("r4", "local-3", {}, [])
     assert record["started"] <= record["ended"]
-    assert record["provenance"]["versions"]["run-experiment"]
+    assert record["provenance"]["host"] == record["host"]
     assert read("r4/artifacts/record.json") == record
     assert not list(Path("r4/attempts").iterdir())
     assert LOG.read_text().startswith("training in ")
@@ -126,6 +130,50 @@ def test_record_has_the_last_losses(training: FinetuneJob) -> None:
     write_script("r4/finetune.slurm", f"{TRAIN}\nprintf '{rows}' > r4/artifacts/metrics.csv")
     finetune(training, "1", LOG)
     assert read(RECORD)["losses"] == {"train_loss": 0.75, "validation_loss": 0.25}
+
+
+def activate(number: str) -> str:
+    """A line that activates an environment with another torchtune."""
+    folder = Path(f"env-{number}/torchtune-{number}.dist-info").absolute()
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torchtune\nVersion: {number}\n")
+    (folder.parent / "activate").write_text(f"export PYTHONPATH={folder.parent}\n")
+    return f". {folder.parent}/activate"
+
+
+# Like our recipe.
+TELL = f"""{sys.executable} -c 'from pathlib import Path
+from run_experiment.provenance import tell_installed
+tell_installed(Path("r4/artifacts"))'"""
+
+
+def test_record_tells_the_environment_that_the_script_activates(training: FinetuneJob) -> None:
+    text = Rendered(f"#!/bin/bash\n{activate('9.9')} || exit\n", f"set -euo pipefail\n{TELL}\n{TRAIN}\n").text
+    Path("r4/finetune.slurm").write_text(text)
+    finetune(training, "1", LOG)
+    told = read(RECORD)["provenance"]
+    assert told["versions"] == {**installed()["versions"], "torchtune": "9.9"}
+    assert told["python"] == installed()["python"]
+    assert told["seeds"] == {}
+    assert files("r4/artifacts") == ["epoch_0/adapter", "epoch_1/adapter", "record.json"]
+
+
+def test_environment_of_another_tool_s_script_is_not_told(training: FinetuneJob) -> None:
+    Path("r4/finetune.slurm").write_text(f"{activate('9.9')}\n{TRAIN}")
+    finetune(training, "1", LOG)
+    told = read(RECORD)["provenance"]
+    assert (told["versions"], told["python"]) == ({}, None)
+
+
+@pytest.mark.parametrize(("last", "expected"), [(TELL, "9.9"), ("true", None)])
+def test_environment_is_that_of_the_last_try(training: FinetuneJob, last: str, expected: str | None) -> None:
+    first = f"if [ ! -e begun ]; then touch begun; {activate('9.8')}; {TELL}; exit 143; fi"
+    recipe = ": python -m run_experiment.finetuning.recipe"
+    write_script("r4/finetune.slurm", f"{recipe}\n{first}\n{activate('9.9')}\n{last}\n{TRAIN}")
+    finetune(training, "1", LOG)
+    record = read(RECORD)
+    assert len(record["attempts"]) == 1
+    assert record["provenance"]["versions"].get("torchtune") == expected
 
 
 @pytest.mark.parametrize("content", ["step;train\\n1;2\\n", "epoch,loss\\nfirst,1\\n", "\\377\\n"])
@@ -298,13 +346,16 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset=EvalDataset(samples=2),
         model="none/none",
         config=EvalConfig(),
+        packages={"inspect_ai": version("inspect-ai")},
     )
+    other = spec.model_copy(update={"packages": {"inspect_ai": "0.0.1"}})
     limited = spec.model_copy(update={"config": EvalConfig(limit=1)})
     score = EvalScore(name="match", scorer="match", metrics={"accuracy": EvalMetric(name="accuracy", value=0.5)})
     results = EvalResults(total_samples=2, completed_samples=2, scores=[score])
     short = results.model_copy(update={"completed_samples": 1})
     for name, log in {
         "success": EvalLog(status="success", eval=spec, results=results, samples=[]),
+        "other": EvalLog(status="success", eval=other, results=results, samples=[]),
         "short": EvalLog(status="success", eval=spec, results=short, samples=[]),
         "error": EvalLog(status="error", eval=spec, samples=[]),
         "limited": EvalLog(status="success", eval=limited, results=results, samples=[]),
@@ -363,6 +414,18 @@ def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs:
     assert evaluation.subject == "r4/cap_epoch0"
 
 
+def test_record_has_the_inspect_ai_of_the_log(evaluation: EvaluationJob, logs: Path) -> None:
+    leaving(logs, "success")
+    evaluate(evaluation, "5", LOG)
+    told = read(EVAL_RECORD)["provenance"]
+    assert {name: told[name] for name in installed()} == installed()
+    EVAL_RECORD.unlink()
+    leaving(logs, "other")
+    evaluate(evaluation, "6", LOG)
+    told = read(EVAL_RECORD)["provenance"]
+    assert (told["versions"], told["python"]) == ({"inspect-ai": "0.0.1"}, None)
+
+
 def test_evaluation_reads_its_own_cache(evaluation: EvaluationJob, logs: Path) -> None:
     leaving(logs, "success", then="echo $XDG_CACHE_HOME")
     evaluate(evaluation, "5", LOG)
@@ -385,7 +448,7 @@ def test_evaluation_is_judged_by_its_log(evaluation: EvaluationJob, logs: Path, 
     with pytest.raises(JobError) as caught:
         evaluate(evaluation, "5", LOG)
     assert str(caught.value).startswith(message)
-    assert str(caught.value).endswith("\n    evaluating")
+    assert "\n    evaluating" in str(caught.value)
     assert EVAL_LOG.read_text() == "earlier"
     assert not EVAL_RECORD.exists()
     names = [f"{number}_{name}.eval" for number, name in enumerate(left)]
@@ -474,6 +537,77 @@ def test_training_that_was_set_aside_is_taken_back(training: FinetuneJob) -> Non
     assert (read(RECORD), weights("r4/artifacts")) == ({**first, "restored_by": "local-3"}, made)
     finetune(other, "4", LOG)
     assert read(RECORD) == {**second, "restored_by": "local-4"}
+
+
+def test_training_that_was_set_aside_is_taken_back_to_a_new_folder(training: FinetuneJob) -> None:
+    finetune(training, "1", LOG)
+    made = weights("r4/artifacts")
+    finetune(replace(training, config={**training.config, "lr": 0.2}), "2", LOG)
+    checkpoints = [f"new/base/r4/artifacts/epoch_{epoch}" for epoch in (0, 1)]
+    finetune(replace(training, output_dir="new/base/r4/artifacts", checkpoints=checkpoints), "3", LOG)
+    assert weights("new/base/r4/artifacts") == made
+    assert (read(RECORD)["restored_by"], read(RECORD)["checkpoints"]) == ("local-3", checkpoints)
+
+
+@pytest.fixture
+def other_file_system(folder: Path) -> Iterator[Path]:
+    """A folder that nothing can be renamed to."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == folder.stat().st_dev:
+        pytest.skip("there is no other file system")
+    with tempfile.TemporaryDirectory(dir=memory) as other:
+        yield Path(other)
+
+
+def trained_to(output: Path, training: FinetuneJob) -> FinetuneJob:
+    """The same training, to another folder."""
+    write_script("r4/finetune.slurm", TRAIN.replace("r4/artifacts", str(output)))
+    checkpoints = [str(output / f"epoch_{epoch}") for epoch in (0, 1)]
+    return replace(training, output_dir=str(output), checkpoints=checkpoints)
+
+
+def test_trainings_on_another_file_system_are_set_aside_there_and_taken_back(
+    training: FinetuneJob, other_file_system: Path
+) -> None:
+    output = other_file_system / "r4"
+    job = trained_to(output, training)
+    finetune(job, "1", LOG)
+    made = weights(str(output))
+    finetune(replace(job, config={**job.config, "lr": 0.2}), "2", LOG)
+    assert sorted(path.name for path in other_file_system.iterdir()) == ["r4", "r4.local-1"]
+    # Another run's, of the same settings.
+    shutil.copytree(output.with_name("r4.local-1"), output.with_name("r4.x"))
+    of_x = {**read(output.with_name("r4.x") / "record.json"), "run": "r4.x", "ended": "2999"}
+    output.with_name("r4.x").joinpath("record.json").write_text(json.dumps(of_x))
+    finetune(job, "3", LOG)
+    assert (weights(str(output)), read(RECORD)["job_id"]) == (made, "local-1")
+    assert sorted(path.name for path in other_file_system.iterdir()) == ["r4", "r4.local-2", "r4.x"]
+
+
+def test_what_cannot_be_taken_back_is_trained_anew(training: FinetuneJob, other_file_system: Path) -> None:
+    finetune(training, "1", LOG)
+    made = weights("r4/artifacts")
+    finetune(replace(training, config={**training.config, "lr": 0.2}), "2", LOG)
+    output = other_file_system / "scratch/r4"
+    finetune(trained_to(output, training), "3", LOG)
+    assert read(RECORD)["job_id"] == "local-3"
+    assert weights(str(output)) != made == weights("r4/attempts/local-1.artifacts")
+
+
+def test_what_cannot_be_set_aside_is_not_put_elsewhere(training: FinetuneJob) -> None:
+    """Here a folder would be moved into itself."""
+    job = trained_to(Path("r4"), training)
+    with pytest.raises(OSError, match="Invalid argument"):
+        finetune(job, "1", LOG)
+    assert Path("r4/finetune.slurm").is_file()
+
+
+def test_what_a_script_leaves_in_the_background_ends_with_it(training: FinetuneJob) -> None:
+    write_script("r4/finetune.slurm", f"{TRAIN}\nsleep 60 &")
+    finetune(training, "1", LOG)
+    with locked(LOCK):
+        # Nobody is at work any more.
+        pass
 
 
 def test_shared_output_folder_of_another_experiment_is_left_alone(
@@ -656,21 +790,28 @@ wait
 """
 
 
+def run_finetune(job: FinetuneJob, jobs: Path) -> list[str]:
+    """Command of a job, as Snakemake runs it."""
+    script = Path(__file__).parent.parent.parent / "scripts/run_finetune.py"
+    file = as_it_lies(job).write(jobs)
+    return [sys.executable, str(script), "--job", str(file), "--id", "3", "--log", str(LOG)]
+
+
+def test_what_the_file_system_refuses_is_said_plainly(training: FinetuneJob, tmp_path: Path) -> None:
+    LOG.parent.touch()
+    done = subprocess.run(run_finetune(training, tmp_path / "jobs"), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "r4 failed: [Errno 17] File exists: 'logs'\n")
+
+
 def test_sigterm_leaves_a_record_and_a_whole_log(training: FinetuneJob, tmp_path: Path) -> None:
     write_script("r4/finetune.slurm", TERMINATED)
-    file = as_it_lies(training).write(tmp_path / "jobs")
-    script = Path(__file__).parent.parent.parent / "scripts/run_finetune.py"
-    job = subprocess.Popen(
-        [sys.executable, str(script), "--job", str(file), "--id", "3", "--log", str(LOG)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    job = subprocess.Popen(run_finetune(training, tmp_path / "jobs"), stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 20
     while not (LOG.exists() and "started" in LOG.read_text()) and time.monotonic() < end:
         time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
     _, errors = job.communicate(timeout=30)
-    assert job.returncode == 1
+    assert job.returncode == 128 + signal.SIGTERM
     assert "r4 was ended by SIGTERM: cancelled, preempted or out of time" in errors
     attempt = read("r4/attempts/local-3/attempt.json")
     assert attempt["error"] == "ended by SIGTERM: cancelled, preempted or out of time"

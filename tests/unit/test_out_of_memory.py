@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from run_experiment.learned_batches import LearnedBatches, TooBig
-from run_experiment.out_of_memory import log_says_out_of_memory, memory_kills
+from run_experiment.out_of_memory import log_says_out_of_memory, log_says_too_large, memory_kills
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,18 @@ from run_experiment.out_of_memory import log_says_out_of_memory, memory_kills
         "RuntimeError: Triton Error [CUDA]: out of memory",
         "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "RuntimeError: [enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to",
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=17.batch. Some of the step tasks have been OOM Killed.",
+        "slurmstepd: error: Detected 2 oom-kill event(s) in step 17.0 cgroup.",
+        "srun: error: n1: task 0: Out Of Memory",
+        "srun: error: n1: tasks 0-3: Out Of Memory",
     ],
 )
-def test_words_of_torch(tmp_path: Path, words: str) -> None:
+def test_words_of_torch_and_slurm(tmp_path: Path, words: str) -> None:
     log = tmp_path / "log"
     log.write_text("step 1\n" * 20_000 + words + "\nsome more lines\n")
 
     assert log_says_out_of_memory(log)
+    assert log_says_too_large(log) == ("srun" not in words and "slurmstepd" not in words)
 
 
 @pytest.mark.parametrize("words", ["", "KeyError: 'memory'", "Triton Error [CUDA]: invalid argument"])

@@ -23,10 +23,12 @@ from small_experiment import (
 )
 
 from run_experiment import layout
+from run_experiment.cli import main
 from run_experiment.plan import Plan, Row
 from run_experiment.planned_jobs import PlannedJobs
 from run_experiment.problems import InputError
 from run_experiment.records import config_hash
+from run_experiment.targets import mark_stale
 
 Change = Callable[[ExperimentFolder], Any]
 # What a plan says of a target: state, reason, needs.
@@ -162,6 +164,14 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
         {"r4/finetune.json": ("missing", "not done yet", ()), **RETRAINED},
     ),
     "a torn record": (write(R8_EVAL, '{"config": {'), {R8_EVAL: ("stale", "its record cannot be read", ())}),
+    "a record without a configuration, and its checkpoint removed": (
+        both(remove_checkpoint, write(R4_EVALS[0], '{"config": null}')),
+        {**GONE, R4_EVALS[0]: ("stale", "its record cannot be read", (R4[0],))},
+    ),
+    "a manifest without files": (
+        lambda e: write(R4[1], json.dumps({**e.record(R4[1]), "files": None}))(e),
+        {R4[1]: ("stale", "its record cannot be read", ())},
+    ),
     "the test split": (
         edit_data("test"),
         with_cache(TEST_SPLIT, TEST_SPLIT),
@@ -238,6 +248,28 @@ def test_unused_checkpoint_is_no_target_of_its_own(done: ExperimentFolder, chang
     assert not set(plan.finals()) & set(wanted(plan))
 
 
+def test_how_a_whole_model_generates_counts(done: ExperimentFolder) -> None:
+    given = done.path.parent / "given"
+    shutil.rmtree(given)
+    settings = make_model(given) / "generation_config.json"
+    settings.write_text('{"repetition_penalty": 1.0}')
+    verify_all(done)
+    evaluate(done, [item for item in plan_of(done).experiment.evaluations if item.run.name == "given"])
+    assert wanted(plan_of(done)) == {}
+    settings.write_text('{"repetition_penalty": 9.0}')
+    assert wanted(plan_of(done)) == {
+        GIVEN: ("stale", "the checkpoint's files changed", ()),
+        GIVEN_EVAL: ("stale", "the checkpoint's generation_config.json changed", (GIVEN,)),
+    }
+
+
+def test_model_that_cannot_be_read_is_named(done: ExperimentFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    # A file whose first bytes nobody can read, not even root.
+    (done.path.parent / "model/tokenizer.model").symlink_to("/proc/self/mem")
+    assert main(["results", str(done.path)]) == 2
+    assert capsys.readouterr().err.startswith(f"{done.summary}: what it names cannot be read: ")
+
+
 def test_training_again_with_the_same_weights_evaluates_nothing(done: ExperimentFolder) -> None:
     train(done, "r4", seed=0, job_id="local-99", ended="2025-02-01T10:00:00+01:00")
     reason = 'job_id: "local-0" → "local-99", ended: "2025-01-31T10:00:00+01:00" → "2025-02-01T10:00:00+01:00"'
@@ -249,7 +281,7 @@ def test_training_again_with_the_same_weights_evaluates_nothing(done: Experiment
 def test_stale_target_has_a_marker_that_names_its_record(done: ExperimentFolder) -> None:
     done.set_parameters("r4", lora_rank=2)
     plan = plan_of(done)
-    plan.mark_stale()
+    mark_stale(done.path, plan.targets.values())
     assert plan["r4/finetune.json"].inputs == [".snakemake/stale/r4/finetune.json"]
     marker = done.path / plan["r4/finetune.json"].marker
     changed = (done.path / "r4/finetune.json").stat().st_ctime_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.finetuning.progress import drop_state, last_whole_epoch, resume_changes
+from run_experiment.finetuning.progress import drop_state, last_whole_epoch, resume_changes, what_is_missing
 
 
 def save(path: Path) -> None:
@@ -79,6 +80,19 @@ def test_a_torn_file_counts_as_absent(tmp_path: Path, name: str, damage: str) ->
         }[damage]
     )
     assert last_whole_epoch(tmp_path) is None
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    assert what_is_missing(tmp_path) is None
+    folders = [save_epoch(tmp_path, epoch, state=epoch == 2) for epoch in range(3)]
+    (folders[2] / "recipe_state.pt").write_bytes(b"")
+    assert what_is_missing(tmp_path) == "epoch_2/recipe_state.pt is damaged"
+    (folders[2] / "recipe_state.pt").unlink()
+    assert what_is_missing(tmp_path) == "epoch_2/recipe_state.pt is missing"
+    (folders[0] / "adapter_config.json").unlink()
+    assert what_is_missing(tmp_path) == "epoch_0/adapter_config.json is missing"
+    shutil.rmtree(folders[0])
+    assert what_is_missing(tmp_path) == "epoch_0 is missing"
 
 
 def test_a_partial_folder_is_no_epoch(tmp_path: Path) -> None:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+from experiments import ExperimentFolder
+from small_experiment import plan_of
 
+from run_experiment import layout
 from run_experiment import provenance as module
-from run_experiment.provenance import commit, gpus, provenance, versions
+from run_experiment.collect import collect
+from run_experiment.made_with import todays_versions
+from run_experiment.provenance import (
+    INSTALLED,
+    commit,
+    gpus,
+    installed,
+    provenance,
+    tell_installed,
+    versions,
+    with_inspect_version,
+    with_installed,
+)
+from run_experiment.records import read_record, write_record
 
 SMI = """#!/bin/bash
 case "$*" in
@@ -71,6 +90,33 @@ def test_commit_of_a_folder_and_whether_it_is_dirty(repository: Path) -> None:
     assert commit(repository / "tasks") == {"commit": first, "dirty": True}
     git(repository, "commit", "-q", "-m", "second")
     assert commit(repository / "tasks") == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
+
+
+def test_task_that_git_does_not_know_is_not_in_the_commit(repository: Path) -> None:
+    (repository / "tasks/new[1].py").write_text("1\n")
+    assert provenance(repository / "tasks/file.py", {})["task"]["dirty"] is False
+    assert provenance(repository / "tasks/new[1].py", {})["task"]["dirty"] is True
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "second")
+    assert provenance(repository / "tasks/new[1].py", {})["task"]["dirty"] is False
+
+
+def test_rules_and_scripts_are_code_of_the_project(repository: Path) -> None:
+    package = repository / "src/run_experiment"
+    shutil.copytree(Path(module.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (repository / "Snakefile").write_text("1\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "second")
+
+    def is_dirty() -> str:
+        program = "from run_experiment.provenance import provenance\nprint(provenance(None, {})['project']['dirty'])"
+        command = [sys.executable, "-B", "-c", program]
+        environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert is_dirty() == "False"
+    (repository / "Snakefile").write_text("2\n")
+    assert is_dirty() == "True"
 
 
 def test_repository_that_knows_nothing_of_a_folder_says_nothing(repository: Path) -> None:
@@ -151,7 +197,7 @@ def test_versions_are_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_all_of_it(repository: Path, tools: Path) -> None:
-    told = provenance(repository / "tasks", {"seed": 14})
+    told = provenance(repository / "tasks/file.py", {"seed": 14})
     assert told.pop("versions")["run-experiment"]
     assert all(isinstance(told.pop(name), str) for name in ("host", "platform"))
     python = ".".join(map(str, sys.version_info[:3]))
@@ -165,10 +211,77 @@ import sys, time
 from pathlib import Path
 from run_experiment.provenance import provenance
 started = time.process_time()
-assert provenance(Path({str(repository)!r}), {{}})["task"]["dirty"] is False
+assert provenance(Path({str(repository / "tasks/file.py")!r}), {{}})["task"]["dirty"] is False
 print(time.process_time() - started)
 heavy = {{"torch", "torchtune", "transformers", "datasets", "inspect_ai", "pandas", "numpy"}} & set(sys.modules)
 assert not heavy, heavy
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert float(result.stdout) < 0.3
+
+
+KNOWN: dict[str, Any] = {"python": "3.11.9", "versions": {"torchtune": "0.6.1", "inspect-ai": "0.3.9"}, "host": "n1"}
+
+
+def test_what_is_installed_is_left_beside_what_is_made(tmp_path: Path) -> None:
+    tell_installed(tmp_path / "artifacts")
+    assert read_record(tmp_path / "artifacts" / INSTALLED) == installed()
+    assert installed()["versions"] == versions()
+    # A full disk costs only this.
+    (tmp_path / "file").touch()
+    tell_installed(tmp_path / "file")
+
+
+def test_what_a_script_told_takes_the_place_of_what_its_job_knows() -> None:
+    told = {"python": "3.10.1", "versions": {"torchtune": "0.7"}}
+    assert with_installed(KNOWN, told) == {**told, "host": "n1"}
+    assert with_installed(KNOWN, {}) == {"python": None, "versions": {}, "host": "n1"}
+
+
+@pytest.mark.parametrize(("version", "expected"), [("0.4.0", {"inspect-ai": "0.4.0"}), ("", {})])
+def test_log_of_another_inspect_ai_is_of_another_environment(version: str, expected: dict[str, str]) -> None:
+    assert with_inspect_version(KNOWN, "0.3.9") == KNOWN
+    assert with_inspect_version(KNOWN, version) == {"python": None, "versions": expected, "host": "n1"}
+    assert with_inspect_version({"error": "why"}, version)["versions"] == expected
+
+
+def test_results_made_elsewhere_are_compared_with_the_newest_record() -> None:
+    records = [
+        {"ended": f"2025-01-3{day}T10:00:00+01:00", "versions": {"torchtune": f"0.{day}", "inspect-ai": f"0.{day}"}}
+        for day in (1, 0)
+    ]
+    assert todays_versions(records, elsewhere=True) == {"torchtune": "0.1", "inspect-ai": "0.1"}
+    assert todays_versions([], elsewhere=True) == {}
+    assert todays_versions(records) == versions(("torchtune", "inspect-ai"))
+
+
+TRAINING, EVALUATION, TRAINED = "r4/finetune.slurm", "r4/eval/shout_epoch0.slurm", "set -euo pipefail\n"
+NEW, OLD = "", "inspect-ai 0.0.2"
+ELSEWHERE: dict[str, tuple[dict[str, Any], dict[str, tuple[str, str]], list[str]]] = {
+    "no environment": ({}, {}, [OLD, "inspect-ai 0.0.1"]),
+    "an environment": ({"environment": "conda activate finetune"}, {}, [OLD, NEW]),
+    "modules": ({"modules": ("module load cuda",)}, {}, [OLD, NEW]),
+    "an edited head": ({}, {EVALUATION: (TRAINED, f". theirs\n{TRAINED}")}, [OLD, NEW]),
+    "another #SBATCH line": ({}, {TRAINING: ("#SBATCH --mem=", "#SBATCH --mem=1")}, [OLD, "inspect-ai 0.0.1"]),
+    "edited commands": ({}, {TRAINING: (TRAINED, f"{TRAINED}. theirs\n")}, [OLD, NEW]),
+}
+
+
+@pytest.mark.parametrize(("settings", "edits", "expected"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_results_of_another_environment_are_not_compared_with_this_one(
+    done: ExperimentFolder, settings: dict[str, Any], edits: dict[str, tuple[str, str]], expected: list[str]
+) -> None:
+    plan_of(done, **settings).write_scripts()
+    for path, (old, new) in edits.items():
+        done.edit(path, old, new)
+        if path == TRAINING:
+            # That is another training; its records are those of this one.
+            record = done.record("r4/finetune.json")
+            write_record(done.path / "r4/finetune.json", {**record, "config": plan_of(done)["r4/finetune.json"].config})
+    for name, ended, number in (("base", "12", "0.0.1"), ("given", "10", "0.0.2")):
+        path = f"{name}/eval/shout_base.json"
+        facts = {"ended": f"2025-01-31T{ended}:00:00+01:00", "provenance": {"versions": {"inspect-ai": number}}}
+        write_record(done.path / path, {**done.record(path), **facts})
+    collect(done.path)
+    table = pd.read_csv(done.path / layout.EVALS_TABLE, keep_default_na=False).set_index("run")["versions"]
+    assert [table["given"], table["base"]] == expected

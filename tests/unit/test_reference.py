@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -30,9 +31,15 @@ def test_example_is_valid() -> None:
 
 def test_page_has_every_key() -> None:
     page = reference_page()
-    keys = [key for path, section in sections() if path for key in section.all_keys()]
+    keys = [key for _, section in sections() for key in section.all_keys()]
     assert len(keys) > 80
     assert [key for key in keys if f"`{key}`" not in page] == []
+
+
+def test_page_marks_required_sections() -> None:
+    page = reference_page()
+    for name in ("experiment", "models", "runs", "evaluation"):
+        assert re.search(rf"^\| `{name}` \| [\w: ]+ \| \*\*required\*\* \|", page, re.MULTILINE), name
 
 
 def test_schema_accepts_what_the_reader_accepts() -> None:

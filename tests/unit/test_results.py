@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from golden import assert_golden
 from small_experiment import complete, evaluate, make_small_experiment, plan_of, train
 
 from run_experiment import layout
+from run_experiment.cli import main
 from run_experiment.collect import collect
-from run_experiment.failures import last_failure
+from run_experiment.failures import LeftAttempts
 from run_experiment.made_with import todays_versions, training_note
 from run_experiment.provenance import versions
 from run_experiment.records import read_record, write_record
@@ -123,6 +125,13 @@ def test_results_of_an_experiment_that_has_not_begun(tmp_path: Path) -> None:
     assert_golden(page, GOLDEN / "new_summary.md")
 
 
+def test_the_command_names_all_that_it_wrote(mixed: ExperimentFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["results", str(mixed.path)]) == 0
+    written = sorted((mixed.path / "results").iterdir())
+    assert sorted(capsys.readouterr().out.splitlines()) == [str(path) for path in written]
+    assert len(written) == 3
+
+
 def test_table_reads_back_with_whole_numbers_whole(mixed: ExperimentFolder) -> None:
     collect(mixed.path)
     table = pd.read_csv(mixed.path / layout.EVALS_TABLE)
@@ -151,18 +160,39 @@ def test_missing_record_of_an_evaluation_that_was_planned_fresh_is_no_result(don
 
 
 def test_newest_failure_counts(mixed: ExperimentFolder) -> None:
-    newest = last_failure(mixed.path, "r8", "shout_epoch1")
+    newest = LeftAttempts(mixed.path).newest("r8/eval/shout_epoch1.json")
     assert newest is not None
     assert (newest.job_id, newest.error) == ("local-1", "out of memory; its log is x\n    CUDA")
-    assert last_failure(mixed.path, "r8", "finetune") is None
-    assert last_failure(mixed.path, "none", "finetune") is None
+    assert LeftAttempts(mixed.path).newest("r8/finetune.json") is None
+    assert LeftAttempts(mixed.path).newest("none/finetune.json") is None
 
 
 def test_unreadable_attempt_is_passed_over(mixed: ExperimentFolder) -> None:
     (mixed.path / "r8/attempts/local-1/attempt.json").write_text("{")
-    newest = last_failure(mixed.path, "r8", "shout_epoch1")
+    newest = LeftAttempts(mixed.path).newest("r8/eval/shout_epoch1.json")
     assert newest is not None
     assert newest.error == "an older reason"
+
+
+def test_the_attempts_of_a_run_are_read_once(mixed: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cell in ("shout_epoch1", "whisper_epoch1"):
+        (mixed.path / layout.eval_record("r8", cell)).unlink(missing_ok=True)
+        for _ in range(5):
+            fail(mixed, "r8", cell, "2025-02-01T10:00:00+01:00", "no")
+    read: Counter[Path] = Counter()
+
+    def reading(path: Path) -> dict[str, Any] | None:
+        read[path] += 1
+        return read_record(path)
+
+    monkeypatch.setattr("run_experiment.failures.read_record", reading)
+    plan = plan_of(mixed)
+    planned = [path for path in read if "r8/attempts" in str(path)]
+    assert planned
+    assert {read[path] for path in planned} == {1}
+    read.clear()
+    Records(plan.experiment, plan.targets).missing()
+    assert [read[path] for path in planned] == [1] * len(planned)
 
 
 def rename(experiment: ExperimentFolder) -> None:
@@ -175,8 +205,12 @@ def relabel(experiment: ExperimentFolder) -> None:
     )
 
 
+def page(experiment: ExperimentFolder) -> Path:
+    return experiment.path / layout.SUMMARY_PAGE
+
+
 def damage(experiment: ExperimentFolder) -> None:
-    (experiment.path / layout.SUMMARY_PAGE).write_text("# Mine\n")
+    page(experiment).write_text("# Mine\n")
 
 
 OUTDATED: dict[str, tuple[Callable[[ExperimentFolder], Any], bool]] = {
@@ -186,7 +220,8 @@ OUTDATED: dict[str, tuple[Callable[[ExperimentFolder], Any], bool]] = {
     "the evaluations": (relabel, True),
     "a parameter": (lambda experiment: experiment.set_parameters("r4", lora_rank=2), True),
     "the page": (damage, True),
-    "no page": (lambda experiment: (experiment.path / layout.SUMMARY_PAGE).unlink(), False),
+    "a page in another encoding": (lambda experiment: page(experiment).write_bytes(b"\xff\xfe"), True),
+    "no page": (lambda experiment: page(experiment).unlink(), False),
 }
 
 
@@ -382,7 +417,7 @@ def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: Experim
     attempts = done.path / "r4/attempts"
     told = {"target": "finetune", "job_id": "17", "error": "exit status 1\nmore", "ended": "2025-01-31T10:00:00+00:00"}
     write_record(attempts / "17/attempt.json", told)
-    failure = last_failure(done.path, "r4", "finetune")
+    failure = LeftAttempts(done.path).newest("r4/finetune.json")
     assert failure
     assert failure.text == "failed as job 17: exit status 1"
 
@@ -390,12 +425,12 @@ def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: Experim
         attempts / "18/begun.json",
         {**told, "job_id": "18", "error": None, "ended": None, "started": "2025-01-31T11:00:00+00:00"},
     )
-    failure = last_failure(done.path, "r4", "finetune")
+    failure = LeftAttempts(done.path).newest("r4/finetune.json")
     assert failure
     assert failure.text == "cut off, or still at work, as job 18"
 
     write_record(attempts / "18/slurm.json", {"state": "TIMEOUT", "error": "SLURM job 18 ended as TIMEOUT"})
-    failure = last_failure(done.path, "r4", "finetune")
+    failure = LeftAttempts(done.path).newest("r4/finetune.json")
     assert failure
     assert failure.text == "failed as job 18: SLURM job 18 ended as TIMEOUT"
-    assert last_failure(done.path, "r4", "shout_epoch0") is None
+    assert LeftAttempts(done.path).newest("r4/eval/shout_epoch0.json") is None

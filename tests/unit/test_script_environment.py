@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from run_experiment.processes import run_script
+from run_experiment.rendered import Rendered
 
 SITE = ["module purge", "ml cuda", "conda activate theirs", "source activate theirs", ". activate theirs"]
 MODULE = "BASH_FUNC_module%%"
@@ -46,6 +47,25 @@ def test_what_a_site_lacks_is_skipped_and_said(line: str) -> None:
     (said,) = output[:-1]
     assert said.startswith("skipped, for there ")
     assert said.endswith(line.replace(". activate", "source activate"))
+
+
+@pytest.mark.parametrize("line", SITE)
+def test_a_rendered_script_skips_nothing(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Our own environment, or pyenv, has such a file too.
+    program("pyenv/bin/activate", "echo of pyenv\n")
+    monkeypatch.setenv("PATH", f"{Path('pyenv/bin').absolute()}:/usr/bin:/bin")
+    for head, commands in ((f"{line} || exit\n", ""), ("", f"{line}\n")):
+        text = Rendered(head, f"set -euo pipefail\n{commands}echo trained\n").text
+        status, output = run(text)
+        words = line.replace(". ", "source ").split()
+        said = "activate: there is no conda here" if words[0] == "source" else f"{words[0]}: command not found"
+        assert (status, len(output)) == (127, 1)
+        assert output[0].endswith(said)
+
+
+def test_a_rendered_script_that_was_edited_skips_nothing_either() -> None:
+    text = Rendered("", "set -euo pipefail\necho trained\n").text.replace("echo", "module load cuda\necho")
+    assert run(text)[0] == 127
 
 
 def test_commands_that_compute_are_not_skipped() -> None:

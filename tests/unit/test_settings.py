@@ -86,7 +86,11 @@ def test_misspelt_override_is_named(file: Path) -> None:
 
 
 WRONG = {
-    "a folder that is a number": ({"experiment_dir": 5}, "experiment_dir: expected text, found 5"),
+    "a folder that is a number": (
+        {"experiment_dir": 20250131},
+        "experiment_dir: expected text, found 20250131; a folder whose name looks like a number is ./20250131",
+    ),
+    "a folder that is true": ({"experiment_dir": True}, "experiment_dir: expected text, found true"),
     "an account that is a list": ({"account": ["a"]}, "account: expected text, found a list"),
     "an environment that is no text": ({"environment": True}, "environment: expected text, found true"),
     "patterns that are a mapping": (

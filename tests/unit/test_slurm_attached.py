@@ -17,7 +17,7 @@ from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
 from snakemake_interface_common.exceptions import WorkflowError
 
 from run_experiment.attempts import Failure, earlier_attempts
-from run_experiment.job_events import Delayed, Ended, Event
+from run_experiment.job_events import Cancelled, Delayed, Ended, Event, Reattached, Submitted
 from run_experiment.ledger import Ledger, Submission
 from run_experiment.records import write_record
 from run_experiment.slurm import AccountedJob
@@ -80,6 +80,13 @@ class Cluster:
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(0o755)
 
+    def queue(self, folder: Path, *jobs: str) -> None:
+        """Have squeue print jobs, `id state name`, between marks that differ each time: its format has them."""
+        fields = '"$mark$id$mark$state${mark}None$mark$name${mark}comment $name$mark"'
+        read = f"while read id state name; do echo {fields}; done"
+        lines = "\n".join(jobs)
+        self.shim(folder, "squeue", f"for last; do :; done; mark=${{last##*%k}}\n{read} <<'END'\n{lines}\nEND")
+
     def names(self) -> list[str]:
         return self.submitted.read_text().split() if self.submitted.exists() else []
 
@@ -107,8 +114,8 @@ class Submitting:
         self.pacing = Pacing(limit, refresh, lambda: set(self.accepted.values()))
         self.submitter = Submitter(self.ledger, self.pacing, self._accept, self._refuse, self.told.append)
 
-    def _accept(self, request: Request, job_id: str) -> None:
-        self.accepted[request.submission.name] = job_id
+    def _accept(self, submission: Submission) -> None:
+        self.accepted[submission.name] = str(submission.job_id)
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         self.refused[submission.name] = reason
@@ -162,15 +169,42 @@ def test_what_is_submitted_again_keeps_its_place(tmp_path: Path, cluster: Cluste
 
 
 def test_a_job_that_somebody_requeued_is_not_submitted_again(tmp_path: Path, cluster: Cluster) -> None:
-    """What squeue prints is between marks that differ each time; its format has them."""
-    fields = '"$mark"17"$mark"PENDING"$mark"None"$mark"a"$mark"comment a"$mark"'
-    cluster.shim(tmp_path / "bin", "squeue", f"for last; do :; done; mark=${{last##*%k}}\necho {fields}")
+    cluster.queue(tmp_path / "bin", "17 PENDING a")
     here = Submitting(tmp_path)
     here.submitter.put(replace(request("a"), again=True))
     wait_for(10, lambda: here.accepted or here.refused)
     here.submitter.stop()
     assert (here.accepted, cluster.names()) == ({"a": "17"}, [])
     assert here.ledger.open()["a/finetune.json"].job_id == "17"
+    assert [type(event) for event in here.told] == [Reattached]
+
+
+def test_what_waits_for_a_cancelled_job_keeps_no_other_from_being_submitted(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.queue(tmp_path / "bin", "17 COMPLETING a")
+    cluster.shim(tmp_path / "bin", "scancel", f"echo $* >> {tmp_path}/cancelled")
+    here = Submitting(tmp_path)
+    former = Earlier(replace(request("a").submission, job_id="17"), "RUNNING")
+    here.submitter.put(replace(request("a"), former=former))
+    here.submitter.put(request("b"))
+    wait_for(10, lambda: here.accepted)
+    time.sleep(2.5)
+    assert set(here.accepted) == {"b"}
+    cluster.queue(tmp_path / "bin")
+    wait_for(10, lambda: "a" in here.accepted)
+    here.submitter.stop()
+    assert (tmp_path / "cancelled").read_text() == "17\n"
+    assert [type(event) for event in here.told] == [Cancelled, Submitted, Submitted]
+
+
+def test_what_waits_for_a_cancelled_job_is_not_submitted_after_a_stop(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.queue(tmp_path / "bin", "17 COMPLETING a")
+    cluster.shim(tmp_path / "bin", "scancel", "")
+    here = Submitting(tmp_path)
+    former = Earlier(replace(request("a").submission, job_id="17"), "RUNNING")
+    here.submitter.put(replace(request("a"), former=former))
+    wait_for(10, lambda: here.told)
+    here.submitter.stop()
+    assert (here.accepted, here.refused) == ({}, {})
 
 
 def test_nothing_is_submitted_after_a_stop(tmp_path: Path, cluster: Cluster) -> None:
@@ -221,7 +255,7 @@ def test_a_submission_that_slurm_did_not_answer_is_tried_again_once_accepted(tmp
     wait_for(20, lambda: here.accepted)
     here.submitter.stop()
     assert here.accepted == {"a": "17"}
-    assert [type(event) for event in here.told] == [Delayed, Delayed]
+    assert [type(event) for event in here.told] == [Delayed, Delayed, Submitted]
 
 
 def test_what_sbatch_refuses_ends_that_job_only(tmp_path: Path, cluster: Cluster) -> None:
@@ -280,6 +314,7 @@ def accounted(state: str, exit_code: str = "0:0") -> AccountedJob:
         ("FAILED", "0:9", Left(reported=True, over_memory=True), ""),
         ("FAILED", "1:0", Left(), ""),
         ("FAILED", "0:15", Left(), ""),
+        ("FAILED", "143:0", Left(reported=True), "killed"),
         ("FAILED", "9:0", Left(over_memory=True), ""),
         ("CANCELLED", "0:9", Left(), ""),
         ("DEADLINE", "0:0", Left(), ""),
@@ -301,8 +336,8 @@ def test_what_another_job_can_mend(state: str, exit_code: str, left: Left, again
     ("state", "left", "retries", "advice"),
     [
         ("TIMEOUT", Left(), 0, "once: raise the setting `retries`, or raise `#SBATCH --time` in r4/finetune.slurm"),
-        ("TIMEOUT", Left(goes_on=False), 3, "into its time limit: raise `#SBATCH --time` in r4/finetune.slurm"),
-        ("OUT_OF_MEMORY", Left(), 0, "raise `#SBATCH --mem` in r4/finetune.slurm (compute.mem in the summary)"),
+        ("TIMEOUT", Left(goes_on=False), 3, "within its time limit: raise `#SBATCH --time` in r4/finetune.slurm"),
+        ("OUT_OF_MEMORY", Left(), 0, "`#SBATCH --mem` in r4/finetune.slurm (compute.mem of run r4 in the summary)"),
         ("PREEMPTED", Left(), 0, "whose jobs are not preempted"),
         ("NODE_FAIL", Left(), 0, "`#SBATCH --exclude=n1` in r4/finetune.slurm"),
         ("FAILED", Left(), 0, "see what kills it on n1"),
@@ -312,6 +347,11 @@ def test_advice_at_the_end(state: str, left: Left, retries: int, advice: str) ->
     found = judge(accounted(state, "0:9"), left, 0, Limits(retries, "r4/finetune.slurm"))
     assert found.again == ""
     assert advice in found.advice
+
+
+def test_advice_names_what_the_summary_has_for_evaluations() -> None:
+    found = judge(accounted("TIMEOUT"), Left(), 0, Limits(0, "r4/eval/shout_epoch1.slurm"))
+    assert found.advice.endswith("in r4/eval/shout_epoch1.slurm (evaluation.compute.time in the summary)")
 
 
 def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path) -> None:
@@ -373,7 +413,15 @@ def test_a_training_goes_on_from_an_epoch_that_its_job_saved(
     assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is goes_on
     os.utime(path, (NOON.timestamp() - 60, NOON.timestamp() - 60))
     assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is False
+
+
+@pytest.mark.parametrize(("begun", "goes_on"), [({"goes_on": True}, True), ({"goes_on": False}, False)])
+def test_an_evaluation_goes_on_where_its_script_can_be_told_to(
+    tmp_path: Path, begun: dict[str, object], goes_on: bool
+) -> None:
     assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", {}).goes_on is True
+    write_record(tmp_path / "r4/attempts/17/begun.json", begun)
+    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", {}).goes_on is goes_on
 
 
 def test_the_next_job_finds_why_this_one_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

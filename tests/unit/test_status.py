@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,11 +30,11 @@ from run_experiment.attempts import note_slurm_end
 from run_experiment.claim import claim, observe
 from run_experiment.cli import main
 from run_experiment.data import file_hash
+from run_experiment.failures import LeftAttempts
 from run_experiment.ledger import PATH, Ledger, Submission
 from run_experiment.processes import locked
 from run_experiment.records import config_hash, read_record, write_record
 from run_experiment.status import cache_log, evaluation_log, training_log, verification_log
-from run_experiment.status_attempts import LeftAttempts
 from run_experiment.status_items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status_table import age, status_text
 
@@ -188,7 +189,8 @@ def test_a_complete_experiment_lacks_nothing(
     whole = status(done)
     assert whole["counts"] == {**dict.fromkeys(State, 0), "done": 12, "skipped": 2}
     assert set(whole) == {
-        *("experiment", "folder", "time", "followed", "owner", "asked", "notes", "complete", "total", "counts", "runs")
+        *("experiment", "folder", "time", "followed", "owner", "asked", "notes", "unfinished_redos"),
+        *("complete", "total", "counts", "runs"),
     }
     assert set(whole["runs"][0]) == {"name", "type", "training", "verified", "verifications", "evaluations"}
     training = items(whole)["r8"]
@@ -215,6 +217,22 @@ def test_a_complete_experiment_lacks_nothing(
         "+ done",
         "A mark an epoch: first the model as it is, then 0 to 1",
     ]
+
+
+def test_a_redo_that_is_not_finished_is_told(
+    done: ExperimentFolder, status: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(done, redo=("r4/shout/*",))
+    plan.redos.begin(plan.targets)
+    (note,) = status(done)["unfinished_redos"]
+    assert re.fullmatch(
+        r"redo=r4/shout/\* of [0-9: -]{16} is not finished: 0 of 2 made again; the same command goes on with it", note
+    )
+    assert status(done, "--missing")["unfinished_redos"] == [note]
+    assert main(["status", str(done.path), "--missing"]) == 0
+    assert capsys.readouterr().out == f"Nothing is missing: 12 of 12 are done.\n{note}\n"
+    assert main(["status", str(done.path)]) == 0
+    assert " ".join(capsys.readouterr().out.partition("0 to 1\n\n")[2].split()) == note
 
 
 def test_what_is_stale_says_what_changed(done: ExperimentFolder, status: Callable[..., Any]) -> None:
@@ -398,7 +416,7 @@ def test_the_attempts_of_a_run_are_read_once(new: ExperimentFolder, monkeypatch:
         read[path] += 1
         return read_record(path)
 
-    monkeypatch.setattr("run_experiment.status_attempts.read_record", reading)
+    monkeypatch.setattr("run_experiment.failures.read_record", reading)
     left = LeftAttempts(new.path)
     targets = [TRAIN_R4, "r4/eval/shout_epoch0.json", "r4/eval/shout_epoch1.json", "r4/eval/other.json"]
     assert [len(left.at(target)) for target in targets] == [20, 20, 1, 0]
@@ -723,7 +741,7 @@ def many_runs() -> Status:
             for epoch in range(5)
         )
         runs.append(RunStatus(name, "fine-tuned", training, verified, evaluations))
-    return Status("many", Path("/data/many"), NOW, None, False, None, (), tuple(runs))
+    return Status("many", Path("/data/many"), NOW, None, False, None, (), (), tuple(runs))
 
 
 def test_many_runs_fit_a_terminal() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -241,6 +242,10 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("pattern", [("runs:", 'output: {checkpoint_pattern: "{run}/out"}\nruns:')], "15: output.checkpoint_pattern: must contain {epoch}"),
     ("pattern-shared", [("runs:", 'output: {checkpoint_pattern: "out/{run}{epoch}"}\nruns:')], "15: output.checkpoint_pattern: runs would share folders; put something other than digits between {run} and {epoch}"),
     ("pattern-out", [("runs:", 'output: {checkpoint_pattern: "../{run}/{epoch}"}\nruns:')], "15: output.checkpoint_pattern: \"../{run}/{epoch}\" leads out of the experiment's folder; write the full path"),
+    ("pattern-run", [("runs:", 'output: {checkpoint_pattern: "{run}/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in the folder of run r4 among other files of the run; write {run}/artifacts/epoch_{epoch}"),
+    ("pattern-checkpoints", [("runs:", 'output: {checkpoint_pattern: "{run}/checkpoints/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in r4/checkpoints among other files of the run; write {run}/artifacts/epoch_{epoch}"),
+    ("pattern-attempts", [("runs:", 'output: {checkpoint_pattern: "x/../{run}/attempts/mine/epoch_{epoch}/"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in r4/attempts among other files of the run; write {run}/artifacts/epoch_{epoch}"),
+    ("path-nul", [("runs:", 'output: {base_directory: "a\\0b"}\nruns:')], '15: output.base_directory: "a\\x00b": no path has a NUL character'),
     ("path-out", [("words.json", "../words.json")], "14: data.training.path: \"../words.json\" leads out of the experiment's folder; write the full path"),
     ("path-home", [("models/tiny", "~/tiny")], '11: models.base[0].path: "~/tiny": ~ and $ are not expanded; write the full path'),
     # Files
@@ -265,6 +270,34 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
 @pytest.mark.parametrize(("changes", "line"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_input(folder: Path, changes: list[tuple[str, str]], line: str) -> None:
     assert errors(folder, changed(*changes)) == [f"{FILE}:{line}"]
+
+
+@pytest.mark.parametrize(
+    ("base", "pattern", "where"),
+    [
+        ("<folder>/r4/eval", None, "base_directory: would have checkpoints in r4/eval"),
+        ("<folder>/../<name>/", "{run}/eval/epoch_{epoch}", "checkpoint_pattern: would have checkpoints in r4/eval"),
+        ("<link>", "{run}/epoch_{epoch}", "checkpoint_pattern: would have checkpoints in the folder of run r4"),
+        ("<parent>", "{run}/epoch_{epoch}", "checkpoint_pattern: would have checkpoints in the folder of run <name>"),
+        ("<folder>", "{run}/out/epoch_{epoch}", None),
+        ("/scratch/me", "{run}/epoch_{epoch}", None),
+        # Own job scripts write them, and nobody moves them away.
+        (".", "{run}/checkpoint-{epoch}", None),
+    ],
+)
+def test_checkpoints_lie_apart(folder: Path, base: str, pattern: str | None, where: str | None) -> None:
+    (folder / "link").symlink_to(folder)
+    paths = {"<folder>": folder, "<parent>": folder.parent, "<link>": folder / "link", "<name>": folder.name}
+    for name, path in paths.items():
+        base, where = base.replace(name, str(path)), where and where.replace(name, str(path))
+    values = yaml.safe_load(GOOD)
+    values["output"] = {"base_directory": base} | ({"checkpoint_pattern": pattern} if pattern else {})
+    if base == str(folder.parent):
+        values["runs"][0]["name"] = values["evaluation"]["matrix"][0]["run"] = folder.name
+    found = errors(folder, yaml.safe_dump(values)) if where else read(folder, yaml.safe_dump(values))[1]
+    instead = "write {run}/artifacts/epoch_{epoch}" if pattern else "choose another folder"
+    expected = [f"{where} among other files of the run; {instead}"] if where else []
+    assert [line.partition(": output.")[2] for line in found] == expected
 
 
 def test_synonyms_are_of_keys_that_exist() -> None:

@@ -18,7 +18,7 @@ from run_experiment.rendered import Rendered, parse
 LOG = Path("logs/r4.log")
 CONFIG, SCRIPT = Path("r4/finetune.yaml"), Path("r4/finetune.slurm")
 # Says how often it ran, and with what; its batch size is that of its changes, else of its config.
-TRAIN = r""": python -m run_experiment.finetuning.recipe
+TRAIN = r""": python -m run_experiment.finetuning.recipe --config r4/finetune.yaml
 set -euo pipefail
 read_from="${RUN_EXPERIMENT_CHANGES:-} r4/finetune.yaml"
 batch=$(grep -Eoh 'batch_size"?: [0-9]+' $read_from | grep -Eo '[0-9]+' | head -1)
@@ -150,6 +150,12 @@ def test_an_error_is_run_once() -> None:
     assert runs() == [8]
 
 
+def test_the_log_is_kept_while_a_job_works() -> None:
+    """Who is killed can save nothing, and the next job begins a new one."""
+    finetune(training(body="echo hello; cp r4/attempts/local-3/job.log seen"), "3", LOG)
+    assert Path("seen").read_text() == LOG.read_text() == "hello\n"
+
+
 @pytest.mark.parametrize("kill", ["kill -9 $$", "python -c 'import os; os.kill(os.getpid(), 9)'"])
 def test_what_was_killed_is_tried_again(kill: str) -> None:
     finetune(training(body=f"[ $(wc -l < runs) -gt 2 ] || {kill}"), "3", LOG)
@@ -167,6 +173,93 @@ def test_another_tools_script_is_not_told_what_it_does_not_read() -> None:
         finetune(job, "3", LOG)
 
     assert runs() == [8]
+
+
+RECIPE = ": python -m run_experiment.finetuning.recipe"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{RECIPE} --config r4/finetune.yaml batch_size=16",
+        f"{RECIPE} --config r4/finetune.yaml $EXTRA",
+        f"{RECIPE} --config r4/own.yaml",
+        f'{RECIPE} --config "${{OWN:-r4/own.yaml}}"',
+        f"{RECIPE} batch_size=16 --config=r4/finetune.yaml > train.log",
+        f"{RECIPE} --config r4/finetune.yaml || {RECIPE} --config r4/own.yaml",
+        RECIPE,
+    ],
+)
+def test_a_script_that_has_sizes_of_its_own_is_not_told_others(command: str) -> None:
+    """Neither after running out of memory, nor where another run did."""
+    finetune(training("r8", fits=4), "3", Path("logs/r8.log"))
+    job = training(fits=4)
+    SCRIPT.write_text(SCRIPT.read_text().replace(f"{RECIPE} --config r4/finetune.yaml", command))
+
+    with pytest.raises(JobError, match="Its script has a batch size of its own"):
+        finetune(replace(job, files={}), "3", LOG)
+
+    assert runs() == [8, 4, 8]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{RECIPE} --config=r4/finetune.yaml 2>&1 | cat",
+        f"{RECIPE} --config $PWD/r4/finetune.yaml > train.log 2>&1",
+        f'CONFIG=r4/finetune.yaml; {RECIPE} --config "$CONFIG" >>train.log',
+        f'cd "$SLURM_SUBMIT_DIR"/r4; {RECIPE} --config finetune.yaml; cd ..',
+    ],
+)
+def test_a_script_that_takes_its_sizes_from_the_config_is_told(command: str) -> None:
+    job = training(fits=4)
+    SCRIPT.write_text(SCRIPT.read_text().replace(f"{RECIPE} --config r4/finetune.yaml", command))
+
+    finetune(replace(job, files={}), "3", LOG)
+
+    assert runs() == [8, 4]
+
+
+def test_what_another_run_learned_counts_after_its_own_try_too() -> None:
+    with pytest.raises(JobError):
+        finetune(replace(training(batch=16, fits=1), retries=0), "3", LOG)
+    with pytest.raises(JobError):
+        finetune(replace(training("r2", batch=4, fits=1), retries=0), "4", Path("logs/r2.log"))
+
+    finetune(training(batch=16, fits=2), "5", LOG)
+
+    assert runs() == [16, 4, 2]
+    details = "Batch size 4 ran out of memory in job local-4 of r2: 16 × 1 → 2 × 8 (batch size × gradient accumulation)"
+    assert told() == [("OOM_RETRY", details, "Effective batch size 16 as before")]
+
+
+def test_what_another_run_learned_meanwhile_counts_after_an_interruption() -> None:
+    job = replace(training(batch=16, fits=8, body="[ $(wc -l < runs) -gt 2 ] || kill $$"), retries=1)
+    with pytest.raises(JobError):
+        finetune(job, "3", LOG)
+    with pytest.raises(JobError):
+        finetune(replace(training("r2", batch=4, fits=1), retries=0), "4", Path("logs/r2.log"))
+
+    finetune(replace(job, retries=3), "5", LOG)
+
+    assert runs() == [16, 8, 4, 2]
+
+
+def test_out_of_the_nodes_memory_is_learned_by_no_other_run() -> None:
+    killed = "echo 'slurmstepd: error: Detected 1 oom_kill event in StepId=17.batch.'; exit 1"
+    finetune(training(body=f"[ $(wc -l < runs) -gt 1 ] || {{ {killed}; }}"), "3", LOG)
+    finetune(training("r8"), "4", Path("logs/r8.log"))
+
+    assert runs() == [8, 4, 8]
+
+
+def test_epochs_that_cannot_be_gone_on_from_are_told() -> None:
+    cut_off = "if [ $(wc -l < runs) -lt 2 ]; then mkdir -p r4/artifacts/epoch_1; kill $$; fi"
+    finetune(training(body=cut_off), "3", LOG)
+
+    assert runs() == [8, 8]
+    details = "Cannot continue from the epochs in r4/artifacts: epoch_0 is missing"
+    assert told() == [("RESUME_TRAINING", details, "Begins anew with epoch 0")]
 
 
 def test_a_training_that_is_asked_for_again_is_not_taken_from_what_is_there() -> None:

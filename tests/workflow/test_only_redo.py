@@ -129,12 +129,19 @@ def test_redo_that_failed_is_not_taken_back(experiment: ExperimentFolder) -> Non
     broken.write_text("raise SystemExit(1)\n")
     assert snakemake(experiment.path, "--config", "redo=r8,r4/shout/epoch0").returncode == 1
     broken.write_text(text)
+    unfinished = "redo=r8,r4/shout/epoch0 of [0-9: -]{16} is not finished: 1 of 2 made again"
     for arguments in ([], ["--config", "redo=r8,r4/shout/epoch0"]):
         assert planned(experiment.path, *arguments) == TRAINED_AND_EVALUATED
-    assert snakemake(experiment.path).returncode == 0
+    again = snakemake(experiment.path, "-n", "--config", "redo=r8,r4/shout/epoch0").stdout
+    assert re.fullmatch("made again since [0-9: -]{16}", left_out(again)["r4/shout/epoch0"])
+    assert re.search(f"{unfinished}; this command goes on with it", again)
+    result = snakemake(experiment.path)
+    assert result.returncode == 0
+    assert re.search(f"{unfinished}; the same command goes on with it", result.stdout)
     new = experiment.record("r8/finetune.json")
     assert "restored_by" not in new
     assert new["started"] > old["started"]
+    assert "not finished" not in snakemake(experiment.path, "-n").stdout
     assert planned(experiment.path) == Counter()
 
 

@@ -18,7 +18,11 @@ from snakemake_cli import SOURCE, snakemake
 from run_experiment.action_log_reader import read_action_logs
 
 
-def test_a_batch_that_does_not_fit_is_halved_for_every_run_of_the_model(tmp_path: Path) -> None:
+def test_a_batch_that_does_not_fit_is_halved_for_every_run_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an allocation of the user's own, as `salloc` gives: its id is none of the jobs that run in it."""
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
     experiment = make_experiment(tmp_path / "experiment", epochs=1)
     for run in ("r4", "r8"):
         experiment.set_parameters(run, batch_size=8)
@@ -38,6 +42,7 @@ def test_a_batch_that_does_not_fit_is_halved_for_every_run_of_the_model(tmp_path
         record = experiment.record(f"{run}/finetune.json")
         assert record["changes"] == {"batch_size": 4, "gradient_accumulation_steps": 2}
         assert len(record["attempts"]) == failed
+        assert record["job_id"].startswith("local-")
     assert snakemake(experiment.path, *config).stdout.count("Nothing to be done") == 1
 
 

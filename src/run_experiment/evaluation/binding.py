@@ -60,20 +60,33 @@ def log_environment(folder: Path, tag: str) -> dict[str, str]:
 
 def log_folders(script: str, folder: Path, environment: Mapping[str, str]) -> list[Path]:
     """Folders that a script, run in `folder`, gives to inspect-ai, as far as its text tells."""
-    values, here, found = dict(environment), folder, []
-    for words in commands(script):
-        expanded = [_expanded(word, {**values, "PWD": str(here)}) for word in words]
-        for word, following in zip(expanded, [*expanded[1:], None], strict=True):
-            option, equals, value = (word or "").partition("=")
-            if option == "--log-dir" and (given := value if equals else following):
-                found.append(here / given)
-            elif match := _ASSIGNMENT.fullmatch(word or ""):
-                values[match[1]] = match[2]
-        if expanded[0] == "cd" and len(expanded) > 1 and expanded[1]:
-            here = here / expanded[1]
-        elif values.get("INSPECT_LOG_DIR") and values["INSPECT_LOG_DIR"] != environment.get("INSPECT_LOG_DIR"):
-            found.append(here / values["INSPECT_LOG_DIR"])
+    found: list[str] = []
+    for words, values in expanded_commands(script, {**environment, "PWD": str(folder)}):
+        given = option_values(words, "--log-dir")
+        if (own := values.get("INSPECT_LOG_DIR", "")) != environment.get("INSPECT_LOG_DIR"):
+            given.append(own)
+        found += [os.path.join(values["PWD"], path) for path in given if path]
     return list(dict.fromkeys(Path(os.path.normpath(path)) for path in found))
+
+
+def option_values(words: list[str], option: str) -> list[str]:
+    """What a command's words give to an option, in order; empty where that cannot be read."""
+    pairs = [(*word.partition("="), following) for word, following in zip(words, [*words[1:], ""], strict=True)]
+    return [value if equals else following for name, equals, value, following in pairs if name == option]
+
+
+def expanded_commands(script: str, environment: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Words of each simple command with variables filled in, and the variables' values as far as the text tells.
+
+    A word is empty where it takes running the script.
+    """
+    values = dict(environment)
+    for words in commands(script):
+        expanded = [_expanded(word, values) or "" for word in words]
+        values |= {match[1]: match[2] for word in expanded if (match := _ASSIGNMENT.fullmatch(word))}
+        if expanded[0] == "cd" and len(expanded) > 1:
+            values["PWD"] = os.path.join(values.get("PWD", ""), expanded[1])
+        yield expanded, values
 
 
 def commands(script: str) -> Iterator[list[str]]:

@@ -6,14 +6,31 @@ Needs inspect-ai where logs are read.
 from __future__ import annotations
 
 import glob
+import json
+import os
 import re
 import shlex
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from run_experiment.evaluation.binding import Wanted, commands, spec_of, tags_of, the_log
+from run_experiment.data import Row
+from run_experiment.evaluation.binding import (
+    Wanted,
+    commands,
+    expanded_commands,
+    option_values,
+    spec_of,
+    tags_of,
+    the_log,
+)
 from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalSample, EvalSampleSummary
 
 _FUNCTION = "BASH_FUNC_inspect%%"
 
@@ -50,28 +67,31 @@ class PartialLog:
 
 def can_be_told(script: str) -> bool:
     """Whether a job script has exactly one `inspect eval`, called by its bare name: only that can be changed."""
-    return len(_calls(script)) == 1
+    return sum(map(_is_call, commands(script))) == 1
 
 
-def own_max_connections(script: str) -> int | None:
-    """The number that a job script gives to its `inspect eval`; None where it gives none that can be read."""
-    for words in _calls(script):
-        for word, following in zip(words, [*words[1:], ""], strict=True):
-            option, equals, value = word.partition("=")
-            number = value if equals else following
-            if option == "--max-connections" and number.isdecimal() and int(number):
-                return int(number)
-    return None
+def asked_max_connections(script: str, default: int, environment: Mapping[str, str]) -> int | None:
+    """The number that a job script, run in an environment, gives to its `inspect eval`, a default where it gives none.
+
+    None where it takes running the script to know.
+    """
+    calls = [words for words, _ in expanded_commands(script, environment) if _is_call(words)]
+    given = [number for words in calls for number in option_values(words, "--max-connections")]
+    if not given:
+        return default
+    return int(given[-1]) if given[-1].isdecimal() and int(given[-1]) else None
 
 
-def _calls(script: str) -> list[list[str]]:
-    return [words for words in map(_without_assignments, commands(script)) if words[:2] == ["inspect", "eval"]]
+def told_max_connections(log: Path) -> int | None:
+    """The number that an evaluation was run with, as its log says; None where it does not."""
+    spec = spec_of(log)
+    return spec.model_generate_config.max_connections if spec else None
 
 
-def _without_assignments(words: list[str]) -> list[str]:
+def _is_call(words: list[str]) -> bool:
     while words and re.match(r"[A-Za-z_]\w*=", words[0]):
         words = words[1:]
-    return words
+    return words[:2] == ["inspect", "eval"]
 
 
 def inspect_environment(log: Path | None, max_connections: int | None) -> dict[str, str]:
@@ -79,11 +99,13 @@ def inspect_environment(log: Path | None, max_connections: int | None) -> dict[s
 
     Both may be None: then nothing is changed in that respect. Other commands of inspect-ai are run as they are.
     """
+    # A task that makes its samples from a set has them in the same order every time.
+    same = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
     if log is None and max_connections is None:
-        return {}
+        return same
     options = f" --max-connections {max_connections}" if max_connections else ""
     function = _RETRY if log else _SMALLER
-    return {_FUNCTION: function.format(log=shlex.quote(str(log)), options=options)}
+    return {**same, _FUNCTION: function.format(log=shlex.quote(str(log)), options=options)}
 
 
 def recovered(log: Path, folder: Path) -> Path | None:
@@ -131,6 +153,38 @@ def read_partial(wanted: Wanted, logs: list[Path]) -> PartialLog:
 def reused_samples(earlier: Path, log: Path) -> int:
     """How many samples of a log were taken over from an earlier one. Raises EvalError where one cannot be read."""
     return len(_completed(earlier) & _completed(log))
+
+
+def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:
+    """Whether a log whose samples are numbered by position has some of them more often than its data have rows.
+
+    It does where the numbers of samples that were taken over are other samples' now. Raises EvalError.
+    """
+    from inspect_ai.log import read_eval_log_sample_summaries, read_eval_log_samples
+
+    spec = spec_of(log)
+    ids = (spec.dataset.sample_ids if spec else None) or []
+    # So inspect-ai numbers samples without an id.
+    if ids != list(range(1, len(ids) + 1)):
+        return False
+    in_data = Counter(json.dumps(row, sort_keys=True) for row in rows).values()
+    try:
+        # Summaries are read fast, and have long texts cut short.
+        for samples in (read_eval_log_sample_summaries(str(log)), read_eval_log_samples(str(log), False)):
+            in_log = Counter(map(_question, samples))
+            epochs = len({epoch for epoch, _ in in_log})
+            if max(in_log.values(), default=1) == 1 or sorted(in_log.values()) == sorted([*in_data] * epochs):
+                return False
+    except Exception as error:
+        raise EvalError(f"cannot read {log}: {error}") from error
+    return True
+
+
+def _question(sample: EvalSample | EvalSampleSummary) -> tuple[int, str]:
+    """Epoch and question of a sample, without the ids that messages get anew in every process."""
+    asked = sample.input
+    text = asked if isinstance(asked, str) else [message.model_dump_json(exclude={"id"}) for message in asked]
+    return sample.epoch, json.dumps([text, sample.choices, sample.target])
 
 
 def _completed(log: Path) -> set[str]:

@@ -19,6 +19,7 @@ CHANGES = "RUN_EXPERIMENT_CHANGES"
 # torchtune's names: the adapter in its own layout, and optimizer, counts and random numbers.
 TUNE_ADAPTER = "adapter_model.pt"
 RECIPE_STATE = "recipe_state.pt"
+_ADAPTER = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, TUNE_ADAPTER)
 # An epoch's folder while it is written.
 PARTIAL = f".{CHECKPOINT_NAME}.partial"
 
@@ -30,6 +31,21 @@ def last_whole_epoch(output_dir: Path) -> int | None:
     """
     epochs = takewhile(lambda epoch: _has_adapter(_folder(output_dir, epoch)), count())
     return next((epoch for epoch in reversed(list(epochs)) if _has_state(_folder(output_dir, epoch))), None)
+
+
+def what_is_missing(output_dir: Path) -> str | None:
+    """Why a training cannot go on from any of the epochs that are there; None where there are none."""
+    names = (path.name.rpartition("_")[2] for path in output_dir.glob(CHECKPOINT_NAME.format(epoch="*")))
+    there = [int(name) for name in names if name.isdecimal()]
+    if not there:
+        return None
+    broken = next((epoch for epoch in range(max(there)) if not _has_adapter(_folder(output_dir, epoch))), max(there))
+    if not (folder := _folder(output_dir, broken)).is_dir():
+        return f"{folder.name} is missing"
+    paths = [folder / name for name in (*_ADAPTER, RECIPE_STATE)]
+    missing = next((path.name for path in paths if not path.is_file()), None)
+    damaged = next((path.name for path in paths[2:] if not _is_whole(path)), None)
+    return f"{folder.name}/{missing} is missing" if missing else f"{folder.name}/{damaged} is damaged"
 
 
 def resume_changes(epoch: int) -> dict[str, Any]:
@@ -53,7 +69,7 @@ def _folder(output_dir: Path, epoch: int) -> Path:
 
 
 def _has_adapter(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG, TUNE_ADAPTER))
+    return all((folder / name).is_file() for name in _ADAPTER)
 
 
 def _has_state(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torchtune
@@ -22,6 +22,30 @@ from torchtune.data import padded_collate_sft
 
 from run_experiment.data import DataError
 from run_experiment.finetuning.progress import CHANGES, drop_state
+from run_experiment.provenance import tell_installed
+from run_experiment.records import describe_change
+
+# What another try may change, what only says where and how much is written, and where model and data lie: what is in
+# those the job compares.
+_OF_A_TRY = frozenset(
+    {
+        "path",
+        "checkpoint_dir",
+        "data",
+        "batch_size",
+        "gradient_accumulation_steps",
+        "resume_from_checkpoint",
+        "adapter_checkpoint",
+        "recipe_checkpoint",
+        "output_dir",
+        "metric_logger",
+        "log_every_n_steps",
+        "log_peak_memory_stats",
+        "profiler",
+    }
+)
+# Of a state: which config it is of.
+_CONFIG = "config"
 
 
 def _stock_recipe() -> Any:
@@ -43,7 +67,12 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
     """
 
     def setup(self, cfg: DictConfig) -> None:
-        """Set everything up. Raises DataError where the training split does not fill one step."""
+        """Set everything up.
+
+        Raises DataError where the training split does not fill one step, ValueError where the state that is to be gone
+        on from is of another config.
+        """
+        self._deciding = deciding(cfg)
         super().setup(cfg)
         if self._steps_per_epoch == 0:
             needed = cfg.batch_size * cfg.gradient_accumulation_steps
@@ -61,6 +90,14 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
             self._set_rng_states()
 
     def _update_recipe_state(self, checkpoint: dict[str, Any]) -> None:
+        before = checkpoint.get(_CONFIG)
+        # States of older versions have none.
+        if before is not None and before != self._deciding:
+            change = describe_change(before, self._deciding, most=1)
+            raise ValueError(
+                f"the training in {self._output_dir} cannot go on, since its config was another one ({change}): "
+                f"change that back, or remove {self._output_dir} to train anew"
+            )
         self.epochs_run = checkpoint[training.EPOCHS_KEY]
         self._steps_run = checkpoint[training.STEPS_KEY]
         self.seed = checkpoint[training.SEED_KEY]
@@ -97,6 +134,7 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
             training.EPOCHS_KEY: self.epochs_run,
             training.STEPS_KEY: self.global_step,
             training.SEED_KEY: self.seed,
+            _CONFIG: self._deciding,
             training.OPT_KEY: self._optimizer.state_dict(),
             training.RNG_KEY: self._get_rng_states(),
             # Seed and epoch give the order of the data; the stock recipe asks for this, and does not use it.
@@ -143,13 +181,29 @@ def resolve_auto(cfg: DictConfig) -> DictConfig:
     if cfg.device == "auto":
         cfg.device = "cuda" if torch.cuda.is_available() else "cpu"
     if cfg.dtype == "auto":
-        cfg.dtype = "bf16" if cfg.device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        cfg.dtype = "bf16" if cfg.device == "cuda" and _has_bf16() else "fp32"
     return cfg
+
+
+def _has_bf16() -> bool:
+    """Whether the GPU itself has it: emulated it is slower than fp32."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def deciding(cfg: DictConfig) -> dict[str, Any]:
+    """The part of a resolved config that decides the result, which a training that goes on has to share."""
+    return _deciding(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))
+
+
+def _deciding(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in values.items() if name not in _OF_A_TRY}
+    return {name: _deciding(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def finetune(cfg: DictConfig) -> None:
     """Train as a config says."""
     cfg = resolve_auto(apply_changes(cfg))
+    tell_installed(Path(cfg.output_dir))
     config.log_config(recipe_name=FinetuneRecipe.__name__, cfg=cfg)
     recipe = FinetuneRecipe(cfg=cfg)
     recipe.setup(cfg=cfg)
