@@ -99,8 +99,18 @@ def cancel(submissions: Collection[Submission]) -> None:
     slurm.cancel([job.job_id for job in slurm.queue() if (job.job_id, job.comment) in wanted])
 
 
-def outdated(earlier: Mapping[str, Earlier], dag: Any) -> Iterator[Earlier]:
-    """Live jobs for targets whose run Snakemake's DAG trains anew: they would hold their GPUs for nothing."""
+def cancel_outdated(earlier: Mapping[str, Earlier], dag: Any, tell: Tell) -> dict[str, Earlier]:
+    """Cancel jobs that would hold their GPUs for nothing; returns what is known of them then. Raises SlurmError."""
+    cancelled = {}
+    for former in _outdated(earlier, dag):
+        cancel([former.submission])
+        tell(Cancelled(former.submission, "its run is trained anew"))
+        cancelled[former.submission.target] = replace(former, state="CANCELLED", accounted=None)
+    return cancelled
+
+
+def _outdated(earlier: Mapping[str, Earlier], dag: Any) -> Iterator[Earlier]:
+    """Live jobs for targets whose run Snakemake's DAG trains anew."""
     for job in dag.needrun_jobs():
         former = next((earlier[path] for path in job.output if path in earlier), None)
         if former and former.is_live and _waits_for_others(job, dag):
@@ -133,6 +143,11 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
             ledger.accepted(submission, jobs[0].job_id)
         _cancel_others(target, jobs, ledger, tell)
     return {**found, **ended}
+
+
+def unaccounted(folder: Path, ledger: Ledger) -> list[Submission]:
+    """Jobs that an earlier process noticed the end of, but did not live to account for. Raises OSError."""
+    return [one for one in ledger.unaccounted() if _is_sound(one) and is_own(folder, one.comment)]
 
 
 def _queued(folder: Path, noted: dict[str, Submission]) -> dict[str, list[QueuedJob]]:

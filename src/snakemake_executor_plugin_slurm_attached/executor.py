@@ -34,10 +34,11 @@ from snakemake_executor_plugin_slurm_attached.attaching import (
     Earlier,
     Fate,
     cancel,
+    cancel_outdated,
     dated,
     earlier_jobs,
-    outdated,
     planned_submission,
+    unaccounted,
 )
 from snakemake_executor_plugin_slurm_attached.ending import verdict
 from snakemake_executor_plugin_slurm_attached.following import LOST, End, Follower
@@ -204,12 +205,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         while True:
             try:
                 earlier = earlier_jobs(self._folder, self._ledger, self._tell)
-                for former in list(outdated(earlier, self.workflow.dag)):
-                    cancel([former.submission])
-                    # Nobody is to follow it, or be told that it goes on.
-                    earlier[former.submission.target] = replace(former, state="CANCELLED", accounted=None)
-                    self._tell(Cancelled(former.submission, "its run is trained anew"))
-                self._ask_about_ended()
+                earlier |= cancel_outdated(earlier, self.workflow.dag, self._tell)
+                for submission in unaccounted(self._folder, self._ledger):
+                    self._follower.add_ended(submission)
                 return earlier
             except PassingError as error:
                 self.logger.warning(f"SLURM does not say which jobs there are, asking again in {pause:.0f} s: {error}")
@@ -217,13 +215,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 raise WorkflowError(f"It is not known which jobs were submitted, so none is: {error}") from error
             self._pacing.stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _ask_about_ended(self) -> None:
-        """Have told what an earlier process noticed the end of, but did not live to account for."""
-        for submission in self._ledger.unaccounted():
-            # The ledger may have been edited; SLURM's clients take nothing else.
-            if str(submission.job_id).isdecimal():
-                self._follower.add_ended(submission)
 
     def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None = None) -> Request:
         return Request(

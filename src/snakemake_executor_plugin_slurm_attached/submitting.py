@@ -23,8 +23,6 @@ from snakemake_executor_plugin_slurm_attached.following import with_id
 LONGEST_PAUSE = 60.0
 # Seconds after which the queue is asked again whether jobs that ended have left it, where others wait for their places.
 _ASK_AGAIN = 5.0
-# Seconds between questions whether jobs that were cancelled are gone.
-_GONE_AGAIN = 1.0
 
 Tell = Callable[[Event], None]
 T = TypeVar("T")
@@ -66,7 +64,8 @@ class Submitter:
         self._waiting: queue.PriorityQueue[tuple[float, int, Request | None]] = queue.PriorityQueue()
         # Those whose former jobs were cancelled and are not gone yet: others do not wait for them.
         self._held: list[tuple[Request, Submission]] = []
-        self._asked_at = -float("inf")
+        # When it is to be asked whether they are, and how much later again.
+        self._ask_at, self._pause = 0.0, 1.0
         self._number = itertools.count()
         # A target's place among those of the same priority.
         self._places: dict[str, int] = {}
@@ -104,7 +103,7 @@ class Submitter:
     def _next(self) -> Request | None:
         """The most urgent request; None once it is time to see whether cancelled jobs are gone, or at a stop."""
         try:
-            return self._waiting.get(timeout=_GONE_AGAIN if self._held else None)[2]
+            return self._waiting.get(timeout=max(0.0, self._ask_at - time.monotonic()) if self._held else None)[2]
         except queue.Empty:
             return None
 
@@ -175,13 +174,13 @@ class Submitter:
         self._until_answered(lambda: cancel([former]))
         self._tell(Cancelled(former, "it is of another configuration, or from before a redo"))
         self._held.append((request, former))
-        self._asked_at = time.monotonic()
+        self._pause = 1.0
+        self._ask_at = time.monotonic() + self._pause
 
     def _let_go(self) -> None:
         """Let those wait for their turn whose former jobs are gone: there are never two for a target."""
-        if not self._held or time.monotonic() - self._asked_at < _GONE_AGAIN:
+        if not self._held or time.monotonic() < self._ask_at:
             return
-        self._asked_at = time.monotonic()
         held, self._held = self._held, []
         try:
             there = {(job.job_id, job.comment) for job in self._until_answered(slurm.queue)}
@@ -197,6 +196,8 @@ class Submitter:
             else:
                 self._settle(former, str(former.job_id), "CANCELLED")
                 self.put(replace(request, former=None))
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._ask_at = time.monotonic() + self._pause
 
     def _settle(self, submission: Submission, job_id: str, state: str) -> None:
         # Who starts again finds out anew what could not be noted.
