@@ -99,7 +99,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
     wanted = frozenset(path for path in targets if path in outputs)
     training_of = {run.name: targets[layout.finetune_record(run.name)] for run in plan.experiment.fine_tuned}
     evaluation_of = {item.subject: targets[layout.eval_record(item.run.name, item.cell)] for item in evaluations}
-    jobs = [_training(plan, run) for run in plan.experiment.fine_tuned]
+    jobs = [_training(run) for run in plan.experiment.fine_tuned]
     jobs += [_evaluation(plan, item) for item in evaluations]
     return SessionPlan(
         folder=plan.experiment.folder,
@@ -123,7 +123,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
     )
 
 
-def _training(plan: Plan, run: Run) -> SessionJob:
+def _training(run: Run) -> SessionJob:
     script = layout.finetune_script(run.name)
     folders = [*([str(run.output_dir)] if run.output_dir else []), f"{run.name}/artifacts", run.name]
     return SessionJob(

@@ -63,7 +63,7 @@ def shape_findings(source: Source, strict: bool) -> list[Finding]:
 def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
     path = _written_path(source.data, error["loc"])
     if error["type"] == "extra_forbidden":
-        return _unknown_key(path, source, strict)
+        return _unknown_key(path, strict)
     return Finding(path, _explained(error, source.texts.get(path)))
 
 
@@ -87,7 +87,7 @@ def _section_of(path: KeyPath) -> type[Section]:
     return _SECTIONS.get(place) or _SECTIONS[(*place, ITEM)]
 
 
-def _unknown_key(path: KeyPath, source: Source, strict: bool) -> Finding:
+def _unknown_key(path: KeyPath, strict: bool) -> Finding:
     section, key = _section_of(path), str(path[-1])
     twice = next((keys for field in section.model_fields if key in (keys := section.keys(field))), None)
     if twice:

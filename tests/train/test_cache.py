@@ -24,20 +24,23 @@ print(json.dumps([sample.input for sample in tasks[0].dataset]))
 """
 
 
+BUILD = """
+import json, sys
+from pathlib import Path
+from run_experiment.evaluation.cache import prebuild
+prebuild(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), Path(sys.argv[4]))
+"""
+
+
 def build(folder: Path, arguments: dict[str, Any], function: str = "words") -> subprocess.Popen[str]:
     """Start to build a cache in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "run_experiment.evaluation.cache", str(TASKS), function, str(folder)],
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(TASKS), function, json.dumps(arguments), str(folder)],
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    assert process.stdin
-    process.stdin.write(json.dumps(arguments))
-    process.stdin.close()
-    return process
 
 
 def built(folder: Path, arguments: dict[str, Any], function: str = "words") -> CacheFacts:

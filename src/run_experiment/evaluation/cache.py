@@ -7,7 +7,6 @@ would be evaluated in its old version, and evaluations that start together would
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -129,17 +128,3 @@ def _move(source: Path, folder: Path, tries: int = 10) -> None:
         _move(source, folder, tries - 1)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Build the cache of a task's data set; the task's arguments are read from standard input as JSON."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("script", type=Path)
-    parser.add_argument("function")
-    parser.add_argument("folder", type=Path)
-    options = parser.parse_args(argv)
-    prebuild(options.script, options.function, json.load(sys.stdin), options.folder)
-
-
-if __name__ == "__main__":
-    main()
