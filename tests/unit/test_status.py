@@ -441,7 +441,8 @@ def test_a_checkpoint_that_is_not_whole(new: ExperimentFolder, status: Callable[
     assert (found["r4/epoch_0"]["state"], found["r4/epoch_1"]["state"]) == ("missing", "failed")
     assert found["r4/epoch_1"]["read_on"] == verification_log("r4", "epoch_1")
     assert found["r4/shout/epoch1"]["reason"].startswith("its checkpoint failed its verification: r4/artifacts/epoch_1")
-    train(new, "r4", seed=0, ended=(NOW + timedelta(minutes=1)).isoformat())
+    after = datetime.fromtimestamp(log.stat().st_mtime).astimezone() + timedelta(minutes=1)
+    train(new, "r4", seed=0, ended=after.isoformat())
     assert states(status(new))["r4/epoch_1"] == "missing"
 
 
