@@ -32,9 +32,9 @@ def snakemake(folder: Path, *arguments: str, profile: str = "local") -> subproce
     return result
 
 
-def planned(folder: Path, *arguments: str) -> Counter[str]:
+def planned(folder: Path, *arguments: str, profile: str = "local") -> Counter[str]:
     """Jobs that `-n` announces, by rule, but for `all`."""
-    result = snakemake(folder, "-n", *arguments)
+    result = snakemake(folder, "-n", *arguments, profile=profile)
     assert result.returncode == 0, result.stdout
     table = re.findall(r"^(\w+) +(\d+)$", result.stdout.partition("Job stats:")[2].partition("\n\n")[0], re.MULTILINE)
     return Counter({rule: int(count) for rule, count in table if rule not in ("all", "total", "job")})

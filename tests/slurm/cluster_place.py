@@ -6,11 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(os.environ.get("RUN_EXPERIMENT_SLURM", "/tmp/run-experiment-slurm")).absolute()
 CONF = ROOT / "etc/slurm.conf"
 MARKER = ROOT / ".run-experiment-slurm"
+# What the clusters of this machine share: a lock while one is made, and which ports are whose.
+LOCK = Path(tempfile.gettempdir(), "run-experiment-slurm.lock")
+PORTS = Path(tempfile.gettempdir(), "run-experiment-slurm.ports")
 MUNGE_SOCKET = ROOT / "munge/socket"
 DATABASE_SOCKET = ROOT / "database/socket"
 

@@ -153,6 +153,17 @@ def sleeping(folder: Path, train: float = 3, evaluate: float = 1, epochs: int = 
     return experiment
 
 
+def hold(experiment: ExperimentFolder, *scripts: str) -> Path:
+    """Have jobs, the trainings by default, wait for a file that a test makes when it is ready; returns its path.
+
+    Seconds of sleep that are enough on an idle machine are too few on a busy one.
+    """
+    go = experiment.path.with_name("go")
+    for script in scripts or ("r4/finetune.slurm", "r8/finetune.slurm"):
+        experiment.edit(script, "set -e\n", f"set -e\nuntil [ -e {go} ]; do sleep 0.2; done\n")
+    return go
+
+
 def names(folder: Path) -> Counter[str]:
     """How often jobs of each name were submitted."""
     return Counter(job.name for job in jobs(folder))

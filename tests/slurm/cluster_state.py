@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 
-from cluster_place import CONF, NODES, PATH, ROOT, ClusterError, cluster_name, demand, say
+from cluster_place import CONF, MARKER, NODES, PATH, PORTS, ROOT, ClusterError, cluster_name, demand, say
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 GPUS_PER_NODE = 4
@@ -97,12 +97,24 @@ def render_configuration() -> None:
 
 
 def free_ports() -> list[int]:
-    """Ports that nobody listens on, below those that the kernel hands out."""
+    """Ports that nobody listens on and no other cluster has, below those that the kernel hands out."""
     for first in range(17000, 18000, 10):
         ports = list(range(first, first + 2 + len(NODES)))
-        if all(is_free(port) for port in ports):
+        if all(is_free(port) for port in ports) and take(first):
             return ports
     raise ClusterError("no free ports between 17000 and 18000")
+
+
+def take(first_port: int) -> bool:
+    """Keep ports for this cluster until it is removed: nobody listens on them while its daemons are down."""
+    owner = PORTS / str(first_port)
+    if owner.exists():
+        return False
+    PORTS.mkdir(exist_ok=True)
+    # One that is gone.
+    owner.unlink(missing_ok=True)
+    owner.symlink_to(MARKER)
+    return True
 
 
 def is_free(port: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from action_log_runs import eventful, start, with_gpus
-from cluster_runs import Run, client, jobs, settled, sleeping, until
+from cluster_runs import Run, client, hold, jobs, settled, sleeping, until
 from experiments import ExperimentFolder
 from golden import assert_golden
 
@@ -114,7 +114,7 @@ def test_transitions_ids_and_figures_are_those_of_sacct(told: ExperimentFolder) 
 def test_the_log_is_ahead_of_a_kill_and_the_next_session_tells_the_rest(tmp_path: Path, poll: str) -> None:
     """Killed when one training has ended and its evaluation runs; with few polls nothing is accounted for by then."""
     experiment = sleeping(tmp_path, train=6, evaluate=8)
-    experiment.edit("r8/finetune.slurm", "sleep 6", "sleep 22")
+    go = hold(experiment, "r8/finetune.slurm")
     first = start(experiment, "--slurm-attached-poll-seconds", poll)
     until(lambda: (experiment.path / "r4/finetune.json").exists(), 60)
     until(lambda: "tiny.r4.shout.e0: submitted" in first.output, 30)
@@ -127,6 +127,8 @@ def test_the_log_is_ahead_of_a_kill_and_the_next_session_tells_the_rest(tmp_path
     assert set(re.findall(r"SLURM job (\d+) (\S+ → \S+)", said)) == changes_of(table)
 
     second = start(experiment)
+    second.until("tiny.r8: following SLURM job")
+    go.touch()
     assert second.wait() == 0, second.output
     for log in Log:
         assert (experiment.path / log.file).read_bytes().startswith(seen[log])

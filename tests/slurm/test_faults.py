@@ -16,6 +16,7 @@ from cluster_runs import (
     AT_ONCE,
     Run,
     client,
+    hold,
     jobs,
     kill_processes,
     names,
@@ -100,7 +101,8 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
 
 def test_requeued_jobs_keep_their_ids_and_a_killed_one_is_told_as_slurm_has_it(tmp_path: Path) -> None:
     """What the first start of a job leaves is neither its end nor the reason of its second end."""
-    experiment = sleeping(tmp_path, train=12)
+    experiment = sleeping(tmp_path)
+    go = hold(experiment)
     started = Run(experiment.path, *AT_ONCE, config=["retries=0"])
     ids = running(experiment.path, "tiny.r4", "tiny.r8")
     both = f"{ids['tiny.r4']},{ids['tiny.r8']}"
@@ -118,6 +120,7 @@ def test_requeued_jobs_keep_their_ids_and_a_killed_one_is_told_as_slurm_has_it(t
     time.sleep(2)
     kill_processes(ids["tiny.r8"])
     killed = time.monotonic()
+    go.touch()
     started.until(f"SLURM job {ids['tiny.r8']} ended as FAILED")
     # Two polls of 3 s, and what accounting is late by.
     assert time.monotonic() - killed < 12
@@ -132,10 +135,12 @@ def test_requeued_jobs_keep_their_ids_and_a_killed_one_is_told_as_slurm_has_it(t
 
 def test_a_record_may_come_late_but_has_to_come(tmp_path: Path) -> None:
     """As on a shared file system that shows files late: the main process stands still meanwhile."""
-    experiment = sleeping(tmp_path, train=8)
+    experiment = sleeping(tmp_path)
+    go = hold(experiment)
     started = Run(experiment.path, *AT_ONCE)
     started.until("tiny.base.shout: submitted")
     started.process.send_signal(signal.SIGSTOP)
+    go.touch()
     records = [experiment.path / f"{run}/finetune.json" for run in ("r4", "r8")]
     until(lambda: all(record.exists() for record in records))
     settled(experiment.path, 3)
@@ -152,7 +157,8 @@ def test_a_record_may_come_late_but_has_to_come(tmp_path: Path) -> None:
 
 def test_a_job_that_only_has_the_id_is_neither_followed_nor_cancelled(tmp_path: Path) -> None:
     """SLURM forgot both jobs and gave their ids to others; one was of another configuration."""
-    experiment = sleeping(tmp_path, train=12)
+    experiment = sleeping(tmp_path)
+    go = hold(experiment)
     first = Run(experiment.path, *AT_ONCE)
     ids = running(experiment.path, "tiny.r4", "tiny.r8")
     first.kill()
@@ -168,6 +174,7 @@ def test_a_job_that_only_has_the_id_is_neither_followed_nor_cancelled(tmp_path: 
     cancelling.until("tiny.r4: submitted")
     cancelling.interrupt(signal.SIGINT)
     assert cancelling.wait(30) == 130, cancelling.output
+    go.touch()
     again = run(experiment.path, *AT_ONCE, "--slurm-attached-lost-seconds", "5")
     if again.process.returncode:
         assert "SLURM does not know job" in again.output
@@ -180,7 +187,8 @@ def test_a_job_that_only_has_the_id_is_neither_followed_nor_cancelled(tmp_path: 
 
 
 def test_without_ledger_jobs_are_found_and_of_two_for_a_target_one_is_kept(tmp_path: Path) -> None:
-    experiment = sleeping(tmp_path, train=25)
+    experiment = sleeping(tmp_path)
+    go = hold(experiment)
     first = Run(experiment.path, *AT_ONCE)
     ids = running(experiment.path, "tiny.r4", "tiny.r8")
     first.kill()
@@ -188,9 +196,10 @@ def test_without_ledger_jobs_are_found_and_of_two_for_a_target_one_is_kept(tmp_p
     comment = client("squeue", "-hj", ids["tiny.r4"], "-o%k").strip()
     double = sbatch("sleep 300", "--job-name=tiny.r4", f"--comment={comment}")
     odd = sbatch("sleep 300", f"--comment={' '.join(comment.split()[:2])}")
-    second = run(experiment.path, *AT_ONCE)
-    assert second.process.returncode == 0, second.output
-    assert f"SLURM job {double} was cancelled" in second.output
+    second = Run(experiment.path, *AT_ONCE)
+    second.until(f"SLURM job {double} was cancelled")
+    go.touch()
+    assert second.wait() == 0, second.output
     states = {job: client("sacct", "-nXPj", job, "-ostate").split()[0] for job in (double, odd)}
     client("scancel", odd)
     assert states == {double: "CANCELLED", odd: "RUNNING"}

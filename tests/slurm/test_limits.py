@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_runs import ALL, AT_ONCE, Run, client, jobs, names, run, running, settled, shim, sleeping, until
+from cluster_runs import ALL, AT_ONCE, Run, client, hold, jobs, names, run, running, settled, shim, sleeping, until
 from experiments import ExperimentFolder
 
 CLUSTER = Path(__file__).parent / "cluster"
@@ -39,8 +39,9 @@ def own_cluster() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_jobs() -> Iterator[None]:
-    """Leave the nodes to the next test."""
+    """Leave the nodes to the next test, also where this one failed before all was up again."""
     yield
+    cluster("up")
     client("scancel", "--user=root")
     until(lambda: not client("squeue", "-h"), 60)
 
@@ -63,7 +64,8 @@ def directive(experiment: ExperimentFolder, script: str, *options: str) -> None:
 
 def test_nothing_is_lost_while_daemons_are_down(tmp_path: Path) -> None:
     """First under a main process that follows the jobs, then before one that was killed is started again."""
-    experiment = sleeping(tmp_path, train=35)
+    experiment = sleeping(tmp_path, train=1)
+    go = hold(experiment)
     first = Run(experiment.path, *AT_ONCE)
     running(experiment.path, "tiny.r4", "tiny.r8", "tiny.base.shout")
     settled_base = experiment.path / "base/eval/shout_base.json"
@@ -83,6 +85,7 @@ def test_nothing_is_lost_while_daemons_are_down(tmp_path: Path) -> None:
     cluster("stop", "slurmdbd")
     second = Run(experiment.path, *AT_ONCE)
     second.until("SLURM does not say which jobs there are")
+    go.touch()
     records = [experiment.path / f"{run}/finetune.json" for run in ("r4", "r8")]
     # Now there is something to be asked of accounting, too.
     until(lambda: all(record.exists() for record in records), 60)
@@ -180,10 +183,10 @@ def test_many_jobs_cost_slurm_little(tmp_path: Path) -> None:
 
 def test_a_dead_node_costs_nothing_but_time_and_a_preempted_job_starts_again(tmp_path: Path) -> None:
     """What SLURM does not queue again is submitted again, and runs elsewhere; the others keep their ids."""
-    experiment = sleeping(tmp_path, train=30)
+    experiment = sleeping(tmp_path)
+    go = hold(experiment, "r4/finetune.slurm", "r8/finetune.slurm", "base/eval/shout_base.slurm")
     directive(experiment, "r4/finetune.slurm", "--no-requeue")
     directive(experiment, "base/eval/shout_base.slurm", "--nodelist=n1")
-    experiment.edit("base/eval/shout_base.slurm", "sleep 1", "sleep 30")
     directive(experiment, "r8/finetune.slurm", "--nodelist=n2", "--partition=preemptible")
     in_the_way = sbatch("sleep 300", "--nodelist=n2", "--gres=gpu:4")
     until(lambda: client("squeue", "-hj", in_the_way, "-o%T").strip() == "RUNNING")
@@ -201,6 +204,7 @@ def test_a_dead_node_costs_nothing_but_time_and_a_preempted_job_starts_again(tmp
     for name in ("tiny.r8", "tiny.base.shout"):
         until(lambda name=name: client("squeue", "-hj", ids[name], "-o%T").strip() == "PENDING", 60)  # type: ignore[misc]
         client("scontrol", "update", f"jobid={ids[name]}", "starttime=now")
+    go.touch()
     assert started.wait() == 0, started.output
     assert started.output.count("ended as") == 1
     assert names(experiment.path) == Counter([*ALL, "tiny.r4"])

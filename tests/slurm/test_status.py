@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cluster_runs import AT_ONCE, Run, running, settled, sleeping, until
+from cluster_runs import AT_ONCE, Run, hold, running, settled, sleeping, until
 
 from run_experiment.ledger import PATH, Ledger
 
@@ -40,7 +40,8 @@ def look(folder: Path, environment: dict[str, str]) -> dict[str, dict[str, Any]]
 
 
 def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> None:
-    experiment = sleeping(tmp_path, train=20)
+    experiment = sleeping(tmp_path, train=1)
+    go = hold(experiment, "r4/finetune.slurm")
     experiment.edit("r8/finetune.slurm", "#SBATCH --gres", "#SBATCH --begin=now+30\n#SBATCH --gres")
     environment = counting(tmp_path / "shims")
     started = Run(experiment.path, *AT_ONCE)
@@ -59,6 +60,7 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         ]
         assert [found["r8"][key] for key in ("state", "job_id", "certain")] == ["pending", waiting, True]
         assert found["r4/shout/epoch0"]["reason"] == f"its run is trained now as job {ids['tiny.r4']}"
+        go.touch()
         assert started.wait(180) == 0, started.output
     finally:
         started.kill()
