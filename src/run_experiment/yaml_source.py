@@ -19,6 +19,10 @@ MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 MAX_DEPTH = 50
 
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+# What newer versions of libyaml say of a thousand levels, before they tell of the first.
+_NESTING = "exceeded maximum nesting depth"
+
 _TAG = "tag:yaml.org,2002:"
 _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 _HINTS = {
@@ -131,7 +135,7 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> Source:
     if opened and mark and opened.line != mark.line:
         what += f" {error.context}, which begins in line {opened.line + 1}"
     message = f"not valid YAML: {what}" + (f" ({hint})" if hint else "")
-    return _refused(mark.line + 1 if mark else 0, message)
+    return _refused(mark.line + 1 if mark else 0, _TOO_DEEP if _NESTING in what else message)
 
 
 def _refusal(text: str) -> tuple[int, str] | None:
@@ -143,7 +147,7 @@ def _refusal(text: str) -> tuple[int, str] | None:
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor, 1))
             if len(open_nodes) > MAX_DEPTH:
-                return line, f"nested more than {MAX_DEPTH} levels deep"
+                return line, _TOO_DEEP
             continue
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_nodes):

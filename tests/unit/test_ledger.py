@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_two_processes_append_at_once(path: Path) -> None:
     assert len(path.read_text().splitlines()) == 201
 
 
-def test_a_long_ledger_is_read_fast(path: Path) -> None:
+def test_a_long_ledger_is_read_about_as_fast_as_its_lines(path: Path) -> None:
     path.parent.mkdir(parents=True)
     lines = []
     for number in range(3334):
@@ -185,11 +186,20 @@ def test_a_long_ledger_is_read_fast(path: Path) -> None:
         lines.append({"event": "accepted", **asdict(replace(one, job_id=str(number)))})
         if number % 2:
             lines.append({"event": "settled", "target": one.target, "job_id": str(number), "state": "FAILED"})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines * 2))
-    began = time.process_time()
-    found = Ledger(path).open()
-    assert time.process_time() - began < 0.2 * len(lines) * 2 / 10_000
-    assert len(found) == 1667
+    texts = [json.dumps(line) for line in lines * 2]
+    path.write_text("".join(f"{text}\n" for text in texts))
+    assert len(Ledger(path).open()) == 1667
+    assert seconds(Ledger(path).open) < 10 * seconds(lambda: list(map(json.loads, texts)))
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """The least of the processor's time that a call took."""
+    best = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        call()
+        best = min(best, time.process_time() - began)
+    return best
 
 
 def test_a_full_disk_is_an_error() -> None:
