@@ -98,14 +98,27 @@ def _attempt(folder: Path, target: str) -> EarlierAttempt | None:
         config=known["config"],
         started=str(known.get("started")),
         begun=known,
-        failure=_failure(ended, slurm),
+        failure=_failure(folder, ended, slurm),
         error=str((ended or slurm).get("error") or "it was cut off"),
     )
 
 
-def _failure(ended: Mapping[str, Any] | None, slurm: Mapping[str, Any]) -> Failure:
-    if by_state := _BY_STATE.get(str(slurm.get("state"))):
-        return by_state
+def _failure(folder: Path, ended: Mapping[str, Any] | None, slurm: Mapping[str, Any]) -> Failure:
+    by_state, own = _BY_STATE.get(str(slurm.get("state"))), _own_failure(ended)
+    # SLURM says so of a whole job, in which an earlier try may have been the one: then the last one knows better.
+    if by_state is Failure.OUT_OF_MEMORY and ended and _another_ran_out_of_memory(folder):
+        return own
+    return by_state or own
+
+
+def _another_ran_out_of_memory(folder: Path) -> bool:
+    """Whether another attempt of the same job says that it ran out of memory."""
+    job_id = folder.name.partition(".")[0]
+    others = [other for other in _numbered(folder.parent, job_id) if other != folder]
+    return any(_own_failure(read_record(other / ENDED)) is Failure.OUT_OF_MEMORY for other in others)
+
+
+def _own_failure(ended: Mapping[str, Any] | None) -> Failure:
     if ended is None:
         return Failure.INTERRUPTED
     try:
@@ -146,9 +159,12 @@ def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
 
 def folders_of(folder: Path, run: str, job_id: str) -> list[Path]:
     """Folders of a job's attempts, in order."""
-    found = (folder / layout.attempts(run)).glob(f"{job_id}*")
+    return _numbered(folder / layout.attempts(run), job_id)
+
+
+def _numbered(attempts: Path, job_id: str) -> list[Path]:
     # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`.
-    own = [path for path in found if re.fullmatch(rf"{re.escape(job_id)}(\.\d+)?", path.name)]
+    own = [path for path in attempts.glob(f"{job_id}*") if re.fullmatch(rf"{re.escape(job_id)}(\.\d+)?", path.name)]
     return sorted(own, key=number_of)
 
 

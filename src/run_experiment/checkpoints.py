@@ -1,11 +1,10 @@
-"""Checkpoints: whether one is whole, how one is made loadable, and fingerprints of base models.
+"""Checkpoints: whether one is whole, and how one is made loadable.
 
 Works without torch: reads safetensors files with numpy, one tensor at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -262,37 +261,3 @@ def _link(source: Path, target: Path, from_folder: Path) -> None:
         target.hardlink_to(source)
         return
     shutil.copyfile(source, target)
-
-
-_SMALL = (".json", ".model", ".txt", ".jinja")
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-_BLOCK = 64 * 1024
-_BLOCKS = 64
-
-
-def model_fingerprint(folder: Path) -> str:
-    """SHA-256 that changes with a model folder's weights, configuration or tokenizer; file times do not count.
-
-    Small files (`*.json`, `*.model`, `*.txt`, `*.jinja`) are hashed whole; of weight files the size, the first
-    64 KiB (the header) and 64 evenly spaced blocks of 64 KiB, so 4 MiB a file. Training changes every block; an edit
-    of a few bytes between two blocks is not seen. Subfolders do not count. Raises CheckpointError where there is none.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"no model folder {folder}")
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in _SMALL + _WEIGHTS:
-            digest.update(f"{path.name}\0{_content_hash(path)}\0".encode())
-    return digest.hexdigest()
-
-
-def _content_hash(path: Path) -> str:
-    size = path.stat().st_size
-    if path.suffix in _SMALL or size <= _BLOCK * (_BLOCKS + 1):
-        return file_hash(path)
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for number in range(_BLOCKS + 1):
-            file.seek((size - _BLOCK) * number // _BLOCKS)
-            digest.update(file.read(_BLOCK))
-    return digest.hexdigest()

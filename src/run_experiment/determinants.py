@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from run_experiment.checkpoints import model_fingerprint
 from run_experiment.experiment import Evaluation, Generation, Model, Prompting, Training
 from run_experiment.hashes import HashMemory
+from run_experiment.model_fingerprint import model_fingerprint
 from run_experiment.task_signature import DATA_ARGUMENT, TaskSignature, read_signature, task_arguments
 from run_experiment.task_sources import local_sources
 

@@ -34,13 +34,14 @@ from run_experiment.jobs import Job, JobError, failure, gpu_facts, require_as_pl
 from run_experiment.out_of_memory import says_out_of_memory
 from run_experiment.provenance import with_inspect_version
 from run_experiment.records import read_record, same_config, write_record
+from run_experiment.script_environment import may_activate
 from run_experiment.tries import Attempt, run_job_script, tried
 
 
 @dataclass(frozen=True)
 class EvaluationJob(Job):
     """An evaluation: its cell, its task's file and its data file if any (absolute), its checkpoint's manifest if any,
-    its cache folder, its epoch if any, the folders of the model that it evaluates.
+    its cache folder, its epoch if any, the folders of the model that it evaluates, that of its base model.
     """
 
     cell: str
@@ -50,26 +51,24 @@ class EvaluationJob(Job):
     cache: str
     epoch: int | None = None
     models: list[str] = field(default_factory=list)
+    base: str | None = None
     max_connections: int = 32
 
     @property
-    def task_script(self) -> Path | None:
-        """File of its task."""
-        return Path(self.task)
-
-    @property
-    def seeds(self) -> dict[str, int]:
-        """The seed of sampled answers."""
-        seed = self.config.get("generation", {}).get("seed")
-        return {} if seed is None else {"generation": seed}
+    def task_files(self) -> list[Path]:
+        """File of its task, and the files beside it that it imports."""
+        script = Path(self.task)
+        return [script, *(script.parent / name for name in self.config["task"].get("imports", {}))]
 
     def rows(self) -> Sequence[Row]:
-        """Rows of its data; none where they are not known."""
+        """Rows of its data, of all splits where it is not known which one it reads; none where they are not known."""
         data = self.config["data"]
         try:
-            return read_splits(Path(self.data)).get(data["split"], []) if self.data and data else []
+            splits = read_splits(Path(self.data)) if self.data and data else {}
         except DataError:
             return []
+        chosen = splits if data.get("split") is None else [data["split"]]
+        return [row for split in chosen for row in splits.get(split, [])]
 
     @property
     def subject(self) -> str:
@@ -103,7 +102,7 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
     own = (current.folder, place.usual.parent, *([earlier.partial.log.parent] if earlier else []))
     put(log, place.usual, own)
     known = current.record(job)
-    known["provenance"] = with_inspect_version(known["provenance"], outcome.inspect_version)
+    known["provenance"] = _made_with(job, known["provenance"], outcome)
     write_record(record, {**known, **_results(outcome), **facts, **gpu_facts(samples)})
 
 
@@ -113,15 +112,31 @@ def _evaluated(
     """The log that the script made, judged."""
     environment = cache_environment(Path(job.cache).absolute())
     environment |= log_environment(current.folder.absolute(), place.wanted.tag) | start.environment()
-    with _importing("inspect_ai.log"):
-        killed_for_memory = run_job_script(job, current, environment, samples)
-    log, outcome = _judged(job, current, start, place, killed_for_memory)
+    with _unchanged(job, current):
+        with _importing("inspect_ai.log"):
+            killed_for_memory = run_job_script(job, current, environment, samples)
+        return _judged(job, current, start, place, killed_for_memory)
+
+
+@contextmanager
+def _unchanged(job: EvaluationJob, current: Attempt) -> Iterator[None]:
+    """Have nothing used of what is computed meanwhile, if data or task change. Raises JobError."""
+    try:
+        yield
+    except BaseException:
+        _what_changed(job, current)
+        raise
+    if changed := _what_changed(job, current):
+        raise changed
+
+
+def _what_changed(job: EvaluationJob, current: Attempt) -> JobError | None:
     try:
         _require_inputs(job)
     except JobError as error:
         is_unusable(current, str(error))
-        raise
-    return log, outcome
+        return error
+    return None
 
 
 @contextmanager
@@ -187,6 +202,12 @@ def _kind(outcome: EvalOutcome) -> Failure:
         return Failure.OUT_OF_MEMORY
     # It was killed, and its script went on.
     return Failure.INTERRUPTED if outcome.status == "started" else Failure.ERROR
+
+
+def _made_with(job: EvaluationJob, facts: dict[str, Any], outcome: EvalOutcome) -> dict[str, Any]:
+    """What a job knows of how it made a log, with what the log says itself."""
+    known = with_inspect_version(facts, outcome.inspect_version, may_activate(Path(job.script)))
+    return known if outcome.seed is None else {**known, "seeds": {"generation": outcome.seed}}
 
 
 def _results(outcome: EvalOutcome) -> dict[str, Any]:

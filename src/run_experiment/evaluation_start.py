@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from run_experiment.attempts import EarlierAttempt, Failure
 from run_experiment.evaluation.continuing import (
     PartialLog,
     asked_max_connections,
+    can_be_read,
     can_be_told,
     inspect_environment,
     read_partial,
@@ -29,11 +31,14 @@ from run_experiment.tries import Attempt
 if TYPE_CHECKING:
     from run_experiment.evaluation_job import EvaluationJob
 
-_CONNECTIONS, _UNUSABLE, _READS, _CONTINUES = "max_connections", "unusable", "reads", "continues"
+_CONNECTIONS, _ASKED, _UNUSABLE, _READS = "max_connections", "asked_max_connections", "unusable", "reads"
+_CONTINUES = "continues"
 # Whether the next attempt can go on from this one.
 _GOES_ON = "goes_on"
-# The script failed before there was a log.
-_LEFT_NOTHING = "left_nothing"
+# The script failed before there was a log, and that which it was to go on from cannot be read.
+_LEFT_NOTHING, _TORN = "left_nothing", "torn"
+# How often a log may fail to be gone on from.
+_IN_VAIN = 2
 _REORDERED = "its samples have no ids, and are in another order now or repeat each other"
 _SMALLEST = f"even with {_CONNECTIONS} 1"
 _LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
@@ -109,7 +114,7 @@ def plan_start(job: EvaluationJob, current: Attempt, search: Search) -> Start:
     asked = asked_max_connections(script, job.max_connections, os.environ)
     told = can_be_told(script)
     used = _fitting(current, asked, before, search) if told else asked
-    current.begin(**{_CONNECTIONS: used if told else None, _READS: _reads(job), _GOES_ON: told})
+    current.begin(**{_CONNECTIONS: used if told else None, _ASKED: asked, _READS: _reads(job), _GOES_ON: told})
     start = Start(_earlier(job, current, search, before), asked, used)
     continued = start.earlier.partial.log.parent.name if start.earlier else None
     current.begin(tag=start.tag or search.wanted.tag, **{_CONTINUES: continued})
@@ -141,7 +146,7 @@ def require_one_order(job: EvaluationJob, current: Attempt, start: Start, log: P
 
 @contextmanager
 def beginning(current: Attempt, start: Start, search: Search) -> Iterator[None]:
-    """Have a script that fails before there is a log tried again, where a log that it goes on from may be why.
+    """Have a script that fails before there is a log tried again, where the log that it goes on from is why.
 
     Raises JobError.
     """
@@ -150,8 +155,9 @@ def beginning(current: Attempt, start: Start, search: Search) -> Iterator[None]:
     except JobError as error:
         if error.failure is not Failure.ERROR or search.leaves_any():
             raise
-        current.begin(**{_LEFT_NOTHING: True})
-        if start.earlier is None:
+        torn = start.earlier is not None and not can_be_read(start.earlier.partial.log)
+        current.begin(**{_LEFT_NOTHING: True, _TORN: torn})
+        if not torn:
             raise
         raise JobError(str(error), Failure.INTERRUPTED) from error
 
@@ -196,9 +202,12 @@ def _fitting(current: Attempt, asked: int | None, before: list[EarlierAttempt], 
     if last is None or not isinstance(known, int):
         return asked
     if last.failure is not Failure.OUT_OF_MEMORY or (asked and asked < known):
-        return min(asked or known, known)
+        wanted = last.begun.get(_ASKED)
+        was_lowered = wanted is None or known < wanted
+        return min(asked or known, known) if was_lowered else asked
     if known <= 1:
-        raise _too_large(current, _SMALLEST, last.error)
+        # Whoever starts again gave it more memory.
+        return asked
     current.tell(Action.OOM_RETRY, f"{_CONNECTIONS} {known} → {known // 2}", "tried again")
     return known // 2
 
@@ -254,7 +263,7 @@ def _left(job: EvaluationJob, search: Search, one: EarlierAttempt, reordered: bo
     partial = read_partial(search.wanted, logs)
     if why := _limited(job, partial.outcome):
         raise EvalError(why)
-    if one.begun.get(_CONTINUES) and repeats_itself(partial.log, job.rows()):
+    if repeats_itself(partial.log, job.rows()):
         raise EvalError(_REORDERED)
     return (
         [Earlier(one.job_id, partial, one.failure is Failure.INTERRUPTED)] if partial.outcome.completed_samples else []
@@ -262,22 +271,23 @@ def _left(job: EvaluationJob, search: Search, one: EarlierAttempt, reordered: bo
 
 
 def _continued_in_vain(before: list[EarlierAttempt]) -> set[Any]:
-    """Folders of attempts whose log another one could not even begin to go on from, all newest first.
+    """Folders of attempts whose log others could not even begin to go on from, all newest first.
 
-    Where a fresh attempt right after it failed as well, it was not the log's fault.
+    One may have failed for another reason, unless the log is torn; so did it where a fresh one right after it failed.
     """
-    vain: set[Any] = set()
+    failed: Counter[Any] = Counter()
     fresh_failed = False
     for one in before:
         nothing, continued = bool(one.begun.get(_LEFT_NOTHING)), one.begun.get(_CONTINUES)
         if nothing and continued and not fresh_failed:
-            vain.add(continued)
+            failed[continued] += _IN_VAIN if one.begun.get(_TORN) else 1
         fresh_failed = nothing and not continued
-    return vain
+    return {folder for folder, times in failed.items() if times >= _IN_VAIN}
 
 
 def _reads(job: EvaluationJob) -> list[str | None]:
-    return [job.task, job.data, *job.models]
+    # The base model has the tokenizer.
+    return [job.task, job.data, job.base, *job.models]
 
 
 def _limited(job: EvaluationJob, outcome: EvalOutcome) -> str | None:

@@ -70,6 +70,16 @@ class Run:
         return range(self.training.hyperparameters.epochs if self.training else 0)
 
     @property
+    def why_untrained(self) -> str:
+        """Why it has no training of its own."""
+        return "control: nothing to train" if self.type == "control" else "eval-only: trained elsewhere"
+
+    @property
+    def verified(self) -> list[int | None]:
+        """Epochs whose checkpoints are verified; None for a checkpoint made elsewhere."""
+        return [None] if self.checkpoint else list(self.epochs)
+
+    @property
     def output_dir(self) -> Path | None:
         """Folder that torchtune has to write to, which names its checkpoints itself; None where it cannot be had."""
         parent, last = Path(self.checkpoint_pattern).parent, Path(self.checkpoint_pattern).name

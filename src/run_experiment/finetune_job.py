@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import errno
-import glob
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from run_experiment import layout
-from run_experiment.attempts import is_since
-from run_experiment.finetune_start import is_unfinished, learning, plan_start
+from run_experiment.finetune_start import given_config, learning, plan_start, runs_our_recipe
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
 from run_experiment.finetuning.progress import drop_state
 from run_experiment.jobs import (
@@ -26,8 +24,17 @@ from run_experiment.jobs import (
     require_unchanged,
     unused,
 )
+from run_experiment.kept_trainings import (
+    Sought,
+    checkpoint_files,
+    is_unfinished,
+    kept_training,
+    made_in,
+    other_owner,
+    unfinished_aside,
+)
 from run_experiment.provenance import INSTALLED, with_installed
-from run_experiment.records import read_record, same_config, write_record
+from run_experiment.records import read_record, write_record
 from run_experiment.tries import Attempt, run_job_script, tried
 
 
@@ -46,9 +53,9 @@ class FinetuneJob(Job):
 
     @property
     def seeds(self) -> dict[str, int]:
-        """The seed of adapters, dropout and the order of the data."""
-        seed = self.config.get("hyperparameters", {}).get("seed")
-        return {} if seed is None else {"training": seed}
+        """The seed of adapters, dropout and the order of the data; none where only the script knows."""
+        seed = given_config(self).get("seed")
+        return {"training": seed} if isinstance(seed, int) else {}
 
 
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
@@ -82,7 +89,7 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     require_as_planned(job)
     # First of all: an old record beside new checkpoints would say that they are of another training.
     Path(job.target).unlink(missing_ok=True)
-    goes_on = is_unfinished(job) and not _other_owner(job, _maker(job))
+    goes_on = _goes_on(job)
     if goes_on:
         # Of a training that is gone on with there is none yet.
         _kept_record(job).unlink(missing_ok=True)
@@ -107,49 +114,48 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     }
 
 
+def _goes_on(job: FinetuneJob) -> bool:
+    """Whether a training of this configuration was cut off, and lies in its place now; it may have been set aside."""
+    if job.output_dir is None or not runs_our_recipe(job):
+        return False
+    sought = _sought(job)
+    if is_unfinished(sought, sought.folder):
+        return not _other_owner(job)
+    aside = unfinished_aside(sought)
+    return aside is not None and _put_back(job, aside)
+
+
+def _put_back(job: FinetuneJob, aside: Path) -> bool:
+    """Put a training that was set aside in its place again; False where that is on another file system."""
+    Path(job.target).unlink(missing_ok=True)
+    _set_aside(job)
+    folder = _sought(job).folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside.rename(folder)
+    except OSError:
+        return False
+    return True
+
+
 def _kept_record(job: FinetuneJob) -> Path:
     """A copy of the record beside the checkpoints: Snakemake removes a target before it makes it again."""
-    return Path(job.output_dir or job.checkpoints[-1]) / layout.KEPT_RECORD
+    return _sought(job).folder / layout.KEPT_RECORD
 
 
 def _restored(job: FinetuneJob) -> dict[str, Any] | None:
     """Record of a training of this configuration that is whole, now in its place again."""
-    if record := _whole(job, _kept_record(job).parent):
-        return record
-    whole = [(record, folder) for folder in _aside(job) if (record := _whole(job, folder))]
-    if not whole:
+    sought = _sought(job)
+    if not (kept := kept_training(sought)):
         return None
-    # One that was made again is newer than the one that it replaced.
-    record, folder = max(whole, key=lambda one: str(one[0].get("ended")))
-    Path(job.target).unlink(missing_ok=True)
-    _set_aside(job)
-    try:
-        Path(str(job.output_dir)).parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(str(job.output_dir))
-    # On another file system than what is asked for now.
-    except OSError:
-        return None
-    return {**record, "checkpoints": job.checkpoints}
+    if kept.folder == sought.folder:
+        return kept.record
+    return {**kept.record, "checkpoints": job.checkpoints} if _put_back(job, kept.folder) else None
 
 
-def _aside(job: FinetuneJob) -> list[Path]:
-    """Folders of earlier trainings of the run, where `_set_aside` puts them."""
-    if job.output_dir is None:
-        return []
-    output = Path(job.output_dir)
-    beside = [(folder, _made_in(folder)) for folder in output.parent.glob(f"{glob.escape(output.name)}.*")]
-    # Another run's output folder may have such a name, too.
-    own = [folder for folder, made in beside if made.get("run") == job.run and not _other_owner(job, made)]
-    return [*Path(layout.attempts(job.run)).glob("*.artifacts*"), *own]
-
-
-def _whole(job: FinetuneJob, folder: Path) -> dict[str, Any] | None:
-    """Record in a folder of a training of this configuration, if its checkpoints are there too."""
-    kept = read_record(folder / layout.KEPT_RECORD)
-    if not kept or not same_config(kept.get("config"), job.config) or not is_since(kept.get("redo"), job.redo):
-        return None
-    own = job.output_dir or str(folder)
-    return kept if all(_files(checkpoint.replace(own, str(folder), 1)) for checkpoint in job.checkpoints) else None
+def _sought(job: FinetuneJob) -> Sought:
+    """What a training must be that is taken for this one."""
+    return Sought(Path(), job.run, job.config, job.redo, job.output_dir, job.checkpoints)
 
 
 def _set_aside(job: FinetuneJob) -> None:
@@ -157,7 +163,7 @@ def _set_aside(job: FinetuneJob) -> None:
     output = Path(job.output_dir) if job.output_dir else None
     if output is None or not output.exists():
         return
-    if owner := _other_owner(job, _maker(job)):
+    if owner := _other_owner(job):
         raise JobError(f"{output} holds a training of {owner}: set an output.base_directory of this experiment's own")
     maker = _maker(job).get("job_id", "unfinished")
     try:
@@ -171,19 +177,12 @@ def _set_aside(job: FinetuneJob) -> None:
 
 def _maker(job: FinetuneJob) -> dict[str, Any]:
     """Record of the training whose checkpoints lie where this one's are to lie, finished or not."""
-    return _made_in(_kept_record(job).parent)
+    return made_in(_sought(job).folder)
 
 
-def _made_in(folder: Path) -> dict[str, Any]:
-    return read_record(folder / layout.KEPT_RECORD) or read_record(folder / layout.UNFINISHED) or {}
-
-
-def _other_owner(job: FinetuneJob, made: Mapping[str, Any]) -> str | None:
-    """The other experiment whose training, by its record, lies in a folder that both share."""
-    owner, here = made.get("experiment"), Path.cwd()
-    if not owner or Path(owner) == here or Path(str(job.output_dir)).resolve().is_relative_to(here):
-        return None
-    return str(owner) if (Path(owner) / layout.SUMMARY).exists() else None
+def _other_owner(job: FinetuneJob) -> str | None:
+    """The other experiment whose training lies where this one's is to lie."""
+    return other_owner(_sought(job), _maker(job))
 
 
 def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> list[str]:
@@ -200,16 +199,12 @@ def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> li
 
 def _what_is_wrong(checkpoints: Sequence[str], current: Attempt, trained: int = 0) -> str | None:
     for epoch, checkpoint in enumerate(checkpoints):
-        files = _files(checkpoint)
+        files = checkpoint_files(Path(checkpoint))
         if not files:
             return f"{checkpoint} was not written"
         if epoch >= trained and max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
             return f"{checkpoint} is older than the training"
     return None
-
-
-def _files(checkpoint: str) -> list[Path]:
-    return [path for path in Path(checkpoint).glob("*") if path.is_file()]
 
 
 def _results(job: FinetuneJob) -> dict[str, Any]:

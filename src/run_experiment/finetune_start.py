@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from run_experiment import layout
 from run_experiment.action_log import Action
-from run_experiment.attempts import EarlierAttempt, Failure, is_since
+from run_experiment.attempts import EarlierAttempt, Failure
 from run_experiment.evaluation.binding import commands, expanded_commands
 from run_experiment.finetuning.batches import halved_limit, smaller_batch
 from run_experiment.finetuning.progress import CHANGES, last_whole_epoch, resume_changes, what_is_missing
 from run_experiment.jobs import JobError
 from run_experiment.learned_batches import LearnedBatches, TooBig
 from run_experiment.out_of_memory import log_says_too_large
-from run_experiment.records import read_record, same_config, write_record
+from run_experiment.records import write_record
 from run_experiment.tries import Attempt
 
 if TYPE_CHECKING:
@@ -85,21 +85,13 @@ class Start:
         return {CHANGES: str(file.absolute())}
 
 
-def is_unfinished(job: FinetuneJob) -> bool:
-    """Whether a training of this configuration was begun where this one is to be written, and may be gone on with."""
-    if job.output_dir is None or not _runs_our_recipe(job):
-        return False
-    begun = read_record(Path(job.output_dir) / layout.UNFINISHED)
-    return begun is not None and same_config(begun.get("config"), job.config) and is_since(begun.get("redo"), job.redo)
-
-
 def plan_start(job: FinetuneJob, current: Attempt, goes_on: bool) -> Start:
-    """What a try begins from, told in the action log. Raises JobError where no batch fits into memory."""
-    if job.output_dir is None or not _runs_our_recipe(job):
+    """What a try begins from, told in the action log."""
+    if job.output_dir is None or not runs_our_recipe(job):
         return Start()
     output = Path(job.output_dir)
     epoch = last_whole_epoch(output) if goes_on else None
-    before = next(iter(current.earlier(job)), None)
+    before = current.earlier(job)
     asked = _asked(job)
     start = Start(0 if epoch is None else epoch + 1, asked, _fitting(job, current, before, asked) if asked else None)
     if not goes_on:
@@ -107,7 +99,7 @@ def plan_start(job: FinetuneJob, current: Attempt, goes_on: bool) -> Start:
         write_record(output / layout.UNFINISHED, {fact: current.begun[fact] for fact in facts})
     current.begin(**({_BATCH: start.used.batch} if start.used else {}))
     if start.trained:
-        _tell_where(job, current, start.trained, before)
+        _tell_where(job, current, start.trained, next(iter(before), None))
     elif goes_on and (missing := what_is_missing(output)):
         details = f"Cannot continue from the epochs in {output}: {missing}"
         current.tell(Action.RESUME_TRAINING, details, "Begins anew with epoch 0")
@@ -133,7 +125,8 @@ def learning(job: FinetuneJob, current: Attempt, start: Start) -> Iterator[None]
         raise
 
 
-def _runs_our_recipe(job: FinetuneJob) -> bool:
+def runs_our_recipe(job: FinetuneJob) -> bool:
+    """Whether its script runs the recipe that can be told from where to go on."""
     return any(_RECIPE in words for words in commands(_script(job)))
 
 
@@ -141,17 +134,19 @@ def _script(job: FinetuneJob) -> str:
     return Path(job.script).read_text(encoding="utf-8", errors="replace")
 
 
-def _takes_its_sizes(job: FinetuneJob) -> bool:
-    """Whether the recipe surely takes its sizes from the training's config: from no other one, nor its command."""
+def _takes_its_config(job: FinetuneJob) -> bool:
+    """Whether the recipe surely takes all that it is told from the training's config: no other one, nor its command."""
     config, folder = os.path.realpath(layout.finetune_config(job.run)), str(Path.cwd() / job.folder)
     environment = {**os.environ, "PWD": folder, "SLURM_SUBMIT_DIR": folder}
+    runs_it = False
     for words, values in expanded_commands(_script(job), environment):
         if _RECIPE in words:
             option, *value = _arguments(words) or [""]
             same = os.path.realpath(os.path.join(values["PWD"], *value)) == config
             if option != "--config" or len(value) != 1 or not same:
                 return False
-    return True
+            runs_it = True
+    return runs_it
 
 
 def _arguments(words: list[str]) -> list[str]:
@@ -167,17 +162,26 @@ def _arguments(words: list[str]) -> list[str]:
     return found
 
 
-def _asked(job: FinetuneJob) -> Sizes | None:
-    """Sizes in the training's config; None where they are not there as numbers, or the script has others."""
-    if not _takes_its_sizes(job):
-        return None
+def given_config(job: FinetuneJob) -> dict[str, Any]:
+    """What the recipe is given in the training's config; empty where the script may give it something else."""
+    if not _takes_its_config(job):
+        return {}
     # Here, since a job holds its GPU while it imports.
     import yaml
 
     try:
         config = yaml.safe_load(Path(layout.finetune_config(job.run)).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _asked(job: FinetuneJob) -> Sizes | None:
+    """Sizes in the training's config; None where they are not there as numbers, or the script has others."""
+    try:
+        config = given_config(job)
         return Sizes(int(config[_BATCH]), int(config.get(_ACCUMULATION, 1)))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -187,14 +191,15 @@ def _learned(job: FinetuneJob, current: Attempt) -> LearnedBatches:
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 
-def _fitting(job: FinetuneJob, current: Attempt, before: EarlierAttempt | None, asked: Sizes) -> Sizes:
-    """Sizes that did not run out of memory yet, told where they are news. Raises JobError where there are none."""
+def _fitting(job: FinetuneJob, current: Attempt, earlier: list[EarlierAttempt], asked: Sizes) -> Sizes:
+    """Sizes that did not run out of memory yet, told where they are news."""
     known = _learned(job, current).too_big()
-    last = before.begun.get(_BATCH) if before else None
+    # One that ended before it trained says nothing of sizes.
+    before = next((one for one in earlier if _BATCH in one.begun), None)
+    last = before.begun[_BATCH] if before else None
     if before and isinstance(last, int) and before.failure is Failure.OUT_OF_MEMORY:
-        if last == 1:
-            raise _too_large(job, current, before.error)
-        if known is None or last <= known.batch_size:
+        # With 1, whoever starts again gave it more memory.
+        if last > 1 and (known is None or last <= known.batch_size):
             known = TooBig(last, job.run, before.job_id)
     elif isinstance(last, int) and last < min(asked.batch, known.batch_size if known else asked.batch):
         # As before: what cut it off was something else.

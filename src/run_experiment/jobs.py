@@ -54,9 +54,9 @@ class Job:
         return self.run
 
     @property
-    def task_script(self) -> Path | None:
-        """File of the user's code that it runs; None where it runs none."""
-        return None
+    def task_files(self) -> list[Path]:
+        """Files of the user's code that it runs, first the one that is called."""
+        return []
 
     @property
     def seeds(self) -> dict[str, int]:

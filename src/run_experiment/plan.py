@@ -21,6 +21,7 @@ from run_experiment.failures import LeftAttempts
 from run_experiment.hashes import HashMemory
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes, training_identity
 from run_experiment.job_scripts import JobScripts
+from run_experiment.kept_trainings import KeptTraining, Sought, kept_training
 from run_experiment.problems import InputError, Problem, UnreadableError
 from run_experiment.records import describe_change, read_record, same_config
 from run_experiment.redos import Redos
@@ -85,7 +86,7 @@ class Plan:
         rows = []
         for run in self.experiment.runs:
             target = self.targets.get(layout.finetune_record(run.name))
-            rows.append(self._row(run.name, target) if target else Row(run.name, None, False, _untrained(run)))
+            rows.append(self._row(run.name, target) if target else Row(run.name, None, False, run.why_untrained))
         for evaluation in self.experiment.evaluations:
             rows.append(self._row(evaluation.subject, self[layout.eval_record(evaluation.run.name, evaluation.cell)]))
         return rows
@@ -133,12 +134,14 @@ class _Builder:
         self._determinants = determinants
         self._memory = memory
         self._attempts = LeftAttempts(self._experiment.folder)
+        # Trainings that only have to be taken back, by their record's path.
+        self._kept: dict[str, KeptTraining] = {}
 
     def build(self) -> Plan:
         for run in self._experiment.runs:
             if run.training:
                 self._add(self._finetune(run))
-            for epoch in self._checkpoints(run):
+            for epoch in run.verified:
                 self._add(self._verify(run, epoch))
         for data_set in self._data_sets.by_name.values():
             self._add(self._cache(data_set))
@@ -168,7 +171,16 @@ class _Builder:
         target = self._redone(self._compared(path, config, run.training.data), config)
         if target.wanted and run.output_dir:
             self._scripts.require_agreement(self._scripts.finetune(run))
+        if target.wanted and (kept := self._kept_training(run, target)):
+            self._kept[path] = kept
+            return replace(target, reason=f"trained already, by job {kept.record.get('job_id')}: it is taken back")
         return target
+
+    def _kept_training(self, run: Run, target: Target) -> KeptTraining | None:
+        """The training that the job of a target takes back instead of training again."""
+        checkpoints = [str(run.checkpoint_dir(epoch)) for epoch in run.epochs]
+        output = str(run.output_dir) if run.output_dir else None
+        return kept_training(Sought(self._experiment.folder, run.name, target.config, target.redo, output, checkpoints))
 
     def _redone(self, target: Target, config: Config) -> Target:
         """The same, but to be made again where that was asked for and is not done yet."""
@@ -202,20 +214,25 @@ class _Builder:
         left = self._attempts.newest(path)
         return left.what if left else "not done yet"
 
-    def _checkpoints(self, run: Run) -> list[int | None]:
-        """Epochs whose checkpoints are verified; None for a checkpoint made elsewhere."""
-        return [None] if run.checkpoint else list(run.epochs)
-
     def _verify(self, run: Run, epoch: int | None) -> Target:
+        """The verification of a checkpoint: after the training, unless that is only taken back and was verified."""
         path = layout.manifest(run.name, epoch)
         config: Config = {"model": self._determinants.model(run.model)}
-        record = self._record(path)
-        if run.training:
-            training = self._plan[layout.finetune_record(run.name)]
-            if training.wanted:
-                return Target(path, self._unmade(path), "its run is trained first", config, (training.path,))
-            config["training"] = training_identity(self._record(training.path) or {})
-        target = self._compared(path, config)
+        if not run.training:
+            return self._verified(run, epoch, path, config)
+        training = self._plan[layout.finetune_record(run.name)]
+        kept = self._kept.get(training.path)
+        if kept or not training.wanted:
+            made = kept.record if kept else self._record(training.path) or {}
+            target = self._verified(run, epoch, path, config | {"training": training_identity(made)})
+            if not (training.wanted and target.wanted):
+                return target
+        reason = "its training is taken back first" if kept else "its run is trained first"
+        return Target(path, self._unmade(path), reason, config, (training.path,))
+
+    def _verified(self, run: Run, epoch: int | None, path: str, config: Config) -> Target:
+        """A checkpoint that is there, compared with what its manifest says."""
+        record, target = self._record(path), self._compared(path, config)
         files = self._checkpoint_files(run, epoch)
         if files is None:
             # Removed, to save space maybe: no reason to fail unless an evaluation needs it.
@@ -238,8 +255,11 @@ class _Builder:
 
     def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
         """Hashes of a checkpoint's files as they lie there; None where it is not there."""
+        folder = self._experiment.folder / self._plan.checkpoint_dir(run, epoch)
+        if kept := self._kept.get(layout.finetune_record(run.name)):
+            folder = kept.place(folder)
         try:
-            files = checkpoint_files(self._experiment.folder / self._plan.checkpoint_dir(run, epoch))
+            files = checkpoint_files(folder)
             return {file.name: {"sha256": self._memory.file(file)} for file in files}
         except (CheckpointError, DataError):
             return None
@@ -269,7 +289,10 @@ class _Builder:
         """What has to be made before an evaluation."""
         needs = [self._plan[layout.cache_record(self._data_sets.of(evaluation).name)]]
         if evaluation.needs_checkpoint:
-            needs.append(self._plan[layout.manifest(evaluation.run.name, evaluation.epoch)])
+            manifest = self._plan[layout.manifest(evaluation.run.name, evaluation.epoch)]
+            # What was verified of a training that is taken back has to be in its place again.
+            taken_back = evaluation.run.training and not manifest.wanted
+            needs.append(self._plan[layout.finetune_record(evaluation.run.name)] if taken_back else manifest)
         return tuple(target.path for target in needs if target.wanted)
 
     def _results(self) -> Target:
@@ -297,8 +320,3 @@ class _Builder:
             # What was evaluated and then removed cannot have changed since.
             files = record["config"].get(CHECKPOINT)
         return self._compared(path, {**config, CHECKPOINT: files}, task.data, task.script)
-
-
-def _untrained(run: Run) -> str:
-    """Why a run has no training of its own."""
-    return "control: nothing to train" if run.type == "control" else "eval-only: trained elsewhere"

@@ -69,6 +69,7 @@ class PlannedJobs:
             cache=cache,
             epoch=entry.epoch,
             models=self._models(entry),
+            base=str(entry.run.model.path),
             max_connections=entry.generation.max_connections,
             retries=self._retries,
             redo=self._plan[layout.eval_record(run, cell)].redo,

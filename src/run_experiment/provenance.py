@@ -27,20 +27,23 @@ INSTALLED = "installed.json"
 
 # What is not installed lies in it with rules and scripts.
 _PROJECT = Path(__file__).parents[2]
+# Git's patterns of this project's code.
+_CODE = ("Snakefile", ":(glob)rules/*.smk", ":(glob)scripts/*.py", ":(glob)src/**/*.py")
 
 # Seconds that a call of git, of nvidia-smi may take.
 _GIT_TIME_OUT, _SMI_TIME_OUT = 2.0, 5.0
 
 
-def provenance(task_script: Path | None, seeds: Mapping[str, int]) -> dict[str, Any]:
+def provenance(task: Sequence[Path], seeds: Mapping[str, int]) -> dict[str, Any]:
     """What this process makes results with.
 
-    `project` and `task` are the commits of this project's folder and of that of the task's script; None where there is
-    no git, no repository, or one that has nothing of the folder, as of an installed package.
+    `task` are the files of the user's code, the task's script first, with what it imports beside it; none of a
+    training. Of `project` and `task` the commits of this project's folder and of that of the task's script are told;
+    None where there is no git, no repository, or one that has nothing of the folder, as of an installed package.
     """
     return {
-        "project": commit(_PROJECT, Path(__file__)),
-        "task": commit(task_script.parent, task_script) if task_script else None,
+        "project": commit(_PROJECT, _CODE),
+        "task": commit(task[0].parent, [_literal(path, task[0].parent) for path in task]) if task else None,
         **installed(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -66,27 +69,34 @@ def with_installed(facts: Mapping[str, Any], told: Mapping[str, Any]) -> dict[st
     return {**facts, "python": told.get("python"), "versions": told.get("versions", {})}
 
 
-def with_inspect_version(facts: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """What a job knows, where its script's log is of the inspect-ai that it knows; else only the log's version."""
-    if version and facts.get("versions", {}).get("inspect-ai") == version:
+def with_inspect_version(facts: Mapping[str, Any], version: str, elsewhere: bool = False) -> dict[str, Any]:
+    """What a job knows, where its script's log is of the inspect-ai that it knows; else only the log's version.
+
+    Always the latter where its script may run `elsewhere`, in an environment of its own.
+    """
+    if version and not elsewhere and facts.get("versions", {}).get("inspect-ai") == version:
         return dict(facts)
     return with_installed(facts, {"versions": {"inspect-ai": version} if version else {}})
 
 
-def commit(folder: Path, file: Path | None = None) -> dict[str, Any] | None:
+def commit(folder: Path, code: Sequence[str] = ()) -> dict[str, Any] | None:
     """Commit of a folder's repository, and whether it is `dirty`: whether tracked files of the folder were changed.
 
-    Files that git does not know do not count, since experiments leave many, but for `file`, in the folder. `dirty` is
-    None where git did not tell.
+    Files that git does not know do not count, since experiments leave many, but for `code`: git's patterns of what is
+    run, relative to the folder. `dirty` is None where git did not tell.
     """
     # The folder's tree must be in the commit: a repository around it may know nothing of it.
     found = _git(folder, "rev-parse", "HEAD", "HEAD:./")
     if not found:
         return None
     status = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    known = _git(folder, "ls-files", "--", f":(literal){file.relative_to(folder)}") if file else "."
-    dirty = None if status is None or known is None else bool(status) or not known
+    unknown = _git(folder, "ls-files", "--others", "--", *code) if code else ""
+    dirty = None if status is None or unknown is None else bool(status or unknown)
     return {"commit": found.split()[0], "dirty": dirty}
+
+
+def _literal(path: Path, folder: Path) -> str:
+    return f":(literal){path.relative_to(folder)}"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

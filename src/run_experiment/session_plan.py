@@ -152,8 +152,7 @@ def _evaluation(plan: Plan, evaluation: Evaluation) -> SessionJob:
 
 
 def _checkpoints(plan: Plan, run: Run) -> list[SessionCheckpoint]:
-    epochs: list[int | None] = [None] if run.checkpoint else list(run.epochs)
-    paths = [(layout.manifest(run.name, epoch), epoch) for epoch in epochs]
+    paths = [(layout.manifest(run.name, epoch), epoch) for epoch in run.verified]
     folder = plan.experiment.folder
     return [
         SessionCheckpoint(path, run.name, Path(path).stem, folder / plan.checkpoint_dir(run, epoch))

@@ -30,6 +30,9 @@ class States:
     def changed(self, event: Changed) -> None:
         """Tell that a job's state changed."""
         followed = self._jobs.of(event.submission)
+        if is_live(event.after):
+            # It was none: SLURM starts the job again.
+            self.tell_held(followed)
         if not followed.is_news(event):
             return
         # Why it failed follows with the notice of its end.

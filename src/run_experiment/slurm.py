@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -39,15 +40,12 @@ _ACCOUNTING_FIELDS = (
     "TRESUsageInTot",
 )
 
-# Complaints that may pass by themselves, and why.
+# Complaints that may pass by themselves, and why; the request was not met.
 _PASSING = {
     # A limit on how many jobs wait or run. The words that follow it name limits on a job's size, too, which stay.
     r"(QOS|Assoc)(Max|Grp)SubmitJob\w*Limit": "jobs of the user, the account or the QOS have to end first",
     r"temporarily unable to accept job|Resource temporarily unavailable": "slurmctld has as many jobs as it can hold",
     r"Unable to contact slurm controller": "slurmctld restarts, or is too busy to answer",
-    r"timed out": "an answer took longer than MessageTimeout; the request may have been met",
-    r"Zero Bytes were transmitted": "the connection was closed early; the request may have been met",
-    r"Message (send|receive) failure|Communication (connection|shutdown) failure|Insane message length": "likewise",
     r"standby mode": "the backup controller has not taken over yet",
     r"persist(ent)?[ _]conn|PersistInit|Problem talking to the database": "slurmdbd restarts, or is too busy to answer",
     r"Unable to connect to database|Database connection reference is invalid": "slurmdbd is without its data base",
@@ -58,7 +56,14 @@ _PASSING = {
     r"(rate|RPC) limit": "slurmctld asks to be asked less often",
     r"I/O error writing script/environment to file|Unable to create job record": "slurmctld's disk or memory is full",
 }
-_MAY_PASS = re.compile("|".join(f"(?:{pattern})" for pattern in _PASSING))
+# The same, where the request may have been met, or be met later.
+_UNANSWERED = {
+    r"timed out": "an answer took longer than MessageTimeout",
+    r"Zero Bytes were transmitted": "the connection was closed early",
+    r"Message (send|receive) failure|Communication (connection|shutdown) failure|Insane message length": "likewise",
+}
+# Errors of this machine that may pass, as where a login node limits processes.
+_EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO)
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|Job/step already completing or completed")
 _SUBMITTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?\s*$", re.MULTILINE)
 
@@ -69,6 +74,10 @@ class SlurmError(Exception):
 
 class PassingError(SlurmError):
     """A request that may be met later. A submission may have been accepted nevertheless: look before the next."""
+
+
+class UnansweredError(PassingError):
+    """A request that SLURM may meet some time after it was given up."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +183,7 @@ def submit(arguments: Sequence[str], script: str, timeout: float = 60) -> str:
     found = _SUBMITTED.search(output)
     if found is None:
         # It said that all went well: there may be a job, to be looked for.
-        raise PassingError(f"sbatch gave no job id: {output.strip()!r}")
+        raise UnansweredError(f"sbatch gave no job id: {output.strip()!r}")
     return found[1]
 
 
@@ -183,11 +192,12 @@ def _run(command: Sequence[str], timeout: float, text: str = "") -> ClientResult
     try:
         return run_client(command, timeout, text)
     except TimeoutError as error:
-        raise PassingError(str(error)) from None
+        raise UnansweredError(str(error)) from None
     except FileNotFoundError:
         raise SlurmError(f"{client} is not on the PATH: run this on a login node of the cluster") from None
     except OSError as error:
-        raise SlurmError(f"{client} cannot be run: {error.strerror}") from None
+        kind = PassingError if error.errno in _EXHAUSTED else SlurmError
+        raise kind(f"{client} cannot be run: {error.strerror}") from None
 
 
 def _output(command: Sequence[str], timeout: float, text: str = "") -> str:
@@ -199,7 +209,10 @@ def _output(command: Sequence[str], timeout: float, text: str = "") -> str:
 
 def _refusal(client: str, result: ClientResult) -> SlurmError:
     words = result.errors.strip() or result.output.strip() or f"{client} ended with exit status {result.returncode}"
-    return PassingError(words) if _MAY_PASS.search(words) else SlurmError(words)
+    for kind, patterns in ((UnansweredError, _UNANSWERED), (PassingError, _PASSING)):
+        if any(re.search(pattern, words) for pattern in patterns):
+            return kind(words)
+    return SlurmError(words)
 
 
 def _mark() -> str:

@@ -52,11 +52,6 @@ def read_status(folder: Path, memory: StatusMemory) -> Status:
     )
 
 
-def epochs_of(run: Run) -> list[int | None]:
-    """Epochs of a run that have a checkpoint; None stands for one that was made elsewhere."""
-    return [None] if run.checkpoint else list(run.epochs)
-
-
 def training_log(run: str) -> str:
     """Output of a training's script, as its rule names it."""
     return f"logs/run_finetune/{run}.log"
@@ -91,7 +86,7 @@ class _Reader:
     def run(self, run: Run) -> RunStatus:
         evaluations = self._of_run.get(run.name, [])
         training = self._training(run)
-        checkpoints = {epoch: self._verification(run, epoch, training) for epoch in epochs_of(run)}
+        checkpoints = {epoch: self._verification(run, epoch, training) for epoch in run.verified}
         return RunStatus(
             name=run.name,
             type=run.type,
@@ -103,8 +98,7 @@ class _Reader:
     def _training(self, run: Run) -> Item:
         item = Item(TRAINING, run.name, run.name, None, None, State.SKIPPED, "")
         if run.training is None:
-            reason = "control: nothing to train" if run.type == "control" else "eval-only: trained elsewhere"
-            return replace(item, reason=reason)
+            return replace(item, reason=run.why_untrained)
         target = self._plan[layout.finetune_record(run.name)]
         return self._job(item, target, training_log(run.name), target.config)
 

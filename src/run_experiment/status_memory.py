@@ -23,7 +23,7 @@ class StatusMemory(HashMemory):
         """Take the hashes of an experiment's manifests."""
         self._verified = {}
         for run in experiment.runs:
-            for epoch in [None] if run.checkpoint else run.epochs:
+            for epoch in run.verified:
                 path = experiment.folder / layout.manifest(run.name, epoch)
                 manifest = read_record(path)
                 if manifest and isinstance(files := manifest.get("files"), dict):

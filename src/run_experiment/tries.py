@@ -28,6 +28,8 @@ from run_experiment.records import same_config, write_record
 
 # Exit statuses of a script that was killed, by SIGKILL or SIGTERM: bash's of what it ran, and its own.
 _KILLED = (137, -9, 143, -15)
+# Seconds that a job on a cluster waits for another process to leave its target.
+_LOCK_PATIENCE = 180.0
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,7 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
     work on it: a killed Snakemake leaves its jobs behind.
     """
     with ExitStack() as stack:
-        try:
-            lock = stack.enter_context(locked(Path(layout.lock(job.target))))
-        except BlockingIOError as error:
-            raise JobError(f"another process is at work on it and writes to {log}: wait for it, or end it") from error
+        lock = _alone(stack, job, local_id, log)
         events: list[dict[str, str]] = []
         # Beside what follows: a driver may take its time to say what GPUs there are.
         made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
@@ -119,6 +118,22 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
                 if not rest:
                     raise JobError(f"{error}\nIt was tried {job.retries + 1} times (setting `retries`).") from error
             print(f"{name} of {job.run} is tried again", file=sys.stderr)
+
+
+def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:
+    """The lock that lets only one process work on a target. Raises JobError where another one holds it.
+
+    On a cluster that may be one of a node that died: file servers take its locks away some time later.
+    """
+    end = time.monotonic() + (0 if own_job_id(local_id).startswith("local-") else _LOCK_PATIENCE)
+    while True:
+        try:
+            return stack.enter_context(locked(Path(layout.lock(job.target))))
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                text = f"another process is at work on it and writes to {log}: wait for it, or end it"
+                raise JobError(text) from error
+        time.sleep(1)
 
 
 def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> bool:
@@ -197,7 +212,7 @@ def _new_log(log: Path, kept: Path) -> BinaryIO:
 def _made_with(job: Job) -> dict[str, Any]:
     """What it is made with; what cannot be told must not cost the result."""
     try:
-        return provenance(job.task_script, job.seeds)
+        return provenance(job.task_files, job.seeds)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 

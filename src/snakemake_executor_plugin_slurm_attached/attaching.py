@@ -22,9 +22,9 @@ from run_experiment.slurm_states import is_live, succeeded
 from snakemake_executor_plugin_slurm_attached.following import with_id
 from snakemake_executor_plugin_slurm_attached.outcomes import is_made, is_same, made_unseen
 
-# Seconds for which a job may be on its way although SLURM does not show it: an sbatch that outlived its main process,
-# an accounting that is late.
-_ON_ITS_WAY = 20.0
+# Seconds for which a job may be on its way although SLURM does not show it: an sbatch that outlived its main process or
+# that got no answer, an accounting that is late.
+ON_ITS_WAY = 20.0
 _MARK = "run-experiment"
 
 Tell = Callable[[Event], None]
@@ -93,10 +93,15 @@ def find(submission: Submission) -> str | None:
     return next((job_id for job_id in own if submission.job_id in (None, job_id)), None)
 
 
-def cancel(submissions: Collection[Submission]) -> None:
-    """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError."""
+def cancel(submissions: Collection[Submission]) -> list[str]:
+    """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError.
+
+    Returns the ids of those that were live.
+    """
     wanted = {(submission.job_id, submission.comment) for submission in submissions}
-    slurm.cancel([job.job_id for job in slurm.queue() if (job.job_id, job.comment) in wanted])
+    live = [job.job_id for job in slurm.queue() if (job.job_id, job.comment) in wanted]
+    slurm.cancel(live)
+    return live
 
 
 def cancel_outdated(earlier: Mapping[str, Earlier], dag: Any, tell: Tell) -> dict[str, Earlier]:
@@ -154,7 +159,7 @@ def _queued(folder: Path, noted: dict[str, Submission]) -> dict[str, list[Queued
     """The experiment's live jobs by target, once none can be on its way."""
     queued = _own(folder, slurm.queue())
     unanswered = [submission for target, submission in noted.items() if not submission.job_id and target not in queued]
-    pause = max(map(_on_its_way, unanswered), default=0.0)
+    pause = max(map(on_its_way, unanswered), default=0.0)
     if pause == 0:
         return queued
     time.sleep(pause)
@@ -214,15 +219,15 @@ def _noted(job: QueuedJob, target: str, noted: Submission | None) -> Submission:
     return Submission(target, short_hash, job.name, job.comment, os.getuid(), _stamp(), job.job_id)
 
 
-def _on_its_way(submission: Submission) -> float:
+def on_its_way(submission: Submission) -> float:
     """Seconds for which an sbatch may still bring a job that was meant to be submitted."""
     age = time.time() - datetime.fromisoformat(submission.time).timestamp()
-    return max(0.0, _ON_ITS_WAY - age) if age >= 0 else _ON_ITS_WAY
+    return max(0.0, ON_ITS_WAY - age) if age >= 0 else ON_ITS_WAY
 
 
 def _unknown(submission: Submission) -> str:
     """State of a job that SLURM does not show: accounting may be late."""
-    return "PENDING" if _on_its_way(submission) else ""
+    return "PENDING" if on_its_way(submission) else ""
 
 
 def _stamp() -> str:

@@ -81,7 +81,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
         self._pacing = Pacing(settings.max_queued, settings.poll_seconds, lambda: set(self._follower.jobs))
-        self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, self._tell)
+        ended = self._follower.add_ended
+        self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, ended, self._tell)
         self.next_seconds_between_status_checks = _LOOK
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:

@@ -98,6 +98,8 @@ class Follower:
         self._jobs: dict[str, _Followed] = {}
         self._ended: dict[str, _Followed] = {}
         self._lock = threading.Lock()
+        # Ends that were not handed out yet.
+        self._new: list[End] = []
         self._question: Background[_Answer] = Background()
         self._asked_at = self._queue_asked_at = time.monotonic()
         self._answering = True
@@ -130,13 +132,14 @@ class Follower:
         """Ends since the last time; asks accounting where that is due, without waiting for it."""
         now = time.monotonic()
         answer = self._answer()
-        ends = [end for job in self._jobs.values() if (end := self._end(job, answer, now))]
-        # Not sooner: an error on the way must lose none of them.
-        self._forget(ends)
+        # Kept until they are handed out: an error on the way must lose none of them.
+        self._new += [end for job in self._jobs.values() if (end := self._end(job, answer, now))]
+        self._forget(self._new)
         if answer:
             self._close(answer)
         if (self._jobs or self._ended) and now - self._asked_at >= self._pause(now):
             self._ask()
+        ends, self._new = self._new, []
         return ends
 
     def close(self, seconds: float) -> None:

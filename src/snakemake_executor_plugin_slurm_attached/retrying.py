@@ -11,7 +11,8 @@ from run_experiment.slurm import AccountedJob
 
 # Exit codes (status:signal) of what SIGKILL ended: of the job's own process, or of one that its shell waited for.
 _KILLED = ("0:9", "137:0")
-# Exit code of a job that ended itself at SIGTERM, which `#SBATCH --signal` sends before its time is over.
+# Exit code of a job that ended itself at SIGTERM, which `#SBATCH --signal` sends before its time is over: some minutes,
+# at most half of it.
 _TERMINATED = "143:0"
 # States of jobs that may have judged themselves before SLURM did.
 _OWN = ("FAILED", "OUT_OF_MEMORY")
@@ -87,6 +88,8 @@ def cut_of(job: AccountedJob, left: Left) -> Cut | None:
     """
     if left.reported and job.state in _OWN and job.exit_code != _TERMINATED:
         return None
+    if job.exit_code == _TERMINATED and job.time_limit_seconds and 2 * job.elapsed_seconds >= job.time_limit_seconds:
+        return Cut.TIMEOUT
     if job.state == "FAILED" and job.exit_code in (*_KILLED, _TERMINATED):
         return Cut.OUT_OF_MEMORY if left.over_memory else Cut.KILLED
     return Cut.__members__.get(job.state)

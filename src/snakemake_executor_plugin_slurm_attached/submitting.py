@@ -15,9 +15,9 @@ from typing import TypeVar
 from run_experiment import slurm
 from run_experiment.job_events import Cancelled, Delayed, Event, Reattached, Submitted
 from run_experiment.ledger import Ledger, Submission
-from run_experiment.slurm import PassingError, SlurmError
-from snakemake_executor_plugin_slurm_attached.attaching import Earlier, cancel, dated, find
-from snakemake_executor_plugin_slurm_attached.following import with_id
+from run_experiment.slurm import PassingError, SlurmError, UnansweredError
+from snakemake_executor_plugin_slurm_attached.attaching import ON_ITS_WAY, Earlier, cancel, dated, find, on_its_way
+from snakemake_executor_plugin_slurm_attached.following import LOST, with_id
 
 # Longest pause, in seconds, between two tries of what SLURM did not answer.
 LONGEST_PAUSE = 60.0
@@ -46,7 +46,10 @@ class Request:
 
 
 class Submitter:
-    """A thread that submits what waits; it calls `accepted` with the job, or `refused` with what sbatch said."""
+    """A thread that submits what waits; it calls `accepted` with the job, or `refused` with what sbatch said.
+
+    It calls `ended` with a job that was to be cancelled and had ended by itself.
+    """
 
     def __init__(
         self,
@@ -54,16 +57,18 @@ class Submitter:
         pacing: Pacing,
         accepted: Callable[[Submission], None],
         refused: Callable[[Submission, str], None],
+        ended: Callable[[Submission], None],
         tell: Tell,
     ) -> None:
         self._ledger = ledger
         self._pacing = pacing
         self._accepted = accepted
         self._refused = refused
+        self._ended = ended
         self._tell = tell
         self._waiting: queue.PriorityQueue[tuple[float, int, Request | None]] = queue.PriorityQueue()
-        # Those whose former jobs were cancelled and are not gone yet: others do not wait for them.
-        self._held: list[tuple[Request, Submission]] = []
+        # Those whose former jobs (with the state they end in) may not be gone yet: others do not wait for them.
+        self._held: list[tuple[Request, Submission, str]] = []
         # When it is to be asked whether they are, and how much later again.
         self._ask_at, self._pause = 0.0, 1.0
         self._number = itertools.count()
@@ -73,12 +78,15 @@ class Submitter:
         self._thread = threading.Thread(target=self._work, name="submitter", daemon=True)
 
     def put(self, request: Request) -> None:
-        """Let a job wait for its turn; those of higher priority go first, and what was there before keeps its place."""
+        """Let a job wait for its turn; those of higher priority go first, and what was there before keeps its place.
+
+        Former jobs are cancelled before all: they hold what others wait for.
+        """
         with self._starting:
             if self._thread.ident is None:
                 self._thread.start()
             place = self._places.setdefault(request.submission.target, next(self._number))
-        self._waiting.put((-request.priority, place, request))
+        self._waiting.put((-float("inf") if request.former else -request.priority, place, request))
 
     def stop(self) -> None:
         """Submit nothing more; returns when a submission under way has its answer."""
@@ -124,7 +132,7 @@ class Submitter:
         self._refused(request.submission, f"{error}\n    {shlex.join(['sbatch', *request.arguments])}")
 
     def _submit(self, request: Request) -> None:
-        if not self._pacing.wait(request.kind, request.stagger):
+        if not self._pacing.wait(request.kind, request.stagger, self._cancel_former):
             return
         if request.again and (requeued := self._until_answered(lambda: find(request.submission))):
             # Meanwhile, by somebody's hand: its last job starts anew.
@@ -152,10 +160,10 @@ class Submitter:
         try:
             job_id: str | None = slurm.submit(request.arguments, request.script)
         except PassingError as error:
-            self._tell(Delayed(submission, str(error), pause))
+            unanswered = isinstance(error, UnansweredError)
+            self._tell(Delayed(submission, str(error), max(pause, ON_ITS_WAY) if unanswered else pause))
             self._pacing.stopping.wait(pause)
-            # SLURM may have accepted the job although sbatch did not say so.
-            job_id = self._until_answered(lambda: find(submission))
+            job_id = self._accepted_silently(submission, unanswered)
         except SlurmError:
             self._settle(submission, "", "REFUSED")
             raise
@@ -169,11 +177,32 @@ class Submitter:
             self._ledger.accepted(submission, job_id)
         return job_id
 
+    def _accepted_silently(self, submission: Submission, unanswered: bool) -> str | None:
+        """Id of a job that SLURM accepted although sbatch did not say so: an `unanswered` one perhaps only later."""
+        while True:
+            job_id = self._until_answered(lambda: find(submission))
+            rest = on_its_way(submission) if unanswered else 0.0
+            if job_id or not rest or self._pacing.stopping.wait(min(rest, _ASK_AGAIN)):
+                return job_id
+
+    def _cancel_former(self) -> None:
+        """Cancel former jobs that are to be, while another request waits for its turn."""
+        while (request := self._first()) and request.former:
+            self._begin(self._waiting.get()[2] or request)
+
+    def _first(self) -> Request | None:
+        """What waits and comes first; only this thread takes it."""
+        with self._waiting.mutex:
+            return self._waiting.queue[0][2] if self._waiting.queue else None
+
     def _cancel(self, request: Request, former: Submission) -> None:
         """Cancel a job of another configuration, and hold the request until it is gone."""
-        self._until_answered(lambda: cancel([former]))
-        self._tell(Cancelled(former, "it is of another configuration, or from before a redo"))
-        self._held.append((request, former))
+        state = "CANCELLED" if self._until_answered(lambda: cancel([former])) else LOST
+        if state == LOST:
+            self._ended(former)
+        else:
+            self._tell(Cancelled(former, "it is of another configuration, or from before a redo"))
+        self._held.append((request, former, state))
         self._pause = 1.0
         self._ask_at = time.monotonic() + self._pause
 
@@ -187,14 +216,14 @@ class Submitter:
         except PassingError:
             raise
         except SlurmError as error:
-            for request, _ in held:
+            for request, *_ in held:
                 self._refuse(request, error)
             return
-        for request, former in held:
+        for request, former, state in held:
             if (former.job_id, former.comment) in there:
-                self._held.append((request, former))
+                self._held.append((request, former, state))
             else:
-                self._settle(former, str(former.job_id), "CANCELLED")
+                self._settle(former, str(former.job_id), state)
                 self.put(replace(request, former=None))
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._ask_at = time.monotonic() + self._pause
@@ -233,14 +262,19 @@ class Pacing:
         self._asked_at = -float("inf")
         self._last: dict[str, float] = {}
 
-    def wait(self, kind: str, stagger: float) -> bool:
-        """Wait for a job's turn: `stagger` seconds after the last of its kind. False where waiting was cut short."""
-        pause = self._last.get(kind, -float("inf")) + stagger - time.monotonic()
-        if pause > 0:
-            self.stopping.wait(pause)
-        while not self.stopping.is_set() and self._count() >= self._limit:
-            self.stopping.wait(1)
-        return not self.stopping.is_set()
+    def wait(self, kind: str, stagger: float, meanwhile: Callable[[], None]) -> bool:
+        """Wait for a job's turn: `stagger` seconds after the last of its kind. False where waiting was cut short.
+
+        Calls `meanwhile` at first, and each second.
+        """
+        turn = self._last.get(kind, -float("inf")) + stagger
+        while not self.stopping.is_set():
+            meanwhile()
+            rest = turn - time.monotonic()
+            if rest <= 0 and self._count() < self._limit:
+                return True
+            self.stopping.wait(min(rest, 1.0) if rest > 0 else 1.0)
+        return False
 
     def submitted(self, kind: str, job_id: str) -> None:
         """A job of this kind was submitted now."""

@@ -230,6 +230,43 @@ def test_a_log_that_nobody_can_go_on_from_is_given_up() -> None:
     assert sorted(path.name for path in ATTEMPTS.iterdir()) == ["local-5", "local-6"]
 
 
+def test_an_error_before_there_is_a_log_costs_no_samples() -> None:
+    """The log is sound: something else was wrong, and may be mended."""
+    job = evaluation(call="[ ! -e broken ] || { rm broken; exit 1; }\ninspect eval")
+    trouble(w17="error")
+    with pytest.raises(JobError, match="the task broke"):
+        evaluate(job, "5", LOG)
+    Path("broken").touch()
+    before = computed()
+    with pytest.raises(JobError, match="exit status 1"):
+        evaluate(job, "6", LOG)
+    assert not Path("broken").exists()
+
+    evaluate(job, "7", LOG)
+
+    require_whole()
+    assert record()["continued"]["job_id"] == "local-5"
+    assert (computed() - before).total() == TOTAL - record()["continued"]["reused_samples"]
+
+
+def test_a_sound_log_that_nobody_can_go_on_from_is_given_up_after_two_tries() -> None:
+    shim = Path("shims/inspect")
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/bash\n[ "$1" = eval-retry ] && exit 1\nexec {shutil.which("inspect")} "$@"\n')
+    shim.chmod(0o755)
+    job = evaluation(call="PATH=$PWD/shims:$PATH inspect eval")
+    trouble(w17="error")
+    for number, error in ((5, "the task broke"), (6, "exit status 1"), (7, "exit status 1")):
+        with pytest.raises(JobError, match=error):
+            evaluate(job, str(number), LOG)
+
+    evaluate(job, "8", LOG)
+
+    require_whole()
+    details = "Attempt of job local-5 cannot be continued: an attempt could not go on from its log"
+    assert told() == [("EVAL_RETRY", details, "started fresh")]
+
+
 def test_samples_without_ids_in_another_order_are_not_mixed() -> None:
     script = Path("count.py").read_text()
     backwards = '    samples = samples[::-1] if Path("backwards").exists() else samples\n    dataset ='
@@ -328,6 +365,17 @@ def test_the_next_job_begins_with_less_where_memory_did_not_suffice() -> None:
     assert record()["changes"] == {"max_connections": 1}
 
 
+def test_more_connections_are_used_where_memory_was_no_trouble() -> None:
+    trouble(w17="error")
+    with pytest.raises(JobError, match="the task broke"):
+        evaluate(evaluation(connections=2), "5", LOG)
+
+    evaluate(evaluation(connections=8), "6", LOG)
+
+    require_whole()
+    assert record()["changes"] == {}
+
+
 def test_what_a_script_computes_is_read_from_the_log() -> None:
     trouble(fits=3)
 
@@ -406,6 +454,13 @@ def test_a_log_that_names_files_elsewhere_is_not_continued(tmp_path: Path, monke
     details = "Attempt of job local-5 cannot be continued: its task, data or model lay elsewhere"
     assert told() == [("EVAL_RETRY", details, "started fresh")]
 
+    trouble(w17="error")
+    with pytest.raises(JobError):
+        evaluate(replace(evaluation(), base="/models/a", redo="2999-01-01T00:00:00+00:00"), "7", LOG)
+    Path("computed").unlink()
+    evaluate(replace(evaluation(), base="/models/b", redo="2999-01-01T00:00:00+00:00"), "8", LOG)
+    assert computed().total() == TOTAL
+
     monkeypatch.chdir(tmp_path / "copy")
     Path("computed").unlink()
     evaluate(evaluation(), "6", LOG)
@@ -426,6 +481,55 @@ def test_what_was_computed_while_data_changed_is_never_used() -> None:
     require_whole()
     assert computed().total() == 2 * TOTAL
     assert told()[0][1].startswith("Attempt of job local-5 cannot be continued: split test of")
+
+
+def test_what_a_failed_attempt_computed_while_data_were_changed_is_never_used() -> None:
+    """They are changed back before the next one; the task reads the file itself, without a cache."""
+    text = Path("words.json").read_text()
+    change = 'if [ ! -e changed ]; then touch changed; sed -i "s/w3"/w31"/" words.json; fi'
+    job = evaluation(call=f"{change}\ninspect eval")
+    trouble(w17="error")
+    with pytest.raises(JobError, match="the task broke"):
+        evaluate(job, "5", LOG)
+    assert "w31" in Path("computed").read_text()
+    Path("words.json").write_text(text)
+
+    evaluate(job, "6", LOG)
+
+    require_whole()
+    assert told()[0][1].startswith("Attempt of job local-5 cannot be continued: split test of")
+
+
+def test_rows_that_are_there_twice_cost_nothing_after_two_interruptions() -> None:
+    words = [f"w{min(number, TOTAL - 2)}" for number in range(TOTAL)]
+    Path("words.json").write_text(json.dumps({"test": [{"input": word} for word in words]}))
+    trouble(w9="script", w18="script")
+
+    evaluate(evaluation("-T ids=false", connections=1), "5", LOG)
+
+    assert computed().total() == TOTAL + 2
+    assert [result for _, _, result in told()] == [
+        "9 of 30 samples reused, 21 to do",
+        "18 of 30 samples reused, 12 to do",
+    ]
+
+
+def test_questions_that_repeat_for_no_known_reason_are_not_continued() -> None:
+    """Without ids nothing tells whether they are the same samples."""
+    words = [{"input": f"w{min(number, TOTAL - 2)}", "of": number} for number in range(TOTAL)]
+    Path("words.json").write_text(json.dumps({"test": words}))
+    Path("count.py").write_text(Path("count.py").read_text().replace("in rows\n", "in reversed(rows)\n"))
+    job = evaluation("-T ids=false", connections=1)
+    trouble(w0="error")
+    with pytest.raises(JobError, match="the task broke"):
+        evaluate(job, "5", LOG)
+    Path("computed").unlink()
+
+    evaluate(job, "6", LOG)
+
+    assert computed().total() == TOTAL
+    assert "continued" not in record()
+    assert [result for _, _, result in told()] == ["started fresh"]
 
 
 def test_an_evaluation_that_is_asked_for_again_goes_on_from_nothing() -> None:

@@ -78,6 +78,16 @@ def test_slurm_knows_better(folder: Path, state: str, failure: Failure) -> None:
     assert (found.failure, found.error) == (failure, "exit status 1")
 
 
+def test_slurms_word_on_memory_is_of_the_try_that_says_so_itself(folder: Path) -> None:
+    attempt("17", "attempt.json", failure="out of memory", error="CUDA out of memory", clock=1.0)
+    attempt("17.2", "attempt.json", failure="error", error="KeyError: input", clock=2.0)
+
+    note_slurm_end(folder, TARGET, "17", "OUT_OF_MEMORY", "as SLURM says")
+
+    failures = [(one.folder.name, one.failure) for one in earlier_attempts("r4", "finetune")]
+    assert failures == [("17.2", Failure.ERROR), ("17", Failure.OUT_OF_MEMORY)]
+
+
 def test_slurms_verdict_on_a_job_that_never_began(folder: Path) -> None:
     note_slurm_end(folder, TARGET, "17", "NODE_FAIL", "its node died")
 

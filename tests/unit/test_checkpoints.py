@@ -16,7 +16,6 @@ from safetensors.numpy import load_file, save_file
 from run_experiment.checkpoints import (
     CheckpointError,
     checkpoint_files,
-    model_fingerprint,
     publish_checkpoint,
     verify_checkpoint,
 )
@@ -349,47 +348,3 @@ def test_publishing_nothing(adapter: Path, model: Model, tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match="is missing"):
         publish_checkpoint(adapter, model, tmp_path / "published")
     assert not (tmp_path / "published").exists()
-
-
-@pytest.fixture
-def big_model(model: Model) -> Path:
-    """A model folder whose weights are larger than what is hashed whole."""
-    (model.path / "tokenizer.json").write_text("{}")
-    (model.path / "model.safetensors").write_bytes(np.random.default_rng(0).bytes(12_000_000))
-    return model.path
-
-
-def test_fingerprint_follows_content_not_times(big_model: Path) -> None:
-    before = model_fingerprint(big_model)
-    for path in big_model.iterdir():
-        os.utime(path, (1, 1))
-    (big_model / "README.md").write_text("about")
-    assert model_fingerprint(big_model) == before
-
-
-@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "chat_template.jinja", "merges.txt"])
-def test_fingerprint_sees_small_files(big_model: Path, file: str) -> None:
-    before = model_fingerprint(big_model)
-    with (big_model / file).open("a") as text:
-        text.write(" ")
-    assert model_fingerprint(big_model) != before
-
-
-def test_fingerprint_sees_weights(big_model: Path) -> None:
-    seen = {model_fingerprint(big_model)}
-    weights_file = big_model / "model.safetensors"
-    content = np.frombuffer(weights_file.read_bytes(), np.uint8).copy()
-    for part in (slice(0, 1), slice(-1, None), slice(6_000_000, 6_200_000)):
-        content[part] ^= 1
-        weights_file.write_bytes(content.tobytes())
-        seen.add(model_fingerprint(big_model))
-    weights_file.write_bytes(content.tobytes()[:-1])
-    seen.add(model_fingerprint(big_model))
-    weights_file.rename(big_model / "other.safetensors")
-    seen.add(model_fingerprint(big_model))
-    assert len(seen) == 6
-
-
-def test_fingerprint_of_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no model folder"):
-        model_fingerprint(tmp_path / "nowhere")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,23 @@ def test_a_job_out_of_memory_is_not_waited_for_for_ever(tmp_path: Path, slurm: S
     slurm.says(job, "OUT_OF_MEMORY", "", code="0:125")
     (end,) = looked(follower, 10)
     assert (end.succeeded, end.state) == (False, "OUT_OF_MEMORY")
+
+
+def test_an_error_of_this_machine_loses_no_end(
+    tmp_path: Path, slurm: Slurm, job: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a login node limits how many threads there may be."""
+    follower = follow(tmp_path, job)
+    slurm.says(job, "RUNNING", "RUNNING")
+    write_record(tmp_path / TARGET, {"job_id": "17", "config_hash": job.config_hash})
+    time.sleep(0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no new thread")))
+        with pytest.raises(RuntimeError):
+            follower.look()
+    (end,) = looked(follower, 3)
+    assert end.succeeded
+    assert looked(follower, 0.5) == []
 
 
 @pytest.mark.parametrize("accounted", ["RUNNING", ""])

@@ -125,6 +125,20 @@ def test_connections_of_a_script_s_own(options: str, number: int | None) -> None
     assert asked_max_connections(script, 32, {"ONE": "6"}) == number
 
 
+@pytest.mark.parametrize(
+    ("script", "number"),
+    [
+        ("export INSPECT_EVAL_MAX_CONNECTIONS=4\ninspect eval x", 4),
+        ("INSPECT_EVAL_MAX_CONNECTIONS=$ONE inspect eval x", 6),
+        ("export INSPECT_EVAL_MAX_CONNECTIONS=4\ninspect eval x --max-connections 8", 8),
+        ("inspect eval x", 32),
+    ],
+)
+def test_connections_that_a_script_has_in_its_environment(script: str, number: int) -> None:
+    """That of the caller is not handed on."""
+    assert asked_max_connections(script, 32, {"ONE": "6", "INSPECT_EVAL_MAX_CONNECTIONS": "9"}) == number
+
+
 def test_a_set_has_the_same_order_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     Path("bin/inspect").write_text(f"#!{sys.executable}\nprint([hash('a') % 10**9])\n")
@@ -165,6 +179,8 @@ def write_log(*inputs: str, ids: list[int | str] | None = None, epochs: int = 1)
         ("abb", None, False),
         ("aaa", None, True),
         ("aabb", None, True),
+        ("bb", None, False),
+        ("ab", None, False),
         ("aaa", ["i", "ii", "iii"], False),
         ("aaa", [7, 8, 9], False),
     ],

@@ -372,6 +372,7 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "cache": plan.data_sets.by_name["shout"].folder,
         "epoch": None,
         "models": [str(done.path.parent / "given"), "given/checkpoints/given"],
+        "base": str(done.path.parent / "model"),
         "target": GIVEN_EVAL,
         "name": "tiny.given.shout",
         "script": "given/eval/shout_base.slurm",

@@ -94,11 +94,23 @@ def test_commit_of_a_folder_and_whether_it_is_dirty(repository: Path) -> None:
 
 def test_task_that_git_does_not_know_is_not_in_the_commit(repository: Path) -> None:
     (repository / "tasks/new[1].py").write_text("1\n")
-    assert provenance(repository / "tasks/file.py", {})["task"]["dirty"] is False
-    assert provenance(repository / "tasks/new[1].py", {})["task"]["dirty"] is True
+    assert provenance([repository / "tasks/file.py"], {})["task"]["dirty"] is False
+    assert provenance([repository / "tasks/new[1].py"], {})["task"]["dirty"] is True
     git(repository, "add", ".")
     git(repository, "commit", "-q", "-m", "second")
-    assert provenance(repository / "tasks/new[1].py", {})["task"]["dirty"] is False
+    assert provenance([repository / "tasks/new[1].py"], {})["task"]["dirty"] is False
+
+
+@pytest.mark.parametrize("imported", ["helper.py", "lib/helper.py", "ignored/helper.py"])
+def test_what_a_task_imports_is_a_part_of_it(repository: Path, imported: str) -> None:
+    path = repository / "tasks" / imported
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("1\n")
+    files = [repository / "tasks/file.py", path]
+    assert provenance(files, {})["task"]["dirty"] is True
+    git(repository, "add", "-f", ".")
+    git(repository, "commit", "-q", "-m", "second")
+    assert provenance(files, {})["task"]["dirty"] is False
 
 
 def test_rules_and_scripts_are_code_of_the_project(repository: Path) -> None:
@@ -109,12 +121,17 @@ def test_rules_and_scripts_are_code_of_the_project(repository: Path) -> None:
     git(repository, "commit", "-q", "-m", "second")
 
     def is_dirty() -> str:
-        program = "from run_experiment.provenance import provenance\nprint(provenance(None, {})['project']['dirty'])"
+        program = "from run_experiment.provenance import provenance\nprint(provenance([], {})['project']['dirty'])"
         command = [sys.executable, "-B", "-c", program]
         environment = {**os.environ, "PYTHONPATH": str(package.parent)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
     assert is_dirty() == "False"
+    (package / "results.txt").write_text("1\n")
+    assert is_dirty() == "False"
+    (package / "new.py").write_text("1\n")
+    assert is_dirty() == "True"
+    (package / "new.py").unlink()
     (repository / "Snakefile").write_text("2\n")
     assert is_dirty() == "True"
 
@@ -197,12 +214,12 @@ def test_versions_are_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_all_of_it(repository: Path, tools: Path) -> None:
-    told = provenance(repository / "tasks/file.py", {"seed": 14})
+    told = provenance([repository / "tasks/file.py"], {"seed": 14})
     assert told.pop("versions")["run-experiment"]
     assert all(isinstance(told.pop(name), str) for name in ("host", "platform"))
     python = ".".join(map(str, sys.version_info[:3]))
     assert told == {"project": None, "task": None, "python": python, "gpus": [], "seeds": {"seed": 14}}
-    assert provenance(None, {})["task"] is None
+    assert provenance([], {})["task"] is None
 
 
 def test_it_is_light_and_quick(repository: Path) -> None:
@@ -211,7 +228,7 @@ import sys, time
 from pathlib import Path
 from run_experiment.provenance import provenance
 started = time.process_time()
-assert provenance(Path({str(repository / "tasks/file.py")!r}), {{}})["task"]["dirty"] is False
+assert provenance([Path({str(repository / "tasks/file.py")!r})], {{}})["task"]["dirty"] is False
 print(time.process_time() - started)
 heavy = {{"torch", "torchtune", "transformers", "datasets", "inspect_ai", "pandas", "numpy"}} & set(sys.modules)
 assert not heavy, heavy
@@ -243,6 +260,11 @@ def test_log_of_another_inspect_ai_is_of_another_environment(version: str, expec
     assert with_inspect_version(KNOWN, "0.3.9") == KNOWN
     assert with_inspect_version(KNOWN, version) == {"python": None, "versions": expected, "host": "n1"}
     assert with_inspect_version({"error": "why"}, version)["versions"] == expected
+
+
+def test_the_same_inspect_ai_in_another_environment_says_nothing_of_the_rest_there() -> None:
+    expected = {"python": None, "versions": {"inspect-ai": "0.3.9"}, "host": "n1"}
+    assert with_inspect_version(KNOWN, "0.3.9", elsewhere=True) == expected
 
 
 def test_results_made_elsewhere_are_compared_with_the_newest_record() -> None:

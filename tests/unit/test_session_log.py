@@ -248,6 +248,19 @@ def test_a_job_that_slurm_starts_again(session: Session) -> None:
     assert session.rows(Action.STATE_CHANGE)[1][2] == "Waits to be started (BeginTime)"
 
 
+@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL"])
+def test_a_job_that_slurm_ended_and_starts_again(session: Session, state: str) -> None:
+    """Its end waits for a reason that never comes, as the job goes on; what comes after it is told as it happens."""
+    session.start(R4).tell(
+        Changed(submission(R4), "RUNNING", state, accounted(R4, state)),
+        Changed(submission(R4), state, "RUNNING", accounted(R4, "RUNNING")),
+    )
+    expected = ["PENDING → RUNNING", f"RUNNING → {state}", f"{state} → RUNNING"]
+    assert [details for _, details, _ in session.rows(Action.STATE_CHANGE)] == expected
+    session.end(R4)
+    assert [details for _, details, _ in session.rows(Action.STATE_CHANGE)] == [*expected, "RUNNING → COMPLETED"]
+
+
 def test_status_of_the_jobs_of_each_log(session: Session) -> None:
     session.start(R4).tell(Submitted(submission(R8)), Polled({R4: "RUNNING", R8: "PENDING"}))
     session.end(R4).start(BASE).tell(Polled({R8: "RUNNING", BASE: "RUNNING"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from run_experiment import slurm
 from run_experiment.processes import ClientResult, run_client
 from run_experiment.slurm import AccountedJob, PassingError, QueuedJob, SlurmError, accounting, cancel, queue, submit
 from run_experiment.slurm_states import first_word, is_live, succeeded
@@ -463,3 +465,16 @@ def test_all_clients_may_fail(shim: Shim, client: str, call: Callable[[], object
     script.chmod(stat.S_IRUSR)
     with pytest.raises(SlurmError, match=f"^{client} cannot be run: Permission denied$"):
         call()
+
+
+@pytest.mark.parametrize(("number", "passing"), [(errno.EAGAIN, True), (errno.ENOMEM, True), (errno.ENOEXEC, False)])
+def test_what_this_machine_lacks_for_a_while_passes(
+    monkeypatch: pytest.MonkeyPatch, number: int, passing: bool
+) -> None:
+    def no_process(*arguments: object) -> ClientResult:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(slurm, "run_client", no_process)
+    with pytest.raises(SlurmError, match="squeue cannot be run") as raised:
+        queue()
+    assert isinstance(raised.value, PassingError) == passing

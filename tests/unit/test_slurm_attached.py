@@ -21,7 +21,7 @@ from run_experiment.job_events import Cancelled, Delayed, Ended, Event, Reattach
 from run_experiment.ledger import Ledger, Submission
 from run_experiment.records import write_record
 from run_experiment.slurm import AccountedJob
-from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
+from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings, attaching, submitting
 from snakemake_executor_plugin_slurm_attached.attaching import Earlier, Fate
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.ending import verdict
@@ -112,7 +112,10 @@ class Submitting:
         self.refused: dict[str, str] = {}
         self.told: list[Event] = []
         self.pacing = Pacing(limit, refresh, lambda: set(self.accepted.values()))
-        self.submitter = Submitter(self.ledger, self.pacing, self._accept, self._refuse, self.told.append)
+        self.ended: list[Submission] = []
+        self.submitter = Submitter(
+            self.ledger, self.pacing, self._accept, self._refuse, self.ended.append, self.told.append
+        )
 
     def _accept(self, submission: Submission) -> None:
         self.accepted[submission.name] = str(submission.job_id)
@@ -131,7 +134,7 @@ def wait_for(seconds: float, condition: object) -> None:
 def test_urgent_jobs_go_first_and_the_ledger_has_them(tmp_path: Path, cluster: Cluster) -> None:
     here = Submitting(tmp_path)
     gate = threading.Event()
-    here.pacing.wait = lambda kind, stagger: gate.wait(10)  # type: ignore[method-assign]
+    here.pacing.wait = lambda *_: gate.wait(10)  # type: ignore[method-assign]
     for name, priority in (("first", 0), ("late", 0), ("urgent", 1)):
         here.submitter.put(request(name, priority))
         time.sleep(0.05)
@@ -157,7 +160,7 @@ def test_what_is_submitted_again_keeps_its_place(tmp_path: Path, cluster: Cluste
     here.submitter.put(request("first"))
     wait_for(10, lambda: here.accepted)
     gate = threading.Event()
-    here.pacing.wait = lambda kind, stagger: gate.wait(10)  # type: ignore[method-assign]
+    here.pacing.wait = lambda *_: gate.wait(10)  # type: ignore[method-assign]
     for name in ("busy", "late"):
         here.submitter.put(request(name))
         time.sleep(0.05)
@@ -194,6 +197,35 @@ def test_what_waits_for_a_cancelled_job_keeps_no_other_from_being_submitted(tmp_
     here.submitter.stop()
     assert (tmp_path / "cancelled").read_text() == "17\n"
     assert [type(event) for event in here.told] == [Cancelled, Submitted, Submitted]
+
+
+def test_former_jobs_are_cancelled_while_others_wait_for_a_place(tmp_path: Path, cluster: Cluster) -> None:
+    """They themselves may take the place."""
+    cluster.queue(tmp_path / "bin", "17 RUNNING a")
+    cluster.shim(tmp_path / "bin", "scancel", f"echo $* >> {tmp_path}/cancelled")
+    here = Submitting(tmp_path, limit=1, refresh=0.2)
+    here.submitter.put(request("b", priority=1))
+    time.sleep(0.5)
+    former = Earlier(replace(request("a").submission, job_id="17"), "RUNNING")
+    here.submitter.put(replace(request("a"), former=former))
+    wait_for(5, lambda: here.told)
+    assert (tmp_path / "cancelled").read_text() == "17\n"
+    assert (here.accepted, [type(event) for event in here.told]) == ({}, [Cancelled])
+    cluster.shim(tmp_path / "bin", "squeue", "true")
+    wait_for(10, lambda: here.accepted)
+    here.submitter.stop()
+    assert set(here.accepted) == {"b"}
+
+
+def test_a_former_job_that_ended_by_itself_was_not_cancelled(tmp_path: Path, cluster: Cluster) -> None:
+    here = Submitting(tmp_path)
+    former = Earlier(replace(request("a").submission, job_id="17"), "RUNNING")
+    here.submitter.put(replace(request("a"), former=former))
+    wait_for(10, lambda: here.accepted)
+    here.submitter.stop()
+    assert here.ended == [former.submission]
+    assert [type(event) for event in here.told] == [Submitted]
+    assert here.ledger.settled_jobs()["a/finetune.json"].state == "LOST"
 
 
 def test_what_waits_for_a_cancelled_job_is_not_submitted_after_a_stop(tmp_path: Path, cluster: Cluster) -> None:
@@ -243,7 +275,10 @@ def test_jobs_wait_until_the_queue_has_room_for_them(tmp_path: Path, cluster: Cl
     here.submitter.stop()
 
 
-def test_a_submission_that_slurm_did_not_answer_is_tried_again_once_accepted(tmp_path: Path, cluster: Cluster) -> None:
+def test_a_submission_that_slurm_did_not_answer_is_tried_again_once_accepted(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "ON_ITS_WAY", 1.0)
     cluster.shim(
         tmp_path / "bin",
         "sbatch",
@@ -256,6 +291,25 @@ def test_a_submission_that_slurm_did_not_answer_is_tried_again_once_accepted(tmp
     here.submitter.stop()
     assert here.accepted == {"a": "17"}
     assert [type(event) for event in here.told] == [Delayed, Delayed, Submitted]
+
+
+def test_a_submission_that_slurm_accepts_after_its_answer_was_given_up_is_not_made_twice(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitting, "_ASK_AGAIN", 0.2)
+    late = 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
+    cluster.shim(tmp_path / "bin", "sbatch", f"echo x >> {tmp_path}/tries; {late}")
+    here = Submitting(tmp_path)
+    here.submitter.put(request("a"))
+    wait_for(10, lambda: here.told)
+    # The first look comes a second later.
+    time.sleep(2.5)
+    cluster.queue(tmp_path / "bin", "41 PENDING a")
+    wait_for(10, lambda: here.accepted)
+    here.submitter.stop()
+    assert here.accepted == {"a": "41"}
+    assert (tmp_path / "tries").read_text() == "x\n"
+    assert here.ledger.open()["a/finetune.json"].job_id == "41"
 
 
 def test_what_sbatch_refuses_ends_that_job_only(tmp_path: Path, cluster: Cluster) -> None:
@@ -294,7 +348,26 @@ TRAINING = {"checkpoints": ["r4/artifacts/epoch_0"], "output_dir": "r4/artifacts
 
 
 def accounted(state: str, exit_code: str = "0:0") -> AccountedJob:
-    return AccountedJob("17", "tiny.r4", 0, "", state, None, exit_code, "", NOON, NOON, NOON, "n1")
+    """A job that ended after a minute of its hour."""
+    return AccountedJob("17", "tiny.r4", 0, "", state, None, exit_code, "", NOON, NOON, NOON, "n1", 60, 3600)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "limit", "goes_on", "again"),
+    [
+        (3480, 3600, True, "out of time, retry 1 of 3"),
+        (3480, 3600, False, ""),
+        (60, 3600, False, "killed, retry 1 of 3"),
+        (3480, None, False, "killed, retry 1 of 3"),
+    ],
+)
+def test_a_job_that_a_signal_ends_before_its_time_limit_is_out_of_time(
+    elapsed: int, limit: int | None, goes_on: bool, again: str
+) -> None:
+    job = replace(accounted("FAILED", "143:0"), elapsed_seconds=elapsed, time_limit_seconds=limit)
+    found = judge(job, Left(reported=True, goes_on=goes_on), 0, LIMITS)
+    assert found.again == again
+    assert ("within its time limit: raise `#SBATCH --time`" in found.advice) == (not again)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from run_experiment import layout, tries
 from run_experiment.data import split_hash
 from run_experiment.finetune_job import FinetuneJob, finetune
 from run_experiment.jobs import JobError
+from run_experiment.processes import locked
 from run_experiment.rendered import Rendered, parse
 
 LOG = Path("logs/r4.log")
@@ -141,6 +145,85 @@ def test_other_runs_of_the_model_start_with_what_was_learned() -> None:
     assert action == "OOM_RETRY"
     assert details.startswith("Batch size 8 ran out of memory in job local-3 of r4: 16 × 1 → 4 × 4")
     assert told("r2") == []
+
+
+def test_a_job_that_slurm_killed_with_one_sample_a_batch_is_run_with_what_it_has_now() -> None:
+    """Whoever starts it again raised its memory, as was advised."""
+    job = training(batch=1, body="[ $(wc -l < runs) -gt 1 ] || exit 1")
+    with pytest.raises(JobError):
+        finetune(job, "3", LOG)
+    Path("r4/attempts/local-3/slurm.json").write_text(json.dumps({"state": "OUT_OF_MEMORY", "error": "killed"}))
+
+    finetune(job, "4", LOG)
+
+    assert runs() == [1, 1]
+    assert told() == []
+
+
+def test_a_try_that_never_trained_says_nothing_of_sizes() -> None:
+    """Batch size 8 took too much of the node, which no other run learns; 4 was cut off; the next one saw other data."""
+    killed = "echo 'slurmstepd: error: Detected 1 oom_kill event in StepId=17.batch.'; exit 1"
+    body = f"case $(wc -l < runs) in 1) {killed} ;; 2) kill $$ ;; esac"
+    job = replace(training(body=body), retries=1)
+    with pytest.raises(JobError, match="tried 2 times"):
+        finetune(job, "3", LOG)
+    data = Path("words.json").read_text()
+    Path("words.json").write_text(json.dumps({"train": [{"input": "b"}]}))
+    with pytest.raises(JobError, match="changed since"):
+        finetune(job, "4", LOG)
+    Path("words.json").write_text(data)
+
+    finetune(job, "5", LOG)
+
+    assert runs() == [8, 4, 4]
+
+
+# Leaves an epoch that can be gone on from, where it has not yet, and is killed.
+ONE_EPOCH = r"""
+saved=r4/artifacts/epoch_0
+if [ ! -e $saved ]; then
+    mkdir -p $saved
+    python -c "
+import sys, zipfile
+for name in ('recipe_state.pt', 'adapter_model.pt'):
+    zipfile.ZipFile(f'{sys.argv[1]}/{name}', 'w').writestr('a', 'b')" $saved
+    touch $saved/adapter_model.safetensors $saved/adapter_config.json
+    kill $$
+fi
+"""
+
+
+def test_a_training_that_was_set_aside_for_a_moment_goes_on() -> None:
+    """A parameter was changed, a job began, and the parameter was changed back."""
+    job = replace(training(body=ONE_EPOCH), retries=0)
+    other = replace(job, config={**job.config, "lr": 0.2})
+    for number, one in enumerate((job, other)):
+        with pytest.raises(JobError, match="tried 1 times"):
+            finetune(one, str(number), LOG)
+
+    finetune(job, "3", LOG)
+
+    assert told() == [
+        ("RESUME_TRAINING", "Continues from epoch_0, after job local-0", "1 of 1 epochs are trained, none to do")
+    ]
+    assert len(list(Path("r4/attempts").glob("*.artifacts"))) == 1, "that of the other one"
+
+
+def test_a_job_of_a_cluster_waits_for_the_locks_of_a_node_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    job, held = training(), ExitStack()
+    held.enter_context(locked(Path(layout.lock(job.target))))
+    with pytest.raises(JobError, match="another process is at work on it"):
+        finetune(job, "3", LOG)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setattr(tries, "_LOCK_PATIENCE", 0.5)
+    with pytest.raises(JobError, match="another process is at work on it"):
+        finetune(job, "3", LOG)
+    monkeypatch.setattr(tries, "_LOCK_PATIENCE", 30)
+    threading.Timer(1.5, held.close).start()
+
+    finetune(job, "3", LOG)
+
+    assert (runs(), record()["job_id"]) == ([8], "17")
 
 
 def test_an_error_is_run_once() -> None:

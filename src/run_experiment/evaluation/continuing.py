@@ -12,8 +12,9 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalSample, EvalSampleSummary
 
 _FUNCTION = "BASH_FUNC_inspect%%"
+# The variable by which inspect-ai takes the option; a job's script has none but its own.
+_CONNECTIONS = "INSPECT_EVAL_MAX_CONNECTIONS"
 
 # What a log does not say, or is said anew, is taken over from the script's own arguments.
 _RETRY = """() {{
@@ -75,8 +78,13 @@ def asked_max_connections(script: str, default: int, environment: Mapping[str, s
 
     None where it takes running the script to know.
     """
-    calls = [words for words, _ in expanded_commands(script, environment) if _is_call(words)]
-    given = [number for words in calls for number in option_values(words, "--max-connections")]
+    kept = {name: value for name, value in environment.items() if name != _CONNECTIONS}
+    given: list[str] = []
+    for words, values in expanded_commands(script, kept):
+        if _is_call(words):
+            # An option wins.
+            given += [values[_CONNECTIONS]] if _CONNECTIONS in values else []
+            given += option_values(words, "--max-connections")
     if not given:
         return default
     return int(given[-1]) if given[-1].isdecimal() and int(given[-1]) else None
@@ -150,6 +158,18 @@ def read_partial(wanted: Wanted, logs: list[Path]) -> PartialLog:
     return PartialLog(log, outcome, next(iter(tags_of(spec)), None) if spec else None)
 
 
+def can_be_read(log: Path) -> bool:
+    """Whether all of a log can be read, as `inspect eval-retry` does before anything else."""
+    from inspect_ai.log import read_eval_log
+
+    try:
+        read_eval_log(str(log))
+    # A torn file fails in the reader's zip, zlib, JSON or pydantic layer, each with an exception of its own.
+    except Exception:
+        return False
+    return True
+
+
 def reused_samples(earlier: Path, log: Path) -> int:
     """How many samples of a log were taken over from an earlier one. Raises EvalError where one cannot be read."""
     return len(_completed(earlier) & _completed(log))
@@ -173,11 +193,17 @@ def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:
         for samples in (read_eval_log_sample_summaries(str(log)), read_eval_log_samples(str(log), False)):
             in_log = Counter(map(_question, samples))
             epochs = len({epoch for epoch, _ in in_log})
-            if max(in_log.values(), default=1) == 1 or sorted(in_log.values()) == sorted([*in_data] * epochs):
+            if max(in_log.values(), default=1) == 1 or _no_more(in_log.values(), [*in_data] * epochs):
                 return False
     except Exception as error:
         raise EvalError(f"cannot read {log}: {error}") from error
     return True
+
+
+def _no_more(found: Iterable[int], allowed: Iterable[int]) -> bool:
+    """Whether so many things of each kind may be of so many of each kind; there may be fewer."""
+    most = (sorted(counts, reverse=True) for counts in (found, allowed))
+    return all(one <= other for one, other in zip_longest(*most, fillvalue=0))
 
 
 def _question(sample: EvalSample | EvalSampleSummary) -> tuple[int, str]:

@@ -22,7 +22,7 @@ class EvalOutcome:
     """What a log says. Metrics are named `{scorer}/{metric}`; None where they are not a number.
 
     `{scorer}/{key}/{metric}` for scores with keys, `{scorer}@{reducer}/{metric}` where there are several reducers.
-    `limited` says that only a part of the data set was chosen.
+    `limited` says that only a part of the data set was chosen, `seed` is that of sampled answers, None without one.
     Times are ISO 8601, empty where unknown; `completed_samples` are those without an error.
     """
 
@@ -36,6 +36,7 @@ class EvalOutcome:
     completed: str
     inspect_version: str
     limited: bool
+    seed: int | None = None
 
 
 def read_outcome(path: Path) -> EvalOutcome:
@@ -60,6 +61,7 @@ def read_outcome(path: Path) -> EvalOutcome:
         completed=log.stats.completed_at,
         inspect_version=log.eval.packages.get("inspect_ai", ""),
         limited=log.eval.config.limit is not None or log.eval.config.sample_id is not None,
+        seed=log.eval.model_generate_config.seed,
     )
 
 
