@@ -33,8 +33,8 @@ from run_experiment.kept_trainings import (
     other_owner,
     unfinished_aside,
 )
-from run_experiment.provenance import INSTALLED, with_installed
-from run_experiment.records import read_record, write_record
+from run_experiment.provenance import INSTALLED, told_installed, with_installed
+from run_experiment.records import write_record
 from run_experiment.tries import Attempt, run_job_script, tried
 
 
@@ -97,16 +97,17 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
         _set_aside(job)
     start = plan_start(job, current, goes_on)
     artifacts = Path(job.output_dir or f"{job.run}/artifacts")
-    samples, installed = artifacts / layout.GPU_METRICS, artifacts / INSTALLED
-    # Of the try before this one.
-    installed.unlink(missing_ok=True)
+    samples = artifacts / layout.GPU_METRICS
+    if not start.trained:
+        # What a try told that this one does not go on from.
+        (artifacts / INSTALLED).unlink(missing_ok=True)
     with learning(job, current, start):
         run_job_script(job, current, start.environment(current.folder), samples)
     checkpoints = _written_checkpoints(job, current, start.trained)
     record = current.record(job)
     return {
         **record,
-        "provenance": with_installed(record["provenance"], read_record(installed) or {}),
+        "provenance": with_installed(record["provenance"], told_installed(artifacts)),
         "checkpoints": checkpoints,
         "changes": start.changed_sizes,
         **_results(job),

@@ -40,7 +40,8 @@ def provenance_file(trainings: Mapping[str, Record], evaluations: Mapping[str, R
 def _entry(record: Record) -> dict[str, Any]:
     facts = {name: record.get(name) for name in ("job_id", "config_hash", "started", "ended")}
     changes = dict(_mapping(record.get("changes")))
-    return {**facts, **told(record), "tries": tries(record), "attempts": _attempts(record), "changes": changes}
+    made = {**told(record), **({"earlier": earlier} if (earlier := _earlier(record)) else {})}
+    return {**facts, **made, "tries": tries(record), "attempts": _attempts(record), "changes": changes}
 
 
 def todays_versions(records: Iterable[Record], elsewhere: bool = False) -> dict[str, str]:
@@ -58,8 +59,9 @@ def todays_versions(records: Iterable[Record], elsewhere: bool = False) -> dict[
 
 def other_versions(evaluation: Record, training: Record | None, today: Mapping[str, str]) -> str:
     """Versions that made an evaluation, or its run's training, and are not today's: `torchtune 0.5.0`, or empty."""
-    made = {TRAINER: _versions(training or {}).get(TRAINER), EVALUATOR: _versions(evaluation).get(EVALUATOR)}
-    return ", ".join(f"{name} {number}" for name, number in made.items() if number and number != today.get(name))
+    made = [(TRAINER, number) for number in _all_versions(training or {}, TRAINER)]
+    made += [(EVALUATOR, number) for number in _all_versions(evaluation, EVALUATOR)]
+    return ", ".join(f"{name} {number}" for name, number in made if number != today.get(name))
 
 
 def versions_note(marks: Sequence[str]) -> str:
@@ -134,6 +136,19 @@ def _gpus(found: Any) -> str:
 
 def _versions(record: Record) -> dict[str, str]:
     return {str(package): str(number) for package, number in _mapping(told(record)["versions"]).items()}
+
+
+def _all_versions(record: Record, package: str) -> list[str]:
+    """Versions of a package that a result was made with, in order: one that went on may have had several."""
+    found = [_mapping(_mapping(one).get("versions")).get(package) for one in _earlier(record)]
+    found.append(_versions(record).get(package))
+    return list(dict.fromkeys(str(number) for number in found if number))
+
+
+def _earlier(record: Record) -> list[Any]:
+    """Environments that the beginning of a result was made in, where it went on in another one."""
+    earlier = _mapping(record.get("provenance")).get("earlier")
+    return earlier if isinstance(earlier, list) else []
 
 
 def _attempts(record: Record) -> list[Any]:

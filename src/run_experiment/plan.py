@@ -313,7 +313,7 @@ class _Builder:
             return self._compared(path, config, task.data, task.script)
         run, epoch = evaluation.run, evaluation.epoch
         manifest, record = self._plan[layout.manifest(run.name, epoch)], self._record(path)
-        if manifest.needs:
+        if manifest.needs and layout.finetune_record(run.name) not in self._kept:
             return Target(path, self._unmade(path), manifest.reason, config)
         files = self._checkpoint_files(run, epoch)
         if files is None and record:

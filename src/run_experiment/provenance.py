@@ -17,13 +17,13 @@ from typing import Any
 
 from run_experiment.gpu_metrics import visible_gpus
 from run_experiment.processes import query
-from run_experiment.records import write_record
+from run_experiment.records import read_record, write_record
 
 # Packages that make results.
 PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
 
-# Beside what a training makes, until that is done: what is installed in its own environment.
-INSTALLED = "installed.json"
+# Beside what a training makes, until that is done: what is installed in the environments that it is made in.
+INSTALLED, _ENVIRONMENTS = "installed.json", "environments"
 
 # What is not installed lies in it with rules and scripts.
 _PROJECT = Path(__file__).parents[2]
@@ -58,15 +58,30 @@ def installed() -> dict[str, Any]:
 
 
 def tell_installed(folder: Path) -> None:
-    """Leave in a folder what is installed here, for the job: its script may have activated another environment."""
+    """Leave in a folder what is installed here, for the job: its script may have activated another environment.
+
+    What was left there by tries that this one goes on from stays before it, where it is something else.
+    """
+    told, here = told_installed(folder), installed()
     # What it makes matters more.
     with suppress(OSError):
-        write_record(folder / INSTALLED, installed())
+        write_record(folder / INSTALLED, {_ENVIRONMENTS: told if told[-1:] == [here] else [*told, here]})
 
 
-def with_installed(facts: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job knows, with the Python and packages that were told of its script; none where none were."""
-    return {**facts, "python": told.get("python"), "versions": told.get("versions", {})}
+def told_installed(folder: Path) -> list[dict[str, Any]]:
+    """What was installed where a training was made, in order; empty where its script did not tell."""
+    told = (read_record(folder / INSTALLED) or {}).get(_ENVIRONMENTS)
+    return told if isinstance(told, list) else []
+
+
+def with_installed(facts: Mapping[str, Any], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a job knows, with the Python and packages that were told last of its script; none where none were.
+
+    `earlier` are those that the beginning was made with.
+    """
+    *earlier, last = told or [{}]
+    known = {**facts, "python": last.get("python"), "versions": last.get("versions", {})}
+    return {**known, "earlier": earlier} if earlier else known
 
 
 def with_inspect_version(facts: Mapping[str, Any], version: str, elsewhere: bool = False) -> dict[str, Any]:
@@ -76,7 +91,7 @@ def with_inspect_version(facts: Mapping[str, Any], version: str, elsewhere: bool
     """
     if version and not elsewhere and facts.get("versions", {}).get("inspect-ai") == version:
         return dict(facts)
-    return with_installed(facts, {"versions": {"inspect-ai": version} if version else {}})
+    return with_installed(facts, [{"versions": {"inspect-ai": version} if version else {}}])
 
 
 def commit(folder: Path, code: Sequence[str] = ()) -> dict[str, Any] | None:

@@ -118,9 +118,10 @@ def require_whole() -> None:
 def test_a_killed_script_goes_on_in_the_same_job() -> None:
     trouble(w24="script")
 
-    evaluate(evaluation(connections=1), "5", LOG)
+    evaluate(evaluation("--seed 7", connections=1), "5", LOG)
 
     require_whole()
+    assert record()["provenance"]["seeds"] == {"generation": 7}
     assert computed() == Counter({f"w{number}": 1 for number in range(TOTAL)}) + Counter(["w24"])
     details = "Continuing attempt of job local-5 (inspect eval-retry)"
     assert told() == [("EVAL_RETRY", details, "24 of 30 samples reused, 6 to do")]

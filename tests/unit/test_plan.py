@@ -427,3 +427,50 @@ def complete_evaluations(experiment: ExperimentFolder) -> None:
     """Leave evaluations and caches of the experiment as it is now."""
     evaluate(experiment, plan_of(experiment).experiment.evaluations)
     cache(experiment)
+
+
+def lose_training(experiment: ExperimentFolder, aside: bool) -> None:
+    """Take r4's record away, as an interrupted job does; its copy lies beside the checkpoints, here or set aside."""
+    record = experiment.path / "r4/finetune.json"
+    record.rename(experiment.path / "r4/artifacts/record.json")
+    if aside:
+        kept = experiment.path / "r4/attempts/local-0.artifacts"
+        kept.parent.mkdir(exist_ok=True)
+        (experiment.path / "r4/artifacts").rename(kept)
+        # What the job of another configuration had begun.
+        (experiment.path / "r4/artifacts/epoch_0").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_a_training_that_is_taken_back_costs_no_evaluation(done: ExperimentFolder, aside: bool) -> None:
+    lose_training(done, aside)
+    reason = "trained already, by job local-0: it is taken back"
+    assert wanted(plan_of(done)) == {"r4/finetune.json": ("missing", reason, ())}
+
+
+def test_an_evaluation_waits_for_the_training_that_is_taken_back(done: ExperimentFolder) -> None:
+    lose_training(done, aside=True)
+    (done.path / R4_EVALS[1]).unlink()
+    found = wanted(plan_of(done))
+    assert found[R4_EVALS[1]] == ("missing", "not done yet", ("r4/finetune.json",))
+    assert set(found) == {"r4/finetune.json", R4_EVALS[1]}
+
+
+def test_checkpoints_of_a_training_that_is_taken_back_are_verified_after_it(done: ExperimentFolder) -> None:
+    lose_training(done, aside=False)
+    (done.path / R4[1]).unlink()
+    found = wanted(plan_of(done))
+    assert found[R4[1]] == ("missing", "its training is taken back first", ("r4/finetune.json",))
+    assert set(found) == {"r4/finetune.json", R4[1]}, "what was evaluated is what is there"
+
+
+@pytest.mark.parametrize("what", ["redo", "checkpoint", "parameter"])
+def test_a_training_is_not_taken_back_that_is_not_wanted_or_not_whole(done: ExperimentFolder, what: str) -> None:
+    lose_training(done, aside=False)
+    if what == "checkpoint":
+        shutil.rmtree(done.path / "r4/artifacts/epoch_1")
+    if what == "parameter":
+        done.set_parameters("r4", lora_rank=2)
+    found = wanted(plan_of(done, redo=("r4",)) if what == "redo" else plan_of(done))
+    assert found["r4/finetune.json"][1] != "trained already, by job local-0: it is taken back"
+    assert found[R4_EVALS[0]][1:] == (FIRST, (R4[0],))

@@ -27,11 +27,12 @@ from run_experiment.provenance import (
     installed,
     provenance,
     tell_installed,
+    told_installed,
     versions,
     with_inspect_version,
     with_installed,
 )
-from run_experiment.records import read_record, write_record
+from run_experiment.records import write_record
 
 SMI = """#!/bin/bash
 case "$*" in
@@ -242,7 +243,8 @@ KNOWN: dict[str, Any] = {"python": "3.11.9", "versions": {"torchtune": "0.6.1", 
 
 def test_what_is_installed_is_left_beside_what_is_made(tmp_path: Path) -> None:
     tell_installed(tmp_path / "artifacts")
-    assert read_record(tmp_path / "artifacts" / INSTALLED) == installed()
+    tell_installed(tmp_path / "artifacts")
+    assert told_installed(tmp_path / "artifacts") == [installed()]
     assert installed()["versions"] == versions()
     # A full disk costs only this.
     (tmp_path / "file").touch()
@@ -251,8 +253,19 @@ def test_what_is_installed_is_left_beside_what_is_made(tmp_path: Path) -> None:
 
 def test_what_a_script_told_takes_the_place_of_what_its_job_knows() -> None:
     told = {"python": "3.10.1", "versions": {"torchtune": "0.7"}}
-    assert with_installed(KNOWN, told) == {**told, "host": "n1"}
-    assert with_installed(KNOWN, {}) == {"python": None, "versions": {}, "host": "n1"}
+    assert with_installed(KNOWN, [told]) == {**told, "host": "n1"}
+    assert with_installed(KNOWN, []) == {"python": None, "versions": {}, "host": "n1"}
+
+
+def test_what_goes_on_in_another_environment_tells_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in ("0.6.0", "0.6.1", "0.6.1"):
+        monkeypatch.setattr(module, "versions", lambda number=number: {"torchtune": number})
+        tell_installed(tmp_path)
+    made = with_installed(KNOWN, told_installed(tmp_path))
+    assert made["versions"] == {"torchtune": "0.6.1"}
+    assert [one["versions"] for one in made["earlier"]] == [{"torchtune": "0.6.0"}]
+    write_record(tmp_path / INSTALLED, {"environments": 3})
+    assert told_installed(tmp_path) == []
 
 
 @pytest.mark.parametrize(("version", "expected"), [("0.4.0", {"inspect-ai": "0.4.0"}), ("", {})])

@@ -295,6 +295,16 @@ def test_results_made_with_the_same_are_told_in_a_line(done: ExperimentFolder) -
     assert "other versions" not in page
 
 
+def test_a_training_that_went_on_with_another_torchtune_is_marked(done: ExperimentFolder) -> None:
+    tell(done, *RECORDS)
+    tell(done, "r4/finetune.json", earlier=[{"versions": {**TODAY, "torchtune": "0.6.0"}}, {"versions": TODAY}])
+    collected(done)
+    assert column(done) == ["torchtune 0.6.0"] * 2 + [""] * 3
+    told = json.loads((done.path / "results/provenance.json").read_text())["trainings"]
+    assert told["r4"]["earlier"][0]["versions"]["torchtune"] == "0.6.0"
+    assert "earlier" not in told["r8"]
+
+
 def test_what_differs_is_a_table(done: ExperimentFolder) -> None:
     tell(done, *RECORDS)
     # A training is not made with inspect-ai, nor an evaluation with torchtune.

@@ -100,6 +100,17 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_effective_one() -> None:
     assert "CUDA out of memory" in Path("r4/attempts/local-3/job.log").read_text()
 
 
+@pytest.mark.parametrize(("command", "seeds"), [("", {"training": 99}), (" seed=7", {})], ids=["config", "script"])
+def test_the_seed_is_that_of_the_config_that_was_used(command: str, seeds: dict[str, int]) -> None:
+    job = training()
+    SCRIPT.write_text(SCRIPT.read_text().replace("--config r4/finetune.yaml", f"--config r4/finetune.yaml{command}"))
+    CONFIG.write_text("batch_size: 8\nseed: 99\n")
+
+    finetune(replace(job, files={}), "3", LOG)
+
+    assert record()["provenance"]["seeds"] == seeds
+
+
 @pytest.mark.parametrize(
     ("batch", "accumulation", "fits", "tried"),
     [(6, 1, 3, [6, 3]), (5, 1, 2, [5, 1]), (9, 2, 6, [9, 3]), (7, 2, 2, [7, 2])],

@@ -204,10 +204,30 @@ def test_lost_record_of_a_whole_training_is_restored(experiment: ExperimentFolde
     record = experiment.path / "r4/finetune.json"
     old = experiment.record("r4/finetune.json")
     record.unlink()
-    assert snakemake(experiment.path).returncode == 0
+    expected = Counter(run_finetune=1, collect_results=1)
+    assert planned(experiment.path) == expected
+    result = snakemake(experiment.path)
+    assert result.returncode == 0
+    assert ran(result.stdout) == expected, "nothing is evaluated again"
     restored = experiment.record("r4/finetune.json")
     assert restored.pop("restored_by").startswith("local-")
     assert restored == old
+
+
+def test_a_parameter_that_is_changed_back_in_time_costs_nothing(experiment: ExperimentFolder) -> None:
+    """A job of the other one has begun, and was cut off; the evaluations are still those of the first."""
+    old = experiment.record("r4/finetune.json")
+    text = (experiment.path / "train.py").read_text()
+    experiment.set_parameters("r4", lora_rank=2)
+    (experiment.path / "train.py").write_text("raise SystemExit(1)\n")
+    assert snakemake(experiment.path).returncode == 1
+    (experiment.path / "train.py").write_text(text)
+    experiment.set_parameters("r4", lora_rank=4)
+    result = snakemake(experiment.path)
+    assert result.returncode == 0
+    assert ran(result.stdout) == Counter(run_finetune=1, collect_results=1)
+    assert experiment.record("r4/finetune.json")["job_id"] == old["job_id"]
+    assert planned(experiment.path) == Counter()
 
 
 def test_what_was_finished_after_a_crash_is_not_made_again(experiment: ExperimentFolder) -> None:
