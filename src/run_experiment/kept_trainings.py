@@ -47,7 +47,7 @@ class KeptTraining:
 
     def place(self, checkpoint: Path) -> Path:
         """Where a checkpoint lies that belongs in `made_in`."""
-        return self.folder / checkpoint.relative_to(self.made_in)
+        return checkpoint if self.folder == self.made_in else self.folder / checkpoint.relative_to(self.made_in)
 
 
 def kept_training(sought: Sought) -> KeptTraining | None:
@@ -105,9 +105,7 @@ def _whole(sought: Sought, folder: Path) -> KeptTraining | None:
     if not record or not _is_of(sought, record):
         return None
     kept = KeptTraining(record, folder, sought.folder)
-    # Without a folder of all of them there is but the place where they belong.
-    places = [sought.experiment / one for one in sought.checkpoints]
-    whole = all(checkpoint_files(kept.place(place) if sought.output_dir else place) for place in places)
+    whole = all(checkpoint_files(kept.place(sought.experiment / checkpoint)) for checkpoint in sought.checkpoints)
     return kept if whole else None
 
 

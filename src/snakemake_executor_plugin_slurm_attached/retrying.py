@@ -88,11 +88,13 @@ def cut_of(job: AccountedJob, left: Left) -> Cut | None:
     """
     if left.reported and job.state in _OWN and job.exit_code != _TERMINATED:
         return None
+    if job.state != "FAILED":
+        return Cut.__members__.get(job.state)
     if job.exit_code == _TERMINATED and job.time_limit_seconds and 2 * job.elapsed_seconds >= job.time_limit_seconds:
         return Cut.TIMEOUT
-    if job.state == "FAILED" and job.exit_code in (*_KILLED, _TERMINATED):
+    if job.exit_code in (*_KILLED, _TERMINATED):
         return Cut.OUT_OF_MEMORY if left.over_memory else Cut.KILLED
-    return Cut.__members__.get(job.state)
+    return None
 
 
 def _remedy(cut: Cut, job: AccountedJob, script: str) -> str:

@@ -22,7 +22,7 @@ from run_experiment.finetuning.config import render_yaml
 from run_experiment.finetuning.metrics import final_losses, read_metrics
 from run_experiment.finetuning.recipe import resolve_auto
 from run_experiment.finetuning.schedules import constant, cosine
-from run_experiment.provenance import installed
+from run_experiment.provenance import installed, told_installed
 
 EPOCHS = 3
 STEPS = len(WORDS) // 2
@@ -71,8 +71,8 @@ def test_every_step_has_a_row(experiment: Path) -> None:
 
 
 def test_environment_is_that_of_the_training(experiment: Path) -> None:
-    told = json.loads((experiment / ARTIFACTS / "installed.json").read_text())
-    assert told == {**installed(), "versions": {**installed()["versions"], "torchtune": "9.9"}}
+    told = told_installed(experiment / ARTIFACTS)
+    assert told == [{**installed(), "versions": {**installed()["versions"], "torchtune": "9.9"}}]
 
 
 def test_loss_falls(experiment: Path) -> None:

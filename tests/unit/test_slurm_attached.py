@@ -368,6 +368,8 @@ def test_a_job_that_a_signal_ends_before_its_time_limit_is_out_of_time(
     found = judge(job, Left(reported=True, goes_on=goes_on), 0, LIMITS)
     assert found.again == again
     assert ("within its time limit: raise `#SBATCH --time`" in found.advice) == (not again)
+    assert judge(replace(job, state="CANCELLED"), Left(goes_on=goes_on), 0, LIMITS).again == ""
+    assert judge(replace(job, state="PREEMPTED"), Left(goes_on=goes_on), 0, LIMITS).again == "preempted, retry 1 of 3"
 
 
 @pytest.mark.parametrize(
