@@ -255,11 +255,10 @@ class _Builder:
 
     def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
         """Hashes of a checkpoint's files as they lie there; None where it is not there."""
-        folder = self._experiment.folder / self._plan.checkpoint_dir(run, epoch)
-        if kept := self._kept.get(layout.finetune_record(run.name)):
-            folder = kept.place(folder)
+        kept, here = self._kept.get(layout.finetune_record(run.name)), self._experiment.folder
+        place = kept.place(here / run.checkpoint_dir(epoch)) if kept else here / self._plan.checkpoint_dir(run, epoch)
         try:
-            files = checkpoint_files(folder)
+            files = checkpoint_files(place)
             return {file.name: {"sha256": self._memory.file(file)} for file in files}
         except (CheckpointError, DataError):
             return None

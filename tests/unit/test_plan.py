@@ -27,7 +27,7 @@ from run_experiment.cli import main
 from run_experiment.plan import Plan, Row
 from run_experiment.planned_jobs import PlannedJobs
 from run_experiment.problems import InputError
-from run_experiment.records import config_hash
+from run_experiment.records import config_hash, write_record
 from run_experiment.targets import mark_stale
 
 Change = Callable[[ExperimentFolder], Any]
@@ -474,3 +474,16 @@ def test_a_training_is_not_taken_back_that_is_not_wanted_or_not_whole(done: Expe
     found = wanted(plan_of(done, redo=("r4",)) if what == "redo" else plan_of(done))
     assert found["r4/finetune.json"][1] != "trained already, by job local-0: it is taken back"
     assert found[R4_EVALS[0]][1:] == (FIRST, (R4[0],))
+
+
+def test_a_training_is_taken_back_from_where_it_is_wanted_now(done: ExperimentFolder) -> None:
+    """What its record says now is of another training, whose script wrote to the usual place instead."""
+    done.write(done.read() | {"output": {"base_directory": "trained"}})
+    record = done.record("r4/finetune.json")
+    kept = done.path / "r4/attempts/local-0.artifacts"
+    shutil.copytree(done.path / "r4/artifacts", kept)
+    write_record(kept / "record.json", {**record, "config": plan_of(done)["r4/finetune.json"].config})
+    other = {**record, "config": {"lr": 1}, "checkpoints": ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]}
+    write_record(done.path / "r4/finetune.json", other)
+    assert plan_of(done)["r4/finetune.json"].reason == "trained already, by job local-0: it is taken back"
+    assert not plan_of(done)[R4_EVALS[0]].wanted
