@@ -18,7 +18,7 @@ from run_experiment.collect import collect, hash_memory
 from run_experiment.experiment import resolve
 from run_experiment.job_ids import note_own_allocation
 from run_experiment.job_scripts import CPUS
-from run_experiment.plan import make_plan
+from run_experiment.planning import make_plan
 from run_experiment.planned_jobs import PlannedJobs
 from run_experiment.problems import InputError
 from run_experiment.schema import NAME_PATTERN
@@ -40,6 +40,10 @@ try:
     plan = make_plan(experiment, settings, memory)
 except InputError as error:
     print(error, file=sys.stderr)
+    sys.exit(2)
+
+if left_behind := plan.left_behind():
+    print(*left_behind, sep="\n", file=sys.stderr)
     sys.exit(2)
 
 for warning in warnings:

@@ -18,8 +18,9 @@ from run_experiment.experiment import Evaluation, resolve
 from run_experiment.hashes import HashMemory
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes
 from run_experiment.lora_shapes import expected_shapes
-from run_experiment.plan import Plan, make_plan
+from run_experiment.plan import Plan
 from run_experiment.planned_jobs import PlannedJobs
+from run_experiment.planning import make_plan
 from run_experiment.records import write_record
 from run_experiment.settings import Settings
 from run_experiment.summary import read_summary

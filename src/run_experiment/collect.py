@@ -7,7 +7,7 @@ from pathlib import Path
 from run_experiment import layout
 from run_experiment.experiment import resolve
 from run_experiment.hashes import HashMemory
-from run_experiment.plan import make_plan
+from run_experiment.planning import make_plan
 from run_experiment.results import Records, write_results
 from run_experiment.settings import Settings
 from run_experiment.summary import read_summary

@@ -136,15 +136,12 @@ class JobScripts:
             if existing and existing.commands_hash
         }
 
-    def require_agreement(self, files: Mapping[str, Rendered]) -> None:
-        """Raise InputError for a file that was edited, and that the summary has left behind since."""
-        for path, new in files.items():
-            existing = self.existing(path)
-            if existing and existing.contradicts(new):
-                message = "was edited, and the summary or the data changed since: remove it to have it rendered anew"
-                raise InputError(
-                    path, [Problem(0, "", f"{message}, or take its `# Rendered by` line out to use it as it is")]
-                )
+    def left_behind(self, files: Mapping[str, Rendered]) -> list[str]:
+        """What is said of each of those files that was edited, and that the summary has left behind since."""
+        changed = "was edited, and the summary or the data changed since"
+        advice = "remove it to have it rendered anew, or take its `# Rendered by` line out to use it as it is"
+        found = [path for path, new in files.items() if (there := self.existing(path)) and there.contradicts(new)]
+        return [f"{path}: {changed}: {advice}" for path in found]
 
     def planned(self, files: Mapping[str, Rendered]) -> dict[str, str]:
         """Fingerprints that files will have once they are written: jobs refuse what was changed after that."""

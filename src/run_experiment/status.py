@@ -17,7 +17,8 @@ from run_experiment import layout
 from run_experiment.claim import Owner, observe
 from run_experiment.experiment import Evaluation, Run, resolve
 from run_experiment.identities import CHECKPOINT, checkpoint_hashes
-from run_experiment.plan import Plan, make_plan
+from run_experiment.plan import Plan
+from run_experiment.planning import make_plan
 from run_experiment.records import config_hash, moment_of, read_record
 from run_experiment.settings import Settings
 from run_experiment.status_items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status

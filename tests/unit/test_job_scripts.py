@@ -14,6 +14,7 @@ from experiments import ExperimentFolder
 from golden import assert_golden
 from small_experiment import complete, make_small_experiment, plan_of
 
+from run_experiment.cli import main
 from run_experiment.cluster_resources import RESOURCES, ClusterResources
 from run_experiment.determinants import Determinants
 from run_experiment.experiment import resolve
@@ -205,12 +206,29 @@ def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder)
     assert plan.write_scripts() == ["r4/finetune.yaml was edited, or is another tool's: it is used as it is", kept]
     assert "lora_rank: 3" in config.read_text()
     experiment.set_parameters("r4", lora_rank=4)
-    with pytest.raises(InputError, match=r"r4/finetune\.yaml: was edited, and the summary or the data changed since"):
-        plan_of(experiment)
+    script.write_text(f"{script.read_text()}echo mine\n")
+    experiment.set_parameters("r4", lora_rank=8)
+    (said,) = plan_of(experiment).left_behind()
+    assert said.startswith("r4/finetune.yaml: was edited, and the summary or the data changed since: remove it")
     config.write_text(config.read_text().partition("\n")[2])
-    plan_of(experiment)
+    assert plan_of(experiment).left_behind() == []
     config.unlink()
-    plan_of(experiment)
+    assert plan_of(experiment).left_behind() == []
+
+
+def test_all_that_was_left_behind_is_told_and_nothing_of_what_is_done(experiment: ExperimentFolder) -> None:
+    plan_of(experiment).write_scripts()
+    paths = ["r4/finetune.yaml", "r4/eval/shout_epoch0.args.yaml", "base/eval/shout_base.args.yaml"]
+    for path in paths:
+        with (experiment.path / path).open("a") as file:
+            file.write("own: 1\n")
+    assert plan_of(experiment).left_behind() == []
+    values = experiment.read()
+    values["controls"] |= {"lr": 0.5, "prompt": "Loud: {input}"}
+    experiment.write(values)
+    assert [said.partition(":")[0] for said in plan_of(experiment).left_behind()] == paths
+    # Who only looks is told the state.
+    assert main(["status", str(experiment.path)]) == 0
 
 
 def requested(experiment: ExperimentFolder) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from experiments import ExperimentFolder, make_experiment
 from scaffolded import make_scaffolded
+from small_experiment import make_small_experiment, plan_of
 from snakemake_cli import planned, ran, snakemake
 
 
@@ -88,3 +89,18 @@ def test_misspelt_setting_is_refused(fresh: ExperimentFolder) -> None:
     result = snakemake(fresh.path, "--config", "acount=me")
     assert result.returncode == 2
     assert "--config: acount: no such setting; did you mean account?" in result.stdout
+
+
+def test_edited_configs_that_the_summary_left_behind_are_named_and_nothing_runs(tmp_path: Path) -> None:
+    experiment = make_small_experiment(tmp_path / "place/experiment")
+    plan_of(experiment).write_scripts()
+    for run in ("r4", "r8"):
+        with (experiment.path / run / "finetune.yaml").open("a") as file:
+            file.write("own: 1\n")
+        experiment.set_parameters(run, lora_rank=2)
+    result = snakemake(experiment.path, "-n")
+    assert result.returncode == 2
+    lines = result.stdout.strip().splitlines()[-2:]
+    assert [line.partition(": remove it")[0] for line in lines] == [
+        f"{run}/finetune.yaml: was edited, and the summary or the data changed since" for run in ("r4", "r8")
+    ]
