@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -122,21 +123,27 @@ def _goes_on(job: FinetuneJob) -> bool:
     sought = _sought(job)
     if is_unfinished(sought, sought.folder):
         return not _other_owner(job)
-    aside = unfinished_aside(sought)
-    return aside is not None and _put_back(job, aside)
+    if aside := unfinished_aside(sought):
+        _put_back(job, aside)
+    return aside is not None
 
 
-def _put_back(job: FinetuneJob, aside: Path) -> bool:
-    """Put a training that was set aside in its place again; False where that is on another file system."""
+def _put_back(job: FinetuneJob, aside: Path) -> None:
+    """Put a training that was set aside in its place again. Raises OSError."""
     Path(job.target).unlink(missing_ok=True)
     _set_aside(job)
     folder = _sought(job).folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         aside.rename(folder)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # From another file system: whole, or not there.
+        copied = unused(folder.with_name(f".{folder.name}.copy"))
+        shutil.copytree(aside, copied, symlinks=True)
+        copied.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _kept_record(job: FinetuneJob) -> Path:
@@ -151,7 +158,8 @@ def _restored(job: FinetuneJob) -> dict[str, Any] | None:
         return None
     if kept.folder == sought.folder:
         return kept.record
-    return {**kept.record, "checkpoints": job.checkpoints} if _put_back(job, kept.folder) else None
+    _put_back(job, kept.folder)
+    return {**kept.record, "checkpoints": job.checkpoints}
 
 
 def _sought(job: FinetuneJob) -> Sought:

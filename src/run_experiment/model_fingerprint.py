@@ -63,6 +63,8 @@ def _of_tensors(file: BinaryIO) -> Iterator[tuple[int, int]]:
         data = _PREFIX + length
         yield 0, data
         for begin, end in places:
+            if not 0 <= begin <= end:
+                return
             last = max(begin, end - _OF_TENSOR)
             for start in (begin, (begin + last) // 2, last):
                 yield data + start, min(_OF_TENSOR, end - start)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from run_experiment import slurm
+from run_experiment import layout, slurm
 from run_experiment.attempts import is_since
 from run_experiment.job_events import Cancelled, Event
 from run_experiment.ledger import Ledger, Submission
@@ -93,15 +93,10 @@ def find(submission: Submission) -> str | None:
     return next((job_id for job_id in own if submission.job_id in (None, job_id)), None)
 
 
-def cancel(submissions: Collection[Submission]) -> list[str]:
-    """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError.
-
-    Returns the ids of those that were live.
-    """
+def cancel(submissions: Collection[Submission]) -> None:
+    """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError."""
     wanted = {(submission.job_id, submission.comment) for submission in submissions}
-    live = [job.job_id for job in slurm.queue() if (job.job_id, job.comment) in wanted]
-    slurm.cancel(live)
-    return live
+    slurm.cancel([job.job_id for job in slurm.queue() if (job.job_id, job.comment) in wanted])
 
 
 def cancel_outdated(earlier: Mapping[str, Earlier], dag: Any, tell: Tell) -> dict[str, Earlier]:
@@ -109,16 +104,20 @@ def cancel_outdated(earlier: Mapping[str, Earlier], dag: Any, tell: Tell) -> dic
     cancelled = {}
     for former in _outdated(earlier, dag):
         cancel([former.submission])
-        tell(Cancelled(former.submission, "its run is trained anew"))
+        tell(Cancelled(former.submission, "the checkpoints of its run are made anew, or taken back"))
         cancelled[former.submission.target] = replace(former, state="CANCELLED", accounted=None)
     return cancelled
 
 
 def _outdated(earlier: Mapping[str, Earlier], dag: Any) -> Iterator[Earlier]:
-    """Live jobs for targets whose run Snakemake's DAG trains anew."""
-    for job in dag.needrun_jobs():
-        former = next((earlier[path] for path in job.output if path in earlier), None)
-        if former and former.is_live and _waits_for_others(job, dag):
+    """Live jobs for targets whose run Snakemake's DAG trains anew, or takes a training back of.
+
+    Then a target may be there already: its job would replace it by what it makes of other checkpoints.
+    """
+    needed = {path: job for job in dag.needrun_jobs() for path in job.output}
+    for target, former in earlier.items():
+        job, training = needed.get(target), layout.finetune_record(layout.target_of(target)[0])
+        if former.is_live and (_waits_for_others(job, dag) if job else training in needed):
             yield former
 
 

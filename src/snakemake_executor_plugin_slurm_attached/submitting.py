@@ -160,10 +160,10 @@ class Submitter:
         try:
             job_id: str | None = slurm.submit(request.arguments, request.script)
         except PassingError as error:
-            unanswered = isinstance(error, UnansweredError)
+            unanswered, given_up = isinstance(error, UnansweredError), dated(submission)
             self._tell(Delayed(submission, str(error), max(pause, ON_ITS_WAY) if unanswered else pause))
             self._pacing.stopping.wait(pause)
-            job_id = self._accepted_silently(submission, unanswered)
+            job_id = self._accepted_silently(given_up, unanswered)
         except SlurmError:
             self._settle(submission, "", "REFUSED")
             raise
@@ -197,11 +197,14 @@ class Submitter:
 
     def _cancel(self, request: Request, former: Submission) -> None:
         """Cancel a job of another configuration, and hold the request until it is gone."""
-        state = "CANCELLED" if self._until_answered(lambda: cancel([former])) else LOST
-        if state == LOST:
-            self._ended(former)
-        else:
+        # Asked for itself: what scancel did although it gave no answer is not there any more.
+        if self._until_answered(lambda: find(former)):
+            state = "CANCELLED"
+            self._until_answered(lambda: cancel([former]))
             self._tell(Cancelled(former, "it is of another configuration, or from before a redo"))
+        else:
+            state = LOST
+            self._ended(former)
         self._held.append((request, former, state))
         self._pause = 1.0
         self._ask_at = time.monotonic() + self._pause

@@ -546,6 +546,8 @@ def test_training_that_was_set_aside_is_taken_back_to_a_new_folder(training: Fin
     checkpoints = [f"new/base/r4/artifacts/epoch_{epoch}" for epoch in (0, 1)]
     finetune(replace(training, output_dir="new/base/r4/artifacts", checkpoints=checkpoints), "3", LOG)
     assert weights("new/base/r4/artifacts") == made
+    assert [path.name for path in Path("new/base/r4").iterdir()] == ["artifacts"]
+    assert len(list(Path("r4/attempts").glob("*.artifacts"))) == 0
     assert (read(RECORD)["restored_by"], read(RECORD)["checkpoints"]) == ("local-3", checkpoints)
 
 
@@ -584,14 +586,37 @@ def test_trainings_on_another_file_system_are_set_aside_there_and_taken_back(
     assert sorted(path.name for path in other_file_system.iterdir()) == ["r4", "r4.local-2", "r4.x"]
 
 
-def test_what_cannot_be_taken_back_is_trained_anew(training: FinetuneJob, other_file_system: Path) -> None:
+def test_training_is_taken_back_to_another_file_system(training: FinetuneJob, other_file_system: Path) -> None:
     finetune(training, "1", LOG)
     made = weights("r4/artifacts")
     finetune(replace(training, config={**training.config, "lr": 0.2}), "2", LOG)
     output = other_file_system / "scratch/r4"
     finetune(trained_to(output, training), "3", LOG)
-    assert read(RECORD)["job_id"] == "local-3"
-    assert weights(str(output)) != made == weights("r4/attempts/local-1.artifacts")
+    assert (read(RECORD)["job_id"], read(RECORD)["restored_by"]) == ("local-1", "local-3")
+    assert weights(str(output)) == made
+    assert [path.name for path in output.parent.iterdir()] == ["r4"]
+    assert not list(Path("r4/attempts").glob("local-1.artifacts"))
+
+
+def test_training_that_cannot_be_taken_back_now_is_not_trained_anew(
+    training: FinetuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its evaluations are planned to stay: that it is tried again is better than hours for another one."""
+    finetune(training, "1", LOG)
+    finetune(replace(training, config={**training.config, "lr": 0.2}), "2", LOG)
+    rename = os.rename
+
+    def failing(source: Path, target: Path) -> None:
+        if Path(source).name == "local-1.artifacts":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with pytest.raises(OSError, match="Stale file handle"):
+            finetune(training, "3", LOG)
+    finetune(training, "4", LOG)
+    assert read(RECORD)["job_id"] == "local-1"
 
 
 def test_what_cannot_be_set_aside_is_not_put_elsewhere(training: FinetuneJob) -> None:

@@ -71,7 +71,10 @@ def test_fingerprint_sees_each_tensor(tmp_path: Path) -> None:
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize("header", [b"", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": 3}}', b"\xff" * 20])
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": 3}}', b'{"a": {"data_offsets": [-9, 3]}}', b"\xff" * 20],
+)
 def test_fingerprint_of_what_only_has_the_name_of_safetensors(tmp_path: Path, header: bytes) -> None:
     content = len(header).to_bytes(8, "little") + header + bytes(5_000_000)
     (tmp_path / "model.safetensors").write_bytes(content)

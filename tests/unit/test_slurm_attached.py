@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
@@ -22,7 +23,7 @@ from run_experiment.ledger import Ledger, Submission
 from run_experiment.records import write_record
 from run_experiment.slurm import AccountedJob
 from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings, attaching, submitting
-from snakemake_executor_plugin_slurm_attached.attaching import Earlier, Fate
+from snakemake_executor_plugin_slurm_attached.attaching import Earlier, Fate, cancel_outdated
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.ending import verdict
 from snakemake_executor_plugin_slurm_attached.following import End
@@ -217,6 +218,20 @@ def test_former_jobs_are_cancelled_while_others_wait_for_a_place(tmp_path: Path,
     assert set(here.accepted) == {"b"}
 
 
+def test_a_job_that_scancel_ends_without_an_answer_was_cancelled(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.queue(tmp_path / "bin", "17 PENDING a")
+    squeue, gone = tmp_path / "bin/squeue", tmp_path / "gone"
+    squeue.write_text(squeue.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n[ ! -e {gone} ] || exit 0\n"))
+    cluster.shim(tmp_path / "bin", "scancel", f"touch {gone}; echo 'scancel: error: Socket timed out' >&2; exit 1")
+    here = Submitting(tmp_path)
+    former = Earlier(replace(request("a").submission, job_id="17"), "PENDING")
+    here.submitter.put(replace(request("a"), former=former))
+    wait_for(10, lambda: here.accepted)
+    here.submitter.stop()
+    assert [type(event) for event in here.told] == [Cancelled, Submitted]
+    assert here.ended == []
+
+
 def test_a_former_job_that_ended_by_itself_was_not_cancelled(tmp_path: Path, cluster: Cluster) -> None:
     here = Submitting(tmp_path)
     former = Earlier(replace(request("a").submission, job_id="17"), "RUNNING")
@@ -293,17 +308,20 @@ def test_a_submission_that_slurm_did_not_answer_is_tried_again_once_accepted(
     assert [type(event) for event in here.told] == [Delayed, Delayed, Submitted]
 
 
+@pytest.mark.parametrize("seconds", [0, 4], ids=["at once", "after long"])
 def test_a_submission_that_slurm_accepts_after_its_answer_was_given_up_is_not_made_twice(
-    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
+    """However long sbatch waited for an answer: the job may come for a while after that."""
     monkeypatch.setattr(submitting, "_ASK_AGAIN", 0.2)
-    late = 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
+    monkeypatch.setattr(attaching, "ON_ITS_WAY", 4.0)
+    late = f'sleep {seconds}; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
     cluster.shim(tmp_path / "bin", "sbatch", f"echo x >> {tmp_path}/tries; {late}")
     here = Submitting(tmp_path)
     here.submitter.put(request("a"))
     wait_for(10, lambda: here.told)
     # The first look comes a second later.
-    time.sleep(2.5)
+    time.sleep(2)
     cluster.queue(tmp_path / "bin", "41 PENDING a")
     wait_for(10, lambda: here.accepted)
     here.submitter.stop()
@@ -515,6 +533,36 @@ def test_the_next_job_finds_why_this_one_died(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "r4/attempts/17/slurm.json").unlink()
     assert verdict(tmp_path, End(R4, True, "COMPLETED"), output, TRAINING, 0).again == ""
     assert not (tmp_path / "r4/attempts/17/slurm.json").exists()
+
+
+class Node:
+    """A job of Snakemake's DAG."""
+
+    is_local = False
+
+    def __init__(self, output: str) -> None:
+        self.output = [output]
+
+
+def test_live_jobs_on_checkpoints_that_are_replaced_are_cancelled(tmp_path: Path, cluster: Cluster) -> None:
+    """Also where their targets are there: of a training that is taken back they are not made again."""
+    there, again, of_r8 = (
+        replace(R4, target=target, job_id=str(number))
+        for number, target in enumerate(("r4/eval/a_epoch0.json", "r4/eval/a_epoch1.json", "r8/eval/a_epoch0.json"), 18)
+    )
+    training, evaluation = Node(R4.target), Node(again.target)
+    dag = SimpleNamespace(
+        needrun_jobs=lambda: [training, evaluation],
+        needrun=lambda job: True,
+        dependencies={training: [], evaluation: [training]},
+    )
+    earlier = {one.target: Earlier(one, "RUNNING") for one in (R4, there, again, of_r8)}
+    told: list[Event] = []
+    found = cancel_outdated(earlier, dag, told.append)
+    assert {target: one.state for target, one in found.items()} == dict.fromkeys(
+        [there.target, again.target], "CANCELLED"
+    )
+    assert [type(event) for event in told] == [Cancelled, Cancelled]
 
 
 def test_a_job_from_before_a_redo_is_not_taken_for_it(tmp_path: Path) -> None:
