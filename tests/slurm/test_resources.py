@@ -27,7 +27,8 @@ SCRIPTS = {
     "nothing": [],
     "as rendered": ["--nodes=1", "--ntasks=1", "--cpus-per-task=4", "--gres=gpu:1", "--mem=9G", "--time=04:00:00"],
     "GPUs of a node": ["--gres=gpu:2", "-c 2", "--mem=4G"],
-    "GPUs of a job": ["--gpus=3", "--cpus-per-gpu=2"],
+    # Of one node: other tests may leave so many free on both together only.
+    "GPUs of a job": ["--nodes=1", "--gpus=3", "--cpus-per-gpu=2"],
     "GPUs of each node": ["-N2", "--gpus-per-node=2", "--mem-per-gpu=1G"],
     "GPUs of each task": ["-N1", "-n2", "--gpus-per-task=2", "-c1"],
     "memory of a CPU": ["--mem-per-cpu=500M", "-c", "4"],
@@ -84,7 +85,7 @@ def submitted(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def allocated(job: str) -> dict[str, str]:
     """What a job got, once it runs."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         text = slurm("scontrol", "--oneliner", "show", "job", job)
         if " JobState=RUNNING " in text:
