@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cluster_place import CONF, DATABASE_SOCKET, ENVIRONMENT, MUNGE_SOCKET, NODES, ROOT, ClusterError, cluster_name, run
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Run:
             self.kill()
             raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
 
-    def until(self, text: str, seconds: float = 60) -> None:
+    def until(self, text: str, seconds: float = 120) -> None:
         """Wait until it says something."""
         until(lambda: text in self.output or self.process.poll() is not None, seconds)
         assert text in self.output, self.output
@@ -133,7 +133,7 @@ def client(*command: str) -> str:
     return result.stdout
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -62,7 +62,7 @@ def sacct(job: str, column: str) -> list[str]:
     return slurm("sacct", "-nP", "-j", job, "-o", column).splitlines()
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, slurm("sinfo") + "\n" + slurm("squeue")

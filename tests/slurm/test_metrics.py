@@ -20,7 +20,7 @@ def job(commands: str, *options: str) -> str:
     return submit(["--output=/dev/null", "--chdir=/tmp", *options], f"#!/bin/bash\n{commands}\n")
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
