@@ -18,8 +18,8 @@ from run_experiment.collect import collect, hash_memory
 from run_experiment.experiment import resolve
 from run_experiment.job_ids import note_own_allocation
 from run_experiment.job_scripts import CPUS
-from run_experiment.planning import make_plan
 from run_experiment.planned_jobs import PlannedJobs
+from run_experiment.planning import make_plan
 from run_experiment.problems import InputError
 from run_experiment.schema import NAME_PATTERN
 from run_experiment.session_events import RECORD_ATTRIBUTE as SESSION_PLAN

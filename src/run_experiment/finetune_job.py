@@ -27,7 +27,7 @@ from run_experiment.jobs import (
 )
 from run_experiment.kept_trainings import (
     Sought,
-    checkpoint_files,
+    files_in,
     is_unfinished,
     kept_training,
     made_in,
@@ -208,7 +208,7 @@ def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> li
 
 def _what_is_wrong(checkpoints: Sequence[str], current: Attempt, trained: int = 0) -> str | None:
     for epoch, checkpoint in enumerate(checkpoints):
-        files = checkpoint_files(Path(checkpoint))
+        files = files_in(Path(checkpoint))
         if not files:
             return f"{checkpoint} was not written"
         if epoch >= trained and max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:

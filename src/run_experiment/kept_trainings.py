@@ -39,15 +39,15 @@ class Sought:
 
 @dataclass(frozen=True)
 class KeptTraining:
-    """A whole training: its record, and the folder that holds its checkpoints now; `made_in` is where they belong."""
+    """A whole training: its record, and the folder that holds its checkpoints now; `home` is where they belong."""
 
     record: dict[str, Any]
     folder: Path
-    made_in: Path
+    home: Path
 
     def place(self, checkpoint: Path) -> Path:
-        """Where a checkpoint lies that belongs in `made_in`."""
-        return checkpoint if self.folder == self.made_in else self.folder / checkpoint.relative_to(self.made_in)
+        """Where a checkpoint lies that belongs in `home`."""
+        return checkpoint if self.folder == self.home else self.folder / checkpoint.relative_to(self.home)
 
 
 def kept_training(sought: Sought) -> KeptTraining | None:
@@ -83,7 +83,7 @@ def other_owner(sought: Sought, made: Mapping[str, Any]) -> str | None:
     return str(owner) if (Path(owner) / layout.SUMMARY).exists() else None
 
 
-def checkpoint_files(checkpoint: Path) -> list[Path]:
+def files_in(checkpoint: Path) -> list[Path]:
     """Files of a checkpoint; none where it was not written."""
     return [path for path in checkpoint.glob("*") if path.is_file()]
 
@@ -105,7 +105,7 @@ def _whole(sought: Sought, folder: Path) -> KeptTraining | None:
     if not record or not _is_of(sought, record):
         return None
     kept = KeptTraining(record, folder, sought.folder)
-    whole = all(checkpoint_files(kept.place(sought.experiment / checkpoint)) for checkpoint in sought.checkpoints)
+    whole = all(files_in(kept.place(sought.experiment / checkpoint)) for checkpoint in sought.checkpoints)
     return kept if whole else None
 
 
