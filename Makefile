@@ -49,7 +49,7 @@ format: setup
 	$(BIN)/snakefmt Snakefile rules
 
 docs: setup
-	$(BIN)/python -m run_experiment.reference
+	$(BIN)/python -m run_experiment.summary.docs
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -19,8 +19,8 @@ from sleeping import BOUND, MANIFESTS, NEEDED, RECORDS, make_sleeping, times_fil
 from snakemake_cli import SOURCE
 from tables import Figure
 
-from run_experiment.layout import eval_record, finetune_record, manifest
-from run_experiment.ledger import PATH as LEDGER
+from run_experiment.common.paths import eval_record, finetune_record, manifest
+from run_experiment.slurm.ledger import PATH as LEDGER
 
 CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sacctmgr", "sinfo", "sshare")
 OPTIONS = ["--slurm-attached-max-queued", "500", *AT_ONCE]

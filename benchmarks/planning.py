@@ -12,17 +12,17 @@ from typing import TypeVar
 from small_experiment import make_small_experiment, plan_of
 from tables import Figure
 
-from run_experiment.action_log import Action, ActionLogs, Entry, Log
-from run_experiment.action_log_reader import read_action_log
-from run_experiment.cluster_resources import ClusterResources
-from run_experiment.job_events import Accounted, Changed, Ended, Polled, Submitted
-from run_experiment.layout import eval_record, finetune_record
-from run_experiment.ledger import Ledger, Submission
-from run_experiment.plan import Plan
-from run_experiment.planned_jobs import PlannedJobs
-from run_experiment.session_log import SessionLog
-from run_experiment.session_plan import ATTACHED, session_plan
-from run_experiment.slurm import AccountedJob
+from run_experiment.actionlog.entry import Action, ActionLogs, Entry, Log
+from run_experiment.actionlog.reader import read_action_log
+from run_experiment.common.paths import eval_record, finetune_record
+from run_experiment.planning.cluster_resources import ClusterResources
+from run_experiment.planning.job_files import PlannedJobs
+from run_experiment.planning.plan import Plan
+from run_experiment.session.log import SessionLog
+from run_experiment.session.plan import ATTACHED, session_plan
+from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.events import Accounted, Changed, Ended, Polled, Submitted
+from run_experiment.slurm.ledger import Ledger, Submission
 
 RUNS = 500
 ENTRIES = 10_000

@@ -15,7 +15,7 @@ from experiments import WORDS, ExperimentFolder, summary
 from scaffolded import TASK
 from small_experiment import make_model, write_adapter
 
-from run_experiment.layout import eval_record, finetune_record, manifest
+from run_experiment.common.paths import eval_record, finetune_record, manifest
 
 # Seconds that trainings and evaluations take.
 TRAININGS = (10, 10, 12, 15, 20, 30, 45, 60)

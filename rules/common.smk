@@ -11,28 +11,28 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from run_experiment import layout
-from run_experiment.claim import ClaimError, claim, observe
-from run_experiment.cluster_resources import RESOURCES, ClusterResources
-from run_experiment.collect import collect, hash_memory
-from run_experiment.experiment import resolve
-from run_experiment.job_ids import note_own_allocation
-from run_experiment.job_scripts import CPUS
-from run_experiment.planned_jobs import PlannedJobs
-from run_experiment.planning import make_plan
-from run_experiment.problems import InputError
-from run_experiment.schema import NAME_PATTERN
-from run_experiment.session_events import RECORD_ATTRIBUTE as SESSION_PLAN
-from run_experiment.session_plan import session_plan
-from run_experiment.settings import read_settings
-from run_experiment.summary import read_summary
-from run_experiment.targets import mark_stale
+from run_experiment.common import paths
+from run_experiment.common.experiment_lock import ClaimError, claim, observe
+from run_experiment.planning.cluster_resources import RESOURCES, ClusterResources
+from run_experiment.results.collect import collect, hash_memory
+from run_experiment.experiment.model import resolve
+from run_experiment.jobs.job_ids import note_own_allocation
+from run_experiment.jobscripts.render import CPUS
+from run_experiment.planning.job_files import PlannedJobs
+from run_experiment.planning.build import make_plan
+from run_experiment.common.errors import InputError
+from run_experiment.experiment.schema import NAME_PATTERN
+from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
+from run_experiment.session.plan import session_plan
+from run_experiment.experiment.settings import read_settings
+from run_experiment.summary.read import read_summary
+from run_experiment.planning.target import mark_stale
 
 SOURCE = Path(workflow.basedir)
 
 try:
     settings = read_settings(SOURCE / "config/config.yaml", config, Path.cwd())
-    summary, warnings = read_summary(settings.experiment_dir / layout.SUMMARY)
+    summary, warnings = read_summary(settings.experiment_dir / paths.SUMMARY)
     experiment = resolve(summary, settings.experiment_dir)
     # Before the records are read: who works on it afterwards is noticed when it is claimed.
     seen = observe(experiment.folder)
@@ -47,7 +47,7 @@ if left_behind := plan.left_behind():
     sys.exit(2)
 
 for warning in warnings:
-    logger.warning(warning.render(layout.SUMMARY))
+    logger.warning(warning.render(paths.SUMMARY))
 for note in plan.unfinished_redos:
     logger.warning(note)
 
@@ -160,7 +160,7 @@ def collect_what_is_done():
         return
     asked = subjects_of(planned_outputs())
     lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
-    page = experiment.folder / layout.SUMMARY_PAGE
+    page = experiment.folder / paths.SUMMARY_PAGE
     end = f"Results so far: {page}\nThe same command again makes only what is missing."
     logger.error("\n".join(["Not done:", *lines, end]))
 
@@ -173,7 +173,7 @@ def subjects_of(outputs):
 def say_where_results_are():
     """Name the results, where they were asked for."""
     if any(job.rule.name == "collect_results" for job in workflow.dag.jobs):
-        logger.info(f"Results: {experiment.folder / layout.SUMMARY_PAGE}")
+        logger.info(f"Results: {experiment.folder / paths.SUMMARY_PAGE}")
 
 
 def target(path, wildcards):

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from run_experiment.collect import collect
-from run_experiment.problems import InputError
+from run_experiment.common.errors import InputError
+from run_experiment.results.collect import collect
 
 if __name__ == "__main__":
     try:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from run_experiment import step_entries
-from run_experiment.action_log import ActionLogs, Log
-from run_experiment.evaluation.cache import FACTS, prebuild
-from run_experiment.jobs import require_data_set
-from run_experiment.records import write_record
+from run_experiment.actionlog.entry import ActionLogs, Log
+from run_experiment.common.json_files import write_record
+from run_experiment.evaluation.dataset_cache import FACTS, prebuild
+from run_experiment.jobs.checks import require_data_set
+from run_experiment.session import step_entries
 
 if __name__ == "__main__":
     job, name, failure = snakemake.params.job, snakemake.wildcards.data_set, ""

@@ -52,7 +52,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from run_experiment.lora_shapes import expected_shapes
+from run_experiment.checkpoints.lora_shapes import expected_shapes
 
 run, epochs = sys.argv[1], int(sys.argv[2])
 output = Path(sys.argv[3] if len(sys.argv) > 3 else f"{run}/artifacts")

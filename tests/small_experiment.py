@@ -12,19 +12,19 @@ import numpy as np
 from experiments import TASK, WORDS, ExperimentFolder, summary
 from safetensors.numpy import save_file
 
-from run_experiment import layout
-from run_experiment.evaluation.cache import FACTS
-from run_experiment.experiment import Evaluation, resolve
-from run_experiment.hashes import HashMemory
-from run_experiment.identities import CHECKPOINT, checkpoint_hashes
-from run_experiment.lora_shapes import expected_shapes
-from run_experiment.plan import Plan
-from run_experiment.planned_jobs import PlannedJobs
-from run_experiment.planning import make_plan
-from run_experiment.records import write_record
-from run_experiment.settings import Settings
-from run_experiment.summary import read_summary
-from run_experiment.verification import verify
+from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
+from run_experiment.checkpoints.lora_shapes import expected_shapes
+from run_experiment.checkpoints.manifest import verify
+from run_experiment.common import paths
+from run_experiment.common.json_files import write_record
+from run_experiment.evaluation.dataset_cache import FACTS
+from run_experiment.experiment.model import Evaluation, resolve
+from run_experiment.experiment.settings import Settings
+from run_experiment.inputs.file_hashes import HashMemory
+from run_experiment.planning.build import make_plan
+from run_experiment.planning.job_files import PlannedJobs
+from run_experiment.planning.plan import Plan
+from run_experiment.summary.read import read_summary
 
 MODEL_CONFIG = {
     "model_type": "llama",
@@ -97,7 +97,7 @@ def cache(experiment: ExperimentFolder) -> None:
     plan = plan_of(experiment)
     for data_set in plan.data_sets.by_name.values():
         write_record(experiment.path / data_set.folder / FACTS, {"samples": 2, "seconds": 0.1})
-        path = layout.cache_record(data_set.name)
+        path = paths.cache_record(data_set.name)
         write_record(experiment.path / path, {"config": plan[path].config})
 
 
@@ -107,7 +107,7 @@ def train(experiment: ExperimentFolder, name: str, seed: int, **facts: Any) -> N
     run = plan.experiment.run_by_name[name]
     for epoch in run.epochs:
         write_adapter(experiment.path / run.checkpoint_dir(epoch), seed + epoch)
-    path = layout.finetune_record(name)
+    path = paths.finetune_record(name)
     record = {"run": name, "job_id": f"local-{seed}", "config": plan[path].config, "ended": "2025-01-31T10:00:00+01:00"}
     losses = {"train_loss": 0.25 + seed / 100, "validation_loss": None}
     write_record(experiment.path / path, {**record, "seconds": 61.5, "losses": losses, **facts})
@@ -118,7 +118,7 @@ def verify_all(experiment: ExperimentFolder) -> None:
     plan = plan_of(experiment)
     for run in plan.experiment.runs:
         for epoch in [None] if run.checkpoint else list(run.epochs):
-            name = Path(layout.manifest(run.name, epoch)).stem
+            name = Path(paths.manifest(run.name, epoch)).stem
             with chdir(experiment.path):
                 verify(**PlannedJobs(plan).verification(run.name, name))
 
@@ -127,12 +127,12 @@ def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **
     """Leave evaluations' logs and records."""
     plan = plan_of(experiment)
     for item in evaluations:
-        path = layout.eval_record(item.run.name, item.cell)
+        path = paths.eval_record(item.run.name, item.cell)
         config = dict(plan[path].config)
         if item.needs_checkpoint:
-            manifest = experiment.record(layout.manifest(item.run.name, item.epoch))
+            manifest = experiment.record(paths.manifest(item.run.name, item.epoch))
             config[CHECKPOINT] = checkpoint_hashes(manifest)
-        log = experiment.path / layout.eval_log(item.run.name, item.cell)
+        log = experiment.path / paths.eval_log(item.run.name, item.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"log")
         record = {"run": item.run.name, "job_id": "local-7", "config": config, "ended": "2025-01-31T11:00:00+01:00"}

@@ -9,10 +9,12 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from run_experiment import layout, log_command, status_command
-from run_experiment.collect import collect
-from run_experiment.problems import InputError
-from run_experiment.results import PROVENANCE
+from run_experiment.actionlog import show
+from run_experiment.common import paths
+from run_experiment.common.errors import InputError
+from run_experiment.results.collect import collect
+from run_experiment.results.page import PROVENANCE
+from run_experiment.status import command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "status":
             return _status(options)
         (_log if options.command == "log" else _results)(options)
-    except (InputError, log_command.LogCommandError) as error:
+    except (InputError, show.LogCommandError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
@@ -30,22 +32,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _results(options: argparse.Namespace) -> None:
     collect(options.folder.resolve())
-    for path in (layout.EVALS_TABLE, layout.SUMMARY_PAGE, PROVENANCE):
+    for path in (paths.EVALS_TABLE, paths.SUMMARY_PAGE, PROVENANCE):
         print(options.folder / path)
 
 
 def _log(options: argparse.Namespace) -> None:
-    filters = log_command.Filters(options.action, options.subject, options.since, options.log)
-    table = log_command.entries(options.folder, filters, datetime.now())
+    filters = show.Filters(options.action, options.subject, options.since, options.log)
+    table = show.entries(options.folder, filters, datetime.now())
     if table.empty and not options.json:
         print("No such entries.", file=sys.stderr)
         return
-    _print(log_command.as_json(table) if options.json else log_command.as_text(table, log_command.terminal_width()))
+    _print(show.as_json(table) if options.json else show.as_text(table, show.terminal_width()))
 
 
 def _status(options: argparse.Namespace) -> int:
-    shown = status_command.Options(options.json, options.missing, options.watch)
-    return status_command.show_status(options.folder, shown, _print)
+    shown = command.Options(options.json, options.missing, options.watch)
+    return command.show_status(options.folder, shown, _print)
 
 
 def _print(text: str) -> None:
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run-experiment", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     results = commands.add_parser(
-        "results", help=f"write {layout.EVALS_TABLE}, {layout.SUMMARY_PAGE} and {PROVENANCE} of what is done"
+        "results", help=f"write {paths.EVALS_TABLE}, {paths.SUMMARY_PAGE} and {PROVENANCE} of what is done"
     )
     results.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
     _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))

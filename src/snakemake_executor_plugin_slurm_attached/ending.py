@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts import note_slurm_end
-from run_experiment.settings import Settings
-from snakemake_executor_plugin_slurm_attached.following import End
-from snakemake_executor_plugin_slurm_attached.outcomes import left_by
-from snakemake_executor_plugin_slurm_attached.retrying import Limits, Verdict, judge
+from run_experiment.attempts.files import note_slurm_end
+from run_experiment.experiment.settings import Settings
+from snakemake_executor_plugin_slurm_attached.follower import End
+from snakemake_executor_plugin_slurm_attached.left_behind import left_by
+from snakemake_executor_plugin_slurm_attached.retry_policy import Limits, Verdict, judge
 
 
 def verdict(folder: Path, end: End, output: Path, facts: Mapping[str, Any], retried: int) -> Verdict:

@@ -16,7 +16,8 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-from run_experiment.job_events import (
+from run_experiment.slurm.clients import PassingError, SlurmError
+from run_experiment.slurm.events import (
     RECORD_ATTRIBUTE,
     Accounted,
     Cancelled,
@@ -26,11 +27,10 @@ from run_experiment.job_events import (
     Reattached,
     Refused,
 )
-from run_experiment.ledger import PATH as LEDGER
-from run_experiment.ledger import Ledger, Submission
-from run_experiment.slurm import PassingError, SlurmError
+from run_experiment.slurm.ledger import PATH as LEDGER
+from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.arguments import sbatch_arguments
-from snakemake_executor_plugin_slurm_attached.attaching import (
+from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
     Earlier,
     Fate,
     cancel,
@@ -41,12 +41,12 @@ from snakemake_executor_plugin_slurm_attached.attaching import (
     unaccounted,
 )
 from snakemake_executor_plugin_slurm_attached.ending import verdict
-from snakemake_executor_plugin_slurm_attached.following import LOST, End, Follower
+from snakemake_executor_plugin_slurm_attached.follower import LOST, End, Follower
 from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
+from snakemake_executor_plugin_slurm_attached.left_behind import planned
 from snakemake_executor_plugin_slurm_attached.messages import level, message
-from snakemake_executor_plugin_slurm_attached.outcomes import planned
 from snakemake_executor_plugin_slurm_attached.settings import CANCEL
-from snakemake_executor_plugin_slurm_attached.submitting import LONGEST_PAUSE, Pacing, Request, Submitter
+from snakemake_executor_plugin_slurm_attached.submitter import LONGEST_PAUSE, Pacing, Request, Submitter
 
 # Seconds between two looks at records.
 _LOOK = 1

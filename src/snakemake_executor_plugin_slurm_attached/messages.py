@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from run_experiment.job_events import (
+from run_experiment.slurm.events import (
     Cancelled,
     Changed,
     Delayed,

@@ -9,9 +9,9 @@ from logging import LogRecord
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from run_experiment.session_events import RECORD_ATTRIBUTE, Tick
-from run_experiment.session_log import SessionLog
-from run_experiment.session_plan import SessionPlan
+from run_experiment.session.events import RECORD_ATTRIBUTE, Tick
+from run_experiment.session.log import SessionLog
+from run_experiment.session.plan import SessionPlan
 from snakemake_logger_plugin_action_log.events import event_of
 from snakemake_logger_plugin_action_log.plan_table import PlanTable
 from snakemake_logger_plugin_action_log.settings import LogHandlerSettings

@@ -7,14 +7,14 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from run_experiment import job_events
-from run_experiment.session_events import RuleFailed, RuleFinished, RuleStarted
+from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted
+from run_experiment.slurm import events
 
 
 def event_of(record: LogRecord) -> object | None:
     """The event that a record tells of; None where there is none that matters here."""
     values = vars(record)
-    if job_event := values.get(job_events.RECORD_ATTRIBUTE):
+    if job_event := values.get(events.RECORD_ATTRIBUTE):
         return job_event  # type: ignore[no-any-return]
     match values.get("event"):
         case LogEvent.JOB_INFO:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from run_experiment.plan import Row
+from run_experiment.planning.plan import Row
 
 
 @dataclass

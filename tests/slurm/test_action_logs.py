@@ -13,8 +13,8 @@ from cluster_runs import Run, client, hold, jobs, settled, sleeping, until
 from experiments import ExperimentFolder
 from golden import assert_golden
 
-from run_experiment.action_log import Action, Log
-from run_experiment.action_log_reader import read_action_log
+from run_experiment.actionlog.entry import Action, Log
+from run_experiment.actionlog.reader import read_action_log
 
 GOLDEN = Path(__file__).parent / "golden"
 # A second for each clock.

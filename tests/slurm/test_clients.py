@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.slurm import (
+from run_experiment.slurm.clients import (
     AccountedJob,
     PassingError,
     QueuedJob,
@@ -24,7 +24,7 @@ from run_experiment.slurm import (
     queue,
     submit,
 )
-from run_experiment.slurm_states import is_live, succeeded
+from run_experiment.slurm.states import is_live, succeeded
 
 CLUSTER = Path(__file__).parent / "cluster"
 

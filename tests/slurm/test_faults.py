@@ -28,7 +28,7 @@ from cluster_runs import (
     until,
 )
 
-from run_experiment.ledger import PATH as LEDGER
+from run_experiment.slurm.ledger import PATH as LEDGER
 
 # What a client says that gave up waiting: the request may have been met.
 TIMED_OUT = 'echo "error: Socket timed out on send/recv operation" >&2; exit 1'

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from run_experiment.job_metrics import JobMetrics, metrics_text
-from run_experiment.slurm import AccountedJob, accounting, cancel, queue, submit
-from run_experiment.slurm_states import is_live
+from run_experiment.slurm.clients import AccountedJob, accounting, cancel, queue, submit
+from run_experiment.slurm.states import is_live
+from run_experiment.slurm.usage import JobMetrics, metrics_text
 
 BURN = "x = bytearray(200 << 20); import time\nwhile time.process_time() < 3: pass"
 BOTH_CORES = f"python3 -c '{BURN}' & python3 -c '{BURN}' & wait"

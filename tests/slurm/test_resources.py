@@ -15,7 +15,7 @@ from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
-from run_experiment.sbatch import read_directives, snakemake_resources
+from run_experiment.jobscripts.sbatch_lines import read_directives, snakemake_resources
 
 # What a job got; by which options is not compared.
 GOT = re.compile(

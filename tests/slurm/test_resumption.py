@@ -14,7 +14,7 @@ from cluster_runs import AT_ONCE, Run, client, kill_processes, run, settled, unt
 from experiments import OUT_OF_MEMORY, WORDS, ExperimentFolder, before_python, make_experiment
 from inspect_ai.log import EvalLog, read_eval_log
 
-from run_experiment.action_log_reader import read_action_logs
+from run_experiment.actionlog.reader import read_action_logs
 
 EPOCHS, STEPS, KILLS = 4, 60, 5
 METRICS = "r4/artifacts/metrics.csv"

@@ -11,7 +11,7 @@ import pytest
 from cluster_runs import ALL, AT_ONCE, ClusterJob, Run, jobs, names, run, running, settled, sleeping, until
 from experiments import ExperimentFolder
 
-from run_experiment.action_log_reader import read_action_logs
+from run_experiment.actionlog.reader import read_action_logs
 
 # The least limit that SLURM knows is a minute.
 A_MINUTE = ("--time=", "--time=00:01:00 #")

@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster_runs import AT_ONCE, Run, hold, running, settled, sleeping, until
 
-from run_experiment.ledger import PATH, Ledger
+from run_experiment.slurm.ledger import PATH, Ledger
 
 CLIENTS = ("sacct", "squeue", "scontrol", "sinfo", "sacctmgr", "sstat", "scancel", "sbatch")
 

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from run_experiment.experiment import Evaluation, resolve
-from run_experiment.schema import ExperimentSummary
+from run_experiment.experiment.model import Evaluation, resolve
+from run_experiment.experiment.schema import ExperimentSummary
 
 TASKS = Path(__file__).parent / "tasks" / "words.py"
 

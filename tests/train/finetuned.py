@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from run_experiment.experiment import Model, Prompting, Training
-from run_experiment.schema import Hyperparameters
+from run_experiment.experiment.model import Model, Prompting, Training
+from run_experiment.experiment.schema import Hyperparameters
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -49,7 +49,7 @@ def parse_config(training: Training, folder: Path) -> Any:
     """A training's config as the recipe gets it: rendered, then read by torchtune's own parser."""
     from torchtune import config
 
-    from run_experiment.finetuning.config import render_yaml
+    from run_experiment.finetuning.torchtune_config import render_yaml
 
     path = folder / "finetune.yaml"
     path.write_text(render_yaml(training, str(folder / "artifacts"), Path("/experiment")), encoding="utf-8")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from evaluations import TASKS, inspect, make_evaluation, newest_log, write_data
 
-from run_experiment.evaluation.cache import CacheError, CacheFacts, cache_environment, prebuild
 from run_experiment.evaluation.command import eval_command
-from run_experiment.evaluation.log import read_outcome, require_success
+from run_experiment.evaluation.dataset_cache import CacheError, CacheFacts, cache_environment, prebuild
+from run_experiment.evaluation.eval_log import read_outcome, require_success
 
 INPUTS = """
 import json, sys
@@ -27,7 +27,7 @@ print(json.dumps([sample.input for sample in tasks[0].dataset]))
 BUILD = """
 import json, sys
 from pathlib import Path
-from run_experiment.evaluation.cache import prebuild
+from run_experiment.evaluation.dataset_cache import prebuild
 prebuild(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), Path(sys.argv[4]))
 """
 

@@ -18,7 +18,7 @@ from tiny_model import make_tiny_model
 from torchtune import config
 
 from run_experiment.finetuning.architecture import ModelError
-from run_experiment.finetuning.config import render_config, render_yaml
+from run_experiment.finetuning.torchtune_config import render_config, render_yaml
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from evaluations import TASKS
 
-from run_experiment import layout
-from run_experiment.data import file_hash, split_hash
-from run_experiment.evaluation_job import EvaluationJob, evaluate
-from run_experiment.jobs import JobError
-from run_experiment.out_of_memory import memory_kills
-from run_experiment.rendered import Rendered, parse
+from run_experiment.common import paths
+from run_experiment.inputs.data_files import file_hash, split_hash
+from run_experiment.jobs.checks import JobError
+from run_experiment.jobs.evaluate import evaluate
+from run_experiment.jobs.specs import EvaluationJob
+from run_experiment.jobscripts.edits import Rendered, parse
+from run_experiment.machine.memory import memory_kills
 
 LOG = Path("logs/base.log")
 SCRIPT, RECORD = Path("base/eval/count_base.slurm"), Path("base/eval/count_base.json")
@@ -29,7 +30,8 @@ EVAL_LOG, ATTEMPTS = Path("base/eval/logs/count_base.eval"), Path("base/attempts
 TOTAL = 30
 JOB = """import os, sys
 from pathlib import Path
-from run_experiment.evaluation_job import EvaluationJob, evaluate
+from run_experiment.jobs.evaluate import evaluate
+from run_experiment.jobs.specs import EvaluationJob
 os.environ["JOB_PID"] = str(os.getpid())
 evaluate(EvaluationJob.read(sys.argv[1]), sys.argv[2], Path("logs/base.log"))
 """
@@ -97,7 +99,7 @@ def killed(job: EvaluationJob, local_id: str = "5") -> None:
     path = job.write(Path("jobs"))
     command = [sys.executable, "-c", JOB, str(path), local_id]
     assert subprocess.run(command, check=False, timeout=60).returncode == -9
-    with Path(layout.lock(job.target)).open("rb") as lock:
+    with Path(paths.lock(job.target)).open("rb") as lock:
         # Its script ends a moment later.
         fcntl.flock(lock, fcntl.LOCK_EX)
 

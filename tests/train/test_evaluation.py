@@ -17,12 +17,12 @@ from evaluations import TASKS, inspect, make_evaluation, newest_log, write_data
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from run_experiment.checkpoints import publish_checkpoint, verify_checkpoint
+from run_experiment.checkpoints.lora_shapes import expected_shapes
+from run_experiment.checkpoints.verify import publish_checkpoint, verify_checkpoint
+from run_experiment.common.errors import InputError
 from run_experiment.evaluation.command import eval_command
-from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome, require_success
-from run_experiment.experiment import Model
-from run_experiment.lora_shapes import expected_shapes
-from run_experiment.problems import InputError
+from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome, require_success
+from run_experiment.experiment.model import Model
 
 PROMPT = "Capitalize, {now: 1}: {input}"
 WORDS = ("apple", "river", "stone")

@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch.optim import AdamW
 
-from run_experiment.data import DataError
 from run_experiment.finetuning import checkpointer
-from run_experiment.finetuning.config import render_yaml
 from run_experiment.finetuning.metrics import final_losses, read_metrics
 from run_experiment.finetuning.recipe import resolve_auto
 from run_experiment.finetuning.schedules import constant, cosine
-from run_experiment.provenance import installed, told_installed
+from run_experiment.finetuning.torchtune_config import render_yaml
+from run_experiment.inputs.data_files import DataError
+from run_experiment.machine.provenance import installed, told_installed
 
 EPOCHS = 3
 STEPS = len(WORDS) // 2

@@ -21,12 +21,12 @@ from finetuned import ARTIFACTS, WORDS, make_training, set_up, train
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torchtune import config
 
-from run_experiment.experiment import Training
+from run_experiment.experiment.model import Training
 from run_experiment.finetuning import checkpointer
-from run_experiment.finetuning.config import render_yaml
 from run_experiment.finetuning.metrics import read_metrics
-from run_experiment.finetuning.progress import CHANGES, drop_state, last_whole_epoch, resume_changes
 from run_experiment.finetuning.recipe import finetune
+from run_experiment.finetuning.resume_state import CHANGES, drop_state, last_whole_epoch, resume_changes
+from run_experiment.finetuning.torchtune_config import render_yaml
 
 EPOCHS = 4
 # 21 samples, 8 a step: every epoch leaves a batch of 4 that fills no step, and a sample that fills no batch.

@@ -11,8 +11,8 @@ from experiments import ExperimentFolder, make_experiment
 from scaffolded import make_scaffolded
 from snakemake_cli import snakemake
 
-from run_experiment.action_log import Action, Log
-from run_experiment.action_log_reader import read_action_log, read_action_logs
+from run_experiment.actionlog.entry import Action, Log
+from run_experiment.actionlog.reader import read_action_log, read_action_logs
 
 # What happens on a cluster only, or only with a GPU.
 ELSEWHERE = {

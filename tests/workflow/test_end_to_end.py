@@ -15,8 +15,8 @@ from inspect_ai.log import read_eval_log
 from safetensors.numpy import save_file
 from snakemake_cli import planned, ran, snakemake
 
+from run_experiment.checkpoints.lora_shapes import expected_shapes
 from run_experiment.finetuning.metrics import read_metrics
-from run_experiment.lora_shapes import expected_shapes
 
 OWN_TASKS = '''"""Tasks as their owner wrote them, for no tool in particular."""
 

@@ -19,7 +19,7 @@ from experiments import ExperimentFolder
 from scaffolded import make_scaffolded
 from snakemake_cli import SOURCE, planned, ran, snakemake
 
-from run_experiment.claim import observe
+from run_experiment.common.experiment_lock import observe
 
 EVERYTHING = Counter(run_finetune=2, verify_checkpoint=2, run_evaluation=3, prebuild_cache=1, collect_results=1)
 

@@ -15,7 +15,7 @@ from experiments import OUT_OF_MEMORY, before_python, make_experiment
 from scaffolded import Scaffold, make_scaffolded
 from snakemake_cli import SOURCE, snakemake
 
-from run_experiment.action_log_reader import read_action_logs
+from run_experiment.actionlog.reader import read_action_logs
 
 
 def test_a_batch_that_does_not_fit_is_halved_for_every_run_of_the_model(

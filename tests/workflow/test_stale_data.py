@@ -15,7 +15,7 @@ from small_experiment import complete as complete_small
 from small_experiment import make_small_experiment
 from snakemake_cli import planned, snakemake
 
-from run_experiment.action_log_reader import read_action_log
+from run_experiment.actionlog.reader import read_action_log
 
 Change = Callable[[ExperimentFolder], Any]
 

@@ -6,9 +6,9 @@ import json
 
 import yaml
 
-from run_experiment.experiment import Evaluation, Generation
-from run_experiment.layout import SUMMARY
-from run_experiment.problems import InputError, Problem
+from run_experiment.common.errors import InputError, Problem
+from run_experiment.common.paths import SUMMARY
+from run_experiment.experiment.model import Evaluation, Generation
 
 
 def eval_command(

@@ -18,8 +18,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from run_experiment.data import Row
-from run_experiment.evaluation.binding import (
+from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome
+from run_experiment.evaluation.find_log import (
     Wanted,
     commands,
     expanded_commands,
@@ -28,7 +28,7 @@ from run_experiment.evaluation.binding import (
     tags_of,
     the_log,
 )
-from run_experiment.evaluation.log import EvalError, EvalOutcome, read_outcome
+from run_experiment.inputs.data_files import Row
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample, EvalSampleSummary

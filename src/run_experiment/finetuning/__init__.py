@@ -1,5 +1,5 @@
-"""Fine-tuning with torchtune: configs for any Llama or Qwen2 model, and the components that they name.
+"""torchtune: its config, and the components of ours that the training process imports.
 
-`architecture`, `batches`, `config`, `metrics` and `progress` need no torch; `dataset`, `tokenizer`, `schedules`,
-`checkpointer` and `recipe` are the train side.
+It imports inputs and the floors below; all rooms above may import it.
+Begin with `torchtune_config`; what runs in training begins with `recipe`.
 """

@@ -17,8 +17,8 @@ from torchtune.models.convert_weights import tune_to_peft_adapter_config, tune_t
 from torchtune.training import FullModelHFCheckpointer
 from torchtune.training.checkpointing import ModelType
 
-from run_experiment.finetuning.progress import PARTIAL, RECIPE_STATE, TUNE_ADAPTER, drop_state
-from run_experiment.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME
+from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME
+from run_experiment.finetuning.resume_state import PARTIAL, RECIPE_STATE, TUNE_ADAPTER, drop_state
 
 Tensors = dict[str, torch.Tensor]
 

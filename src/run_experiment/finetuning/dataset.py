@@ -8,8 +8,8 @@ from pathlib import Path
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from run_experiment.data import DataError, Row, read_splits
 from run_experiment.finetuning.tokenizer import ModelTokenizer
+from run_experiment.inputs.data_files import DataError, Row, read_splits
 
 IGNORE_INDEX = -100
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TextIO
 
-from run_experiment.records import write_atomically
+from run_experiment.common.json_files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from torchtune import config, training, utils
 from torchtune.data import padded_collate_sft
 
-from run_experiment.data import DataError
-from run_experiment.finetuning.progress import CHANGES, drop_state
-from run_experiment.provenance import tell_installed
-from run_experiment.records import describe_change
+from run_experiment.common.json_files import describe_change
+from run_experiment.finetuning.resume_state import CHANGES, drop_state
+from run_experiment.inputs.data_files import DataError
+from run_experiment.machine.provenance import tell_installed
 
 # What another try may change, what only says where and how much is written, and where model and data lie: what is in
 # those the job compares.

@@ -1,0 +1,92 @@
+"""Reads the action logs back, also those that other tools wrote in the same form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from run_experiment.actionlog.entry import CUT_OFF, FIELDS, Log, unescape
+
+COLUMNS = (
+    "time",
+    "action",
+    "subject",
+    "details",
+    "result",
+    "job_id",
+    "duration",
+    "command",
+    "input",
+    "calculation",
+    "explanation",
+    "recommendation",
+    "truncated",
+)
+
+_HEADER = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\] (\w+)(?:: ?(.*))?")
+_TORN_HEADER = re.compile(r"\[[\d :-]*\]? ?$")
+_FIELD = re.compile(rf"({'|'.join(FIELDS)}):(?: (.*))?$")
+
+_Row = dict[str, str | bool | None]
+
+
+def read_action_log(path: Path) -> pd.DataFrame:
+    """Entries of a log, in its order, one a row: COLUMNS; None, NaT where an entry lacks a value. Raises OSError.
+
+    `truncated` marks an entry that was not written whole, which has what there is of it. Times are local.
+    """
+    # A crash may leave NULs in place of what was not written.
+    return _table(_rows(path.read_bytes().decode(errors="replace").replace("\0", "")))
+
+
+def read_action_logs(folder: Path | str, logs: Iterable[Log] = tuple(Log)) -> pd.DataFrame:
+    """Entries of an experiment's logs in time order, with the column `log`. Raises OSError; a missing log has none."""
+    tables = [_table([]).assign(log=None)]
+    for log in logs:
+        if (path := Path(folder, log.file)).exists():
+            tables.append(read_action_log(path).assign(log=log.value))
+    # An entry whose time is not known came after the one before it.
+    order = pd.concat([table["time"].ffill() for table in tables], ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    return table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def _table(rows: list[_Row]) -> pd.DataFrame:
+    # Objects, for pandas' own text cannot hold every text.
+    table = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in COLUMNS})
+    table["time"] = pd.to_datetime(table["time"], format="%Y-%m-%d %H:%M:%S", errors="coerce")
+    return table.astype({"truncated": bool})
+
+
+def _rows(text: str) -> list[_Row]:
+    """One row an entry; lines that belong to none, or to no field, are passed over."""
+    rows: list[_Row] = []
+    row: _Row | None = None
+    # Nothing else ends a line.
+    for line in text.removesuffix("\n").split("\n"):
+        line = line.removesuffix("\r")
+        if begun := _begun(line):
+            row = begun
+            rows.append(row)
+        elif row is None or line == CUT_OFF:
+            row = None
+        elif not line:
+            row["truncated"] = False
+            row = None
+        elif field := _FIELD.match(line):
+            row[FIELDS[field[1]]] = unescape(field[2] or "")
+    # After the last field there is, only the empty line is missing.
+    if row is not None and "duration" in row and text.endswith("\n"):
+        row["truncated"] = False
+    return rows
+
+
+def _begun(line: str) -> _Row | None:
+    """The row of an entry that begins here: truncated, until its end is met."""
+    if header := _HEADER.match(line):
+        time, action, subject = header.groups()
+        return {"time": time, "action": action, "subject": unescape(subject) if subject else None, "truncated": True}
+    return {"truncated": True} if _TORN_HEADER.match(line) else None

@@ -1,0 +1,260 @@
+"""Checkpoints: whether one is whole, and how one is made loadable.
+
+Works without torch: reads safetensors files with numpy, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from run_experiment.checkpoints.lora_shapes import Shape, expected_shapes
+from run_experiment.common.errors import CheckpointError
+from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from run_experiment.experiment.model import Model
+from run_experiment.inputs.data_files import file_hash
+
+INDEX = "model.safetensors.index.json"
+# What transformers generates by where nothing else is said.
+GENERATION = "generation_config.json"
+
+Values = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What a verified checkpoint is made of: `files` by name with size, mtime_ns and sha256; `rank` of an adapter."""
+
+    kind: Literal["adapter", "model"]
+    files: Mapping[str, Mapping[str, int | str]]
+    tensors: int
+    rank: int | None
+
+
+def verify_checkpoint(checkpoint: Path, model: Model) -> CheckpointFacts:
+    """Open every tensor of an adapter on `model`, or of a whole model, and say what was found.
+
+    Raises CheckpointError for a missing folder, an unreadable or incomplete file, a missing tensor, one of the
+    wrong shape, NaN or infinity, and for an adapter that was never trained.
+    """
+    files = checkpoint_files(checkpoint)
+    if files[0].name == ADAPTER_CONFIG:
+        return _verify_adapter(checkpoint, model, files)
+    return _verify_model(checkpoint, files)
+
+
+def checkpoint_files(checkpoint: Path) -> list[Path]:
+    """Files that make up a checkpoint: an adapter's config and weights, or a model's configs, index and weights.
+
+    Raises CheckpointError where the folder is missing or holds neither.
+    """
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"no checkpoint folder {checkpoint}")
+    adapter = [checkpoint / ADAPTER_CONFIG, checkpoint / ADAPTER_WEIGHTS]
+    if any(path.exists() for path in adapter):
+        files = adapter
+    else:
+        others = [path for name in (GENERATION, INDEX) if (path := checkpoint / name).exists()]
+        files = [checkpoint / "config.json", *others, *_shards(checkpoint)]
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise CheckpointError(f"{checkpoint} holds no adapter ({ADAPTER_WEIGHTS}) and no model (*.safetensors)")
+    for path in files:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing")
+    return files
+
+
+def _shards(checkpoint: Path) -> list[Path]:
+    return sorted(checkpoint.glob("*.safetensors"))
+
+
+def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> CheckpointFacts:
+    config = _read_json(checkpoint / ADAPTER_CONFIG)
+    weights = checkpoint / ADAPTER_WEIGHTS
+    shapes = _shapes(weights)
+    if not shapes:
+        raise CheckpointError(f"{weights} holds no tensors")
+    for name, expected in _expected(checkpoint / ADAPTER_CONFIG, model.path / "config.json").items():
+        if name not in shapes:
+            raise CheckpointError(f"{weights} lacks tensor {name}")
+        if shapes[name] != expected:
+            raise CheckpointError(f"{weights}: tensor {name} has shape {shapes[name]}, expected {expected}")
+    _check_trained(weights)
+    rank = config.get("r")
+    return CheckpointFacts(
+        kind="adapter",
+        files=_facts(files),
+        tensors=len(shapes),
+        rank=rank if isinstance(rank, int) else None,
+    )
+
+
+def _check_trained(weights: Path) -> None:
+    """Check an adapter's values: training moves B away from zero, A starts random."""
+    zeros = {name: not values.any() for name, values in _finite_tensors(weights)}
+    empty = [name for name, zero in zeros.items() if zero and ".lora_A." in name]
+    if empty:
+        raise CheckpointError(f"{weights}: tensor {empty[0]} is all zero")
+    trained = [zero for name, zero in zeros.items() if ".lora_B." in name]
+    if trained and all(trained):
+        raise CheckpointError(f"{weights}: every lora_B tensor is zero, so the adapter was never trained")
+
+
+def _verify_model(checkpoint: Path, files: list[Path]) -> CheckpointFacts:
+    _read_json(checkpoint / "config.json")
+    shards = _shards(checkpoint)
+    names = {name for shard in shards for name in _shapes(shard)}
+    if not names:
+        raise CheckpointError(f"{checkpoint} holds no tensors")
+    index = checkpoint / INDEX
+    for name, shard_name in (_read_json(index).get("weight_map", {}) if index in files else {}).items():
+        if name not in names:
+            raise CheckpointError(f"{checkpoint / shard_name} lacks tensor {name}")
+    for shard in shards:
+        for _ in _finite_tensors(shard):
+            pass
+    return CheckpointFacts("model", _facts(files), len(names), None)
+
+
+def _expected(adapter: Path, model: Path) -> dict[str, Shape]:
+    try:
+        return expected_shapes(_read_json(adapter), _read_json(model))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{adapter} or {model} lacks or misstates {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return content
+
+
+def _shapes(path: Path) -> dict[str, Shape]:
+    """Shapes by tensor name; safetensors checks that the header is valid and the file as long as it says."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def _finite_tensors(path: Path) -> Iterator[tuple[str, Values]]:
+    """Values of the float tensors of a file that `_shapes` has opened, bf16 as its bits; raises at NaN and infinity."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] not in _FLOATS:
+            continue
+        start, end = entry["data_offsets"]
+        dtype = np.dtype(_FLOATS[entry["dtype"]])
+        values = np.fromfile(path, dtype, (end - start) // dtype.itemsize, offset=8 + size + start)
+        if not _is_finite(values, entry["dtype"]):
+            raise CheckpointError(f"{path}: tensor {name} has NaN or infinite values")
+        # Of bf16 the sign bit goes: minus zero is zero.
+        yield name, values & 0x7FFF if entry["dtype"] == "BF16" else values
+
+
+def _is_finite(values: Values, dtype: str) -> bool:
+    if dtype == "BF16":
+        return bool(((values & 0x7F80) != 0x7F80).all())
+    return bool(np.isfinite(values).all())
+
+
+def _facts(files: list[Path]) -> dict[str, dict[str, int | str]]:
+    stats = {path: path.stat() for path in files}
+    return {
+        path.name: {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file_hash(path)}
+        for path, stat in stats.items()
+    }
+
+
+def publish_checkpoint(checkpoint: Path, model: Model, target: Path) -> Path:
+    """Make `target` a folder from which transformers loads a checkpoint, an adapter on `model` or a whole model.
+
+    A target that is right already is left alone. Raises CheckpointError where the checkpoint is not whole, or lies in
+    the target itself: making that anew would remove it.
+    """
+    if not target.is_symlink() and checkpoint.resolve().is_relative_to(target.resolve()):
+        raise CheckpointError(f"{checkpoint} lies where verified checkpoints are linked: keep it in another folder")
+    if (checkpoint / ADAPTER_CONFIG).exists():
+        return _publish_adapter(checkpoint, model, target)
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(os.path.relpath(checkpoint.absolute(), target.parent.absolute()))
+    beside.replace(target)
+    return target
+
+
+def _publish_adapter(checkpoint: Path, model: Model, target: Path) -> Path:
+    """Publish `adapter_config.json` with the base model's absolute path and a link to the weights, and nothing else.
+
+    A `config.json` beside them would be taken for a whole model's.
+    """
+    weights = (checkpoint / ADAPTER_WEIGHTS).absolute()
+    config = {**_read_json(checkpoint / ADAPTER_CONFIG), "base_model_name_or_path": str(model.path.absolute())}
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing")
+    if _is_published(target, text, weights):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
+        new = Path(beside) / "new"
+        new.mkdir()
+        (new / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+        _link(weights, new / ADAPTER_WEIGHTS, from_folder=target.absolute())
+        if target.exists():
+            target.rename(Path(beside) / "old")
+        new.rename(target)
+    return target
+
+
+def _is_published(target: Path, text: str, weights: Path) -> bool:
+    try:
+        return (
+            sorted(path.name for path in target.iterdir()) == [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+            and (target / ADAPTER_CONFIG).read_text(encoding="utf-8") == text
+            and (target / ADAPTER_WEIGHTS).samefile(weights)
+        )
+    except OSError:
+        return False
+
+
+def _link(source: Path, target: Path, from_folder: Path) -> None:
+    """Link to a file in whatever way the file system knows, else copy it.
+
+    The link is relative to the folder where it will lie, so that it survives a move of the experiment.
+    """
+    with suppress(OSError):
+        target.symlink_to(os.path.relpath(source, from_folder))
+        return
+    with suppress(OSError):
+        target.hardlink_to(source)
+        return
+    shutil.copyfile(source, target)

@@ -1,0 +1,113 @@
+"""Records: the JSON files that say what made a result; a result is fresh if its record's config is today's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+def config_hash(config: Config) -> str:
+    """SHA-256 of a configuration: of its canonical JSON, so key order does not count."""
+    return hashlib.sha256(canonical(config).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def same_config(one: Config | None, other: Config) -> bool:
+    """Whether two configurations are the same: as JSON, where 1 is not true and not-a-number equals itself."""
+    return one is not None and canonical(one) == canonical(other)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the whole new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record atomically, as indented JSON."""
+    write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a record; None where there is none, or none that is whole."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def describe_change(
+    old: Config, new: Config, data: Path | str | None = None, script: Path | str | None = None, most: int = 3
+) -> str:
+    """Say in a line what differs between two configurations, `lora_rank: 4 → 8`; of hashes what they are of.
+
+    `data` and `script` are the files that configurations only have hashes of: the data's, the task's.
+    """
+    before, after = dict(_flat(old)), dict(_flat(new))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    known = {
+        "data": Path(data).name if data else "the data",
+        "script": Path(script).name if script else "",
+        "split": after.get("data.split"),
+    }
+    parts = [_change(name, before.get(name), after.get(name), known) for name in names[:most]]
+    if len(names) > most:
+        parts.append(f"{len(names) - most} more")
+    # An empty mapping that came or went has no name of its own.
+    return ", ".join(parts) or "its configuration changed"
+
+
+def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _change(name: str, before: Any, after: Any, known: Mapping[str, Any]) -> str:
+    if _is_hash(before) or _is_hash(after):
+        return f"{_hashed(name.removesuffix('.sha256'), known)} changed"
+    return f"{name.rpartition('.')[2]}: {_short(before)} → {_short(after)}"
+
+
+def _hashed(name: str, known: Mapping[str, Any]) -> str:
+    """What a hash in a configuration is of, for the user."""
+    section, _, item = name.removeprefix("task.").partition(".")
+    item = item or (known["split"] if section == "data" else "") or ""
+    said = {
+        "model": "the model's weights or tokenizer",
+        "data": f"the {item} split of {known['data']}" if item else known["data"],
+        "script": f"the task's script {known['script']}".rstrip(),
+        "imports": f"the task's imported file {item}",
+        "checkpoint": f"the checkpoint's {item}",
+    }
+    return said.get(section, name)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _short(value: Any, width: int = 40) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, (str, list, dict)) else str(value)
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,130 @@
+"""Caches of evaluation data, one folder for each content: inspect-ai's own cache and that of Hugging Face datasets.
+
+inspect-ai keys its cache by the arguments of a data set, not by its content, and writes it in place; so a changed file
+would be evaluated in its old version, and evaluations that start together would read half of it.
+`prebuild` is train side: it calls the task.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.json_files import write_record
+
+FACTS = "cache.json"
+
+
+class CacheError(Exception):
+    """A cache cannot be built; the message says why."""
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What a prebuilt cache holds, and how many seconds it took."""
+
+    samples: int
+    seconds: float
+
+
+def cache_environment(folder: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that put the data-set caches under `folder` and leave all else where `environment` (ours) has it."""
+    environment = os.environ if environment is None else environment
+    home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return {
+        # inspect-ai's cache of data sets can only be moved with all that follows the XDG rules.
+        "XDG_CACHE_HOME": str(folder.absolute()),
+        "HF_DATASETS_CACHE": str(folder.absolute() / "huggingface" / "datasets"),
+        "HF_HOME": environment.get("HF_HOME") or str(home / "huggingface"),
+        "INSPECT_CACHE_DIR": environment.get("INSPECT_CACHE_DIR") or str(home / "inspect_ai"),
+        "TORCH_HOME": environment.get("TORCH_HOME") or str(home / "torch"),
+    }
+
+
+def cache_exports(folder: str) -> list[str]:
+    """Lines of a job script that do what `cache_environment` does; `folder` is relative to where the script runs."""
+    return [
+        'export HF_HOME="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"',
+        f'export XDG_CACHE_HOME="$PWD"/{shlex.quote(folder)}',
+        'export HF_DATASETS_CACHE="$XDG_CACHE_HOME/huggingface/datasets"',
+    ]
+
+
+def prebuild(
+    script: Path,
+    function: str,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    check: Callable[[], None] = lambda: None,
+) -> CacheFacts:
+    """Fill `folder` with the caches that a task's data set needs, by calling the task with its arguments.
+
+    The folder appears when it is whole, with the facts in its `cache.json`; one that is whole already is kept.
+    Sets the process's environment, so it needs a process that has not imported `datasets`.
+    Raises CacheError there, and for a data set without samples. `check` is called before and after: it raises where
+    the data is not what the folder is named by.
+    """
+    check()
+    if known := _known_facts(folder):
+        return known
+    if "datasets" in sys.modules:
+        raise CacheError("a cache is built in a process of its own: `datasets` was imported before")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    beside.mkdir(parents=True)
+    try:
+        facts = _fill(beside, f"{script.absolute()}@{function}", arguments)
+        check()
+        write_record(beside / FACTS, asdict(facts))
+        _move(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return facts
+
+
+def _known_facts(folder: Path) -> CacheFacts | None:
+    try:
+        return CacheFacts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _fill(folder: Path, task: str, arguments: Mapping[str, Any]) -> CacheFacts:
+    os.environ.update(cache_environment(folder))
+    # A task may ask for the model that it is to evaluate; none is needed to read its data.
+    os.environ["INSPECT_EVAL_MODEL"] = "none/none"
+    # As `inspect eval` does it: in the script's folder, with the same handling of arguments.
+    from inspect_ai._eval.loader import load_tasks
+
+    started = time.monotonic()
+    load_tasks([task], dict(arguments))
+    # Again, now from the cache as evaluations will: a shuffled data set keeps its order beside what it was read from.
+    samples = sum(len(loaded.dataset) for loaded in load_tasks([task], dict(arguments)))
+    if samples == 0:
+        raise CacheError(f"{task} has no samples")
+    return CacheFacts(samples, round(time.monotonic() - started, 3))
+
+
+def _move(source: Path, folder: Path, tries: int = 10) -> None:
+    """Put a whole cache in its place, unless another process was first; several may try at once."""
+    aside = source.with_name(f"{source.name}.old{tries}")
+    try:
+        if _known_facts(folder) is None:
+            # Left by an evaluation that ran without a prebuilt cache. Renamed, since removing it takes time.
+            with suppress(FileNotFoundError):
+                folder.rename(aside)
+            source.rename(folder)
+    except OSError:
+        if tries == 1:
+            raise
+        _move(source, folder, tries - 1)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

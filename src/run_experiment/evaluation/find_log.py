@@ -1,0 +1,243 @@
+"""Which inspect-ai log is of which job, wherever its script left it. Needs inspect-ai where logs are read."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from run_experiment.evaluation.eval_log import EvalError
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalSpec
+
+_TAG = "run-experiment:"
+# Of the metadata that a tag is repeated in: a script's own `--tags` replaces tags, its own `--metadata` metadata.
+_METADATA = "run_experiment_job"
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_DEFAULT = re.compile(r"\$\{(\w+):?-([^}]*)\}")
+
+# Logs by path, with what changes when one is written to.
+Logs = Mapping[Path, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a log must be of: the attempt by its tag, the task's registered name, the epoch (None without training).
+
+    `models` are the folders of the model that is evaluated, `experiment` is the experiment's folder and `cell` the
+    one of the evaluation alone, all absolute.
+    """
+
+    tag: str
+    function: str | None
+    epoch: int | None
+    models: tuple[Path, ...]
+    experiment: Path
+    cell: Path
+
+
+def tag(attempt: str) -> str:
+    """Tag of the logs of an attempt, by a name that no other attempt ever has."""
+    return f"{_TAG}{attempt}"
+
+
+def log_environment(folder: Path, tag: str) -> dict[str, str]:
+    """Environment of a script whose logs go to `folder`, where it has no way of its own, and carry the tag."""
+    return {
+        "INSPECT_LOG_DIR": str(folder),
+        "INSPECT_LOG_FORMAT": "eval",
+        "INSPECT_EVAL_TAGS": tag,
+        "INSPECT_EVAL_METADATA": f"{_METADATA}={tag}",
+    }
+
+
+def log_folders(script: str, folder: Path, environment: Mapping[str, str]) -> list[Path]:
+    """Folders that a script, run in `folder`, gives to inspect-ai, as far as its text tells."""
+    found: list[str] = []
+    for words, values in expanded_commands(script, {**environment, "PWD": str(folder)}):
+        given = option_values(words, "--log-dir")
+        if (own := values.get("INSPECT_LOG_DIR", "")) != environment.get("INSPECT_LOG_DIR"):
+            given.append(own)
+        found += [os.path.join(values["PWD"], path) for path in given if path]
+    return list(dict.fromkeys(Path(os.path.normpath(path)) for path in found))
+
+
+def option_values(words: list[str], option: str) -> list[str]:
+    """What a command's words give to an option, in order; empty where that cannot be read."""
+    pairs = [(*word.partition("="), following) for word, following in zip(words, [*words[1:], ""], strict=True)]
+    return [value if equals else following for name, equals, value, following in pairs if name == option]
+
+
+def expanded_commands(script: str, environment: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Words of each simple command with variables filled in, and the variables' values as far as the text tells.
+
+    A word is empty where it takes running the script.
+    """
+    values = dict(environment)
+    for words in commands(script):
+        expanded = [_expanded(word, values) or "" for word in words]
+        values |= {match[1]: match[2] for word in expanded if (match := _ASSIGNMENT.fullmatch(word))}
+        if expanded[0] == "cd" and len(expanded) > 1:
+            values["PWD"] = os.path.join(values.get("PWD", ""), expanded[1])
+        yield expanded, values
+
+
+def commands(script: str) -> Iterator[list[str]]:
+    """Words of each simple command of a script; what cannot be read is left out."""
+    for line in re.sub(r"\\\n", " ", script).splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        try:
+            for word in lexer:
+                if set(word) <= set(";&|"):
+                    if words:
+                        yield words
+                    words = []
+                else:
+                    words.append(word)
+        except ValueError:
+            continue
+        if words:
+            yield words
+
+
+def _expanded(word: str, values: Mapping[str, str]) -> str | None:
+    """A word with its variables filled in; None where that takes running the script."""
+    word = _DEFAULT.sub(lambda match: values.get(match[1]) or match[2], word)
+    try:
+        return Template(word).substitute(values)
+    except (KeyError, ValueError):
+        return None
+
+
+def logs_in(folders: Iterable[Path], trees: Iterable[Path] = ()) -> dict[Path, tuple[int, int]]:
+    """Logs that lie in folders, and anywhere in trees."""
+    found: dict[Path, tuple[int, int]] = {}
+    paths = [path for folder in folders for path in folder.glob("*.eval")]
+    for path in [*paths, *(path for tree in trees for path in tree.rglob("*.eval"))]:
+        try:
+            status = path.stat()
+        # Another job is just moving it.
+        except OSError:
+            continue
+        if path.is_file():
+            found[path.resolve()] = (status.st_mtime_ns, status.st_size)
+    return found
+
+
+def own_logs(wanted: Wanted, attempt: Path, before: Logs, now: Logs) -> list[Path]:
+    """Logs that an attempt's script left, newest last: in the attempt's folder, or new and with its tag.
+
+    Where none is, new ones that say themselves that they are of this evaluation.
+    Raises EvalError where there are only new logs that do not tell.
+    """
+    new = sorted((path for path, stamp in now.items() if before.get(path) != stamp), key=lambda path: now[path])
+    own = [path for path in new if path.is_relative_to(attempt.resolve())]
+    if own:
+        return own
+    specs = {path: spec for path in new if (spec := spec_of(path))}
+    tagged = [path for path, spec in specs.items() if wanted.tag in tags_of(spec)]
+    if tagged:
+        return tagged
+    untagged = {path: spec for path, spec in specs.items() if not tags_of(spec)}
+    known = [path for path, spec in untagged.items() if _tells(wanted, path, spec)]
+    others = [path for path, spec in untagged.items() if not contradiction(wanted, spec)]
+    if others and not known:
+        raise EvalError(f"new logs do not tell which evaluation they are of: {_listed(others)}")
+    return known
+
+
+def tagged(paths: Iterable[Path], tag: str) -> list[Path]:
+    """Those logs that carry a tag."""
+    return [path for path in paths if (spec := spec_of(path)) and tag in tags_of(spec)]
+
+
+def the_log(wanted: Wanted, logs: list[Path]) -> Path:
+    """The one log of an evaluation among those that its script left, oldest first; the newest of one that was retried.
+
+    Raises EvalError where there are several, or where it is of another evaluation.
+    """
+    specs = {path: spec_of(path) for path in logs}
+    if specs[logs[-1]] is None:
+        return logs[-1]
+    why = {path: contradiction(wanted, spec) for path, spec in specs.items() if spec}
+    fitting = [path for path in why if not why[path]]
+    if not fitting:
+        raise EvalError("; ".join(f"{path} is {reason}" for path, reason in why.items()))
+    if len({spec.task_id for path in fitting if (spec := specs[path])}) > 1:
+        raise EvalError(f"the script left logs of several evaluations: {_listed(fitting)}")
+    return fitting[-1]
+
+
+def contradiction(wanted: Wanted, spec: EvalSpec) -> str | None:
+    """What a log says it is of, if that is not what is wanted."""
+    function = _function(spec)
+    if wanted.function and function and function != wanted.function:
+        return f"of task {function}, not {wanted.function}"
+    epoch = (spec.metadata or {}).get("epoch")
+    if epoch is not None and wanted.epoch is not None and str(epoch) != str(wanted.epoch):
+        return f"of epoch {epoch}, not {wanted.epoch}"
+    model = _model(wanted, spec)
+    roots = [wanted.experiment, *(path.parent for path in wanted.models)]
+    if model and wanted.models and not _within(model, wanted.models) and _within(model, roots):
+        return f"of the model in {model}, not in {wanted.models[0]}"
+    return None
+
+
+def _tells(wanted: Wanted, path: Path, spec: EvalSpec) -> bool:
+    """Whether a log without any tag is surely of the evaluation: by its model, its epoch, or the cell's own folder."""
+    if contradiction(wanted, spec):
+        return False
+    model, run = _model(wanted, spec), wanted.cell.parent.parent
+    if model and _within(model, wanted.models):
+        return True
+    epoch = (spec.metadata or {}).get("epoch")
+    return path.is_relative_to(wanted.cell) or (epoch is not None and path.is_relative_to(run))
+
+
+def _function(spec: EvalSpec) -> str:
+    # A task may give itself another name, and a package puts its own before it.
+    return (spec.task_registry_name or "").rpartition("/")[2]
+
+
+def _model(wanted: Wanted, spec: EvalSpec) -> Path | None:
+    """Folder of the model that was evaluated; None where it is not there, or not told."""
+    path = (spec.model_args or {}).get("model_path")
+    if not isinstance(path, str):
+        return None
+    # A log has a relative path as it was written, and does not say from where.
+    places = (wanted.experiment, wanted.cell.parent.parent, wanted.cell)
+    return next(((place / path).resolve() for place in places if (place / path).exists()), None)
+
+
+def _within(path: Path, folders: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(folder.resolve()) for folder in folders)
+
+
+def tags_of(spec: EvalSpec) -> list[str]:
+    """Tags of ours that a log carries, for which attempts it was made."""
+    given = [*(spec.tags or []), str((spec.metadata or {}).get(_METADATA, ""))]
+    return [item for item in given if item.startswith(_TAG)]
+
+
+def spec_of(path: Path) -> EvalSpec | None:
+    """What a log's header says; None where it cannot be read, as of one that is still being written."""
+    from inspect_ai.log import read_eval_log
+
+    try:
+        return read_eval_log(str(path), header_only=True).eval
+    # A torn file fails in the reader's zip, zlib, JSON or pydantic layer, each with an exception of its own.
+    except Exception:
+        return None
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return ", ".join(str(path) for path in paths)

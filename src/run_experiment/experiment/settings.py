@@ -1,0 +1,119 @@
+"""What `config/config.yaml` and `--config` set: which experiment, what of it, and what job scripts need of the site."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.errors import InputError, Problem
+from run_experiment.common.suggestions import did_you_mean
+from run_experiment.common.yaml_lines import load, shown
+
+# What may follow `#SBATCH --account=`: a name or several, and no second line.
+_SITE_NAME = re.compile(r"[A-Za-z0-9._,@+-]+")
+_MOST_RETRIES = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a session. Lines go into rendered job scripts as they are.
+
+    `only` and `redo` are patterns over trainings and evaluations (see `choice`). `retries` is how often a job is
+    continued after an interruption, or made smaller after it ran out of memory.
+    """
+
+    experiment_dir: Path
+    account: str | None = None
+    partition: str | None = None
+    modules: tuple[str, ...] = ()
+    environment: str | None = None
+    only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
+    retries: int = 3
+
+
+_NAMES = tuple(field.name for field in fields(Settings))
+_PATTERNS = ("only", "redo")
+_NAMED = "names such as r8 or r8/task/epoch0 (one that looks like a number goes in brackets, [1.5])"
+
+
+def read_settings(file: Path, overrides: Mapping[str, Any], cwd: Path) -> Settings:
+    """Settings of a file, with `--config` on top.
+
+    A folder named in the file is relative to the project, one named in `--config` to `cwd`.
+    Raises InputError for unknown keys, wrong types and names that no cluster has.
+    """
+    source = load(file)
+    if source.problems or not isinstance(source.data, dict | None):
+        raise InputError(str(file), source.problems or [Problem(1, "", "expected settings, KEY: VALUE")])
+    own = _checked(source.data or {}, str(file), lambda name: source.line((name,)))
+    # Snakemake takes nothing after `only=` for none given.
+    written = {name: "" if value is None and name in _PATTERNS else value for name, value in overrides.items()}
+    given = _checked(written, "--config", lambda name: 0)
+    folder = given.get("experiment_dir", own.get("experiment_dir"))
+    if not folder:
+        raise InputError("--config", [Problem(0, "experiment_dir", "name the folder of an experiment")])
+    base = cwd if "experiment_dir" in given else file.parent.parent
+    return Settings(**{**own, **given, "experiment_dir": (base / Path(folder).expanduser()).resolve()})
+
+
+def _checked(values: Mapping[str, Any], origin: str, line: Callable[[str], int]) -> dict[str, Any]:
+    """Values of one origin, with the modules as lines. Raises InputError."""
+    problems = [
+        Problem(line(name), name, problem) for name, value in values.items() if (problem := _problem(name, value))
+    ]
+    if problems:
+        raise InputError(origin, problems)
+    return {name: _meant(name, value) for name, value in values.items()}
+
+
+def _meant(name: str, value: Any) -> Any:
+    """What a sound setting means; nothing after `account:` or `account=` means none, or the default."""
+    if name == "modules":
+        return _lines(value)
+    if name in _PATTERNS:
+        texts = [part.strip() for item in _lines(value) for part in str(item).split(",")]
+        return tuple(text for text in texts if text)
+    if name == "retries":
+        return Settings.retries if value in (None, "") else value
+    return value or None
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """What is wrong with a setting."""
+    if name not in _NAMES:
+        return f"no such setting{did_you_mean(name, _NAMES)}"
+    if name in _PATTERNS and value is not None and not _meant(name, value):
+        # Of a shell's variable that is not set, mostly: it must not start everything.
+        return "names nothing: leave it out to choose nothing by hand"
+    if value is None or value == "" or (name in ("modules", *_PATTERNS) and _is_lines(value)):
+        return None
+    if name in _PATTERNS:
+        return None if _is_whole(value) else f"expected {_NAMED}, found {shown(value)}"
+    if name == "retries":
+        sound = _is_whole(value) and 0 <= value <= _MOST_RETRIES
+        return None if sound else f"expected a whole number from 0 to {_MOST_RETRIES}, found {shown(value)}"
+    if name == "modules":
+        return f"expected lines of a job script, found {shown(value)}"
+    if name == "experiment_dir" and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"expected text, found {shown(value)}; a folder whose name looks like a number is ./{shown(value)}"
+    if not isinstance(value, str):
+        return f"expected text, found {shown(value)}"
+    if name in ("account", "partition") and not _SITE_NAME.fullmatch(value):
+        return f"{shown(value)} cannot be the name of one; letters, digits and . _ , @ + - can be in it"
+    return None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _lines(value: Any) -> tuple[str, ...]:
+    return tuple(value or ()) if isinstance(value, list | tuple | None) else (value,)
+
+
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(line, str) for line in value))

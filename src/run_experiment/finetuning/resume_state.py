@@ -1,0 +1,86 @@
+"""How far a training got that was cut off, and how the next one goes on from there.
+
+Every `epoch_N` holds all that a resumed training needs; the state of its recipe only the newest one, until the
+training is done.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME
+
+# Environment variable that names the YAML file with what a training changes in its config.
+CHANGES = "RUN_EXPERIMENT_CHANGES"
+# torchtune's names: the adapter in its own layout, and optimizer, counts and random numbers.
+TUNE_ADAPTER = "adapter_model.pt"
+RECIPE_STATE = "recipe_state.pt"
+_ADAPTER = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, TUNE_ADAPTER)
+# An epoch's folder while it is written.
+PARTIAL = f".{CHECKPOINT_NAME}.partial"
+
+
+def last_whole_epoch(output_dir: Path) -> int | None:
+    """The epoch (from 0) that a training can go on from: the newest with a whole state, and none before it missing.
+
+    None where it has to begin anew.
+    """
+    epochs = takewhile(lambda epoch: _has_adapter(_folder(output_dir, epoch)), count())
+    return next((epoch for epoch in reversed(list(epochs)) if _has_state(_folder(output_dir, epoch))), None)
+
+
+def what_is_missing(output_dir: Path) -> str | None:
+    """Why a training cannot go on from any of the epochs that are there; None where there are none."""
+    names = (path.name.rpartition("_")[2] for path in output_dir.glob(CHECKPOINT_NAME.format(epoch="*")))
+    there = [int(name) for name in names if name.isdecimal()]
+    if not there:
+        return None
+    broken = next((epoch for epoch in range(max(there)) if not _has_adapter(_folder(output_dir, epoch))), max(there))
+    if not (folder := _folder(output_dir, broken)).is_dir():
+        return f"{folder.name} is missing"
+    paths = [folder / name for name in (*_ADAPTER, RECIPE_STATE)]
+    missing = next((path.name for path in paths if not path.is_file()), None)
+    damaged = next((path.name for path in paths[2:] if not _is_whole(path)), None)
+    return f"{folder.name}/{missing} is missing" if missing else f"{folder.name}/{damaged} is damaged"
+
+
+def resume_changes(epoch: int) -> dict[str, Any]:
+    """What a training that goes on after an epoch changes in its config."""
+    folder = CHECKPOINT_NAME.format(epoch=epoch)
+    files = {"adapter_checkpoint": f"{folder}/{TUNE_ADAPTER}", "recipe_checkpoint": f"{folder}/{RECIPE_STATE}"}
+    return {"resume_from_checkpoint": True, "checkpointer": files}
+
+
+def drop_state(output_dir: Path, keep: int | None = None) -> None:
+    """Remove what only a resumed training would need, but for the state of the epoch `keep`. Raises OSError."""
+    for path in output_dir.glob(f"{CHECKPOINT_NAME.format(epoch='*')}/{RECIPE_STATE}"):
+        if keep is None or path.parent != _folder(output_dir, keep):
+            path.unlink(missing_ok=True)
+    for folder in output_dir.glob(PARTIAL.format(epoch="*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(output_dir: Path, epoch: int) -> Path:
+    return output_dir / CHECKPOINT_NAME.format(epoch=epoch)
+
+
+def _has_adapter(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _ADAPTER)
+
+
+def _has_state(folder: Path) -> bool:
+    return _is_whole(folder / RECIPE_STATE) and _is_whole(folder / TUNE_ADAPTER)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of torch's, a zip archive with check sums, is as it was written: a dying node leaves garbage."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    # Garbage that looks like an archive makes zipfile raise errors of many kinds.
+    except Exception:
+        return False

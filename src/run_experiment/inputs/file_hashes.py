@@ -1,0 +1,83 @@
+"""Hashes of files, remembered while a file's stat stays the same, so that planning does not read big files again."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.json_files import canonical, write_atomically
+from run_experiment.inputs.data_files import DataError, file_hash, read_splits, rows_hash
+
+FILE, SPLITS = "file", "splits"
+
+
+class HashMemory:
+    """Hashes of files, and of the splits of data files; kept in `store` between sessions, and only a memory:
+    without it everything is computed anew.
+
+    The change time is part of the key: it cannot be set back, unlike the modification time.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._known: dict[str, dict[str, Any]] = self._load()
+        self._used: dict[str, dict[str, Any]] = {}
+        self._changed = False
+
+    def file(self, path: Path) -> str:
+        """SHA-256 of a file's bytes. Raises OSError or DataError where it cannot be read."""
+        entry = self._entry(path)
+        if FILE not in entry:
+            entry[FILE] = file_hash(path)
+            self._changed = True
+        return str(entry[FILE])
+
+    def split(self, path: Path, split: str) -> str | None:
+        """SHA-256 of a split's rows; None where the file has no such split, or is not one of splits.
+
+        Raises OSError or DataError where it cannot be read.
+        """
+        entry = self._entry(path)
+        if SPLITS not in entry:
+            entry[SPLITS] = _split_hashes(path)
+            self._changed = True
+        found = entry[SPLITS].get(split)
+        return None if found is None else str(found)
+
+    def save(self) -> None:
+        """Keep what was used; a folder that cannot be written costs only time."""
+        if self._changed:
+            with suppress(OSError):
+                write_atomically(self._store, canonical(self._used))
+
+    def _entry(self, path: Path) -> dict[str, Any]:
+        key = _key(path)
+        return self._used.setdefault(key, self._known.get(key, {}))
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        try:
+            known = json.loads(self._store.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {key: entry for key, entry in known.items() if _is_entry(entry)} if isinstance(known, dict) else {}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get(SPLITS, {}), dict)
+
+
+def _key(path: Path) -> str:
+    stat = path.stat()
+    return canonical([str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
+
+
+def _split_hashes(path: Path) -> dict[str, str]:
+    try:
+        return {name: rows_hash(rows) for name, rows in read_splits(path).items()}
+    except DataError as error:
+        # A disk or a server that fails now says nothing of the file.
+        if isinstance(error.__cause__, OSError):
+            raise
+        return {}

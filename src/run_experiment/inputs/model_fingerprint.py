@@ -1,0 +1,73 @@
+"""Fingerprints of base models: of gigabytes of weights a sample of every tensor is read, in a second."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from run_experiment.common.errors import CheckpointError
+from run_experiment.inputs.data_files import file_hash
+
+_SMALL = (".json", ".model", ".txt", ".jinja")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+_BLOCK = 64 * 1024
+_BLOCKS = 64
+# Bytes that are read at the begin, in the middle and at the end of each tensor.
+_OF_TENSOR = 4096
+# A safetensors file begins with the size of its header, in so many bytes; larger headers are none.
+_PREFIX, _LARGEST_HEADER = 8, 100 * 1024 * 1024
+
+
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 that changes with a model folder's weights, configuration or tokenizer; file times do not count.
+
+    Small files (`*.json`, `*.model`, `*.txt`, `*.jinja`) are hashed whole. Of weight files larger than 4 MiB it is the
+    size, 65 evenly spaced blocks of 64 KiB, and of safetensors the header and three blocks of 4 KiB of each tensor:
+    training changes all of a tensor; an edit of a few of its values may not be seen. Subfolders do not count.
+    Raises CheckpointError where there is no folder.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"no model folder {folder}")
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in _SMALL + _WEIGHTS:
+            digest.update(f"{path.name}\0{_content_hash(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _content_hash(path: Path) -> str:
+    size = path.stat().st_size
+    if path.suffix in _SMALL or size <= _BLOCK * (_BLOCKS + 1):
+        return file_hash(path)
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        blocks = [((size - _BLOCK) * number // _BLOCKS, _BLOCK) for number in range(_BLOCKS + 1)]
+        for start, length in [*blocks, *(_of_tensors(file) if path.suffix == ".safetensors" else ())]:
+            file.seek(start)
+            digest.update(file.read(length))
+    return digest.hexdigest()
+
+
+def _of_tensors(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Where to read of a safetensors file, and how many bytes: of its header, and of each tensor."""
+    file.seek(0)
+    length = int.from_bytes(file.read(_PREFIX), "little")
+    if length > _LARGEST_HEADER:
+        return
+    try:
+        header = json.loads(file.read(length))
+        places = sorted(entry["data_offsets"] for name, entry in header.items() if name != "__metadata__")
+        data = _PREFIX + length
+        yield 0, data
+        for begin, end in places:
+            if not 0 <= begin <= end:
+                return
+            last = max(begin, end - _OF_TENSOR)
+            for start in (begin, (begin + last) // 2, last):
+                yield data + start, min(_OF_TENSOR, end - start)
+    # A file of another kind has but the evenly spaced blocks.
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return

@@ -1,0 +1,146 @@
+"""What a task's function takes, read from its source: a user's code is never imported to plan."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from run_experiment.common.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from run_experiment.experiment.model import Evaluation, Generation, Prompting
+
+# Name of the argument that the data file is given as.
+DATA_ARGUMENT = "data_path"
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class TaskScriptError(Exception):
+    """A task's file has no usable task function; the message says why."""
+
+
+@dataclass(frozen=True)
+class TaskSignature:
+    """Name and parameters of a task's function; `defaults` holds those that are literals.
+
+    `name` is what inspect-ai knows the task by: the function's, unless the decorator gives another.
+    """
+
+    name: str
+    function: str
+    parameters: tuple[str, ...]
+    required: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    accepts_any: bool
+
+    def takes(self, name: str) -> bool:
+        """Whether the function can be given an argument of this name."""
+        return self.accepts_any or name in self.parameters
+
+
+def read_signature(script: Path, function: str | None) -> TaskSignature:
+    """Signature of the task function of a file: the one named, or the only one. Raises TaskScriptError."""
+    tasks = {node.name: node for node in parse_script(script).body if isinstance(node, Function) and _is_task(node)}
+    if not tasks:
+        raise TaskScriptError(f"{script} has no function decorated with @task")
+    if function is None and len(tasks) > 1:
+        names = ", ".join(tasks)
+        raise TaskScriptError(f"{script} has several tasks ({names}); name one: {script.name}@{next(iter(tasks))}")
+    name = function or next(iter(tasks))
+    if name not in tasks:
+        raise TaskScriptError(f"{script} has no task {name}{did_you_mean(name, tasks)}")
+    return _signature(tasks[name])
+
+
+def registered_name(script: Path, function: str) -> str:
+    """Name that inspect-ai knows the task of a function by."""
+    nodes = (node for node in parse_script(script).body if isinstance(node, Function) and node.name == function)
+    return next((_registered(node) for node in nodes), function)
+
+
+def parse_script(script: Path) -> ast.Module:
+    """Syntax tree of a Python file. Raises TaskScriptError where it cannot be read or parsed."""
+    try:
+        return ast.parse(script.read_bytes())
+    except OSError as error:
+        raise TaskScriptError(f"cannot read {script}: {error.strerror}") from error
+    except SyntaxError as error:
+        raise TaskScriptError(f"{script}:{error.lineno or 0}: not valid Python: {error.msg}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise TaskScriptError(f"{script} is not valid Python: {error}") from error
+
+
+def _is_task(node: Function) -> bool:
+    """Whether it is decorated with `task`, `inspect_ai.task`, or a call of one."""
+    called = [item.func if isinstance(item, ast.Call) else item for item in node.decorator_list]
+    return any(
+        (isinstance(item, ast.Attribute) and item.attr == "task") or (isinstance(item, ast.Name) and item.id == "task")
+        for item in called
+    )
+
+
+def _registered(node: Function) -> str:
+    calls = [item for item in node.decorator_list if isinstance(item, ast.Call)]
+    given = [item.value for call in calls for item in call.keywords if item.arg == "name"]
+    return next((str(value.value) for value in given if isinstance(value, ast.Constant)), node.name)
+
+
+def _signature(node: Function) -> TaskSignature:
+    arguments = node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    first_default = len(positional) - len(arguments.defaults)
+    defaults: dict[str, ast.expr | None] = {
+        **{arg.arg: None for arg in positional[:first_default]},
+        **{arg.arg: value for arg, value in zip(positional[first_default:], arguments.defaults, strict=True)},
+        **{arg.arg: value for arg, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)},
+    }
+    return TaskSignature(
+        name=_registered(node),
+        function=node.name,
+        parameters=tuple(defaults),
+        required=tuple(name for name, default in defaults.items() if default is None),
+        defaults=_literals(defaults),
+        accepts_any=arguments.kwarg is not None,
+    )
+
+
+def _literals(defaults: Mapping[str, ast.expr | None]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, default in defaults.items():
+        try:
+            result |= {name: ast.literal_eval(default)} if default is not None else {}
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return result
+
+
+def offered_arguments(
+    prompting: Prompting,
+    generation: Generation,
+    scorers: Sequence[Mapping[str, Any]],
+    data: Path | None,
+) -> dict[str, Any]:
+    """Arguments that a summary has for a task, whether or not its function takes them."""
+    offered: dict[str, Any] = {"prompt": prompting.prompt, "system_prompt": prompting.system_prompt}
+    if data is not None:
+        offered[DATA_ARGUMENT] = str(data)
+    if prompting.dataset_type == "text_completion":
+        offered["use_chat_template"] = False
+    if generation.max_tokens is not None:
+        offered["max_tokens"] = generation.max_tokens
+    # Without sampling a positive temperature is ignored; 0 says the same as not to sample.
+    if generation.temperature is not None and (generation.do_sample or generation.temperature == 0):
+        offered["temperature"] = generation.temperature
+    if scorers:
+        offered |= {"scorers": [dict(scorer) for scorer in scorers], "scorer": scorers[0]["name"]}
+    return offered
+
+
+def task_arguments(evaluation: Evaluation, signature: TaskSignature) -> dict[str, Any]:
+    """Arguments that an evaluation's task is given: those it takes, then the task's own `args`."""
+    offered = offered_arguments(evaluation.prompting, evaluation.generation, evaluation.scorers, evaluation.task.data)
+    return {name: offered[name] for name in offered if signature.takes(name)} | dict(evaluation.task.args)

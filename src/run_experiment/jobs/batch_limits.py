@@ -1,0 +1,47 @@
+"""Batch sizes that did not fit into memory, by kind of training and GPU: other runs need not find it out again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common import paths
+from run_experiment.common.json_files import Config, canonical, read_record, write_record
+
+
+@dataclass(frozen=True)
+class TooBig:
+    """A batch size that ran out of memory, in which job of which run."""
+
+    batch_size: int
+    run: str
+    job_id: str
+
+
+class LearnedBatches:
+    """The smallest batch size that ran out of memory, kept in the experiment's memory.
+
+    `kind` is what decides how much memory a training takes, `gpus` are the names of those that it has.
+    """
+
+    def __init__(self, kind: Config, gpus: list[str]) -> None:
+        key = hashlib.sha256(canonical([kind, gpus]).encode()).hexdigest()[:16]
+        self._file = Path(paths.MEMORY) / "batch_sizes" / f"{key}.json"
+
+    def too_big(self) -> TooBig | None:
+        """What is known; None where nothing is."""
+        known: dict[str, Any] = read_record(self._file) or {}
+        size = known.get("batch_size")
+        return TooBig(size, str(known.get("run")), str(known.get("job_id"))) if isinstance(size, int) else None
+
+    def learn(self, found: TooBig) -> None:
+        """Keep a batch size that is smaller than what is known."""
+        known = self.too_big()
+        if known is None or found.batch_size < known.batch_size:
+            write_record(self._file, vars(found))
+
+    def forget(self) -> None:
+        """Forget it: where nothing fits, something else is wrong, and may be mended."""
+        self._file.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""What a job does besides running its script: checks before and after, and the record that says what was made.
+
+A job is told what was planned; it reads no summary, which may have been edited since.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from run_experiment.attempts.files import Failure
+from run_experiment.common.json_files import Config
+from run_experiment.inputs.data_files import DataError, file_hash, split_hash
+from run_experiment.jobs.specs import Job
+from run_experiment.jobscripts.edits import parse
+from run_experiment.machine.gpu_samples import summarize
+from run_experiment.machine.processes import last_lines
+
+
+class JobError(Exception):
+    """A job failed; the message says why, for the user, and `failure` whether another try can mend it."""
+
+    def __init__(self, message: str, failure: Failure = Failure.ERROR) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
+    """Data must be what was planned with: it may have changed while the job was in the queue. Raises JobError."""
+    try:
+        found = split_hash(data, split) if split else file_hash(data)
+    except DataError as error:
+        raise JobError(str(error)) from error
+    if found != sha256:
+        what = f"split {split} of {data}" if split else str(data)
+        raise JobError(f"{what} changed since this job was planned; start again")
+
+
+def require_data_set(config: Config, script: str, data: str | None) -> None:
+    """Task and data must be what a data set's cache is named by. Raises JobError."""
+    require_unchanged(Path(script), None, config["script"]["sha256"])
+    for name, facts in config["imports"].items():
+        require_unchanged(Path(script).parent / name, None, facts["sha256"])
+    if data and config["data"]:
+        require_unchanged(Path(data), **config["data"])
+
+
+def require_as_planned(job: Job) -> None:
+    """Job scripts and configs must be as they were planned with, rendered or somebody's own. Raises JobError."""
+    for path, planned in job.files.items():
+        try:
+            found = parse(Path(path).read_text(encoding="utf-8")).fingerprint
+        except OSError as error:
+            raise JobError(f"cannot read {path}: {error.strerror}") from error
+        if found != planned:
+            raise JobError(f"{path} was changed since this job was planned; start again")
+
+
+def gpu_facts(samples: Path) -> dict[str, Any]:
+    """What a record says of the GPUs; empty where nothing was sampled."""
+    try:
+        return {"gpu": asdict(summarize(samples))}
+    except OSError:
+        return {}
+
+
+def failure(what: str, log: Path) -> str:
+    """What failed, where to read on, and the last lines of the log."""
+    return "\n".join([f"{what}; its log is {log.absolute()}", *(f"    {line}" for line in last_lines(log))])
+
+
+def unused(folder: Path) -> Path:
+    """The folder, or the first of `folder.2`, `folder.3`, … that is not there: local job ids come again."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}.{number}")
+    return free
+
+
+def make_unused(folder: Path) -> Path:
+    """Make such a folder; another process may be about to make the same one."""
+    while True:
+        with suppress(FileExistsError):
+            (free := unused(folder)).mkdir(parents=True)
+            return free

@@ -1,0 +1,35 @@
+"""The command line of the scripts that run jobs: what was planned in, exit status and one message out."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from run_experiment.jobs.checks import JobError
+from run_experiment.jobs.specs import Job
+from run_experiment.machine.processes import Terminated, raise_on_sigterm
+
+J = TypeVar("J", bound=Job)
+
+
+def run_job(description: str | None, job_type: type[J], execute: Callable[[J, str, Path], None]) -> None:
+    """Parse the command line and execute the job; where it fails, says why and exits with 1, with 143 at SIGTERM."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--job", required=True, type=job_type.read, help="file that says what was planned")
+    parser.add_argument("--id", required=True, help="number of the job where SLURM gives none")
+    parser.add_argument("--log", required=True, type=Path, help="file for the output of the job's script")
+    arguments = parser.parse_args()
+    raise_on_sigterm()
+    try:
+        execute(arguments.job, arguments.id, arguments.log)
+    except (JobError, OSError) as error:
+        sys.exit(f"{arguments.job.subject} failed: {error}")
+    except Terminated as error:
+        print(f"{arguments.job.subject} was {error}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        sys.exit(f"{arguments.job.subject} was interrupted: the same command goes on")

@@ -1,0 +1,242 @@
+"""A job, tried until it is made or another try would not help; each try is an attempt with a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from run_experiment.actionlog.entry import Action
+from run_experiment.attempts.files import BEGUN, ENDED, LOG, EarlierAttempt, Failure, earlier_attempts, is_since
+from run_experiment.common import paths
+from run_experiment.common.clock import now, stamp
+from run_experiment.common.json_files import same_config, write_record
+from run_experiment.jobs.checks import JobError, failure, make_unused
+from run_experiment.jobs.job_ids import own_job_id
+from run_experiment.jobs.script_process import run_script
+from run_experiment.jobs.specs import Job
+from run_experiment.machine.gpu_samples import samples_itself, sampling
+from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
+from run_experiment.machine.processes import Terminated, locked
+from run_experiment.machine.provenance import provenance
+
+# Exit statuses of a script that was killed, by SIGKILL or SIGTERM: bash's of what it ran, and its own.
+_KILLED = (137, -9, 143, -15)
+# Seconds that a job on a cluster waits for another process to leave its target.
+_LOCK_PATIENCE = 180.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a job: its id, its log (open, too), its lock, and the folder for what is left of it if it fails.
+
+    `begun` is what it says when it begins, `events` what this job has to tell in the action log.
+    """
+
+    job_id: str
+    log: Path
+    output: BinaryIO
+    lock: BinaryIO
+    folder: Path
+    started: datetime
+    clock: float
+    begun: dict[str, Any]
+    events: list[dict[str, str]]
+    provenance: Future[dict[str, Any]]
+
+    def begin(self, **facts: Any) -> None:
+        """Say what it begins with: a killed one can say nothing later."""
+        self.begun.update(facts)
+        # On a full disk, what it makes matters more.
+        with suppress(OSError):
+            write_record(self.folder / BEGUN, {**self.begun, "events": self.events})
+
+    def tell(self, action: Action, details: str, result: str) -> None:
+        """Have told in the action log what was done."""
+        self.events.append({"time": stamp(now()), "action": action.value, "details": details, "result": result})
+        self.begin()
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What a record says of every job."""
+        return {
+            "experiment": os.getcwd(),
+            "run": job.run,
+            "job_id": self.job_id,
+            "config": job.config,
+            "config_hash": job.config_hash,
+            "redo": job.redo,
+            "started": stamp(self.started),
+            "ended": stamp(now()),
+            "seconds": round(time.monotonic() - self.clock, 1),
+            "host": socket.gethostname(),
+            "provenance": self.provenance.result(),
+            "attempts": [_in_short(one) for one in reversed(self.earlier(job))],
+            "events": self.events,
+        }
+
+    def earlier(self, job: Job) -> list[EarlierAttempt]:
+        """The attempts before this one at the same result, newest first.
+
+        Those of an experiment that was copied or moved are not: their logs name files of the other folder.
+        """
+        return [
+            one
+            for one in earlier_attempts(job.run, self.begun["target"])
+            if one.folder != self.folder
+            and one.begun.get("experiment") == os.getcwd()
+            and same_config(one.config, job.config)
+            and is_since(one.begun.get("redo"), job.redo)
+        ]
+
+
+def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt], None]) -> None:
+    """Have a job made, in as many tries as it takes where another one can mend a failure; at most `job.retries` more.
+
+    `make` finds in the earlier attempts what another try goes on from. `local_id` is used where SLURM gives none;
+    `name` is the target's, for the reader of an attempt's record. Raises JobError, also where another process is at
+    work on it: a killed Snakemake leaves its jobs behind.
+    """
+    with ExitStack() as stack:
+        lock = _alone(stack, job, local_id, log)
+        events: list[dict[str, str]] = []
+        # Beside what follows: a driver may take its time to say what GPUs there are.
+        made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
+        for rest in range(job.retries, -1, -1):
+            try:
+                with _attempt(job, name, local_id, (log, lock), events, made_with) as current:
+                    make(current)
+                return
+            except JobError as error:
+                if error.failure is Failure.ERROR:
+                    raise
+                if not rest:
+                    raise JobError(f"{error}\nIt was tried {job.retries + 1} times (setting `retries`).") from error
+            print(f"{name} of {job.run} is tried again", file=sys.stderr)
+
+
+def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:
+    """The lock that lets only one process work on a target. Raises JobError where another one holds it.
+
+    On a cluster that may be one of a node that died: file servers take its locks away some time later.
+    """
+    end = time.monotonic() + (0 if own_job_id(local_id).startswith("local-") else _LOCK_PATIENCE)
+    while True:
+        try:
+            return stack.enter_context(locked(Path(paths.lock(job.target))))
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                text = f"another process is at work on it and writes to {log}: wait for it, or end it"
+                raise JobError(text) from error
+        time.sleep(1)
+
+
+def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> bool:
+    """Run a job's script, with samples of the GPUs unless it takes them itself.
+
+    Returns whether the kernel killed a process of a script that succeeds all the same, for want of memory.
+    Raises JobError with the last lines of its log.
+    """
+    own, kills = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace")), memory_kills()
+    with nullcontext() if own else sampling(samples):
+        status = run_script(Path(job.script), attempt.output, environment, Path(job.folder), attempt.lock)
+    killed_for_memory = memory_kills() > kills
+    if status:
+        what = f"{job.script} ended with exit status {status}"
+        raise JobError(failure(what, attempt.log), _kind(status, attempt.log, killed_for_memory))
+    return killed_for_memory
+
+
+def _kind(status: int, log: Path, killed_for_memory: bool) -> Failure:
+    """What another try at a script that failed could mend."""
+    if killed_for_memory or log_says_out_of_memory(log):
+        return Failure.OUT_OF_MEMORY
+    return Failure.INTERRUPTED if status in _KILLED else Failure.ERROR
+
+
+@contextmanager
+def _attempt(
+    job: Job,
+    name: str,
+    local_id: str,
+    files: tuple[Path, BinaryIO],
+    events: list[dict[str, str]],
+    made_with: Future[dict[str, Any]],
+) -> Iterator[Attempt]:
+    """A try at a job; where it fails, its folder keeps what is left, with a record that says why."""
+    job_id = own_job_id(local_id)
+    folder = make_unused(Path(paths.attempts(job.run)) / job_id)
+    log, lock = files
+    output = _new_log(log, folder / LOG)
+    current = Attempt(job_id, log, output, lock, folder, now(), time.monotonic(), {}, events, made_with)
+    current.begin(
+        target=name,
+        experiment=os.getcwd(),
+        job_id=job_id,
+        config=job.config,
+        config_hash=job.config_hash,
+        redo=job.redo,
+        started=stamp(current.started),
+        clock=current.started.timestamp(),
+        host=socket.gethostname(),
+    )
+    try:
+        yield current
+    except BaseException as error:
+        known = isinstance(error, JobError | Terminated)
+        reason = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
+        _keep(current, job, {"error": reason, "failure": _failure(error).value, **current.begun})
+        raise
+    finally:
+        output.close()
+    # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_log(log: Path, kept: Path) -> BinaryIO:
+    """A new log, which the attempt's folder has, too: a killed job saves nothing, and the next begins a new one."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    output = log.open("ab")
+    # Where the file system knows no links, it is copied at the end.
+    with suppress(OSError):
+        kept.hardlink_to(log)
+    return output
+
+
+def _made_with(job: Job) -> dict[str, Any]:
+    """What it is made with; what cannot be told must not cost the result."""
+    try:
+        return provenance(job.task_files, job.seeds)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _in_short(attempt: EarlierAttempt) -> dict[str, Any]:
+    """What a record says of an earlier attempt."""
+    told = {name: attempt.begun.get(name) for name in ("started", "ended", "host")}
+    return {"job_id": attempt.job_id, "failure": attempt.failure.value, **told}
+
+
+def _failure(error: BaseException) -> Failure:
+    """What another try could mend of an error; who interrupts a job may start it again."""
+    if isinstance(error, JobError):
+        return error.failure
+    return Failure.ERROR if isinstance(error, Exception) else Failure.INTERRUPTED
+
+
+def _keep(attempt: Attempt, job: Job, why: dict[str, Any]) -> None:
+    """Keep what is left of an attempt; the error itself matters more than what goes wrong with that."""
+    with suppress(Exception):
+        if not (kept := attempt.folder / LOG).exists():
+            shutil.copy(attempt.log, kept)
+        write_record(attempt.folder / ENDED, {**why, **attempt.record(job)})
+        (attempt.folder / BEGUN).unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""The process of a job script: it ends with all that it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from run_experiment.jobscripts.environment import script_command, script_environment
+from run_experiment.machine.processes import signal_group
+
+# Seconds that a script has to end by itself: SLURM kills the whole job 30 s after its SIGTERM.
+_GRACE = 15.0
+# The same for what it leaves behind.
+_GRACE_OF_REST = 3.0
+
+
+def run_script(
+    script: Path, output: BinaryIO, environment: Mapping[str, str], folder: Path = Path(), lock: BinaryIO | None = None
+) -> int:
+    """Run a job script with bash in a folder, its output going to a log; returns its exit status.
+
+    It holds the lock, too, for the time that this process is killed and it lives on. `python` and the tools beside it
+    are those of this environment, unless the script activates another.
+    What it started ends with it, as in a job of SLURM's, also where this process is interrupted or terminated.
+    """
+    with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
+        inherited = script_environment(os.environ, folder, Path(own), script)
+        process = subprocess.Popen(
+            script_command(script.absolute(), inherited["PATH"]),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**inherited, **environment},
+            process_group=0,
+            pass_fds=[lock.fileno()] if lock else [],
+        )
+        try:
+            status = process.wait()
+        except BaseException as error:
+            _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+            raise
+        # What lives on, of a shell that was killed or in the background, would work beside the next job.
+        _end(process, signal.SIGTERM)
+        return status
+
+
+def _end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
+    """End a script with all that it started, so that its log is whole."""
+    signal_group(process.pid, by)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_GRACE)
+    # What runs in the background ignores SIGINT.
+    if by != signal.SIGTERM:
+        signal_group(process.pid, signal.SIGTERM)
+    end = time.monotonic() + _GRACE_OF_REST
+    while signal_group(process.pid, 0) and time.monotonic() < end:
+        time.sleep(0.05)
+    signal_group(process.pid, signal.SIGKILL)
+    process.wait()

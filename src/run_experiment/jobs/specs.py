@@ -1,0 +1,134 @@
+"""What a job is told: plain values, written by the main process and read on the node."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from run_experiment.common.json_files import canonical, config_hash, write_atomically
+from run_experiment.inputs.data_files import DataError, Row, read_splits
+from run_experiment.jobs.own_recipe import given_config
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job is told: its run, what determines its result, and fingerprints of its script and configs by path.
+
+    `target` is the record that it makes, `name` its name on the cluster, `script` its job script, which runs in
+    `folder`. All paths are relative to the experiment's folder. `retries` is how many more times it is tried where that
+    can mend a failure. With `redo`, an ISO time, nothing is used that was made before.
+    """
+
+    run: str
+    config: dict[str, Any]
+    files: dict[str, str]
+    target: str = field(kw_only=True)
+    name: str = field(kw_only=True)
+    script: str = field(kw_only=True)
+    folder: str = field(kw_only=True, default=".")
+    retries: int = field(kw_only=True, default=3)
+    redo: str = field(kw_only=True, default="")
+
+    @property
+    def subject(self) -> str:
+        """What the job makes, for the user."""
+        return self.run
+
+    @property
+    def task_files(self) -> list[Path]:
+        """Files of the user's code that it runs, first the one that is called."""
+        return []
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Seeds that its result depends on, by what draws from them."""
+        return {}
+
+    @property
+    def config_hash(self) -> str:
+        """Hash of the configuration, as the job's record will have it; the job's file has it under this name."""
+        return config_hash(self.config)
+
+    @classmethod
+    def read(cls, path: str) -> Self:
+        """Read what the main process wrote. Raises ValueError."""
+        try:
+            facts = json.loads(Path(path).read_text(encoding="utf-8"))
+            facts.pop("config_hash", None)
+            return cls(**facts)
+        except (OSError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def write(self, folder: Path) -> Path:
+        """Write the job to a file named by its content, which therefore never changes; returns its path."""
+        text = canonical({**asdict(self), "config_hash": self.config_hash})
+        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        if not path.exists():
+            write_atomically(path, text)
+        return path
+
+
+@dataclass(frozen=True)
+class FinetuneJob(Job):
+    """A fine-tune: its data file (absolute) and the folders of its checkpoints, one an epoch.
+
+    `output_dir` is the folder that torchtune writes all of them to, None where another tool's script has its own way.
+    `elsewhere` are the folders that another tool's script may write its checkpoints to instead.
+    """
+
+    data: str
+    checkpoints: list[str]
+    output_dir: str | None
+    elsewhere: list[str] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The seed of adapters, dropout and the order of the data; none where only the script knows."""
+        seed = self.given_config().get("seed")
+        return {"training": seed} if isinstance(seed, int) else {}
+
+    def given_config(self) -> dict[str, Any]:
+        """What our recipe is given in the training's config; empty where the script may give it something else."""
+        return given_config(Path(self.script), Path(self.folder), self.run)
+
+
+@dataclass(frozen=True)
+class EvaluationJob(Job):
+    """An evaluation: its cell, its task's file and its data file if any (absolute), its checkpoint's manifest if any,
+    its cache folder, its epoch if any, the folders of the model that it evaluates, that of its base model.
+    """
+
+    cell: str
+    task: str
+    data: str | None
+    manifest: str | None
+    cache: str
+    epoch: int | None = None
+    models: list[str] = field(default_factory=list)
+    base: str | None = None
+    max_connections: int = 32
+
+    @property
+    def task_files(self) -> list[Path]:
+        """File of its task, and the files beside it that it imports."""
+        script = Path(self.task)
+        return [script, *(script.parent / name for name in self.config["task"].get("imports", {}))]
+
+    def rows(self) -> Sequence[Row]:
+        """Rows of its data, of all splits where it is not known which one it reads; none where they are not known."""
+        data = self.config["data"]
+        try:
+            splits = read_splits(Path(self.data)) if self.data and data else {}
+        except DataError:
+            return []
+        chosen = splits if data.get("split") is None else [data["split"]]
+        return [row for split in chosen for row in splits.get(split, [])]
+
+    @property
+    def subject(self) -> str:
+        """What the job makes, for the user."""
+        return f"{self.run}/{self.cell}"

@@ -1,0 +1,254 @@
+"""Job scripts and configs of an experiment: what they say, and writing those that are missing or outdated."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from run_experiment.common import paths
+from run_experiment.common.errors import InputError, Problem
+from run_experiment.common.json_files import write_atomically
+from run_experiment.common.yaml_lines import shown
+from run_experiment.evaluation.command import eval_command
+from run_experiment.evaluation.dataset_cache import cache_exports
+from run_experiment.experiment.model import Evaluation, Experiment, Model, Run, Training
+from run_experiment.experiment.schema import Compute
+from run_experiment.experiment.settings import Settings
+from run_experiment.finetuning.torchtune_config import render_yaml
+from run_experiment.inputs.configuration import Determinants
+from run_experiment.jobscripts.edits import COMMANDS_BEGIN, Existing, Rendered, parse
+from run_experiment.jobscripts.foreign import cell_files
+
+# Cores of a training or an evaluation; Snakemake tells torch how many there are.
+CPUS = 4
+# GiB of memory besides the weights: Python, torch and CUDA's libraries, the data, adapters and their optimizer.
+_ROOM_GB = 8
+# What `|| exit` cannot stand behind: several lines, a comment, the end of a command that goes on or is none.
+_NO_COMMAND = re.compile(r"\n|(?:^|\s)#|[\\;&|]$")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks of the cluster."""
+
+    time: str
+    gpus: int
+    mem: str
+    cpus: int = CPUS
+
+
+class JobScripts:
+    """The rendered files of one experiment, by their path relative to its folder.
+
+    Raises InputError for lines of the settings that no script can have.
+    """
+
+    def __init__(self, experiment: Experiment, settings: Settings, determinants: Determinants) -> None:
+        self._experiment = experiment
+        self._settings = settings
+        self._environment = _environment(settings)
+        self._determinants = determinants
+        self._finetunes: dict[str, dict[str, Rendered]] = {}
+
+    def finetune(self, run: Run) -> dict[str, Rendered]:
+        """Job script and torchtune config of a fine-tune; rendered once."""
+        if run.name not in self._finetunes:
+            self._finetunes[run.name] = self._finetune(run)
+        return self._finetunes[run.name]
+
+    def _finetune(self, run: Run) -> dict[str, Rendered]:
+        if run.training is None or run.output_dir is None:
+            raise ValueError(f"{run.name} is not trained by a script of ours")
+        config = paths.finetune_config(run.name)
+        command = shlex.join(["python", "-m", "run_experiment.finetuning.recipe", "--config", config])
+        request = _training_request(run.compute, run.training)
+        return {
+            config: Rendered(
+                "", render_yaml(run.training, output_dir=str(run.output_dir), folder=self._experiment.folder)
+            ),
+            paths.finetune_script(run.name): Rendered(
+                self._head(paths.job_name(self._experiment.name, run.name), request), _commands([command])
+            ),
+        }
+
+    def evaluation(self, evaluation: Evaluation, cache: str) -> dict[str, Rendered]:
+        """Job script and task arguments of an evaluation; `cache` is the folder of its prebuilt data set.
+
+        Beside another tool's script in a folder of its own nothing is rendered.
+        """
+        run, cell = evaluation.run.name, evaluation.cell
+        if others := self._cell_files(evaluation):
+            return {path: Rendered("", "") for path in others}
+        signature = self._determinants.signature(evaluation)
+        arguments = paths.task_arguments(run, cell)
+        folder = self._experiment.folder
+        base = paths.portable(evaluation.run.model.path, folder)
+        command = eval_command(
+            evaluation,
+            task=f"{paths.portable(evaluation.task.script, folder)}@{signature.name}",
+            model_path=paths.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base,
+            tokenizer_path=base,
+            task_config=arguments,
+        )
+        name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
+        request = _request(evaluation.compute, evaluation.run.model, gpus=1, in_fp32=False, time="01:00:00")
+        values = yaml.safe_dump(self._determinants.arguments(evaluation), allow_unicode=True, width=2**31)
+        return {
+            arguments: Rendered("", values),
+            paths.eval_script(run, cell): Rendered(
+                self._head(name, request), _commands([*_exports(run, cache), _lines(command)])
+            ),
+        }
+
+    def evaluation_files(self, evaluation: Evaluation) -> list[str]:
+        """Paths of an evaluation's job script, which comes first, and of its arguments or configs."""
+        run, cell = evaluation.run.name, evaluation.cell
+        return self._cell_files(evaluation) or [paths.eval_script(run, cell), paths.task_arguments(run, cell)]
+
+    def _cell_files(self, evaluation: Evaluation) -> list[str]:
+        return cell_files(self._experiment.folder, evaluation.run.name, evaluation.task.name, evaluation.epoch)
+
+    def existing(self, path: str) -> Existing | None:
+        """A file as it lies in the experiment; None where there is none. Raises InputError where it is no text."""
+        text = self._read(path)
+        return None if text is None else parse(text)
+
+    def text(self, path: str, new: Rendered | None) -> str:
+        """A file's text as jobs will find it; `new` is None where nothing is rendered. Raises InputError."""
+        text = self._read(path)
+        if text is None:
+            return new.text if new else ""
+        return (new and parse(text).updated(new)) or text
+
+    def own_commands(self, paths: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Hashes of those files whose commands are somebody's own: they determine the result too."""
+        found = {Path(path).name: self.existing(path) for path in paths}
+        return {
+            name: {"sha256": existing.commands_hash}
+            for name, existing in found.items()
+            if existing and existing.commands_hash
+        }
+
+    def left_behind(self, files: Mapping[str, Rendered]) -> list[str]:
+        """What is said of each of those files that was edited, and that the summary has left behind since."""
+        changed = "was edited, and the summary or the data changed since"
+        advice = "remove it to have it rendered anew, or take its `# Rendered by` line out to use it as it is"
+        found = [path for path, new in files.items() if (there := self.existing(path)) and there.contradicts(new)]
+        return [f"{path}: {changed}: {advice}" for path in found]
+
+    def planned(self, files: Mapping[str, Rendered]) -> dict[str, str]:
+        """Fingerprints that files will have once they are written: jobs refuse what was changed after that."""
+        found = {path: self.existing(path) for path in files}
+        return {
+            path: existing.fingerprint if existing and existing.own_commands else new.fingerprint
+            for path, new in files.items()
+            for existing in [found[path]]
+        }
+
+    def write(self, files: Mapping[str, Rendered]) -> list[str]:
+        """Write what is missing, bring up to date what is untouched; returns what is said of edited ones."""
+        said = []
+        for path, new in files.items():
+            existing = self.existing(path)
+            text = new.text if existing is None else existing.updated(new)
+            if text is not None:
+                write_atomically(self._experiment.folder / path, text)
+            if existing and existing.own_commands:
+                said.append(f"{path} was edited, or is another tool's: it is used as it is")
+            elif existing and existing.own_head:
+                said.append(f"{path}: its edited #SBATCH and environment lines are kept")
+        return said
+
+    def _read(self, path: str) -> str | None:
+        try:
+            return (self._experiment.folder / path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(path, [Problem(0, "", f"cannot be read: {error}")]) from error
+
+    def _head(self, name: str, request: Request) -> str:
+        """`#SBATCH` lines and what makes the environment: facts of the site."""
+        settings = self._settings
+        options = {
+            "job-name": name,
+            "account": settings.account,
+            "partition": settings.partition,
+            "nodes": 1,
+            "ntasks": 1,
+            "cpus-per-task": request.cpus,
+            "gres": f"gpu:{request.gpus}" if request.gpus else None,
+            "mem": request.mem,
+            "time": request.time,
+            "output": "slurm-%j.out",
+        }
+        lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
+        return "\n".join(["#!/bin/bash", *lines, "", *self._environment]) + "\n"
+
+
+def _environment(settings: Settings) -> list[str]:
+    """Lines that make the environment; the script ends where one fails. Raises InputError."""
+    given = [*(("modules", line) for line in settings.modules), ("environment", settings.environment or "")]
+    commands = [(name, line.strip()) for name, line in given if line.strip()]
+    problems = [
+        Problem(0, name, f"expected one command, without a comment, found {shown(line)}")
+        for name, line in commands
+        if _NO_COMMAND.search(line)
+    ]
+    if problems:
+        raise InputError("settings", problems)
+    # Each by itself: under `set -e` conda's own scripts would end the job.
+    return [f"{line} || exit" for _, line in commands]
+
+
+def _commands(lines: list[str]) -> str:
+    return "\n".join([COMMANDS_BEGIN, *lines]) + "\n"
+
+
+def _exports(run: str, cache: str) -> list[str]:
+    """Environment of an evaluation: where its log goes, and the data set built for exactly its data."""
+    by_hand = shlex.quote(f"{paths.attempts(run)}/by_hand")
+    return [
+        f"export INSPECT_LOG_DIR=${{INSPECT_LOG_DIR:-{by_hand}}}",
+        "export HF_HUB_OFFLINE=1",
+        *cache_exports(cache),
+    ]
+
+
+def _lines(command: list[str]) -> str:
+    """A command with an option a line, as a person would write it."""
+    words = [shlex.quote(word) for word in command]
+    return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
+
+
+def _training_request(compute: Compute | None, training: Training) -> Request:
+    """What a training asks for; without a GPU torch has no reason to use bf16."""
+    given = training.hyperparameters
+    gpus = 0 if given.device == "cpu" or (compute and compute.gpus == 0) else 1
+    in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus)
+    return _request(compute, training.model, gpus=gpus, in_fp32=in_fp32, time="04:00:00")
+
+
+def _request(compute: Compute | None, model: Model, *, gpus: int, in_fp32: bool, time: str) -> Request:
+    """What a job asks for: the summary's estimate, else one GPU, and memory by the size of the model."""
+    given = compute or Compute()
+    # While a model is loaded its weights are there twice: as stored, mostly in bf16, and as they are used. More than
+    # one GPU would not help: trainings are single-device, and inspect-ai's `hf` provider takes one.
+    weights = _weights_gb(model.path) * (3 if in_fp32 else 2)
+    return Request(
+        time=given.time or time,
+        gpus=gpus if given.gpus is None else given.gpus,
+        mem=given.mem or f"{_ROOM_GB + math.ceil(weights)}G",
+    )
+
+
+def _weights_gb(folder: Path) -> float:
+    """Size of a model's weights in GiB."""
+    return sum(os.path.getsize(path) for path in folder.glob("*.safetensors")) / 2**30

@@ -1,0 +1,260 @@
+"""How busy the GPUs of a job were: samples of nvidia-smi while its script runs, and what they come to."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
+from pathlib import Path
+from statistics import fmean
+
+from run_experiment.machine.processes import query
+
+# Column of our file: field of nvidia-smi.
+_FIELDS = {
+    "index": "index",
+    "utilization_gpu_percent": "utilization.gpu",
+    "memory_used_mib": "memory.used",
+    "memory_total_mib": "memory.total",
+    "power_draw_w": "power.draw",
+    "temperature_c": "temperature.gpu",
+}
+_COLUMNS = ("timestamp", *_FIELDS)
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(?:%|MiB|W|C))?")
+_VISIBLE = re.compile(r"\d+|GPU-[\w-]+|MIG-[\w/-]+")
+_RAW_TIMESTAMP = "%Y/%m/%d %H:%M:%S.%f"
+# nvidia-smi stamps the GPUs of one sample a few milliseconds apart.
+_SAME_SAMPLE = timedelta(milliseconds=90)
+
+# Seconds between the first samples: a job of less than half a minute has some while it is at work.
+_FIRST_PAUSES = (5.0, 10.0, 15.0)
+# Seconds that one call of nvidia-smi may take.
+_TIME_OUT = 10.0
+# Seconds that the end of a job waits for a sample that is being taken, and then for its thread.
+_PATIENCE = (0.7, 0.2)
+
+# Output of a command; None if it failed, took longer than so many seconds, or the event was set meanwhile.
+Runner = Callable[[list[str], float, threading.Event], str | None]
+
+
+@dataclass(frozen=True)
+class GpuSummary:
+    """What the samples of a job come to: percent, MiB, W; None where nothing is known.
+
+    Means are over all samples of all GPUs; memory is that of all GPUs together, its peak at one moment.
+    """
+
+    gpus: int
+    samples: int
+    mean_utilization: float | None
+    max_utilization: float | None
+    peak_memory_mib: float | None
+    total_memory_mib: float | None
+    mean_power_w: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One GPU at one moment: percent, MiB, W."""
+
+    timestamp: datetime
+    utilization: float | None
+    used: float | None
+    total: float | None
+    power: float | None
+
+
+def samples_itself(text: str) -> bool:
+    """Whether a script calls nvidia-smi itself, outside of comments."""
+    return any("nvidia-smi" in re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines())
+
+
+@contextmanager
+def sampling(
+    path: Path, interval: float = 30.0, run: Runner = query, environment: Mapping[str, str] = os.environ
+) -> Iterator[None]:
+    """Sample the job's GPUs into the CSV file `path`, at once, soon and every `interval` seconds, until the block ends.
+
+    Without nvidia-smi nothing is written; what goes wrong with it is not noticed in the block.
+    """
+    # What an earlier job left there says nothing of this one.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    over, hurry = threading.Event(), threading.Event()
+
+    def smi(*arguments: str) -> str | None:
+        return run(["nvidia-smi", *arguments], _TIME_OUT, hurry)
+
+    # A daemon: a thread that cannot be ended must not keep the job from its end.
+    thread = threading.Thread(target=_keep_sampling, args=(path, interval, smi, environment, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_PATIENCE[0])
+        hurry.set()
+        thread.join(_PATIENCE[1])
+
+
+def summarize(path: Path) -> GpuSummary:
+    """What a file of samples comes to, ours or one that nvidia-smi wrote itself. Raises OSError."""
+    rows = _rows(path.read_text(encoding="utf-8", errors="replace"))
+    samples = _by_sample(rows)
+    utilization = [row.utilization for row in rows if row.utilization is not None]
+    power = [row.power for row in rows if row.power is not None]
+    return GpuSummary(
+        gpus=max((len(sample) for sample in samples), default=0),
+        samples=len(samples),
+        mean_utilization=fmean(utilization) if utilization else None,
+        max_utilization=max(utilization, default=None),
+        peak_memory_mib=_most([[row.used for row in sample] for sample in samples]),
+        total_memory_mib=_most([[row.total for row in sample] for sample in samples]),
+        mean_power_w=fmean(power) if power else None,
+    )
+
+
+def last_sample(path: Path) -> list[Reading]:
+    """The last readings of a file of samples, one a GPU; empty where it has none. Raises OSError."""
+    samples = _by_sample(_rows(path.read_text(encoding="utf-8", errors="replace")))
+    return samples[-1] if samples else []
+
+
+def _keep_sampling(
+    path: Path,
+    interval: float,
+    smi: Callable[..., str | None],
+    environment: Mapping[str, str],
+    over: threading.Event,
+) -> None:
+    """Write samples until it is over; a full disk, too, is no reason to disturb the job."""
+    gpus = visible_gpus(environment, smi)
+    if gpus == []:
+        return
+    arguments = [f"--query-gpu={','.join(_FIELDS.values())}", "--format=csv,noheader,nounits"]
+    if gpus is not None:
+        arguments.append(f"--id={','.join(gpus)}")
+    with suppress(OSError):
+        for pause in chain(_FIRST_PAUSES, repeat(interval)):
+            _append(path, _lines(smi(*arguments) or "", _now()))
+            if over.wait(min(pause, interval)):
+                return
+
+
+def visible_gpus(environment: Mapping[str, str], smi: Callable[..., str | None]) -> list[str] | None:
+    """The GPUs of CUDA_VISIBLE_DEVICES, which nvidia-smi does not heed; None if it is not set: all."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return None
+    found = []
+    for gpu in visible.split(","):
+        # CUDA takes those before the first that it does not know.
+        if not _VISIBLE.fullmatch(gpu.strip()):
+            break
+        found.append(gpu.strip())
+    if any(gpu.startswith("MIG-") for gpu in found):
+        # nvidia-smi gives figures of whole GPUs only.
+        parents = _mig_parents(smi("-L") or "")
+        found = [parents.get(gpu, gpu) for gpu in found]
+        found = [gpu for gpu in found if not gpu.startswith("MIG-")]
+    return list(dict.fromkeys(found))
+
+
+def _mig_parents(listing: str) -> dict[str, str]:
+    """GPU of each MIG device, from `nvidia-smi -L`."""
+    parents, parent = {}, ""
+    for kind, uuid in re.findall(r"\(UUID: ((?:GPU|MIG)-)([^)\s]+)\)", listing):
+        if kind == "GPU-":
+            parent = kind + uuid
+        elif parent:
+            parents[kind + uuid] = parent
+    return parents
+
+
+def _lines(output: str, timestamp: str) -> str:
+    """Rows of our file from nvidia-smi's output; what it does not know is empty."""
+    rows = []
+    for line in output.splitlines():
+        values = [_number(value) for value in line.split(",")]
+        if len(values) == len(_FIELDS) and values[0] is not None:
+            rows.append(",".join([timestamp, *("" if value is None else f"{value:g}" for value in values)]) + "\n")
+    return "".join(rows)
+
+
+def _append(path: Path, lines: str) -> None:
+    """Append rows, below a header where the file is new."""
+    if not lines:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(lines if file.tell() else ",".join(_COLUMNS) + "\n" + lines)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def _number(text: str) -> float | None:
+    """A value with or without its unit; None for `[N/A]`, `[Not Supported]` and their like."""
+    found = _NUMBER.fullmatch(text.strip())
+    return float(found[1]) if found else None
+
+
+def _rows(text: str) -> list[Reading]:
+    """The rows of a file; without its last line where that is torn, and what is no row."""
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    if not whole:
+        return []
+    header = [_column(name) for name in whole[0].split(",")]
+    cells = [line.split(",") for line in whole[1:]]
+    return [
+        row
+        for values in cells
+        if len(values) == len(header) and (row := _row(dict(zip(header, values, strict=True)))) is not None
+    ]
+
+
+def _column(name: str) -> str:
+    """Our name of a column, which nvidia-smi writes like `memory.used [MiB]`."""
+    bare = name.partition("[")[0].strip()
+    return {field: ours for ours, field in _FIELDS.items()}.get(bare, bare)
+
+
+def _row(values: Mapping[str, str]) -> Reading | None:
+    timestamp = _timestamp(values.get("timestamp", "").strip())
+    if timestamp is None:
+        return None
+    columns = ("utilization_gpu_percent", "memory_used_mib", "memory_total_mib", "power_draw_w")
+    return Reading(timestamp, *(_number(values.get(column, "")) for column in columns))
+
+
+def _timestamp(text: str) -> datetime | None:
+    """A moment; nvidia-smi's own are local time, without an offset."""
+    for parse in (datetime.fromisoformat, lambda text: datetime.strptime(text, _RAW_TIMESTAMP)):
+        with suppress(ValueError, OverflowError):
+            return parse(text).astimezone(UTC)
+    return None
+
+
+def _by_sample(rows: list[Reading]) -> list[list[Reading]]:
+    """The rows of one moment together."""
+    samples: list[list[Reading]] = []
+    for row in rows:
+        if samples and abs(row.timestamp - samples[-1][0].timestamp) < _SAME_SAMPLE:
+            samples[-1].append(row)
+        else:
+            samples.append([row])
+    return samples
+
+
+def _most(samples: list[list[float | None]]) -> float | None:
+    """The highest sum over the GPUs of a sample, of those where all are known."""
+    known = [[value for value in sample if value is not None] for sample in samples]
+    sums = [math.fsum(values) for values, sample in zip(known, samples, strict=True) if len(values) == len(sample)]
+    return max(sums, default=None)

@@ -1,0 +1,149 @@
+"""What a result is made with: code, packages and machine, told by the job that makes it, on its node.
+
+Nothing here raises, and nothing is written to a repository.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.json_files import read_record, write_record
+from run_experiment.machine.gpu_samples import visible_gpus
+from run_experiment.machine.processes import query
+
+# Packages that make results.
+PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
+
+# Beside what a training makes, until that is done: what is installed in the environments that it is made in.
+INSTALLED, _ENVIRONMENTS = "installed.json", "environments"
+
+# What is not installed lies in it with rules and scripts.
+_PROJECT = Path(__file__).parents[3]
+# Git's patterns of this project's code.
+_CODE = ("Snakefile", ":(glob)rules/*.smk", ":(glob)scripts/*.py", ":(glob)src/**/*.py")
+
+# Seconds that a call of git, of nvidia-smi may take.
+_GIT_TIME_OUT, _SMI_TIME_OUT = 2.0, 5.0
+
+
+def provenance(task: Sequence[Path], seeds: Mapping[str, int]) -> dict[str, Any]:
+    """What this process makes results with.
+
+    `task` are the files of the user's code, the task's script first, with what it imports beside it; none of a
+    training. Of `project` and `task` the commits of this project's folder and of that of the task's script are told;
+    None where there is no git, no repository, or one that has nothing of the folder, as of an installed package.
+    """
+    return {
+        "project": commit(_PROJECT, _CODE),
+        "task": commit(task[0].parent, [_literal(path, task[0].parent) for path in task]) if task else None,
+        **installed(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "gpus": gpus(),
+        "seeds": dict(seeds),
+    }
+
+
+def installed() -> dict[str, Any]:
+    """Python and packages of this process."""
+    return {"python": platform.python_version(), "versions": versions()}
+
+
+def tell_installed(folder: Path) -> None:
+    """Leave in a folder what is installed here, for the job: its script may have activated another environment.
+
+    What was left there by tries that this one goes on from stays before it, where it is something else.
+    """
+    told, here = told_installed(folder), installed()
+    # What it makes matters more.
+    with suppress(OSError):
+        write_record(folder / INSTALLED, {_ENVIRONMENTS: told if told[-1:] == [here] else [*told, here]})
+
+
+def told_installed(folder: Path) -> list[dict[str, Any]]:
+    """What was installed where a training was made, in order; empty where its script did not tell."""
+    told = (read_record(folder / INSTALLED) or {}).get(_ENVIRONMENTS)
+    return told if isinstance(told, list) else []
+
+
+def with_installed(facts: Mapping[str, Any], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a job knows, with the Python and packages that were told last of its script; none where none were.
+
+    `earlier` are those that the beginning was made with.
+    """
+    *earlier, last = told or [{}]
+    known = {**facts, "python": last.get("python"), "versions": last.get("versions", {})}
+    return {**known, "earlier": earlier} if earlier else known
+
+
+def with_inspect_version(facts: Mapping[str, Any], version: str, elsewhere: bool = False) -> dict[str, Any]:
+    """What a job knows, where its script's log is of the inspect-ai that it knows; else only the log's version.
+
+    Always the latter where its script may run `elsewhere`, in an environment of its own.
+    """
+    if version and not elsewhere and facts.get("versions", {}).get("inspect-ai") == version:
+        return dict(facts)
+    return with_installed(facts, [{"versions": {"inspect-ai": version} if version else {}}])
+
+
+def commit(folder: Path, code: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Commit of a folder's repository, and whether it is `dirty`: whether tracked files of the folder were changed.
+
+    Files that git does not know do not count, since experiments leave many, but for `code`: git's patterns of what is
+    run, relative to the folder. `dirty` is None where git did not tell.
+    """
+    # The folder's tree must be in the commit: a repository around it may know nothing of it.
+    found = _git(folder, "rev-parse", "HEAD", "HEAD:./")
+    if not found:
+        return None
+    status = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    unknown = _git(folder, "ls-files", "--others", "--", *code) if code else ""
+    dirty = None if status is None or unknown is None else bool(status or unknown)
+    return {"commit": found.split()[0], "dirty": dirty}
+
+
+def _literal(path: Path, folder: Path) -> str:
+    return f":(literal){path.relative_to(folder)}"
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # Without locks it does not refresh the repository's index.
+    return _output(["git", "--no-optional-locks", "-C", str(folder), *arguments], _GIT_TIME_OUT)
+
+
+def gpus(environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
+    """The GPUs of this process, each with its name, memory and driver as nvidia-smi gives them; none without it."""
+    visible = visible_gpus(environment, lambda *arguments: _output(["nvidia-smi", *arguments], _SMI_TIME_OUT))
+    if visible == []:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    chosen = [] if visible is None else [f"--id={','.join(visible)}"]
+    lines = (_output([*command, *chosen], _SMI_TIME_OUT) or "").splitlines()
+    rows = [[value.strip() for value in line.split(",")] for line in lines]
+    return [dict(zip(("name", "memory", "driver"), row, strict=True)) for row in rows if len(row) == 3]
+
+
+def _output(command: list[str], time_out: float) -> str | None:
+    return query(command, time_out, threading.Event())
+
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {package: _version(package) for package in packages}
+    return {package: number for package, number in found.items() if number}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    # It is not installed, or what is there of it is damaged.
+    except (ImportError, KeyError, OSError, ValueError):
+        return None

@@ -1,0 +1,138 @@
+"""What the plan tells each job, in files: jobs read no summary, which may be edited while they wait."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes, training_identity
+from run_experiment.common import paths
+from run_experiment.common.json_files import read_record, same_config
+from run_experiment.experiment.model import Evaluation, Run
+from run_experiment.experiment.settings import Settings
+from run_experiment.inputs.configuration import Config
+from run_experiment.jobs.specs import EvaluationJob, FinetuneJob, Job
+from run_experiment.jobscripts.foreign import working_directory
+from run_experiment.planning.plan import Plan
+
+
+class PlannedJobs:
+    """Jobs of a plan by their wildcards, each tried again up to `retries` times where that can mend a failure."""
+
+    def __init__(self, plan: Plan, retries: int = Settings.retries) -> None:
+        self._plan = plan
+        self._experiment = plan.experiment
+        self._retries = retries
+
+    def finetune(self, run: str) -> str:
+        """File that tells the fine-tune of a run, relative to the experiment."""
+        entry = self._experiment.run_by_name[run]
+        if entry.training is None:
+            raise ValueError(f"{run} is not trained")
+        job = FinetuneJob(
+            run=run,
+            config=self._plan[paths.finetune_record(run)].config,
+            files=self._plan.scripts.planned(self._plan.scripts.finetune(entry)) if entry.output_dir else {},
+            target=paths.finetune_record(run),
+            name=paths.job_name(self._experiment.name, run),
+            script=paths.finetune_script(run),
+            folder=working_directory(self._experiment.folder, paths.finetune_script(run)),
+            data=str(entry.training.data),
+            checkpoints=[str(entry.checkpoint_dir(epoch)) for epoch in entry.epochs],
+            output_dir=str(entry.output_dir) if entry.output_dir else None,
+            elsewhere=self._elsewhere(entry),
+            retries=self._retries,
+            redo=self._plan[paths.finetune_record(run)].redo,
+        )
+        return self._written(job)
+
+    def evaluation(self, run: str, cell: str) -> str:
+        """File that tells an evaluation, relative to the experiment."""
+        entry = self._experiment.evaluation_by_key[run, cell]
+        data, cache = entry.task.data, self._plan.data_sets.of(entry).folder
+        script = self._plan.scripts.evaluation_files(entry)[0]
+        job = EvaluationJob(
+            run=run,
+            config=self._plan[paths.eval_record(run, cell)].config | self._checkpoint(entry),
+            files=self._plan.scripts.planned(self._plan.scripts.evaluation(entry, cache)),
+            target=paths.eval_record(run, cell),
+            name=paths.job_name(self._experiment.name, run, entry.task.name, entry.epoch),
+            script=script,
+            folder=working_directory(self._experiment.folder, script),
+            cell=cell,
+            task=str(entry.task.script),
+            data=str(data) if data else None,
+            manifest=paths.manifest(run, entry.epoch) if entry.needs_checkpoint else None,
+            cache=cache,
+            epoch=entry.epoch,
+            models=self._models(entry),
+            base=str(entry.run.model.path),
+            max_connections=entry.generation.max_connections,
+            retries=self._retries,
+            redo=self._plan[paths.eval_record(run, cell)].redo,
+        )
+        return self._written(job)
+
+    def _elsewhere(self, run: Run) -> list[str]:
+        """Where another tool's script may write its checkpoints, other than the summary says."""
+        usual = [paths.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch) for epoch in run.epochs]
+        own_script = Path(paths.finetune_script(run.name)).name in self._plan[paths.finetune_record(run.name)].config
+        return usual if own_script and usual != [str(run.checkpoint_dir(epoch)) for epoch in run.epochs] else []
+
+    def _record(self, path: str) -> dict[str, Any] | None:
+        return read_record(self._experiment.folder / path)
+
+    def _checkpoint(self, evaluation: Evaluation) -> Config:
+        """The verified checkpoint, as a part of an evaluation's configuration; empty while it is not known.
+
+        Snakemake asks anew once all is made that an evaluation needs.
+        """
+        path = paths.manifest(evaluation.run.name, evaluation.epoch)
+        manifest = (self._record(path) if evaluation.needs_checkpoint else None) or {}
+        hashes = checkpoint_hashes(manifest)
+        if not hashes or not same_config(self._verified(evaluation.run, path), manifest.get("config", {})):
+            return {}
+        return {CHECKPOINT: hashes}
+
+    def _verified(self, run: Run, manifest: str) -> Config | None:
+        """What the manifest of a run's training as it is now says; None where the run has to be trained again."""
+        config = {name: value for name, value in self._plan[manifest].config.items() if name != "training"}
+        if not run.training:
+            return config
+        path = paths.finetune_record(run.name)
+        training = self._record(path)
+        if training is None or not same_config(training.get("config"), self._plan[path].config):
+            return None
+        return {**config, "training": training_identity(training)}
+
+    def _models(self, evaluation: Evaluation) -> list[str]:
+        """Folders that an evaluation's script may read its model from."""
+        run, epoch = evaluation.run, evaluation.epoch
+        if not evaluation.needs_checkpoint:
+            return [str(run.model.path)]
+        return [str(self._plan.checkpoint_dir(run, epoch)), paths.loadable(run.name, epoch)]
+
+    def _written(self, job: Job) -> str:
+        folder = self._experiment.folder
+        return str(job.write(folder / paths.JOBS).relative_to(folder))
+
+    def verification(self, run: str, epoch: str) -> dict[str, Any]:
+        """The verification of a checkpoint; `epoch` as in the manifest's name."""
+        entry = self._experiment.run_by_name[run]
+        number = None if entry.checkpoint else int(epoch.removeprefix("epoch_"))
+        path = paths.manifest(run, number)
+        training = paths.finetune_record(run) if entry.training else None
+        return {
+            "checkpoint": str(self._plan.checkpoint_dir(entry, number)),
+            "model": {"name": entry.model.name, "path": str(entry.model.path)},
+            "loadable": paths.loadable(run, number),
+            "manifest": path,
+            "config": self._plan[path].config,
+            "training": training,
+            "kept": str(entry.output_dir / paths.KEPT_RECORD) if entry.training and entry.output_dir else None,
+        }
+
+    def cache(self, data_set: str) -> dict[str, Any]:
+        """The prebuilding of a data set's cache."""
+        return asdict(self._plan.data_sets.by_name[data_set])

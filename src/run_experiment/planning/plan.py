@@ -1,0 +1,93 @@
+"""The plan of an experiment: all of its targets, what is chosen of them, and the scripts of their jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from run_experiment.common import paths
+from run_experiment.common.json_files import read_record
+from run_experiment.experiment.model import Experiment, Run
+from run_experiment.inputs.data_sets import DataSets
+from run_experiment.jobscripts.edits import Rendered
+from run_experiment.jobscripts.render import JobScripts
+from run_experiment.planning.redo import Redos
+from run_experiment.planning.selection import Choice
+from run_experiment.planning.target import Target
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run or an evaluation in the plan's table; `path` is None where nothing is ever made."""
+
+    subject: str
+    path: str | None
+    wanted: bool
+    reason: str
+
+
+@dataclass
+class Plan:
+    """All targets of an experiment, by the path that stands for them."""
+
+    experiment: Experiment
+    scripts: JobScripts
+    data_sets: DataSets
+    choice: Choice
+    redos: Redos
+    targets: dict[str, Target] = field(default_factory=dict)
+
+    def __getitem__(self, path: str) -> Target:
+        """The target of a path."""
+        return self.targets[path]
+
+    def finals(self) -> list[str]:
+        """Targets that are wanted for themselves: trainings, their checkpoints, evaluations; all, or those chosen."""
+        return [target.path for target in self.targets.values() if self._is_final(target)]
+
+    def checkpoint_dir(self, run: Run, epoch: int | None) -> Path:
+        """Folder that a run's training says it wrote a checkpoint to; else where it is to be written."""
+        record = read_record(self.experiment.folder / paths.finetune_record(run.name)) or {}
+        elsewhere = paths.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch)
+        return Path(elsewhere) if elsewhere in record.get("checkpoints", []) else run.checkpoint_dir(epoch)
+
+    def write_scripts(self) -> list[str]:
+        """Write job scripts and configs that are missing or outdated; returns what is said of edited ones."""
+        return [said for files in self._rendered(self.targets) for said in self.scripts.write(files)]
+
+    def left_behind(self) -> list[str]:
+        """What is said of each edited script or config that the summary left behind, of what is to be made."""
+        wanted = {path for path, target in self.targets.items() if target.wanted}
+        return [said for files in self._rendered(wanted) for said in self.scripts.left_behind(files)]
+
+    def _rendered(self, targets: Collection[str]) -> Iterator[dict[str, Rendered]]:
+        """Job scripts and configs of these targets as they would be rendered."""
+        for run in self.experiment.fine_tuned:
+            if run.output_dir is not None and paths.finetune_record(run.name) in targets:
+                yield self.scripts.finetune(run)
+        for evaluation in self.experiment.evaluations:
+            if paths.eval_record(evaluation.run.name, evaluation.cell) in targets:
+                yield self.scripts.evaluation(evaluation, self.data_sets.of(evaluation).folder)
+
+    @property
+    def unfinished_redos(self) -> list[str]:
+        """What is said of each command that asked for something to be made again that is not yet."""
+        return self.redos.unfinished({path: target.config for path, target in self.targets.items()})
+
+    def rows(self) -> list[Row]:
+        """A row for each run and evaluation: what it is, and why it would not run if it does not."""
+        rows = []
+        for run in self.experiment.runs:
+            target = self.targets.get(paths.finetune_record(run.name))
+            rows.append(self._row(run.name, target) if target else Row(run.name, None, False, run.why_untrained))
+        for evaluation in self.experiment.evaluations:
+            rows.append(self._row(evaluation.subject, self[paths.eval_record(evaluation.run.name, evaluation.cell)]))
+        return rows
+
+    def _is_final(self, target: Target) -> bool:
+        return not target.optional and not self.choice.why_not(target.path)
+
+    def _row(self, subject: str, target: Target) -> Row:
+        left_out = self.choice.why_not(target.path) if target.wanted else ""
+        return Row(subject, target.path, target.wanted, left_out or target.reason)

@@ -1,0 +1,28 @@
+"""Collects the results of an experiment as it lies there, finished or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from run_experiment.common import paths
+from run_experiment.experiment.model import resolve
+from run_experiment.experiment.settings import Settings
+from run_experiment.inputs.file_hashes import HashMemory
+from run_experiment.planning.build import make_plan
+from run_experiment.planning.results_state import Records
+from run_experiment.results.page import write_results
+from run_experiment.summary.read import read_summary
+
+
+def hash_memory(folder: Path) -> HashMemory:
+    """The hashes remembered of an experiment's files."""
+    return HashMemory(folder / paths.MEMORY / "hashes.json")
+
+
+def collect(folder: Path) -> list[tuple[str, str]]:
+    """Write the results of the experiment in `folder`; returns what is missing, with the reason. Raises InputError."""
+    summary, _ = read_summary(folder / paths.SUMMARY)
+    experiment = resolve(summary, folder)
+    plan = make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder))
+    write_results(experiment, plan.targets)
+    return Records(experiment, plan.targets).missing()

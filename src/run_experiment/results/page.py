@@ -1,0 +1,202 @@
+"""Results of an experiment: the table of evaluations and the page that summarises them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from run_experiment.common import paths
+from run_experiment.common.json_files import write_atomically
+from run_experiment.experiment.model import Evaluation, Experiment, Run
+from run_experiment.jobscripts.environment import may_activate
+from run_experiment.jobscripts.foreign import cell_files
+from run_experiment.planning.results_state import Records, results_identity
+from run_experiment.planning.target import Target
+from run_experiment.results.versions import (
+    other_versions,
+    provenance_file,
+    shared_and_differing,
+    todays_versions,
+    training_note,
+    versions_note,
+)
+
+_ERROR_SUFFIXES = ("/stderr", "/std", "/var")
+
+PROVENANCE = "results/provenance.json"
+
+
+def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None:
+    """Write `results/`: the table, the page, and what all was made with; also where some records are missing."""
+    records = Records(experiment, targets)
+    table = evals_table(records)
+    provenance = provenance_file(records.trainings(), records.evaluations())
+    write_atomically(experiment.folder / PROVENANCE, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(experiment.folder / paths.EVALS_TABLE, table.to_csv(index=False))
+    write_atomically(experiment.folder / paths.SUMMARY_PAGE, summary_page(records, table))
+
+
+def evals_table(records: Records) -> pd.DataFrame:
+    """One row an evaluation that was made: run, its parameters, task, epoch, every metric, samples, job.
+
+    The column `versions` has the versions of torchtune and inspect-ai that made it, where they are not today's.
+    """
+    parameters = _parameter_names(records.experiment)
+    trainings, evaluations = records.trainings(), records.evaluations()
+    elsewhere = any(map(may_activate, _job_scripts(records.experiment)))
+    today = todays_versions([*trainings.values(), *evaluations.values()], elsewhere)
+    rows = [
+        _row(item, record, parameters) | {"versions": other_versions(record, trainings.get(item.run.name), today)}
+        for item in records.experiment.evaluations
+        if (record := evaluations.get(item.subject))
+    ]
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    columns = ["run", "label", "type", "model", *parameters, "task", "epoch"]
+    columns += [*metrics, "samples", "job_id", "seconds", "ended", "versions"]
+    # As objects: a column with a gap would turn rank 8 into 8.0.
+    return pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns, dtype=object)
+
+
+def _job_scripts(experiment: Experiment) -> Iterator[Path]:
+    """Job scripts of all trainings and evaluations, rendered or another tool's."""
+    folder = experiment.folder
+    yield from (folder / paths.finetune_script(run.name) for run in experiment.fine_tuned)
+    for item in experiment.evaluations:
+        of_cell = cell_files(folder, item.run.name, item.task.name, item.epoch)
+        yield folder / (of_cell[0] if of_cell else paths.eval_script(item.run.name, item.cell))
+
+
+def _row(evaluation: Evaluation, record: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
+    run = evaluation.run
+    return {
+        "run": run.name,
+        "label": evaluation.label,
+        "type": run.type,
+        "model": run.model.name,
+        **{name: _parameter(run, name) for name in parameters},
+        "task": evaluation.task.name,
+        "epoch": evaluation.epoch,
+        "metrics": record["results"]["metrics"],
+        "samples": record["results"]["completed_samples"],
+        "job_id": record["job_id"],
+        "seconds": record["seconds"],
+        "ended": record["ended"],
+    }
+
+
+def _parameter_names(experiment: Experiment) -> list[str]:
+    """What varies: the summary's variables, then what single runs set."""
+    own = [name for run in experiment.runs for name in run.parameters if name != "checkpoint_path"]
+    return list(dict.fromkeys([*experiment.variables, *own]))
+
+
+def _parameter(run: Run, name: str) -> Any:
+    """A parameter that a run sets, or trains with; None where it has none."""
+    if name in run.parameters:
+        return run.parameters[name]
+    if run.training is None:
+        return None
+    return {**vars(run.training.prompting), **run.training.hyperparameters.model_dump()}.get(name)
+
+
+def summary_page(records: Records, table: pd.DataFrame) -> str:
+    """The page: the question, accuracy by run and epoch, the best run, losses, what made it all, what is missing."""
+    experiment = records.experiment
+    parts = [
+        f"# {experiment.name}",
+        experiment.question,
+        *_evaluations_part(experiment, table),
+        *_training_part(records),
+        *_provenance_part(records),
+        *_missing_part(records),
+        f"<!-- experiment {results_identity(records)} -->",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _evaluations_part(experiment: Experiment, table: pd.DataFrame) -> list[str]:
+    total = len(experiment.evaluations)
+    parts = ["## Evaluations", f"{len(table)} of {total} evaluations are done."]
+    for task in experiment.tasks:
+        rows = table[table["task"] == task.name]
+        metric = headline_metric(rows)
+        if metric:
+            parts += [f"### {task.name}: {metric}", _grid(experiment, rows, metric), _best(rows, metric)]
+    return [*parts, versions_note(list(table["versions"]))]
+
+
+def headline_metric(table: pd.DataFrame) -> str | None:
+    """The metric that stands for an evaluation: the first that is no measure of error."""
+    columns = list(table.columns)
+    metrics = columns[columns.index("epoch") + 1 : columns.index("samples")]
+    names = [name for name in metrics if not name.endswith(_ERROR_SUFFIXES)]
+    return next((name for name in names if table[name].notna().any()), None)
+
+
+def _grid(experiment: Experiment, rows: pd.DataFrame, metric: str) -> str:
+    """A line a run, a column an epoch; with its standard error where there is one."""
+    stderr = f"{metric.rpartition('/')[0]}/stderr"
+    epochs = sorted({row.epoch for row in experiment.evaluations if row.epoch is not None})
+    names = ["base" if epoch is None else f"epoch {epoch}" for epoch in [None, *epochs]]
+    grid: dict[str, dict[str, str]] = {}
+    for _, row in rows.iterrows():
+        column = "base" if pd.isna(row["epoch"]) else f"epoch {row['epoch']}"
+        error = f" ± {row[stderr]:.3f}" if stderr in rows and pd.notna(row[stderr]) else ""
+        grid.setdefault(row["run"], {})[column] = f"{row[metric]:.3f}{error}" if pd.notna(row[metric]) else "n/a"
+    used = [name for name in names if any(name in cells for cells in grid.values())]
+    lines = [[run, *(cells.get(name, "") for name in used)] for run, cells in grid.items()]
+    return markdown_table(["run", *used], lines)
+
+
+def _best(rows: pd.DataFrame, metric: str) -> str:
+    best = rows.iloc[int(rows[metric].astype(float).argmax())]
+    untrained = {"control": "without training", "eval-only": "trained elsewhere"}
+    where = untrained.get(best["type"]) or f"after epoch {best['epoch']}"
+    return f"Highest {metric}: **{best['run']}** {where}, {best[metric]:.3f} ({best['samples']} samples)."
+
+
+def _training_part(records: Records) -> list[str]:
+    lines = []
+    for run in records.experiment.fine_tuned:
+        if record := records.training(run):
+            losses = record.get("losses", {})
+            both = [_loss(losses, name) for name in ("train_loss", "validation_loss")]
+            lines.append([run.name, *both, f"{record['seconds']:.0f} s", training_note(record)])
+    if not lines:
+        return []
+    header = ["run", "final train loss", "final validation loss", "time", "note"]
+    shown = len(header) if any(line[-1] for line in lines) else len(header) - 1
+    return ["## Training", markdown_table(header[:shown], [line[:shown] for line in lines])]
+
+
+def _loss(losses: Mapping[str, float | None], name: str) -> str:
+    value = losses.get(name)
+    return "" if value is None else f"{value:.4f}"
+
+
+def _provenance_part(records: Records) -> list[str]:
+    """What all results were made with in a line, and a table of what differs."""
+    shared, differing = shared_and_differing(records.trainings(), records.evaluations())
+    parts = [f"Made with {', '.join(shared)}."] if shared else []
+    parts += [markdown_table(["what differs", "made with", "results"], differing)] if differing else []
+    return ["## Provenance", *parts] if parts else []
+
+
+def _missing_part(records: Records) -> list[str]:
+    """What failed or was not done, each with the newest failure there is."""
+    lines = [f"- `{subject}`: {why}" for subject, why in records.missing()]
+    return ["## Missing", "\n".join(lines)] if lines else []
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    widths = [max(len(str(row[column])) for row in [header, *lines]) for column in range(len(header))]
+    rule = [":" + "-" * (width - 1) for width in widths]
+    return "\n".join(
+        "| " + " | ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [header, rule, *lines]
+    )

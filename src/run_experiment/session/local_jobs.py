@@ -1,0 +1,78 @@
+"""Jobs that a workflow engine runs by itself, told as a cluster's jobs are; their times are this clock's."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from run_experiment.attempts.files import ENDED, newest
+from run_experiment.common.clock import now
+from run_experiment.common.json_files import read_record
+from run_experiment.jobs.checks import failure
+from run_experiment.session.plan import SessionJob
+from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.events import Accounted, Changed, Ended, Event, Polled, Submitted
+from run_experiment.slurm.ledger import Submission
+
+
+class LocalJobs:
+    """The jobs of a session by the engine's number; ids are `local-{number}`."""
+
+    def __init__(self, folder: Path, executor: str) -> None:
+        self._folder = folder
+        self._executor = executor
+        self._running: dict[int, tuple[SessionJob, Submission, AccountedJob]] = {}
+
+    def started(self, number: int, job: SessionJob) -> list[Event]:
+        """What becomes of a job that is started: it does not wait."""
+        begun = now()
+        job_id = f"{self._executor}-{number}"
+        time = begun.isoformat(timespec="seconds")
+        submission = Submission(job.target, "", job.subject, "", os.getuid(), time, job_id)
+        running = AccountedJob(
+            job_id=job_id,
+            name=job.subject,
+            uid=os.getuid(),
+            comment="",
+            state="RUNNING",
+            cancelled_by=None,
+            exit_code="",
+            reason="",
+            submitted=begun,
+            started=begun,
+            ended=None,
+            nodes=socket.gethostname() if self._executor == "local" else "",
+        )
+        self._running[number] = (job, submission, running)
+        return [Submitted(submission), Changed(submission, "PENDING", "RUNNING", running)]
+
+    def ended(self, number: int, succeeded: bool, log: Path | None) -> list[Event]:
+        """What becomes of a job that ended; of one that failed, what it left says why."""
+        if number not in self._running:
+            return []
+        job, submission, running = self._running.pop(number)
+        end, state = now(), "COMPLETED" if succeeded else "FAILED"
+        seconds = round((end - (running.started or end)).total_seconds())
+        known = replace(running, state=state, ended=end, elapsed_seconds=seconds)
+        message = "" if succeeded else self._why(job, submission, running.started or end, log)
+        return [
+            Changed(submission, "RUNNING", state, known),
+            Accounted(submission, known),
+            Ended(submission, succeeded, state, message),
+        ]
+
+    def looked_at(self) -> Polled:
+        """States of the jobs now."""
+        return Polled({submission.target: running.state for _, submission, running in self._running.values()})
+
+    def _why(self, job: SessionJob, submission: Submission, started: datetime, log: Path | None) -> str:
+        attempt = newest(self._folder, job.run, str(submission.job_id))
+        left = read_record(attempt / ENDED) if attempt else None
+        # Ids come again from session to session.
+        if left and datetime.fromisoformat(str(left["ended"])) >= started.replace(microsecond=0):
+            return f"FAILED: {left['error']}"
+        what = "FAILED without a word"
+        return failure(what, log) if log else what

@@ -1,0 +1,266 @@
+"""Writes the action logs of a session from what it is told; it starts nothing and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from run_experiment.actionlog.entry import ActionLogs, Entry, Log
+from run_experiment.session import entries
+from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted, Tick
+from run_experiment.session.jobs import FollowedJob, SessionJobs
+from run_experiment.session.local_jobs import LocalJobs
+from run_experiment.session.plan import SessionPlan
+from run_experiment.session.rules import Rules
+from run_experiment.session.states import States
+from run_experiment.session.steps import Steps
+from run_experiment.slurm.events import (
+    Accounted,
+    Cancelled,
+    Changed,
+    Delayed,
+    Detached,
+    Ended,
+    Polled,
+    PollFailed,
+    Reattached,
+    Refused,
+    Submitted,
+)
+from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.usage import gpu_status_text
+
+# Polls from one look at the GPUs to the next.
+_POLLS = 5
+
+
+class SessionLog:
+    """The session's entries, each written when what it tells of happens.
+
+    Begin it when the session is certain to do its work; `observe` takes events of `job_events` and `session_events`.
+    """
+
+    def __init__(self, plan: SessionPlan) -> None:
+        self._plan = plan
+        self._logs = ActionLogs(plan.folder)
+        self._jobs = SessionJobs(plan)
+        self._delays: dict[str, str] = {}
+        self._rules = Rules(plan)
+        self._complete: set[Log] = set()
+        self._all_submitted = False
+        self._detached = False
+        self._polls = 0
+        self._local = None if plan.is_attached else LocalJobs(plan.folder, plan.executor)
+        self._steps = Steps(plan, self._write)
+        self._states = States(plan, self._jobs, self._rules, self._write)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Submitted: self._on_submitted,
+            Delayed: self._on_delayed,
+            Refused: self._on_refused,
+            Reattached: self._on_reattached,
+            Cancelled: self._on_cancelled,
+            Polled: self._on_polled,
+            PollFailed: self._on_poll_failed,
+            Changed: self._states.changed,
+            Ended: self._on_ended,
+            Accounted: self._on_accounted,
+            Detached: self._on_detached,
+            RuleStarted: self._on_rule_started,
+            RuleFinished: self._on_rule_finished,
+            RuleFailed: self._on_rule_failed,
+            Tick: self._on_tick,
+        }
+        self._logs.write(tuple(Log), entries.discovery(plan))
+        for log in Log:
+            for entry in entries.identification(plan, log):
+                self._write(log, entry)
+
+    def observe(self, event: object) -> None:
+        """Write what an event has to say; what is no event has nothing."""
+        if handler := self._handlers.get(type(event)):
+            handler(event)
+
+    def close(self) -> str | None:
+        """Write what only the end of the session tells; returns which log lacks what, None if nothing is missing."""
+        for job in self._jobs.known:
+            self._states.tell_held(job)
+        # Snakemake was interrupted, or ended at the first failure: what it did not come to is told.
+        if not self._detached:
+            self._detach([job.submission for job in self._jobs.in_flight()], cancelled=False)
+        return self._logs.incomplete()
+
+    def _write(self, log: Log, entry: Entry) -> None:
+        self._logs.write(log, entry)
+
+    # Submissions
+
+    def _on_submitted(self, event: Submitted) -> None:
+        followed = self._jobs.follow(event.submission)
+        self._delays.pop(event.submission.target, None)
+        job = followed.job
+        # The first of its kind waits for no other.
+        first = all(other is followed or other.job.log is not job.log for other in self._jobs.current.values())
+        stagger = 0 if first else self._rules.stagger(job.target)
+        self._write(job.log, entries.submission(self._plan, job, stagger, followed.job_id))
+        self._see_whether_all_submitted()
+
+    def _on_delayed(self, event: Delayed) -> None:
+        # Tried again and again: told when it is news.
+        if self._delays.get(event.submission.target) == event.reason:
+            return
+        self._delays[event.submission.target] = event.reason
+        reason = f"{event.reason}; it is tried again until SLURM takes it"
+        self._write_refusal(event.submission.target, reason)
+
+    def _on_refused(self, event: Refused) -> None:
+        self._refuse(event.submission.target, event.reason)
+
+    def _refuse(self, target: str, reason: str) -> None:
+        if target in self._jobs.refused:
+            return
+        self._jobs.refuse(target)
+        self._write_refusal(target, reason)
+        self._steps.training_missing(self._jobs.job(target), reason.partition("\n")[0])
+        self._progress()
+
+    def _write_refusal(self, target: str, reason: str) -> None:
+        job = self._jobs.job(target)
+        self._write(job.log, entries.submission_failure(self._plan, job, reason))
+
+    def _on_reattached(self, event: Reattached) -> None:
+        submission = event.submission
+        followed = self._jobs.follow(submission, earlier=True)
+        entry = entries.reattachment(followed.job, followed.job_id, submission.time, event.state)
+        self._write(followed.job.log, entry)
+        self._see_whether_all_submitted()
+
+    def _on_cancelled(self, event: Cancelled) -> None:
+        self._states.tell(self._jobs.of(event.submission), "CANCELLED", f"Cancelled by run-experiment: {event.reason}")
+
+    # States
+
+    def _on_polled(self, event: Polled) -> None:
+        self._polls += 1
+        for log in Log:
+            waits = event.restored and self._jobs.unsettled(log)
+            if waits or any(job.job.log is log for job in self._jobs.in_flight()):
+                states = [
+                    event.states.get(job.job.target, job.state) if job.ended is None else job.verdict
+                    for job in self._jobs.current.values()
+                    if job.job.log is log
+                ]
+                waiting = len(self._jobs.to_be_submitted(log, self._steps.failed))
+                self._write(log, entries.status(self._plan, states, waiting, event.restored))
+        self._states.tell_notices()
+        if self._polls % _POLLS == 0:
+            for job in self._jobs.in_flight():
+                if event.states.get(job.job.target) == "RUNNING":
+                    self._write_gpu_status(job)
+
+    def _write_gpu_status(self, job: FollowedJob) -> None:
+        samples = job.samples(self._plan.folder)
+        status = gpu_status_text(samples) if samples else None
+        if status:
+            self._write(job.job.log, job.gpu_status(*status))
+
+    def _on_poll_failed(self, event: PollFailed) -> None:
+        for log in Log:
+            if self._jobs.unsettled(log):
+                self._write(log, entries.status_failure(self._plan, event.reason))
+
+    # Ends
+
+    def _on_ended(self, event: Ended) -> None:
+        followed = self._jobs.of(event.submission)
+        followed.ended = event
+        self._states.tell_held(followed)
+        if event.again:
+            # What comes after it waits for the next try.
+            self._jobs.give_way(followed)
+        elif followed.is_current and followed.job.log is Log.TORCHTUNE:
+            self._steps.training_ended(followed, attached=self._plan.is_attached)
+        if followed.is_accounted:
+            self._states.settle(followed)
+        self._progress()
+
+    def _on_accounted(self, event: Accounted) -> None:
+        self._states.accounted(self._jobs.of(event.submission), event)
+        self._progress()
+
+    def _on_detached(self, event: Detached) -> None:
+        self._detach(event.submissions, event.cancelled)
+
+    def _detach(self, submissions: Sequence[Submission], cancelled: bool) -> None:
+        self._detached = True
+        self._states.tell_notices()
+        for log in Log:
+            ids = [str(one.job_id) for one in submissions if self._jobs.job(one.target).log is log]
+            waiting = len(self._jobs.to_be_submitted(log, self._steps.failed))
+            if ids or waiting:
+                self._write(log, entries.detachment(log, ids, waiting, cancelled, self._plan.is_local))
+
+    # Rules
+
+    def _on_rule_started(self, event: RuleStarted) -> None:
+        target = self._rules.started(event)
+        if target is None:
+            return
+        if target not in self._plan.jobs:
+            self._steps.started(target)
+        elif self._local:
+            self._observe_all(self._local.started(event.number, self._plan.jobs[target]))
+
+    def _on_rule_finished(self, event: RuleFinished) -> None:
+        self._on_rule_ended(event.number, succeeded=True, message="")
+
+    def _on_rule_failed(self, event: RuleFailed) -> None:
+        self._on_rule_ended(event.number, succeeded=False, message=event.message)
+
+    def _on_rule_ended(self, number: int, succeeded: bool, message: str) -> None:
+        target = self._rules.target(number)
+        if target is None:
+            return
+        if target not in self._plan.jobs:
+            self._steps.ended(target, succeeded)
+        elif self._local:
+            self._observe_all(self._local.ended(number, succeeded, self._rules.log(target)))
+        elif not succeeded and target not in self._jobs.current:
+            self._refuse(target, message)
+        self._progress()
+
+    def _on_tick(self, event: Tick) -> None:
+        if self._local:
+            self.observe(self._local.looked_at())
+
+    def _observe_all(self, events: list[Any]) -> None:
+        for event in events:
+            self.observe(event)
+
+    # What follows from all that
+
+    def _progress(self) -> None:
+        """Write that all of a kind are submitted, or are at their ends, if that is so now."""
+        self._see_whether_all_submitted()
+        for log in Log:
+            if not self._jobs.to_be_submitted(log, self._steps.failed) and not self._jobs.unsettled(log):
+                self._write_complete(log)
+
+    def _see_whether_all_submitted(self) -> None:
+        wanted = {job.target for job in self._plan.wanted_of(Log.INSPECT)}
+        if self._all_submitted or not wanted or self._jobs.to_be_submitted(Log.INSPECT, self._steps.failed):
+            return
+        self._all_submitted = True
+        jobs = self._jobs.current_of(Log.INSPECT)
+        attached, refused = sum(job.is_earlier for job in jobs), len(self._jobs.refused & wanted)
+        blocked = len(self._jobs.blocked(self._steps.failed) & wanted)
+        self._write(Log.INSPECT, entries.all_submitted([job.job_id for job in jobs], attached, refused, blocked))
+
+    def _write_complete(self, log: Log) -> None:
+        jobs = self._jobs.current_of(log)
+        if not jobs or log in self._complete or self._detached:
+            return
+        self._complete.add(log)
+        missed = len(self._plan.wanted_of(log)) - len(jobs)
+        seconds = (max(job.ended_at for job in jobs) - self._jobs.first_submitted(log)).total_seconds()
+        verdicts = [job.verdict for job in jobs]
+        self._write(log, entries.completion(log, verdicts, self._plan.complete[log], missed, seconds))

@@ -1,0 +1,180 @@
+"""What a session is about to do, as the action logs tell it: its trainings and evaluations, and what it skips."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from run_experiment.actionlog.entry import Log
+from run_experiment.common import paths
+from run_experiment.experiment.model import Evaluation, Run
+from run_experiment.planning.plan import Plan
+from run_experiment.planning.target import Target
+
+# Name of the executor whose jobs are told by events of their own.
+ATTACHED = "slurm-attached"
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class SessionJob:
+    """A training or an evaluation of the experiment.
+
+    `subject` is its name in `log`; `script` its job script, `samples` the files that may hold its nvidia-smi samples,
+    relative to the experiment.
+    """
+
+    target: str
+    log: Log
+    subject: str
+    run: str
+    script: str
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SessionCheckpoint:
+    """A checkpoint that is verified: its manifest, its name (`epoch_0`), the folder where it is expected (absolute)."""
+
+    target: str
+    run: str
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """What a session is about to do. `jobs` and `checkpoints` are all of the experiment's, by target.
+
+    `wanted` are the targets that this session makes, of every kind, `needs` those that each of them waits for.
+    `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` is how many of them
+    are there already.
+    """
+
+    folder: Path
+    executor: str
+    runs: int
+    jobs: Mapping[str, SessionJob]
+    checkpoints: Mapping[str, SessionCheckpoint]
+    caches: Collection[str]
+    wanted: frozenset[str]
+    needs: Mapping[str, tuple[str, ...]]
+    skipped: Mapping[Log, tuple[tuple[str, str], ...]]
+    complete: Mapping[Log, int]
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether its jobs are SLURM's, told by events of their own."""
+        return self.executor == ATTACHED
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its jobs run on this machine."""
+        return self.executor == LOCAL
+
+    def of(self, log: Log) -> list[SessionJob]:
+        """The experiment's jobs that a log tells of."""
+        return [job for job in self.jobs.values() if job.log is log]
+
+    def wanted_of(self, log: Log) -> list[SessionJob]:
+        """The session's jobs that a log tells of."""
+        return [job for job in self.of(log) if job.target in self.wanted]
+
+    def blocked_by(self, failed: Collection[str]) -> set[str]:
+        """Targets that cannot be made where others failed, however far behind them."""
+        blocked: set[str] = set()
+        grown = True
+        while grown:
+            found = {path for path, needs in self.needs.items() if not {*failed, *blocked}.isdisjoint(needs)}
+            grown = not found <= blocked
+            blocked |= found
+        return blocked
+
+
+def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> SessionPlan:
+    """What a session does, of whose jobs `outputs` are the outputs, with the executor of that name."""
+    runs, evaluations = plan.experiment.runs, plan.experiment.evaluations
+    targets = plan.targets
+    wanted = frozenset(path for path in targets if path in outputs)
+    training_of = {run.name: targets[paths.finetune_record(run.name)] for run in plan.experiment.fine_tuned}
+    evaluation_of = {item.subject: targets[paths.eval_record(item.run.name, item.cell)] for item in evaluations}
+    jobs = [_training(run) for run in plan.experiment.fine_tuned]
+    jobs += [_evaluation(plan, item) for item in evaluations]
+    return SessionPlan(
+        folder=plan.experiment.folder,
+        executor=executor,
+        runs=len(runs),
+        jobs={job.target: job for job in jobs},
+        checkpoints={item.target: item for run in runs for item in _checkpoints(plan, run)},
+        caches=[paths.cache_record(name) for name in plan.data_sets.by_name],
+        wanted=wanted,
+        needs={path: targets[path].needs for path in wanted},
+        skipped={
+            Log.TORCHTUNE: _skipped(
+                plan, {run.name: training_of.get(run.name) or _untrained(run) for run in runs}, wanted
+            ),
+            Log.INSPECT: _skipped(plan, dict(evaluation_of), wanted),
+        },
+        complete={
+            Log.TORCHTUNE: sum(not target.wanted for target in training_of.values()),
+            Log.INSPECT: sum(not target.wanted for target in evaluation_of.values()),
+        },
+    )
+
+
+def _training(run: Run) -> SessionJob:
+    script = paths.finetune_script(run.name)
+    folders = [*([str(run.output_dir)] if run.output_dir else []), f"{run.name}/artifacts", run.name]
+    return SessionJob(
+        target=paths.finetune_record(run.name),
+        log=Log.TORCHTUNE,
+        subject=run.name,
+        run=run.name,
+        script=script,
+        samples=tuple(f"{folder}/{paths.GPU_METRICS}" for folder in dict.fromkeys(folders)),
+    )
+
+
+def _evaluation(plan: Plan, evaluation: Evaluation) -> SessionJob:
+    run, cell = evaluation.run.name, evaluation.cell
+    script = plan.scripts.evaluation_files(evaluation)[0]
+    # Another tool's script in a folder of its own may sample there.
+    beside = [f"{Path(script).parent}/{paths.GPU_METRICS}"] if Path(script).parent.name != "eval" else []
+    return SessionJob(
+        target=paths.eval_record(run, cell),
+        log=Log.INSPECT,
+        subject=evaluation.subject,
+        run=run,
+        script=script,
+        samples=(paths.eval_gpu_metrics(run, cell), *beside),
+    )
+
+
+def _checkpoints(plan: Plan, run: Run) -> list[SessionCheckpoint]:
+    manifests = [(paths.manifest(run.name, epoch), epoch) for epoch in run.verified]
+    folder = plan.experiment.folder
+    return [
+        SessionCheckpoint(path, run.name, Path(path).stem, folder / plan.checkpoint_dir(run, epoch))
+        for path, epoch in manifests
+    ]
+
+
+def _untrained(run: Run) -> str:
+    return "control, no training" if run.type == "control" else "eval-only, trained elsewhere"
+
+
+def _skipped(plan: Plan, targets: Mapping[str, Target | str], wanted: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Names and reasons of what is not made, of a target or the reason why there is none."""
+    skipped = []
+    for subject, target in targets.items():
+        if isinstance(target, str):
+            skipped.append((subject, target))
+        elif target.path not in wanted:
+            skipped.append((subject, _not_asked(plan, target) if target.wanted else "already complete"))
+    return tuple(skipped)
+
+
+def _not_asked(plan: Plan, target: Target) -> str:
+    why = plan.choice.why_not(target.path)
+    return f"not asked for ({why})" if why else "not asked for"

@@ -1,0 +1,93 @@
+"""Entries of the steps between training and evaluation: checkpoints that are looked at, data sets that are cached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from run_experiment.actionlog.entry import Action, Entry
+
+_SKIPPED = "skipping evaluations"
+
+
+def checkpoint_missing(run: str, name: str, folder: Path, reason: str, trained: bool) -> Entry:
+    """A checkpoint is absent, or does not load for the `reason` given; `trained`: it is of a training of ours."""
+    result = "Checkpoint does not load" if folder.exists() else "Checkpoint not found"
+    again = f"to train again, remove {run}/finetune.json and {folder.parent}, then start the same command"
+    return Entry(
+        Action.CHECKPOINT_MISSING,
+        f"Expected path: {folder}",
+        f"{result} - {_SKIPPED}",
+        f"{run}/{name}",
+        explanation=reason,
+        recommendation=f"See logs/run_finetune/{run}.log; {again}" if trained else "Put a whole checkpoint there",
+    )
+
+
+def checkpoint_of_failed(run: str, name: str, folder: Path, why: str) -> Entry:
+    """A checkpoint is not looked at, since the training that was to make it failed."""
+    result = "Checkpoint of a training that failed" if folder.exists() else "Checkpoint not found"
+    return Entry(
+        Action.CHECKPOINT_MISSING,
+        f"Expected path: {folder}",
+        f"{result} - {_SKIPPED}",
+        f"{run}/{name}",
+        explanation=f"Fine-tuning failed: {why}",
+        recommendation="Mend what failed; the same command trains the run again",
+    )
+
+
+def finetuning_verified(run: str, details: str, result: str) -> Entry:
+    """How the training of a run ended, before its checkpoints are looked at."""
+    return Entry(Action.VERIFY_FINETUNING, details, result, run)
+
+
+def checkpoints_verified(run: str, names: Sequence[str], missing: Sequence[str]) -> Entry:
+    """The last checkpoint of a run that was to be looked at was."""
+    there = len(names) - len(missing)
+    result = f"All {len(names)} checkpoints exist" if not missing else f"{there} of {len(names)} checkpoints exist"
+    if len(names) == 1 and not missing:
+        result = "The checkpoint exists"
+    lacking = f"; missing or unusable: {', '.join(missing)}" if missing else ""
+    return Entry(Action.VERIFY_CHECKPOINTS, f"Checking {', '.join(names)}", result + lacking, run)
+
+
+def prebuild_started(count: int, cached: int) -> Entry:
+    """The first data set is about to be cached, of so many; others were before."""
+    return Entry(Action.CACHE_PREBUILD, f"Pre-building dataset caches ({_unique(count, cached)})", "started")
+
+
+def prebuild_ended(count: int, cached: int, ready: int) -> Entry:
+    """All data sets were seen to."""
+    details = f"Pre-built dataset caches ({_unique(count, cached)})"
+    return Entry(Action.CACHE_PREBUILD_COMPLETE, details, f"{ready} of {count} caches ready")
+
+
+def cache_stale(name: str, job: Mapping[str, Any], reason: str, there: bool) -> Entry:
+    """A data set's cache was of something else, and is made anew; `there`: what it is to be now was cached before."""
+    result = "replaced by that of an earlier session" if there else "rebuilt"
+    return Entry(Action.STALE_CACHE, f"Cache of {_data(job)} is stale: {reason}", result, name)
+
+
+def cache_built(name: str, job: Mapping[str, Any], samples: int, seconds: float, there: bool) -> Entry:
+    """A data set was cached, with so many samples; `there`: it was so before, then in so many seconds."""
+    result = f"cached: {samples} rows in {seconds:.1f} s" + (", by an earlier session" if there else "")
+    return Entry(Action.CACHE_BUILT, _data(job), result, name)
+
+
+def cache_failed(name: str, job: Mapping[str, Any], error: str, log: Path) -> Entry:
+    """A data set could not be cached."""
+    return Entry(Action.CACHE_BUILT, _data(job), f"failed: {error} (log: {log})", name)
+
+
+def _data(job: Mapping[str, Any]) -> str:
+    """Path and split of a data set."""
+    data = job["config"].get("data") or {}
+    split = f" (split {data['split']})" if data.get("split") else ""
+    return f"{job['data']}{split}" if job["data"] else f"{job['script']} (no data file)"
+
+
+def _unique(count: int, cached: int) -> str:
+    before = f"; {cached} more cached before" if cached else ""
+    return f"{count} unique dataset{'' if count == 1 else 's'}{before}"

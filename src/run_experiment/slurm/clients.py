@@ -1,0 +1,313 @@
+"""The edge to SLURM: sbatch, squeue, sacct and scancel, their answers as values and their complaints as exceptions."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import re
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from run_experiment.machine.processes import ClientResult, run_client
+from run_experiment.slurm.amounts import count, cpu_seconds, limit_seconds, moment, requested_mib, tres_gpus, tres_mib
+from run_experiment.slurm.states import first_word, is_live
+
+_QUEUE_FIELDS = ("%A", "%T", "%r", "%j", "%k")
+_ACCOUNTING_FIELDS = (
+    "JobIDRaw",
+    "JobName",
+    "UID",
+    "Comment",
+    "State",
+    "ExitCode",
+    "Reason",
+    "Submit",
+    "Start",
+    "End",
+    "NodeList",
+    "ReqCPUS",
+    "ElapsedRaw",
+    "TimelimitRaw",
+    "AllocCPUS",
+    "NNodes",
+    "TotalCPU",
+    "ReqMem",
+    "AllocTRES",
+    "TRESUsageInTot",
+)
+
+# Complaints that may pass by themselves, and why; the request was not met.
+_PASSING = {
+    # A limit on how many jobs wait or run. The words that follow it name limits on a job's size, too, which stay.
+    r"(QOS|Assoc)(Max|Grp)SubmitJob\w*Limit": "jobs of the user, the account or the QOS have to end first",
+    r"temporarily unable to accept job|Resource temporarily unavailable": "slurmctld has as many jobs as it can hold",
+    r"Unable to contact slurm controller": "slurmctld restarts, or is too busy to answer",
+    r"standby mode": "the backup controller has not taken over yet",
+    r"persist(ent)?[ _]conn|PersistInit|Problem talking to the database": "slurmdbd restarts, or is too busy to answer",
+    r"Unable to connect to database|Database connection reference is invalid": "slurmdbd is without its data base",
+    r"Connection (refused|reset|closed)|Broken pipe|No route to host|Network is unreachable": "a host restarts",
+    r"Temporary failure in name resolution|Unable to resolve": "the name server does not answer",
+    r"failed to fetch config|cannot stat file .*slurm\.conf": "the file server or slurmctld, which have slurm.conf",
+    r"[Mm]unge \w*code failed|Protocol authentication error": "munged restarts, or is too busy to answer",
+    r"(rate|RPC) limit": "slurmctld asks to be asked less often",
+    r"I/O error writing script/environment to file|Unable to create job record": "slurmctld's disk or memory is full",
+}
+# The same, where the request may have been met, or be met later.
+_UNANSWERED = {
+    r"timed out": "an answer took longer than MessageTimeout",
+    r"Zero Bytes were transmitted": "the connection was closed early",
+    r"Message (send|receive) failure|Communication (connection|shutdown) failure|Insane message length": "likewise",
+}
+# Errors of this machine that may pass, as where a login node limits processes.
+_EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO)
+_ENDED_ALREADY = re.compile(r"Invalid job id specified|Job/step already completing or completed")
+_SUBMITTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?\s*$", re.MULTILINE)
+
+
+class SlurmError(Exception):
+    """A request that SLURM refused, or a client that could not be run; in the client's own words."""
+
+
+class PassingError(SlurmError):
+    """A request that may be met later. A submission may have been accepted nevertheless: look before the next."""
+
+
+class UnansweredError(PassingError):
+    """A request that SLURM may meet some time after it was given up."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A live job; comment and reason are empty where it has none."""
+
+    job_id: str
+    name: str
+    comment: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AccountedJob:
+    """What accounting knows of a job, of its last start if it was requeued.
+
+    Times are local, None if not reached; `exit_code` is `status:signal`; `cancelled_by` is a user's name, or number
+    if it has none. Accounting replaces quotes in names and what is not Latin, and has comments only where the site
+    keeps them.
+
+    Figures are those of `seff`, whole once `settled`; CPUs and nodes are those asked for until the job starts. Memory
+    is MiB, its peak that of the step with the most, all tasks together. None is what was not counted, or no limit.
+    """
+
+    job_id: str
+    name: str
+    uid: int
+    comment: str
+    state: str
+    cancelled_by: str | None
+    exit_code: str
+    reason: str
+    submitted: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    nodes: str
+    elapsed_seconds: int = 0
+    time_limit_seconds: int | None = None
+    cpus: int = 0
+    node_count: int = 0
+    gpus: int = 0
+    cpu_seconds: int | None = None
+    peak_memory_mib: float | None = None
+    requested_memory_mib: float | None = None
+    request_known: bool = False
+    steps_ended: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether no figure is to come: they follow some seconds after a job's end, if no node was lost."""
+        return not is_live(self.state) and self.request_known and (self.started is None or self.steps_ended)
+
+
+def queue(timeout: float = 30) -> list[QueuedJob]:
+    """All live jobs of this user. Raises SlurmError."""
+    mark = _mark()
+    # `--me` would be shorter, but is missing before SLURM 20.02.
+    command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
+    output = _output([*command, f"--format={''.join(mark + field for field in _QUEUE_FIELDS)}{mark}"], timeout)
+    jobs = [_queued(row) for row in _rows(output, mark, len(_QUEUE_FIELDS), leading=True)]
+    return [job for job in jobs if is_live(job.state)]
+
+
+def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, AccountedJob]:
+    """What accounting knows of jobs, however old, by id; without those that it does not know. Raises SlurmError.
+
+    Nothing if the cluster keeps no accounts.
+    """
+    if not job_ids:
+        # sacct would list everything.
+        return {}
+    mark = _mark()
+    command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}"]
+    columns = f"--format={','.join(_ACCOUNTING_FIELDS)}"
+    result = _run([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
+    if "accounting storage is disabled" in result.errors:
+        return {}
+    if result.returncode:
+        raise _refusal("sacct", result)
+    rows = _rows(result.output, mark, len(_ACCOUNTING_FIELDS), leading=False)
+    # Asked for one task of an array, sacct may give others, too.
+    return {job_id: job for job_id, job in _joined(rows).items() if job_id in set(job_ids)}
+
+
+def cancel(job_ids: Collection[str], timeout: float = 60) -> None:
+    """Cancel jobs; those that ended already are no error. Raises SlurmError."""
+    if not job_ids:
+        return
+    result = _run(["scancel", *_checked(job_ids)], timeout)
+    lines = result.errors.splitlines()
+    complaints = [line for line in lines if not _ENDED_ALREADY.search(line)]
+    if result.returncode and (complaints or not lines):
+        raise _refusal("scancel", ClientResult(result.returncode, "", "\n".join(complaints)))
+
+
+def submit(arguments: Sequence[str], script: str, timeout: float = 60) -> str:
+    """Submit a script with sbatch's options; returns the job id. Raises SlurmError, PassingError if it may pass.
+
+    After a PassingError, a time-out among them, the job may have been accepted.
+    """
+    output = _output(["sbatch", "--parsable", *arguments], timeout, script)
+    found = _SUBMITTED.search(output)
+    if found is None:
+        # It said that all went well: there may be a job, to be looked for.
+        raise UnansweredError(f"sbatch gave no job id: {output.strip()!r}")
+    return found[1]
+
+
+def _run(command: Sequence[str], timeout: float, text: str = "") -> ClientResult:
+    client = command[0]
+    try:
+        return run_client(command, timeout, text)
+    except TimeoutError as error:
+        raise UnansweredError(str(error)) from None
+    except FileNotFoundError:
+        raise SlurmError(f"{client} is not on the PATH: run this on a login node of the cluster") from None
+    except OSError as error:
+        kind = PassingError if error.errno in _EXHAUSTED else SlurmError
+        raise kind(f"{client} cannot be run: {error.strerror}") from None
+
+
+def _output(command: Sequence[str], timeout: float, text: str = "") -> str:
+    result = _run(command, timeout, text)
+    if result.returncode:
+        raise _refusal(command[0], result)
+    return result.output
+
+
+def _refusal(client: str, result: ClientResult) -> SlurmError:
+    words = result.errors.strip() or result.output.strip() or f"{client} ended with exit status {result.returncode}"
+    for kind, patterns in ((UnansweredError, _UNANSWERED), (PassingError, _PASSING)):
+        if any(re.search(pattern, words) for pattern in patterns):
+            return kind(words)
+    return SlurmError(words)
+
+
+def _mark() -> str:
+    """A separator that no name or comment can hold: none was made with knowledge of it."""
+    return f"|{secrets.token_hex(8)}|"
+
+
+def _rows(output: str, mark: str, width: int, leading: bool) -> Iterator[list[str]]:
+    """The rows of a table whose fields each end in the mark, with one before the first, too, if `leading`.
+
+    Rows are told apart by their number of fields, since a field may hold line ends.
+    """
+    fields = output.split(mark)
+    step = width + 1 if leading else width
+    for start in range(int(leading), len(fields) - width, step):
+        yield fields[start : start + width]
+
+
+def _checked(job_ids: Collection[str]) -> list[str]:
+    """The ids, in order; text that is none would mean other jobs to the clients. Raises ValueError."""
+    wrong = [job_id for job_id in job_ids if not re.fullmatch(r"[0-9]+", job_id)]
+    if wrong:
+        raise ValueError(f"not a job id: {wrong[0]!r}")
+    return sorted(set(job_ids), key=int)
+
+
+def _queued(row: Sequence[str]) -> QueuedJob:
+    job_id, state, reason, name, comment = row
+    return QueuedJob(job_id, name, _known(comment), state, _known(reason))
+
+
+def _joined(rows: Iterable[Sequence[str]]) -> dict[str, AccountedJob]:
+    """Jobs by id, each of its own row and those of its steps, such as `17.batch`."""
+    jobs: dict[str, dict[str, str]] = {}
+    steps: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        values = dict(zip(_ACCOUNTING_FIELDS, row, strict=True))
+        # The end of the line before stands at the start of the first field.
+        job_id, _, step = values["JobIDRaw"].strip().partition(".")
+        if step:
+            steps.setdefault(job_id, {})[step] = values
+        else:
+            jobs[job_id] = values
+    return {job_id: _accounted(job_id, values, steps.get(job_id, {})) for job_id, values in jobs.items()}
+
+
+def _accounted(job_id: str, row: Mapping[str, str], steps: Mapping[str, Mapping[str, str]]) -> AccountedJob:
+    nodes = _known(row["NodeList"])
+    cpus, node_count = count(row["AllocCPUS"]), count(row["NNodes"])
+    peaks = [tres_mib(step["TRESUsageInTot"]) for step in steps.values()]
+    return AccountedJob(
+        job_id=job_id,
+        name=row["JobName"],
+        uid=int(row["UID"]),
+        comment=row["Comment"],
+        state=first_word(row["State"]),
+        cancelled_by=_canceller(row["State"]),
+        exit_code=row["ExitCode"],
+        reason=_known(row["Reason"]),
+        submitted=moment(row["Submit"]),
+        # A job that was cancelled before it had nodes may have the time of that as its start.
+        started=moment(row["Start"]) if nodes else None,
+        ended=moment(row["End"]),
+        nodes=nodes,
+        elapsed_seconds=count(row["ElapsedRaw"]),
+        time_limit_seconds=limit_seconds(row["TimelimitRaw"]),
+        cpus=cpus,
+        node_count=node_count,
+        gpus=tres_gpus(row["AllocTRES"]),
+        cpu_seconds=cpu_seconds(row["TotalCPU"]),
+        peak_memory_mib=max((peak for peak in peaks if peak is not None), default=None),
+        requested_memory_mib=tres_mib(row["AllocTRES"]) or requested_mib(row["ReqMem"], cpus, node_count),
+        # Of a short job its end may be there first, without a name, a limit, and what it asked for.
+        request_known=count(row["ReqCPUS"]) > 0,
+        steps_ended=_have_ended(steps),
+    )
+
+
+def _have_ended(steps: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether accounting has the ends of a job's script and its other steps, with which come their figures.
+
+    The step `extern`, of those who log in to the job's nodes, may end much later.
+    """
+    return "batch" in steps and all(moment(step["End"]) for name, step in steps.items() if name != "extern")
+
+
+def _known(text: str) -> str:
+    return "" if text in ("None", "(null)", "None assigned") else text
+
+
+def _canceller(state: str) -> str | None:
+    """Who cancelled, of `CANCELLED by 1000`."""
+    _, by, uid = state.partition(" by ")
+    if not by:
+        return None
+    with suppress(KeyError, ValueError):
+        return pwd.getpwuid(int(uid)).pw_name
+    return uid

@@ -1,0 +1,136 @@
+"""What `run-experiment status` does: shows the state of an experiment once or again and again, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from run_experiment.actionlog.show import terminal_width
+from run_experiment.common import paths
+from run_experiment.common.errors import InputError, UnreadableError
+from run_experiment.inputs.hash_memory import StatusMemory
+from run_experiment.status.items import Item, RunStatus, State, Status
+from run_experiment.status.page import missing_text, status_text
+from run_experiment.status.read import read_status
+
+# Exit status where something is missing and `--missing` was asked for.
+INCOMPLETE = 3
+# A page for a terminal is wider only where the terminal is.
+_WIDTH = 100
+_CLEAR = "\x1b[H\x1b[2J"
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is shown: JSON or text, everything or what is missing; `watch` is the seconds between two drawings."""
+
+    json: bool = False
+    missing: bool = False
+    watch: float | None = None
+
+
+def show_status(folder: Path, options: Options, show: Callable[[str], None]) -> int:
+    """Show the state of the experiment in `folder`; returns the exit status. Raises InputError."""
+    folder = folder.resolve()
+    memory = StatusMemory(folder)
+    try:
+        status = _read(folder, memory)
+        show(_drawn(status, options))
+        while options.watch is not None and status.is_moving:
+            time.sleep(options.watch)
+            try:
+                status = _read(folder, memory)
+            except InputError as error:
+                # The summary is being edited, maybe.
+                print(error, file=sys.stderr)
+                continue
+            show(_drawn(status, options))
+    except KeyboardInterrupt:
+        if options.watch is None:
+            raise
+        return 0
+    return INCOMPLETE if options.missing and status.missing else 0
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """The state as plain values: times in ISO format, null where something is not known.
+
+    Keys: experiment, folder, time, followed, owner (host, pid, user, started, ended, …), asked, notes,
+    unfinished_redos, complete, total, counts (by state), runs; of a run: name, type, training, verified, verifications,
+    evaluations; of each of these: kind, subject, run, task, epoch, state, certain, attempt, job_id, slurm_state, since,
+    seconds, reason, read_on.
+    """
+    return {
+        "experiment": status.experiment,
+        "folder": str(status.folder),
+        "time": status.time.isoformat(timespec="seconds"),
+        "followed": status.followed,
+        "owner": asdict(status.owner) if status.owner else None,
+        "asked": status.asked,
+        "notes": list(status.notes),
+        "unfinished_redos": list(status.unfinished_redos),
+        "complete": not status.missing,
+        "total": status.total,
+        "counts": {str(state): count for state, count in status.counts.items()},
+        "runs": [_run(run) for run in status.runs],
+    }
+
+
+def missing_as_json(status: Status) -> dict[str, Any]:
+    """What is not done: experiment, folder, time, complete, unfinished_redos, and missing, items as in `as_json`."""
+    whole = as_json(status)
+    kept = {name: whole[name] for name in ("experiment", "folder", "time", "complete", "unfinished_redos")}
+    return {**kept, "missing": [_item(item) for item in status.missing]}
+
+
+def _run(run: RunStatus) -> dict[str, Any]:
+    wanted = [item for item in run.verifications if item.state is not State.SKIPPED]
+    return {
+        "name": run.name,
+        "type": run.type,
+        "training": _item(run.training),
+        "verified": {"done": sum(item.state is State.DONE for item in wanted), "of": len(wanted)},
+        "verifications": [_item(item) for item in run.verifications],
+        "evaluations": [_item(item) for item in run.evaluations],
+    }
+
+
+def _item(item: Item) -> dict[str, Any]:
+    values = asdict(item)
+    since = item.since.isoformat(timespec="seconds") if item.since else None
+    return {**values, "state": str(item.state), "since": since}
+
+
+def _drawn(status: Status, options: Options) -> str:
+    if options.json:
+        values = missing_as_json(status) if options.missing else as_json(status)
+        # Of a watched experiment an object a line.
+        return json.dumps(values, indent=None if options.watch else 2, ensure_ascii=False)
+    text = missing_text(status) if options.missing else status_text(status, _width())
+    if options.watch is None:
+        return text
+    stamp = f"{status.time:%Y-%m-%d %H:%M:%S}, again in {options.watch:g} s; Ctrl-C ends this, not the experiment"
+    return f"{_CLEAR if sys.stdout.isatty() else ''}{text}\n\n{stamp if status.is_moving else 'All has ended.'}"
+
+
+def _width() -> int:
+    return terminal_width() if sys.stdout.isatty() else _WIDTH
+
+
+def _read(folder: Path, memory: StatusMemory) -> Status:
+    """The state, where need be of a later moment: files may come and go while they are read. Raises InputError."""
+    for _ in range(_TRIES - 1):
+        with suppress(OSError, UnreadableError):
+            return read_status(folder, memory)
+        time.sleep(0.2)
+    try:
+        return read_status(folder, memory)
+    except OSError as error:
+        raise UnreadableError(str(folder / paths.SUMMARY), error) from error

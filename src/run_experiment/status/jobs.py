@@ -1,0 +1,214 @@
+"""What is known of an experiment's jobs without following them: by the ledger, SLURM, locks, and failed attempts.
+
+Nothing is written, and no lock is taken that a job could run into.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from run_experiment.attempts.files import ENDED, LOG
+from run_experiment.attempts.history import Left, LeftAttempts
+from run_experiment.common import paths
+from run_experiment.common.clock import moment_of
+from run_experiment.slurm.clients import AccountedJob, QueuedJob
+from run_experiment.slurm.ledger import PATH, Ledger, Submission
+from run_experiment.slurm.states import is_live, succeeded
+from run_experiment.status.items import State
+from run_experiment.status.sources import (
+    CLOCKS,
+    ask,
+    aware,
+    first_line,
+    locks,
+    now,
+    process_start,
+    written_at,
+)
+
+# How long accounting may be late, and a shared file system with a record.
+_LATE = timedelta(seconds=60)
+_WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+# How an attempt's error begins where it was cut from outside.
+_CUT = ("ended by SIGTERM", "KeyboardInterrupt")
+_LIVE = frozenset({State.RUNNING, State.PENDING})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of the newest job for a target. `since` is when the state began, None if unknown.
+
+    `certain` is False where the state is only the last known; `config_hash` may be the beginning of one, or unknown.
+    `attempt` is the number of the attempt that a live job is, 1 of the first.
+    """
+
+    state: State
+    job_id: str | None
+    since: datetime | None
+    reason: str = ""
+    read_on: str | None = None
+    slurm_state: str | None = None
+    certain: bool = True
+    config_hash: str | None = None
+    attempt: int | None = None
+
+
+class Jobs:
+    """Jobs of the experiment in `folder`, as seen at one moment. Raises OSError where the ledger cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._now = now()
+        ledger = Ledger(folder / PATH)
+        self._open = ledger.open()
+        self._settled = ledger.settled_jobs()
+        self._locks = locks()
+        self._attempts = LeftAttempts(folder)
+        self.answer = ask(self._open.values())
+
+    def live(self, target: str, log: str) -> Evidence | None:
+        """What is known of a job whose end nobody has noted, for the target of a record; `log` is its script's."""
+        if (submission := self._open.get(target)) is not None:
+            found = replace(self._submitted(submission, log), config_hash=submission.config_hash)
+        elif (holder := self._holder(target)) is not None:
+            reason = f"on this machine, process {holder}"
+            found = Evidence(State.RUNNING, None, process_start(holder), reason, log)
+        else:
+            return None
+        return replace(found, attempt=self._number(target, found) if found.state in _LIVE else None)
+
+    def failed(self, target: str, log: str) -> Evidence | None:
+        """The newest job for a target that failed or was cut; `log` is its script's."""
+        settled, left = self._settled.get(target), self._attempts.newest(target)
+        if settled and succeeded(settled.state):
+            settled = None
+        if left and (settled is None or left.job_id == settled.job_id or (left.moment or settled.time) > settled.time):
+            same = settled if settled and settled.job_id == left.job_id else None
+            return self._kept(left, log, same.state if same else left.slurm_state)
+        if settled is None:
+            return None
+        reason = f"SLURM job {settled.job_id} ended as {settled.state}"
+        return Evidence(
+            _state_of_end(settled.state),
+            settled.job_id,
+            settled.time,
+            reason,
+            slurm_state=settled.state,
+            config_hash=settled.config_hash,
+        )
+
+    def _submitted(self, submission: Submission, log: str) -> Evidence:
+        job_id, since = submission.job_id, moment_of(submission.time)
+        is_new = since is not None and self._now - since < _LATE
+        if job_id is None:
+            reason = "is being submitted" if is_new else "may have been submitted: the same command finds out"
+            return Evidence(State.PENDING, None, since, reason, certain=False)
+        if found := self._answered(submission, job_id, since, log):
+            return found
+        if (left := self._attempt(submission)) and left.is_over:
+            return self._kept(left, log, left.slurm_state)
+        # The queue is only asked for jobs of the user's own.
+        if self.answer.source is None or (self.answer.source == "squeue" and submission.uid != os.getuid()):
+            return self._last_known(submission, since, log)
+        if is_new:
+            return Evidence(State.PENDING, job_id, since, "SLURM does not show it yet", certain=False)
+        reason = f"SLURM does not show job {job_id} any more, and it left no record"
+        return Evidence(State.MISSING, job_id, since, reason, self._existing(log), certain=False)
+
+    def _answered(self, submission: Submission, job_id: str, since: datetime | None, log: str) -> Evidence | None:
+        """What SLURM said of a job."""
+        job = self.answer.accounted.get(job_id)
+        if job is not None and _is_same(job, submission):
+            return self._accounted(submission, job, log)
+        queued = self.answer.queued.get(job_id)
+        return _queued(queued, since) if queued is not None and queued.comment == submission.comment else None
+
+    def _accounted(self, submission: Submission, job: AccountedJob, log: str) -> Evidence:
+        if is_live(job.state):
+            state = State.PENDING if job.state in _WAITING else State.RUNNING
+            since = job.submitted if state is State.PENDING else job.started
+            return Evidence(state, job.job_id, aware(since), job.reason, self._existing(log), job.state)
+        ended = aware(job.ended)
+        if succeeded(job.state) and ended and self._now - ended < _LATE:
+            return Evidence(State.RUNNING, job.job_id, ended, "it ended; its record does not show yet", log, job.state)
+        left = self._attempt(submission)
+        by = f" by {job.cancelled_by}" if job.cancelled_by else ""
+        reason = f"SLURM job {job.job_id} ended as {job.state}{by}"
+        reason += " and left no record" if succeeded(job.state) else ""
+        read_on = self._existing(log)
+        if left and left.error is not None:
+            kept = self._kept(left, log, job.state)
+            reason, read_on = kept.reason if job.state == "FAILED" else f"{reason}: {kept.reason}", kept.read_on
+        return Evidence(_state_of_end(job.state), job.job_id, ended, reason, read_on, job.state)
+
+    def _last_known(self, submission: Submission, since: datetime | None, log: str) -> Evidence:
+        """A job that nothing is known of runs if its log is younger than its submission."""
+        written = written_at(self._folder / log)
+        began = since is not None and written is not None and written >= since - CLOCKS
+        state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
+        return Evidence(state, submission.job_id, since, "as last known", read_on, certain=False)
+
+    def _attempt(self, submission: Submission) -> Left | None:
+        """What a job left of its last attempt."""
+        newest = self._attempts.newest(submission.target)
+        return newest if newest and newest.job_id == submission.job_id else None
+
+    def _number(self, target: str, job: Evidence) -> int:
+        """Number of the attempt that a live job is, among those of its configuration."""
+        known = [None, "", job.config_hash]
+        lefts = [left for left in self._attempts.at(target) if not job.config_hash or left.config_hash in known]
+        has_begun = bool(lefts) and not lefts[-1].is_over and job.job_id in (None, lefts[-1].job_id)
+        return len(lefts) + (not has_begun)
+
+    def _kept(self, left: Left, log: str, slurm_state: str | None) -> Evidence:
+        """How an attempt ended, as far as it was noted; `slurm_state` is SLURM's verdict, None if there is none."""
+        kept = self._cut(left, log, slurm_state) if left.error is None else self._failure(left, left.error)
+        state = _state_of_end(slurm_state) if slurm_state else kept.state
+        return replace(kept, state=state, slurm_state=slurm_state, config_hash=left.config_hash or None)
+
+    def _failure(self, left: Left, error: str) -> Evidence:
+        reason = first_line(error)
+        state = State.CANCELLED if reason.startswith(_CUT) else State.FAILED
+        read_on = self._existing(f"{left.folder}/{LOG}") or f"{left.folder}/{ENDED}"
+        return Evidence(state, left.job_id, left.moment, reason, read_on)
+
+    def _cut(self, left: Left, log: str, slurm_state: str | None) -> Evidence:
+        reason, read_on = f"cut off as job {left.job_id}", self._existing(log)
+        if slurm_state:
+            return Evidence(State.FAILED, left.job_id, left.moment, f"{reason} ({slurm_state})", read_on)
+        # If it were at work on this machine, it would hold its lock.
+        if left.host == socket.gethostname() and not left.job_id.isdecimal():
+            return Evidence(State.FAILED, left.job_id, left.moment, reason, read_on)
+        reason += f", or still at work{f' on {left.host}' if left.host else ''}: nobody noted its end"
+        return Evidence(State.MISSING, left.job_id, left.moment, reason, read_on, certain=False)
+
+    def _existing(self, log: str) -> str | None:
+        return log if (self._folder / log).is_file() else None
+
+    def _holder(self, target: str) -> int | None:
+        """Number of the process of this machine that is at work on a target, by the lock that it has."""
+        try:
+            stat = (self._folder / paths.lock(target)).stat()
+        except OSError:
+            return None
+        return self._locks.get((os.major(stat.st_dev), os.minor(stat.st_dev), stat.st_ino))
+
+
+def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
+    if job.state in _WAITING:
+        return Evidence(State.PENDING, job.job_id, submitted, job.reason, slurm_state=job.state)
+    return Evidence(State.RUNNING, job.job_id, None, slurm_state=job.state)
+
+
+def _is_same(job: AccountedJob, submission: Submission) -> bool:
+    """Whether a job is the one submitted: a controller that lost its state gives ids anew."""
+    same_comment = not job.comment or job.comment == submission.comment
+    return (job.name, job.uid) == (submission.name, submission.uid) and same_comment
+
+
+def _state_of_end(slurm_state: str) -> State:
+    return State.CANCELLED if slurm_state == "CANCELLED" else State.FAILED

@@ -1,0 +1,253 @@
+"""What state an experiment is in: read from its folder and one question to SLURM, while it runs or long after.
+
+Freshness is the plan's; nothing is written into the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
+from run_experiment.common import paths
+from run_experiment.common.clock import moment_of
+from run_experiment.common.experiment_lock import Owner, observe
+from run_experiment.common.json_files import config_hash, read_record
+from run_experiment.experiment.model import Evaluation, Run, resolve
+from run_experiment.experiment.settings import Settings
+from run_experiment.inputs.hash_memory import StatusMemory
+from run_experiment.planning.build import make_plan
+from run_experiment.planning.plan import Plan
+from run_experiment.planning.target import State as Freshness
+from run_experiment.planning.target import Target
+from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
+from run_experiment.status.jobs import Evidence, Jobs
+from run_experiment.status.sources import complaint, now, traceback_end
+from run_experiment.summary.read import read_summary
+
+
+def read_status(folder: Path, memory: StatusMemory) -> Status:
+    """The state of the experiment in `folder` (absolute). Raises InputError, and OSError where files come and go."""
+    summary, _ = read_summary(folder / paths.SUMMARY)
+    experiment = resolve(summary, folder)
+    seen = observe(folder)
+    # Before the plan: what ends meanwhile has its record by then.
+    jobs = Jobs(folder)
+    memory.learn(experiment)
+    plan = make_plan(experiment, Settings(experiment_dir=folder), memory)
+    reader = _Reader(plan, jobs)
+    return Status(
+        experiment=experiment.name,
+        folder=folder,
+        time=now(),
+        owner=_owner(seen.text),
+        followed=seen.at_work,
+        asked=jobs.answer.source,
+        notes=(jobs.answer.note,) if jobs.answer.note else (),
+        unfinished_redos=tuple(plan.unfinished_redos),
+        runs=tuple(reader.run(run) for run in experiment.runs),
+    )
+
+
+def training_log(run: str) -> str:
+    """Output of a training's script, as its rule names it."""
+    return f"logs/run_finetune/{run}.log"
+
+
+def evaluation_log(run: str, cell: str) -> str:
+    """Output of an evaluation's script, as its rule names it."""
+    return f"logs/run_evaluation/{run}/{cell}.log"
+
+
+def verification_log(run: str, checkpoint: str) -> str:
+    """What the verification of a checkpoint complained of, as its rule names it."""
+    return f"logs/verify_checkpoint/{run}/{checkpoint}.log"
+
+
+def cache_log(data_set: str) -> str:
+    """Output of the prebuilding of a cache, as its rule names it."""
+    return f"logs/prebuild_cache/{data_set}.log"
+
+
+class _Reader:
+    """Joins the plan with what is known of the jobs."""
+
+    def __init__(self, plan: Plan, jobs: Jobs) -> None:
+        self._plan = plan
+        self._jobs = jobs
+        self._folder = plan.experiment.folder
+        self._of_run: dict[str, list[Evaluation]] = {}
+        for evaluation in plan.experiment.evaluations:
+            self._of_run.setdefault(evaluation.run.name, []).append(evaluation)
+
+    def run(self, run: Run) -> RunStatus:
+        evaluations = self._of_run.get(run.name, [])
+        training = self._training(run)
+        checkpoints = {epoch: self._verification(run, epoch, training) for epoch in run.verified}
+        return RunStatus(
+            name=run.name,
+            type=run.type,
+            training=training,
+            verifications=tuple(checkpoints.values()),
+            evaluations=tuple(self._evaluation(item, training, checkpoints.get(item.epoch)) for item in evaluations),
+        )
+
+    def _training(self, run: Run) -> Item:
+        item = Item(TRAINING, run.name, run.name, None, None, State.SKIPPED, "")
+        if run.training is None:
+            return replace(item, reason=run.why_untrained)
+        target = self._plan[paths.finetune_record(run.name)]
+        return self._job(item, target, training_log(run.name), target.config)
+
+    def _verification(self, run: Run, epoch: int | None, training: Item) -> Item:
+        target = self._plan[paths.manifest(run.name, epoch)]
+        name = Path(target.path).stem
+        item = Item(VERIFICATION, f"{run.name}/{name}", run.name, None, epoch, _unmade(target), target.reason)
+        if not target.wanted:
+            return replace(item, state=State.DONE, since=self._time(target, "verified"))
+        if not training.is_made:
+            return replace(item, reason=_after_training(training))
+        if target.optional and not self._is_needed(target):
+            return replace(item, state=State.SKIPPED, reason=f"{target.reason}, and nothing needs it")
+        log = verification_log(run.name, name)
+        trained = self._time(self._plan[paths.finetune_record(run.name)], "ended") if run.training else None
+        if said := complaint(self._folder, log, trained):
+            return replace(item, state=State.FAILED, reason=said, read_on=log)
+        return item
+
+    def _evaluation(self, evaluation: Evaluation, training: Item, checkpoint: Item | None) -> Item:
+        run, cell = evaluation.run.name, evaluation.cell
+        target = self._plan[paths.eval_record(run, cell)]
+        item = Item(
+            EVALUATION, evaluation.subject, run, evaluation.task.name, evaluation.epoch, _unmade(target), target.reason
+        )
+        log, config = evaluation_log(run, cell), dict(target.config)
+        if evaluation.needs_checkpoint:
+            manifest = read_record(self._folder / paths.manifest(run, evaluation.epoch)) if target.wanted else None
+            hashes = checkpoint_hashes(manifest or {})
+            config |= {CHECKPOINT: hashes} if hashes else {}
+        item = self._job(item, target, log, config)
+        if item.state in (State.DONE, State.RUNNING, State.PENDING):
+            return item
+        if checkpoint and (blocked := _after_training(training) or _after_checkpoint(checkpoint)):
+            return replace(item, state=_unmade(target), reason=blocked, job_id=None, since=None, read_on=None)
+        return self._without_data(item, evaluation, target) if item.state in (State.MISSING, State.STALE) else item
+
+    def _without_data(self, item: Item, evaluation: Evaluation, target: Target) -> Item:
+        """An evaluation that is to be made, with what keeps it from its data."""
+        data_set = self._plan.data_sets.of(evaluation).name
+        log = cache_log(data_set)
+        said = traceback_end(self._folder / log) if paths.cache_record(data_set) in target.needs else None
+        if not said:
+            return item
+        return replace(item, reason=f"its data set {data_set} is not cached: {said}", read_on=log)
+
+    def _job(self, item: Item, target: Target, log: str, config: Mapping[str, Any]) -> Item:
+        """The item of a target that a job makes."""
+        if not target.wanted:
+            record = self._record(target)
+            seconds = record.get("seconds")
+            return replace(
+                item,
+                state=State.DONE,
+                reason="done",
+                job_id=_text(record.get("job_id")),
+                since=self._time(target, "ended"),
+                seconds=seconds if isinstance(seconds, int | float) else None,
+            )
+        if live := self._jobs.live(target.path, log):
+            live = replace(live, reason=live.reason if _is_of(live, config) else _outdated(live.reason))
+            return _with(item, live)
+        failed = self._jobs.failed(target.path, log)
+        made = self._time(target, "ended")
+        if failed is None or (made and failed.since and made >= failed.since):
+            return replace(item, state=_unmade(target), reason=target.reason)
+        if not _is_of(failed, config):
+            reason = target.reason if target.state is Freshness.STALE else "not done yet"
+            reason += f"; {failed.state} as job {failed.job_id}, with another configuration"
+            return replace(item, state=_unmade(target), reason=reason)
+        return _with(item, failed)
+
+    def _is_needed(self, target: Target) -> bool:
+        return any(target.path in other.needs for other in self._plan.targets.values())
+
+    def _record(self, target: Target) -> dict[str, Any]:
+        return read_record(self._folder / target.path) or {}
+
+    def _time(self, target: Target, name: str) -> datetime | None:
+        return moment_of(self._record(target).get(name))
+
+
+def _unmade(target: Target) -> State:
+    return State.STALE if target.state is Freshness.STALE else State.MISSING
+
+
+def _with(item: Item, found: Evidence) -> Item:
+    return replace(
+        item,
+        state=found.state,
+        reason=found.reason,
+        job_id=found.job_id,
+        slurm_state=found.slurm_state,
+        since=found.since,
+        read_on=found.read_on,
+        certain=found.certain,
+        attempt=found.attempt,
+    )
+
+
+def _is_of(found: Evidence, config: Mapping[str, Any]) -> bool:
+    """Whether a job was of today's configuration, as far as it says: a comment has only a hash's beginning."""
+    return not found.config_hash or config_hash(config).startswith(found.config_hash)
+
+
+def _outdated(reason: str) -> str:
+    why = "of another configuration: the same command cancels it and submits it anew"
+    return f"{reason}; {why}" if reason else why
+
+
+def _after_training(training: Item) -> str:
+    """Why what comes after a training is not made; empty if that is not the reason."""
+    job = f" as job {training.job_id}" if training.job_id else ""
+    match training.state:
+        case State.DONE | State.SKIPPED:
+            return ""
+        case State.STALE:
+            return f"its run is trained again: {training.reason}"
+        case State.RUNNING:
+            return f"its run is trained now{job}"
+        case State.PENDING:
+            return f"its training waits{job}"
+        case State.FAILED:
+            return f"its training failed{job}"
+        case State.CANCELLED:
+            return f"its training was cancelled{f', job {training.job_id}' if job else ''}"
+    return "its run is not trained"
+
+
+def _after_checkpoint(checkpoint: Item) -> str:
+    """Why an evaluation has no checkpoint; empty if it has."""
+    if checkpoint.is_made:
+        return ""
+    if checkpoint.state is State.FAILED:
+        return f"its checkpoint failed its verification: {checkpoint.reason}"
+    if checkpoint.reason == "the checkpoint is not there":
+        return "its checkpoint is missing"
+    stale = checkpoint.state is State.STALE
+    return f"its checkpoint is verified again: {checkpoint.reason}" if stale else "its checkpoint is not verified yet"
+
+
+def _owner(text: bytes) -> Owner | None:
+    try:
+        return TypeAdapter(Owner).validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,289 @@
+"""What the parts of a summary must have in common: names, references, epochs, prompts, paths."""
+
+from __future__ import annotations
+
+import os.path
+import re
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from run_experiment.common import paths
+from run_experiment.common.suggestions import did_you_mean
+from run_experiment.common.yaml_lines import KeyPath, dotted, shown
+from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, Parameters, RunEntry, TaskEntry
+from run_experiment.summary.draft import Draft, Finding
+
+Named = BaseModelEntry | RunEntry | TaskEntry
+
+# Folders of a run with other files than what it trains.
+_OF_A_RUN = ("attempts", "checkpoints", "eval")
+# Files beside the runs' folders.
+_OWN_FILES = {paths.SUMMARY, "run-torchtune.log", "run-inspect.log"}
+
+
+def cross_findings(draft: Draft, folder: Path, strict: bool = True) -> list[Finding]:
+    """What does not fit together, in an experiment's folder.
+
+    Where not `strict`, unknown hyperparameters in `variables` are warnings.
+    """
+    checks: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
+        _names,
+        _models_of_runs,
+        _checkpoints,
+        _training_data,
+        _matrix_references,
+        _matrix_epochs,
+        _repeated_evaluations,
+        _runs_without_evaluation,
+        _prompts,
+        _sampling,
+        _not_used,
+        _checkpoint_pattern,
+        _paths,
+    )
+    found = [finding for check in checks for finding in check(draft)]
+    return [*_variables(draft, strict), *found, *_checkpoint_folders(draft, folder)]
+
+
+def trained_epochs(draft: Draft, run: RunEntry) -> range:
+    """Epochs that a run's training goes through; empty without training."""
+    if run.type != "fine-tuned":
+        return range(0)
+    own = run.parameters
+    return range(own.epochs if "epochs" in own.model_fields_set else draft.controls.epochs)
+
+
+def _variables(draft: Draft, strict: bool) -> Iterator[Finding]:
+    for name in draft.variables:
+        if name not in Parameters.model_fields:
+            hint = did_you_mean(name, Parameters.model_fields)
+            yield Finding(("variables", name), f"is not a parameter of runs{hint}", warning=not strict)
+
+
+def _names(draft: Draft) -> Iterator[Finding]:
+    for entries in (draft.models, draft.runs, draft.tasks):
+        yield from _unique(entries)
+    for path, run in draft.runs.items():
+        if run.name.lower() in paths.RESERVED_RUN_NAMES | _OWN_FILES:
+            yield Finding((*path, "name"), f"{run.name} is a name of the experiment folder's own; choose another")
+
+
+def _unique(entries: Mapping[KeyPath, Named]) -> Iterator[Finding]:
+    seen: dict[str, tuple[KeyPath, str]] = {}
+    for path, entry in entries.items():
+        if ".." in entry.name:
+            yield Finding((*path, "name"), f"{entry.name} has two dots in a row; a name must not")
+        first, name = seen.setdefault(entry.name.lower(), (path, entry.name))
+        if first != path:
+            same = "is already the name of" if name == entry.name else "differs only in upper and lower case from"
+            yield Finding((*path, "name"), f"{entry.name} {same} {dotted(first)}")
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    return f"there is no {kind} {shown(name)}{did_you_mean(name, known)}"
+
+
+def _models_of_runs(draft: Draft) -> Iterator[Finding]:
+    for path, run in draft.runs.items():
+        if run.model is None and len(draft.model_names) > 1:
+            models = ", ".join(draft.model_names)
+            yield Finding((*path, "model"), f"is required where there are several base models: {models}")
+        elif run.model is not None and draft.model_names and run.model not in draft.model_names:
+            yield Finding((*path, "model"), _unknown("model", run.model, draft.model_names))
+
+
+def _checkpoints(draft: Draft) -> Iterator[Finding]:
+    for path, run in draft.runs.items():
+        own, in_parameters = run.checkpoint_path, run.parameters.checkpoint_path
+        place = (*path, "checkpoint_path") if own or not in_parameters else (*path, "parameters", "checkpoint_path")
+        if run.type == "eval-only" and not (own or in_parameters):
+            yield Finding(place, "is required for an eval-only run: the folder of its checkpoint")
+        if run.type == "eval-only" and own and in_parameters and own != in_parameters:
+            yield Finding(place, "differs from parameters.checkpoint_path; keep one")
+        if run.type != "eval-only" and (own or in_parameters):
+            yield Finding(place, f"is for eval-only runs; this one is {run.type}")
+
+
+def _training_data(draft: Draft) -> Iterator[Finding]:
+    fine_tuned = [run.name for run in draft.runs.values() if run.type == "fine-tuned"]
+    if fine_tuned and not draft.has_training:
+        yield Finding(("data", "training"), f"is required: run {fine_tuned[0]} is fine-tuned")
+    for path, task in draft.tasks.items():
+        if task.dataset == "same" and not draft.has_training:
+            yield Finding((*path, "dataset"), "is same, but there is no data.training")
+
+
+def _matrix_references(draft: Draft) -> Iterator[Finding]:
+    for path, entry in draft.matrix.items():
+        if draft.run_names and entry.run not in draft.run_names:
+            yield Finding((*path, "run"), _unknown("run", entry.run, draft.run_names))
+        for index, task in enumerate(entry.tasks):
+            if draft.task_names and task not in draft.task_names:
+                yield Finding((*path, "tasks", index), _unknown("task", task, draft.task_names))
+
+
+def _matrix_epochs(draft: Draft) -> Iterator[Finding]:
+    runs = {run.name: run for run in draft.runs.values()}
+    for path, entry in draft.matrix.items():
+        run, place = runs.get(entry.run), (*path, "epochs")
+        if entry.epochs == []:
+            yield Finding(place, "must not be empty; null means all epochs")
+        elif run and entry.epochs is not None and run.type != "fine-tuned":
+            yield Finding(place, f"must be null: run {run.name} is {run.type} and has no epochs")
+        elif run and entry.epochs and run.name not in draft.unknown_epochs:
+            yield from _untrained(place, entry.epochs, run.name, trained_epochs(draft, run))
+
+
+def _untrained(path: KeyPath, epochs: list[int], run: str, trained: range) -> Iterator[Finding]:
+    there = "its only epoch is 0" if len(trained) == 1 else f"its epochs are 0 to {trained[-1]}"
+    for index, epoch in enumerate(epochs):
+        if epoch not in trained:
+            yield Finding((*path, index), f"epoch {epoch} of run {run} is not trained; {there}")
+
+
+def _repeated_evaluations(draft: Draft) -> Iterator[Finding]:
+    runs = {run.name: run for run in draft.runs.values()}
+    seen: dict[tuple[str, str, int | None], KeyPath] = {}
+    for path, entry in draft.matrix.items():
+        trained = trained_epochs(draft, runs[entry.run]) if entry.run in runs else range(0)
+        for cell in _cells(entry, trained):
+            if cell in seen:
+                run, task, epoch = cell
+                when = "" if epoch is None else f" after epoch {epoch}"
+                where = "" if seen[cell] == path else f", first in {dotted(seen[cell])}"
+                yield Finding(path, f"run {run} on task {task}{when} is asked for twice{where}")
+                break
+            seen[cell] = path
+
+
+def _cells(entry: MatrixEntry, trained: range) -> Iterator[tuple[str, str, int | None]]:
+    for task in entry.tasks:
+        for epoch in entry.epochs or trained or (None,):
+            yield entry.run, task, epoch
+
+
+def _runs_without_evaluation(draft: Draft) -> Iterator[Finding]:
+    named = {entry.run for entry in draft.matrix.values()}
+    for path, run in draft.runs.items():
+        if run.name not in named:
+            consequence = "it is trained, but never evaluated" if run.type == "fine-tuned" else "it is not used"
+            message = f"no line of evaluation.matrix names {run.name}: {consequence}"
+            yield Finding((*path, "name"), message, warning=True)
+
+
+def _prompts(draft: Draft) -> Iterator[Finding]:
+    prompts: list[tuple[KeyPath, str | None]] = [(("controls", "prompt"), draft.controls.prompt)]
+    prompts += [((*path, "parameters", "prompt"), run.parameters.prompt) for path, run in draft.runs.items()]
+    prompts += [((*path, "prompt"), task.prompt) for path, task in draft.tasks.items()]
+    for path, prompt in prompts:
+        problem = None if prompt is None else _template_problem(prompt, required=("input",))
+        if problem:
+            yield Finding(path, problem)
+
+
+def _template_problem(template: str, required: tuple[str, ...]) -> str | None:
+    """What keeps a text from being a template of just the required fields."""
+    try:
+        fields = [parts[1:] for parts in string.Formatter().parse(template) if parts[1] is not None]
+    except ValueError as error:
+        return f"is not a valid template ({error}); write {{{{ and }}}} for braces"
+    for name, spec, conversion in fields:
+        if name not in required or spec or conversion:
+            return f"has {{{shown(name)[1:-1]}}} beside {_braced(required)}; write {{{{ and }}}} for braces"
+    missing = [name for name in required if name not in {field[0] for field in fields}]
+    return f"must contain {_braced(missing)}" if missing else None
+
+
+def _braced(names: Iterable[str]) -> str:
+    return " and ".join(f"{{{name}}}" for name in names)
+
+
+def _sampling(draft: Draft) -> Iterator[Finding]:
+    settings, path = draft.evaluation, ("evaluation", "temperature")
+    if settings.do_sample and settings.temperature is None:
+        yield Finding(path, "is required with do_sample: true")
+    elif settings.do_sample and settings.temperature == 0:
+        yield Finding(path, "must be more than 0 with do_sample: true")
+    elif settings.temperature and not settings.do_sample:
+        yield Finding(path, "is ignored without do_sample: true", warning=True)
+
+
+def _not_used(draft: Draft) -> Iterator[Finding]:
+    """Keys that other tools act on: what they ask for does not happen here."""
+    written: list[tuple[KeyPath, str | None]] = [
+        (("evaluation", "assistant_prefix"), draft.evaluation.assistant_prefix)
+    ]
+    written += [((*path, "training_condition"), run.training_condition) for path, run in draft.runs.items()]
+    for path, task in draft.tasks.items():
+        written += [((*path, "eval_condition"), task.eval_condition)]
+        written += [((*path, "assistant_prefix"), task.assistant_prefix)]
+    for path, value in written:
+        if value:
+            yield Finding(path, "is kept for other tools; it has no effect here", warning=True)
+
+
+def _checkpoint_pattern(draft: Draft) -> Iterator[Finding]:
+    pattern, path = draft.output.checkpoint_pattern, ("output", "checkpoint_pattern")
+    if pattern is None:
+        return
+    problem = _template_problem(pattern, required=("run", "epoch"))
+    if problem:
+        yield Finding(path, problem)
+    elif os.path.isabs(pattern):
+        yield Finding(path, "must be relative; output.base_directory has the folder that it is in")
+    elif re.search(r"\{run\}\d*\{epoch\}|\{epoch\}\d*\{run\}", pattern):
+        yield Finding(path, "runs would share folders; put something other than digits between {run} and {epoch}")
+
+
+def _checkpoint_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
+    """The folder that a run is trained to has no other files: that of an earlier training is moved away whole."""
+    written, base = draft.output.checkpoint_pattern, draft.output.base_directory or ""
+    pattern = Path(written or paths.CHECKPOINT_PATTERN)
+    if _template_problem(str(pattern), required=("run", "epoch")) or pattern.name != paths.CHECKPOINT_NAME:
+        return
+    if "\0" in f"{base}{pattern}":
+        return
+    for run in draft.runs.values():
+        own = os.path.realpath(folder / run.name)
+        output = os.path.realpath(folder / base / str(pattern.parent).format(run=run.name))
+        inner = next((name for name in _OF_A_RUN if _is_below(output, os.path.join(own, name))), None)
+        if run.type == "fine-tuned" and (inner or _is_below(own, output)):
+            where = f"{run.name}/{inner}" if inner else f"the folder of run {run.name}"
+            path = ("output", "checkpoint_pattern" if written else "base_directory")
+            instead = f"write {paths.CHECKPOINT_PATTERN}" if written else "choose another folder"
+            yield Finding(path, f"would have checkpoints in {where} among other files of the run; {instead}")
+            return
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
+def _paths(draft: Draft) -> Iterator[Finding]:
+    for path, text in _written_paths(draft):
+        if text == "":
+            yield Finding(path, "must not be empty")
+        elif "\0" in text:
+            yield Finding(path, f"{shown(text)}: no path has a NUL character")
+        elif text.startswith("~") or "$" in text:
+            yield Finding(path, f"{shown(text)}: ~ and $ are not expanded; write the full path")
+        elif not os.path.isabs(text) and os.path.normpath(text).split(os.sep)[0] == "..":
+            yield Finding(path, f"{shown(text)} leads out of the experiment's folder; write the full path")
+
+
+def _written_paths(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
+    written: list[tuple[KeyPath, str | None]] = [
+        (("output", "base_directory"), draft.output.base_directory),
+        (("output", "checkpoint_pattern"), draft.output.checkpoint_pattern),
+        (("data", "training", "path"), draft.training.path if draft.training else None),
+    ]
+    for path, run in draft.runs.items():
+        written += [
+            ((*path, "checkpoint_path"), run.checkpoint_path),
+            ((*path, "parameters", "checkpoint_path"), run.parameters.checkpoint_path),
+        ]
+    written += [((*path, "path"), model.path) for path, model in draft.models.items()]
+    for path, task in draft.tasks.items():
+        written += [((*path, "script"), task.script), ((*path, "dataset"), task.dataset)]
+    yield from ((path, text) for path, text in written if text is not None)

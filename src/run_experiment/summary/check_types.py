@@ -1,0 +1,138 @@
+"""Shape of a summary: keys, types and ranges, each fault in plain words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from run_experiment.common.suggestions import closest, did_you_mean
+from run_experiment.common.yaml_lines import KeyPath, Source, shown
+from run_experiment.experiment.schema import (
+    ITEM,
+    MEMORY_PATTERN,
+    NAME_PATTERN,
+    TIME_PATTERN,
+    ExperimentSummary,
+    Section,
+    sections,
+)
+from run_experiment.summary.draft import Finding
+
+# Of a key that other tools may have put: how alike it must be to count as misspelt.
+MISSPELT = 0.75
+
+_SECTIONS: dict[KeyPath, type[Section]] = dict(sections())
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+}
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_PATTERNS = {
+    f"^{NAME_PATTERN}$": "a name of letters, digits, ., _ and -, beginning with a letter or digit, at most 128 long",
+    f"^{TIME_PATTERN}$": "a time like 02:00:00 or 1-12:00:00",
+    f"^{MEMORY_PATTERN}$": "an amount of memory like 80G",
+}
+
+
+def shape_findings(source: Source, strict: bool) -> list[Finding]:
+    """What is wrong with keys, types and ranges; where not `strict`, unknown keys are warnings."""
+    try:
+        ExperimentSummary.model_validate(source.data)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    else:
+        return []
+    # A list whose only item is faulty is not empty to the user.
+    real = [item for item in errors if not (item["type"] == "too_short" and item["input"])]
+    return [_finding(dict(item), source, strict) for item in real]
+
+
+def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
+    path = _written_path(source.data, error["loc"])
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(path, strict)
+    return Finding(path, _explained(error, source.texts.get(path)))
+
+
+def _written_path(data: Any, location: KeyPath) -> KeyPath:
+    """A location as the file has it: a single value that stands for a list has no index."""
+    path: list[str | int] = []
+    for step in location:
+        if isinstance(step, int) and not isinstance(data, list):
+            continue
+        path.append(step)
+        if isinstance(data, dict):
+            data = data.get(step)
+        else:
+            data = data[step] if isinstance(data, list) and isinstance(step, int) and step < len(data) else None
+    return tuple(path)
+
+
+def _section_of(path: KeyPath) -> type[Section]:
+    """Model of the section that has a key."""
+    place = tuple(ITEM if isinstance(step, int) else step for step in path[:-1])
+    return _SECTIONS.get(place) or _SECTIONS[(*place, ITEM)]
+
+
+def _unknown_key(path: KeyPath, strict: bool) -> Finding:
+    section, key = _section_of(path), str(path[-1])
+    twice = next((keys for field in section.model_fields if key in (keys := section.keys(field))), None)
+    if twice:
+        return Finding(path, f"{' and '.join(twice)} are the same key; keep one")
+    if section.shared or not strict:
+        match = closest(key, section.all_keys(), MISSPELT)
+        if match is None or not strict:
+            hint = f"; did you mean {match}?" if match else ""
+            return Finding(path, f"unknown key, ignored{hint}", warning=True)
+        return Finding(path, f"unknown key; did you mean {match}?")
+    return Finding(path, f"unknown key{did_you_mean(key, section.all_keys())}")
+
+
+def _explained(error: dict[str, Any], text: str | None) -> str:
+    """A validation error in plain words; `text` is what was written for a value that is not text."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "missing":
+        return "is required, but missing"
+    if kind == "string_type":
+        return _not_text(value, text)
+    if kind == "literal_error":
+        choices = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
+        hint = closest(str(value), choices) if isinstance(value, str) else None
+        return f"expected {_either(choices)}, found {_found(value, text)}" + (f"; did you mean {hint}?" if hint else "")
+    if kind == "too_short":
+        return "must not be empty"
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        return f"expected {words} {context[bound]:g}, found {_found(value, text)}"
+    expected = _PATTERNS.get(context.get("pattern", "")) or _EXPECTED.get(kind)
+    return f"expected {expected}, found {_found(value, text)}" if expected else str(error["msg"])
+
+
+def _not_text(value: Any, text: str | None) -> str:
+    if text:
+        reading = "a number" if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
+        return f'YAML reads {text} as {reading}; quote it: "{text}"'
+    return f"expected text, found {shown(value)}"
+
+
+def _found(value: Any, text: str | None) -> str:
+    if isinstance(value, bool) and text and text.lower() not in ("true", "false"):
+        return f"{text} (YAML reads it as {shown(value)})"
+    return shown(value)
+
+
+def _either(choices: list[str]) -> str:
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"

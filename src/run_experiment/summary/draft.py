@@ -1,0 +1,155 @@
+"""The parts of a summary that have the right shape, so that a fault in one part hides none in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from run_experiment.common.yaml_lines import KeyPath, Source
+from run_experiment.experiment.schema import (
+    BaseModelEntry,
+    ControlsSection,
+    EvaluationSettings,
+    MatrixEntry,
+    OutputSection,
+    RunEntry,
+    Section,
+    TaskEntry,
+    TrainingData,
+)
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong, or odd, at a place of the file."""
+
+    path: KeyPath
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Sections without their faulty keys; entries by their path in the file, without those that cannot be used.
+
+    The `…_names` have every name written, those of unusable entries too. `unknown_epochs` are the fine-tuned runs
+    whose number of epochs is faulty.
+    """
+
+    controls: ControlsSection
+    output: OutputSection
+    evaluation: EvaluationSettings
+    training: TrainingData | None
+    has_training: bool
+    variables: tuple[str, ...]
+    models: Mapping[KeyPath, BaseModelEntry]
+    runs: Mapping[KeyPath, RunEntry]
+    tasks: Mapping[KeyPath, TaskEntry]
+    matrix: Mapping[KeyPath, MatrixEntry]
+    model_names: tuple[str, ...]
+    run_names: tuple[str, ...]
+    task_names: tuple[str, ...]
+    unknown_epochs: frozenset[str]
+
+
+def draft_of(source: Source) -> Draft:
+    """What can be used of a file's values."""
+    data = source.data
+    evaluation = _mapping(data, ("evaluation",))
+    settings = {key: value for key, value in evaluation.items() if key not in ("tasks", "matrix")}
+    training = _at(data, ("data", "training"))
+    models, runs, tasks = ("models", "base"), ("runs",), ("evaluation", "tasks")
+    return Draft(
+        controls=_salvaged(ControlsSection, _mapping(data, ("controls",))) or ControlsSection(),
+        output=_salvaged(OutputSection, _mapping(data, ("output",))) or OutputSection(),
+        evaluation=_salvaged(EvaluationSettings, settings) or EvaluationSettings(),
+        training=_salvaged(TrainingData, training) if isinstance(training, dict) else None,
+        has_training=training is not None,
+        variables=tuple(_mapping(data, ("variables",))),
+        models=_entries(BaseModelEntry, data, models),
+        runs=_entries(RunEntry, data, runs),
+        tasks=_entries(TaskEntry, data, tasks),
+        matrix=_entries(MatrixEntry, data, ("evaluation", "matrix")),
+        model_names=_names(source, models),
+        run_names=_names(source, runs),
+        task_names=_names(source, tasks),
+        unknown_epochs=frozenset(_unknown_epochs(data)),
+    )
+
+
+def without(data: Any, paths: Iterable[KeyPath]) -> Any:
+    """A copy of values without some keys; in a list, the key that holds the list goes."""
+    by_first: dict[Any, list[KeyPath]] = {}
+    for path in paths:
+        if path:
+            by_first.setdefault(path[0], []).append(path[1:])
+    if isinstance(data, list):
+        return [without(item, by_first.get(index, [])) for index, item in enumerate(data)]
+    if not isinstance(data, dict):
+        return data
+    gone = {key for key, rests in by_first.items() if any(not rest for rest in rests)}
+    return {key: without(item, by_first.get(key, [])) for key, item in data.items() if key not in gone}
+
+
+def _salvaged(model: type[AnySection], values: Mapping[str, Any]) -> AnySection | None:
+    """A section without its faulty keys; None where a required one, or its type, is faulty."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faulty = [_up_to_index(item["loc"]) for item in error.errors(include_url=False)]
+    if ("type",) in faulty:
+        return None
+    try:
+        return model.model_validate(without(values, faulty))
+    except ValidationError:
+        return None
+
+
+def _up_to_index(path: KeyPath) -> KeyPath:
+    """The part of a path before it goes into a list."""
+    index = next((place for place, step in enumerate(path) if isinstance(step, int)), len(path))
+    return path[:index]
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for step in path:
+        data = data.get(step) if isinstance(data, dict) else None
+    return data
+
+
+def _mapping(data: Any, path: KeyPath) -> Mapping[str, Any]:
+    value = _at(data, path)
+    return value if isinstance(value, dict) else {}
+
+
+def _items(data: Any, path: KeyPath) -> list[tuple[KeyPath, Mapping[str, Any]]]:
+    """Mappings of a list with their paths; one alone counts as a list of one."""
+    value = _at(data, path)
+    if isinstance(value, dict):
+        return [(path, value)]
+    items = value if isinstance(value, list) else []
+    return [((*path, index), item) for index, item in enumerate(items) if isinstance(item, dict)]
+
+
+def _entries(model: type[AnySection], data: Any, path: KeyPath) -> dict[KeyPath, AnySection]:
+    salvaged = ((place, _salvaged(model, item)) for place, item in _items(data, path))
+    return {place: entry for place, entry in salvaged if entry is not None}
+
+
+def _names(source: Source, path: KeyPath) -> tuple[str, ...]:
+    """Names as they were written, also those that YAML does not read as text."""
+    named = ((item["name"], (*place, "name")) for place, item in _items(source.data, path) if "name" in item)
+    return tuple(name if isinstance(name, str) else source.texts.get(place, "") for name, place in named)
+
+
+def _unknown_epochs(data: Any) -> Iterator[str]:
+    shared = _mapping(data, ("controls",)).get("epochs", 1)
+    for _, run in _items(data, ("runs",)):
+        epochs = _mapping(run, ("parameters",)).get("epochs", shared)
+        if type(epochs) is not int or epochs < 1:
+            yield str(run.get("name"))

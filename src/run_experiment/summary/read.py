@@ -1,0 +1,69 @@
+"""Reading `experiment_summary.yaml`: a valid summary, or every problem of the file at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from run_experiment.common.errors import InputError, Problem
+from run_experiment.common.yaml_lines import KeyPath, Source, dotted, load, shown
+from run_experiment.experiment.schema import ExperimentSummary
+from run_experiment.jobscripts.foreign import is_scaffolded
+from run_experiment.summary.check_files import file_findings
+from run_experiment.summary.check_references import cross_findings
+from run_experiment.summary.check_types import shape_findings
+from run_experiment.summary.draft import Finding, draft_of, without
+
+
+def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentSummary, list[Problem]]:
+    """Read and check a summary and the files it names (relative to its folder); returns it with its warnings.
+
+    Where not `strict`, unknown keys are warnings: by default in a folder that another tool scaffolded.
+    Raises InputError with all problems of the file.
+    """
+    if strict is None:
+        strict = not is_scaffolded(path.absolute().parent)
+    source = _load(path)
+    if not isinstance(source.data, dict):
+        raise InputError(path.name, source.problems or [_not_a_mapping(source)])
+    shape = shape_findings(source, strict)
+    faulty = {finding.path for finding in shape if not finding.warning}
+    draft, folder = draft_of(source), path.absolute().parent
+    crossed = [finding for finding in cross_findings(draft, folder, strict) if not _is_within(finding.path, faulty)]
+    faulty |= {finding.path for finding in crossed if not finding.warning}
+    files = file_findings(draft, folder)
+    findings = [*shape, *crossed, *(finding for finding in files if not _is_within(finding.path, faulty))]
+    errors = _problems(source, (finding for finding in findings if not finding.warning))
+    if errors:
+        raise InputError(path.name, errors)
+    ignored = [finding.path for finding in shape if finding.warning]
+    summary = ExperimentSummary.model_validate(without(source.data, ignored))
+    return summary, _problems(source, (finding for finding in findings if finding.warning))
+
+
+def _load(path: Path) -> Source:
+    if path.is_dir():
+        raise InputError(str(path), [Problem(0, "", f"is a folder; expected the file {path.name}")])
+    try:
+        return load(path)
+    except FileNotFoundError:
+        raise InputError(str(path), [Problem(0, "", "there is no such file")]) from None
+    except OSError as error:
+        raise InputError(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
+
+
+def _not_a_mapping(source: Source) -> Problem:
+    if source.data is None:
+        return Problem(1, "", "the file is empty")
+    return Problem(1, "", f"expected sections (experiment:, models:, runs:, evaluation:), found {shown(source.data)}")
+
+
+def _is_within(path: KeyPath, faulty: set[KeyPath]) -> bool:
+    return any(path[:length] in faulty for length in range(1, len(path) + 1))
+
+
+def _problems(source: Source, findings: Iterable[Finding]) -> list[Problem]:
+    """Findings with their lines, after what is wrong with the file as YAML: at one place that comes first."""
+    places = {problem.path for problem in source.problems}
+    found = {Problem(source.line(finding.path), dotted(finding.path), finding.message): None for finding in findings}
+    return sorted([*source.problems, *(problem for problem in found if problem.path not in places)])

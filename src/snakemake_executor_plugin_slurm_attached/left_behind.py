@@ -1,0 +1,153 @@
+"""What a job left, and what that says of its end."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from run_experiment.attempts.files import BEGUN, ENDED, folders_of, newest
+from run_experiment.common import paths
+from run_experiment.common.json_files import read_record
+from run_experiment.finetuning.resume_state import RECIPE_STATE
+from run_experiment.machine.processes import last_lines
+from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.ledger import Submission
+from snakemake_executor_plugin_slurm_attached.retry_policy import Left
+
+# What a try takes memory by.
+_SIZES = ("batch_size", "max_connections")
+# How far the clocks of two machines may be apart.
+_CLOCKS = timedelta(seconds=2)
+# What SLURM writes into the output of a job that took more memory than it asked for; without control groups that is
+# all that tells such a job from others that were killed.
+_OVER_MEMORY = re.compile(r"slurmstepd.*(exceeded (job |step )?memory limit|oom.kill)", re.IGNORECASE)
+
+
+def planned(folder: Path, job_file: str) -> dict[str, Any]:
+    """What a job was told, in a file. Raises ValueError."""
+    try:
+        facts = json.loads((folder / job_file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{job_file}: {error}") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{job_file}: it tells no job")
+    return facts
+
+
+def is_made(folder: Path, submission: Submission) -> bool:
+    """Whether a job left its record: that a file is there proves nothing, an earlier one may still lie there."""
+    record = read_record(folder / submission.target) or {}
+    made_by = (record.get("job_id"), record.get("restored_by"))
+    return has_config(record, submission) and submission.job_id in made_by
+
+
+def made_unseen(folder: Path, submission: Submission) -> Submission:
+    """A submission of unknown id, with that of the job that made its target since then, if one did."""
+    record = read_record(folder / submission.target) or {}
+    job_id = str(record.get("job_id"))
+    if submission.job_id or not job_id.isdecimal() or not has_config(record, submission):
+        return submission
+    try:
+        since = datetime.fromisoformat(str(record.get("started"))) >= datetime.fromisoformat(submission.time)
+    except (ValueError, TypeError):
+        return submission
+    return replace(submission, job_id=job_id) if since else submission
+
+
+def has_config(record: dict[str, Any] | None, submission: Submission) -> bool:
+    """Whether a record is of the configuration that a job was submitted for."""
+    return record is not None and record.get("config_hash") == submission.config_hash
+
+
+def is_same(job: AccountedJob, submission: Submission) -> bool:
+    """Whether a job is the one submitted: a controller that lost its state gives ids anew."""
+    same_comment = not job.comment or job.comment == submission.comment
+    return (job.name, job.uid) == (submission.name, submission.uid) and same_comment
+
+
+def why_failed(folder: Path, job: AccountedJob, submission: Submission, output: Path) -> str:
+    """Why a job failed: SLURM's words, and what the job itself left."""
+    error = (_report(folder, job, submission) or {}).get("error")
+    return f"SLURM job {job.job_id} ended as {describe(job)}: {error or _said(output)}"
+
+
+def why_lost(folder: Path, submission: Submission, output: Path) -> str:
+    """What is known of a job that SLURM has no end of: what it left itself."""
+    left = attempts(folder, submission)
+    error = (read_record(left[-1]) or {}).get("error") if left else None
+    return f"SLURM does not know job {submission.job_id} any more, nor how it ended: {error or _said(output)}"
+
+
+def _said(output: Path) -> str:
+    return "\n".join([f"its output is {output}", *(f"    {line}" for line in last_lines(output))])
+
+
+def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
+    """What a job that ended badly left; `facts` is what it was told, `output` the file of what SLURM said of it."""
+    begun = _begun(folder, job, submission)
+    return Left(
+        reported=_report(folder, job, submission) is not None,
+        over_memory=any(map(_OVER_MEMORY.search, last_lines(output, most=20))),
+        goes_on=_saved_epoch(folder, facts, job.started) if "checkpoints" in facts else begun.get("goes_on", True),
+        smaller=any(isinstance(size, int) and size > 1 for size in map(begun.get, _SIZES)),
+    )
+
+
+def _begun(folder: Path, job: AccountedJob, submission: Submission) -> Mapping[str, Any]:
+    """What a job's last try said when it began; empty where it did not come to that."""
+    attempt = newest(folder, paths.target_of(submission.target)[0], job.job_id)
+    return (attempt and (read_record(attempt / ENDED) or read_record(attempt / BEGUN))) or {}
+
+
+def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:
+    """Whether a training saved an epoch since then that another job goes on from; another tool's knows itself how."""
+    if output := facts.get("output_dir"):
+        found: Iterator[Path] = (folder / output).glob(f"{paths.CHECKPOINT_NAME.format(epoch='*')}/{RECIPE_STATE}")
+    else:
+        found = (path for checkpoint in facts["checkpoints"] for path in (folder / checkpoint).glob("*"))
+    return since is not None and any(_modified(path) >= since.timestamp() for path in found)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    # It was removed meanwhile.
+    except OSError:
+        return 0
+
+
+def attempts(folder: Path, submission: Submission) -> list[Path]:
+    """Records of a job's failed attempts, in order: SLURM may have started it several times."""
+    run, _ = paths.target_of(submission.target)
+    found = [attempt / ENDED for attempt in folders_of(folder, run, str(submission.job_id))]
+    return [path for path in found if path.is_file()]
+
+
+def _report(folder: Path, job: AccountedJob, submission: Submission) -> dict[str, Any] | None:
+    """What the last try of a job's last start reports of its failure; None where it was cut off."""
+    attempt = newest(folder, paths.target_of(submission.target)[0], job.job_id)
+    record = read_record(attempt / ENDED) if attempt else None
+    return record if record and _is_of_last_start(record, job) else None
+
+
+def _is_of_last_start(record: dict[str, Any], job: AccountedJob) -> bool:
+    """Whether an attempt ended after the job's last start, as far as the clocks of two machines tell."""
+    try:
+        ended = datetime.fromisoformat(str(record.get("ended")))
+        return job.started is not None and ended >= job.started - _CLOCKS
+    # It has no time, or one without an offset.
+    except (ValueError, TypeError):
+        return True
+
+
+def describe(job: AccountedJob) -> str:
+    """A job's state with who cancelled it, its exit code, its reason."""
+    by = f" by {job.cancelled_by}" if job.cancelled_by else ""
+    code = f", exit code {job.exit_code}" if job.exit_code not in ("", "0:0") else ""
+    reason = f", reason {job.reason}" if job.reason else ""
+    return f"{job.state}{by}{code}{reason}"

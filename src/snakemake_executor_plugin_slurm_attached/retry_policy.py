@@ -1,0 +1,119 @@
+"""Which ends of jobs another job can mend, and what is said of those that it cannot."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from run_experiment.common import paths
+from run_experiment.slurm.clients import AccountedJob
+
+# Exit codes (status:signal) of what SIGKILL ended: of the job's own process, or of one that its shell waited for.
+_KILLED = ("0:9", "137:0")
+# Exit code of a job that ended itself at SIGTERM, which `#SBATCH --signal` sends before its time is over: some minutes,
+# at most half of it.
+_TERMINATED = "143:0"
+# States of jobs that may have judged themselves before SLURM did.
+_OWN = ("FAILED", "OUT_OF_MEMORY")
+
+
+class Cut(enum.Enum):
+    """What cut a job that another one may bring to its end, in words for the user."""
+
+    PREEMPTED = "preempted"
+    NODE_FAIL = "its node failed"
+    BOOT_FAIL = "its node did not boot"
+    TIMEOUT = "out of time"
+    OUT_OF_MEMORY = "out of memory"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a job left that ended badly.
+
+    `reported`: why it failed, by its own word; `over_memory`: SLURM's word that it took too much; `goes_on`: what lets
+    another job of the same time limit come further; `smaller`: that one would take less memory.
+    """
+
+    reported: bool = False
+    over_memory: bool = False
+    goes_on: bool = True
+    smaller: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a target may be submitted again in a session, and the script that asks SLURM for what it needs."""
+
+    retries: int
+    script: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a target: `again` is why it is submitted again; where that is empty the end is final.
+
+    `state` is SLURM's, or OUT_OF_MEMORY where SLURM only said so in words; `advice` is for the user.
+    """
+
+    state: str
+    again: str = ""
+    advice: str = ""
+
+
+def judge(job: AccountedJob, left: Left, retried: int, limits: Limits) -> Verdict:
+    """What becomes of a target whose job ended badly after so many were `retried` in this session."""
+    cut = cut_of(job, left)
+    if cut is None:
+        return Verdict(job.state)
+    state = Cut.OUT_OF_MEMORY.name if cut is Cut.OUT_OF_MEMORY else job.state
+    if cut is Cut.TIMEOUT and not left.goes_on:
+        nothing = "Nothing that another job could go on from was saved within its time limit"
+        return Verdict(state, advice=f"{nothing}: {_remedy(cut, job, limits.script)}")
+    if cut is Cut.OUT_OF_MEMORY and not left.smaller:
+        return Verdict(state, advice=f"Another job would take as much: {_remedy(cut, job, limits.script)}")
+    if retried < limits.retries:
+        return Verdict(state, again=f"{cut.value}, retry {retried + 1} of {limits.retries}")
+    times = f"{retried + 1} times" if retried else "once"
+    advice = f"It was submitted {times}: raise the setting `retries`, or {_remedy(cut, job, limits.script)}"
+    return Verdict(state, advice=advice)
+
+
+def cut_of(job: AccountedJob, left: Left) -> Cut | None:
+    """What cut a job; None where another one would end as badly, or is not wanted.
+
+    A job tries again by itself what that can mend: what it reports is final.
+    """
+    if left.reported and job.state in _OWN and job.exit_code != _TERMINATED:
+        return None
+    if job.state != "FAILED":
+        return Cut.__members__.get(job.state)
+    if job.exit_code == _TERMINATED and job.time_limit_seconds and 2 * job.elapsed_seconds >= job.time_limit_seconds:
+        return Cut.TIMEOUT
+    if job.exit_code in (*_KILLED, _TERMINATED):
+        return Cut.OUT_OF_MEMORY if left.over_memory else Cut.KILLED
+    return None
+
+
+def _remedy(cut: Cut, job: AccountedJob, script: str) -> str:
+    """What the user can do about it."""
+    match cut:
+        case Cut.TIMEOUT:
+            return f"raise `#SBATCH --time` in {script} ({_estimate('time', script)})"
+        case Cut.OUT_OF_MEMORY:
+            return f"raise `#SBATCH --mem` in {script} ({_estimate('mem', script)})"
+        case Cut.PREEMPTED:
+            return f"name a partition in {script} whose jobs are not preempted"
+        case Cut.NODE_FAIL | Cut.BOOT_FAIL:
+            return f"leave out what fails with `#SBATCH --exclude={job.nodes}` in {script}"
+        case Cut.KILLED:
+            return f"see what kills it on {job.nodes}"
+
+
+def _estimate(name: str, script: str) -> str:
+    """The key of the summary that says what the jobs of a rendered script ask for."""
+    run = Path(script).parts[0]
+    is_training = script == paths.finetune_script(run)
+    return f"compute.{name} of run {run} in the summary" if is_training else f"evaluation.compute.{name} in the summary"

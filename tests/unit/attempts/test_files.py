@@ -1,0 +1,123 @@
+"""What attempts leave, and how the next one reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from run_experiment.actionlog.entry import Action
+from run_experiment.attempts.files import Failure, earlier_attempts, newest, note_slurm_end, notices
+from run_experiment.attempts.history import LeftAttempts
+from run_experiment.common.json_files import write_record
+
+TARGET = "r4/finetune.json"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment folder, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def attempt(name: str, file: str, **facts: Any) -> None:
+    """What an attempt at the training of r4 left."""
+    record = {"target": "finetune", "job_id": name.partition(".")[0], "config": {"lr": 1}}
+    write_record(Path("r4/attempts") / name / file, record | {"started": "2026-01-01T10:00"} | facts)
+
+
+def test_newest_first_and_only_of_the_target() -> None:
+    attempt("17", "attempt.json", started="2026-01-01T10:00", failure="error", error="no data")
+    attempt("17.2", "attempt.json", started="2026-01-01T10:00", failure="out of memory", error="no room")
+    attempt("9", "attempt.json", started="2026-01-02T10:00", failure="interrupted", error="killed")
+    attempt("18", "attempt.json", target="cap_epoch0", failure="error", error="another's")
+    (Path("r4/attempts") / "17.artifacts").mkdir()
+
+    found = earlier_attempts("r4", "finetune")
+
+    assert [one.folder.name for one in found] == ["9", "17.2", "17"]
+    assert [one.failure for one in found] == [Failure.INTERRUPTED, Failure.OUT_OF_MEMORY, Failure.ERROR]
+    assert found[0].error == "killed"
+
+
+def test_newest_first_when_clocks_go_back() -> None:
+    attempt("17", "attempt.json", started="2026-10-25T02:50:00+02:00", clock=1792889400.0)
+    attempt("18", "attempt.json", started="2026-10-25T02:10:00+01:00", clock=1792890600.0)
+    attempt("16", "attempt.json", started="2026-10-25T02:40:00+02:00")
+    attempt("2", "attempt.json", started=None)
+
+    assert [one.job_id for one in earlier_attempts("r4", "finetune")] == ["18", "17", "16", "2"]
+
+
+def test_one_that_was_killed_says_only_how_it_began() -> None:
+    attempt("17", "begun.json", batch_size=8)
+
+    (found,) = earlier_attempts("r4", "finetune")
+
+    assert (found.failure, found.begun["batch_size"]) == (Failure.INTERRUPTED, 8)
+
+
+@pytest.mark.parametrize(
+    ("state", "failure"),
+    [
+        ("OUT_OF_MEMORY", Failure.OUT_OF_MEMORY),
+        ("TIMEOUT", Failure.INTERRUPTED),
+        ("NODE_FAIL", Failure.INTERRUPTED),
+        ("FAILED", Failure.ERROR),
+    ],
+)
+def test_slurm_knows_better(folder: Path, state: str, failure: Failure) -> None:
+    attempt("17", "begun.json")
+    attempt("17", "attempt.json", failure="error", error="exit status 1")
+
+    note_slurm_end(folder, TARGET, "17", state, "as SLURM says")
+
+    (found,) = earlier_attempts("r4", "finetune")
+    assert (found.failure, found.error) == (failure, "exit status 1")
+
+
+def test_slurms_word_on_memory_is_of_the_try_that_says_so_itself(folder: Path) -> None:
+    attempt("17", "attempt.json", failure="out of memory", error="CUDA out of memory", clock=1.0)
+    attempt("17.2", "attempt.json", failure="error", error="KeyError: input", clock=2.0)
+
+    note_slurm_end(folder, TARGET, "17", "OUT_OF_MEMORY", "as SLURM says")
+
+    failures = [(one.folder.name, one.failure) for one in earlier_attempts("r4", "finetune")]
+    assert failures == [("17.2", Failure.ERROR), ("17", Failure.OUT_OF_MEMORY)]
+
+
+def test_slurms_verdict_on_a_job_that_never_began(folder: Path) -> None:
+    note_slurm_end(folder, TARGET, "17", "NODE_FAIL", "its node died")
+
+    assert newest(folder, "r4", "17") == folder / "r4/attempts/17"
+    assert earlier_attempts("r4", "finetune") == []
+    failure = LeftAttempts(folder).newest(TARGET)
+    assert failure
+    assert failure.text == "failed as job 17: its node died"
+
+
+def test_what_cannot_be_read_is_no_attempt() -> None:
+    for name, text in {"1": "", "2": "[]", "3": '{"target": "finetune"}'}.items():
+        path = Path("r4/attempts") / name / "attempt.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
+    assert earlier_attempts("r4", "finetune") == []
+
+
+def test_notices_of_all_attempts_of_a_job_and_of_its_record(folder: Path) -> None:
+    first, second, third = (
+        {"time": f"2026-01-01T1{hour}:00", "action": action, "details": "d", "result": "r"}
+        for hour, action in enumerate(("OOM_RETRY", "RESUME_TRAINING", "RESUME_TRAINING"))
+    )
+    attempt("17", "attempt.json", events=[first])
+    attempt("17.2", "begun.json", events=[first, second, {"action": "NO_SUCH"}, None])
+    attempt("170", "begun.json", events=[third, third])
+    told = [Action.OOM_RETRY, Action.RESUME_TRAINING]
+    assert [notice.action for notice in notices(folder, TARGET, "17")] == told
+
+    write_record(folder / TARGET, {"job_id": "17", "events": [second, third]})
+    assert [notice.time[11:13] for notice in notices(folder, TARGET, "17")] == ["10", "11", "12"]
+    assert notices(folder, TARGET, "18") == []

@@ -1,0 +1,151 @@
+"""Scripts that were written for another site: what this one lacks is skipped, and said; what it has is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from run_experiment.jobs.script_process import run_script
+from run_experiment.jobscripts.edits import Rendered
+
+SITE = ["module purge", "ml cuda", "conda activate theirs", "source activate theirs", ". activate theirs"]
+MODULE = "BASH_FUNC_module%%"
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without modules and conda."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    for name in ("LMOD_CMD", "MODULESHOME", "CONDA_EXE", "BASH_ENV", MODULE, "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(text: str, first: str = "#!/bin/bash", folder: Path = Path()) -> tuple[int, list[str]]:
+    """Exit status and output of a script."""
+    Path("job.slurm").write_text(f"{first}\n{text}\n")
+    with Path("log").open("wb") as log:
+        status = run_script(Path("job.slurm"), log, {}, folder)
+    return status, Path("log").read_text().splitlines()
+
+
+def program(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+    Path(path).chmod(0o755)
+
+
+@pytest.mark.parametrize("line", SITE)
+def test_what_a_site_lacks_is_skipped_and_said(line: str) -> None:
+    status, output = run(f"set -euo pipefail\n{line}\necho trained")
+    assert (status, output[-1]) == (0, "trained")
+    (said,) = output[:-1]
+    assert said.startswith("skipped, for there ")
+    assert said.endswith(line.replace(". activate", "source activate"))
+
+
+@pytest.mark.parametrize("line", SITE)
+def test_a_rendered_script_skips_nothing(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Our own environment, or pyenv, has such a file too.
+    program("pyenv/bin/activate", "echo of pyenv\n")
+    monkeypatch.setenv("PATH", f"{Path('pyenv/bin').absolute()}:/usr/bin:/bin")
+    for head, commands in ((f"{line} || exit\n", ""), ("", f"{line}\n")):
+        text = Rendered(head, f"set -euo pipefail\n{commands}echo trained\n").text
+        status, output = run(text)
+        words = line.replace(". ", "source ").split()
+        said = "activate: there is no conda here" if words[0] == "source" else f"{words[0]}: command not found"
+        assert (status, len(output)) == (127, 1)
+        assert output[0].endswith(said)
+
+
+def test_a_rendered_script_that_was_edited_skips_nothing_either() -> None:
+    text = Rendered("", "set -euo pipefail\necho trained\n").text.replace("echo", "module load cuda\necho")
+    assert run(text)[0] == 127
+
+
+def test_commands_that_compute_are_not_skipped() -> None:
+    status, output = run("set -e\nconda run -n theirs python train.py\necho trained")
+    assert (status, output) == (127, ["conda: command not found"])
+
+
+@pytest.mark.parametrize("line", SITE[:3])
+def test_a_program_that_is_there_is_run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(f"bin/{line.split()[0]}", "#!/bin/sh\necho $1 failed; exit 3\n")
+    monkeypatch.setenv("PATH", f"{Path('bin').absolute()}:/usr/bin:/bin")
+    assert run(f"set -e\n{line}\necho trained") == (3, [f"{line.split()[1]} failed"])
+
+
+def test_a_function_that_is_there_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODULE, "() { echo real $*; return 4; }")
+    assert run("set -e\nmodule load cuda\necho trained") == (4, ["real load cuda"])
+
+
+def test_bash_s_own_start_file_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("start.sh").write_text("module() { echo started $*; return 5; }\n")
+    monkeypatch.setenv("BASH_ENV", str(Path("start.sh").absolute()))
+    assert run("set -e\nmodule load cuda") == (5, ["started load cuda"])
+
+
+def test_a_missing_start_file_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASH_ENV", "/nowhere/start.sh")
+    status, output = run("set -e\nmodule load cuda\necho trained")
+    assert (status, output[-1]) == (0, "trained")
+
+
+@pytest.mark.parametrize(("sign", "line"), [("LMOD_CMD", "module load cuda"), ("CONDA_EXE", "conda activate x")])
+def test_a_site_that_has_it_is_not_taken_for_one_without(sign: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(sign, "/opt/it")
+    status, output = run(f"set -e\n{line}\necho trained")
+    assert status == 127
+    assert "skipped" not in output[0]
+
+
+def test_the_site_s_activate_is_found_before_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    program("pyenv/bin/activate", "echo of pyenv\nfalse\n")
+    program("conda/bin/activate", "echo activated $1\n")
+    program("conda/bin/conda", "#!/bin/sh\n")
+    folders = [str(Path(name).absolute()) for name in ("pyenv/bin", "conda/bin")]
+    monkeypatch.setenv("PATH", ":".join([*folders, "/usr/bin:/bin"]))
+    assert run("set -eu\nsource activate theirs") == (0, ["activated theirs"])
+
+
+def test_tools_are_those_beside_python_and_the_folder_is_given() -> None:
+    Path("run").mkdir()
+    _, output = run("command -v python\npwd\necho $SLURM_SUBMIT_DIR", folder=Path("run"))
+    assert output == [str(Path(sys.executable).parent / "python"), *2 * [str(Path("run").absolute())]]
+
+
+def test_login_shells_find_our_tools_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path().absolute()))
+    Path(".bash_profile").write_text("echo logged in\nexport PATH=/usr/bin:/bin\n")
+    status, output = run('command -v inspect\necho "$0" $#\nexit 3', first="#!/bin/bash -l")
+    assert status == 3
+    assert output == ["logged in", str(Path(sys.executable).parent / "inspect"), f"{Path('job.slurm').absolute()} 0"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "64"}, "4"),
+        ({"SLURM_CPUS_ON_NODE": "8"}, "8"),
+        ({"SLURM_CPUS_PER_TASK": "4", "OMP_NUM_THREADS": "2"}, "2"),
+        ({}, "none"),
+    ],
+)
+def test_threads_are_those_of_the_allocation(
+    given: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert run("echo ${OMP_NUM_THREADS:-none}") == (0, [expected])
+
+
+def test_nothing_is_left_behind() -> None:
+    _, output = run("echo ${PATH%%:*}")
+    assert not Path(output[0]).exists()
+    assert subprocess.run(["bash", "-c", "type -t module"], check=False).returncode == 1

@@ -1,0 +1,595 @@
+"""A summary is read as it was meant, or rejected with every problem it has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from run_experiment.common.errors import InputError
+from run_experiment.common.suggestions import SYNONYMS
+from run_experiment.experiment.model import resolve
+from run_experiment.experiment.schema import EvaluationSettings, ExperimentSummary, Parameters
+from run_experiment.summary.read import read_summary
+
+GOOD = """\
+experiment:
+  name: capitalization
+  question: Does rank matter?
+controls:
+  epochs: 2
+  lr: 1e-5
+  prompt: "Capitalize: {input}"
+models:
+  base:
+    - name: tiny
+      path: models/tiny
+data:
+  training:
+    path: words.json
+runs:
+  - name: r4
+    parameters: {lora_rank: 4}
+  - name: r8
+    type: fine-tuned
+    parameters: {lora_rank: 8}
+  - name: base
+    type: control
+evaluation:
+  temperature: 0.0
+  tasks:
+    - name: cap
+      script: cap.py
+  matrix:
+    - {run: r4, tasks: [cap], epochs: [0, 1]}
+    - {run: r8, tasks: [cap]}
+    - {run: base, tasks: [cap]}
+"""
+
+TASK = """
+from inspect_ai import task
+
+@task
+def cap(data_path: str, prompt: str = "{input}", k: int = 1): ...
+"""
+
+MODEL = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "vocab_size": 128,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+}
+
+FILES = {
+    "models/tiny/config.json": json.dumps(MODEL),
+    "models/bert/config.json": json.dumps(MODEL | {"model_type": "bert", "architectures": ["BertModel"]}),
+    "models/bert/model.safetensors": "weights",
+    "models/tiny/model.safetensors": "weights",
+    "words.json": json.dumps({"train": [{"input": word, "output": word.upper()} for word in "abcd"], "test": [{}]}),
+    "cap.py": TASK,
+    "elsewhere/epoch_0/adapter_config.json": "{}",
+    "elsewhere/epoch_0/adapter_model.safetensors": "weights",
+}
+
+FILE = "experiment_summary.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        write(tmp_path, name, text)
+    return tmp_path
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    """The good file with texts replaced; each must be there."""
+    text = GOOD
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    return text
+
+
+def read(folder: Path, text: str, *, strict: bool = True) -> tuple[ExperimentSummary, list[str]]:
+    summary, warnings = read_summary(write(folder, FILE, text), strict=strict)
+    return summary, [warning.render(FILE) for warning in warnings]
+
+
+def errors(folder: Path, text: str, *, strict: bool = True) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read(folder, text, strict=strict)
+    return [line.replace(str(folder), "DIR") for line in str(caught.value).split("\n")]
+
+
+def test_good_file(folder: Path) -> None:
+    summary, warnings = read(folder, GOOD)
+    assert warnings == []
+    assert summary.controls.lr == 1e-5
+    experiment = resolve(summary, folder)
+    assert [item.subject for item in experiment.evaluations] == [
+        "r4/cap/epoch0",
+        "r4/cap/epoch1",
+        "r8/cap/epoch0",
+        "r8/cap/epoch1",
+        "base/cap/base",
+    ]
+
+
+def test_old_and_new_key_names_mean_the_same(folder: Path) -> None:
+    old = changed(
+        ("experiment:\n", "experiment:\n  dir: /x\n"),
+        ("    path: words.json", "    path: words.json\n    dataset_label: words"),
+        ("  temperature", "  scorer: match\n  temperature"),
+    )
+    new = (
+        old.replace("  dir:", "  directory:")
+        .replace("dataset_label:", "label:")
+        .replace("scorer: match", "scorers: [{name: match}]")
+    )
+    assert read(folder, old) == read(folder, new)
+    assert read(folder, new)[0].evaluation.scorers[0].name == "match"
+
+
+def test_single_values_and_empty_sections(folder: Path) -> None:
+    text = changed(
+        ("    - name: tiny\n      path: models/tiny", "    name: tiny\n    path: models/tiny"),
+        ("tasks: [cap], epochs: [0, 1]", "tasks: cap, epochs: 1"),
+        ("controls:", "variables:\ntools:\ncontrols:"),
+        ("    type: control", "    type: control\n    parameters:"),
+    )
+    summary, warnings = read(folder, text)
+    assert warnings == []
+    assert summary.models.base[0].name == "tiny"
+    assert summary.evaluation.matrix[0].epochs == [1]
+
+
+RUN = "  - name: r8\n"
+TWO_MODELS = ("      path: models/tiny\n", "      path: models/tiny\n    - {name: other, path: models/tiny}\n")
+
+# ruff: noqa: E501
+# What is changed in the good file, and the one line that must come of it.
+BAD: list[tuple[str, list[tuple[str, str]], str]] = [
+    # YAML's readings
+    ("duplicate", [("  epochs: 2\n", "  epochs: 2\n  epochs: 3\n")], "6: controls.epochs: written twice, first in line 5; keep one"),
+    ("name-no", [("name: base", "name: no"), ("run: base", 'run: "no"')], '21: runs[2].name: YAML reads no as false; quote it: "no"'),
+    ("name-number", [("name: cap\n", "name: 42\n"), ("[cap], epochs: [0, 1]", "[\"42\"], epochs: [0, 1]"), ("[cap]", '["42"]'), ("[cap]", '["42"]')], '26: evaluation.tasks[0].name: YAML reads 42 as a number; quote it: "42"'),
+    ("null-text", [("question: Does rank matter?", "question: null")], '3: experiment.question: YAML reads null as nothing; quote it: "null"'),
+    ("empty-text", [("question: Does rank matter?", "question:")], "3: experiment.question: expected text, found nothing"),
+    ("octal", [("  epochs: 2\n", "  epochs: 2\n  seed: 012\n")], '6: controls.seed: YAML reads 012 as the octal number 10; write 12, or quote it: "012"'),
+    ("not-octal", [("  epochs: 2\n", "  epochs: 2\n  seed: 08\n")], '6: controls.seed: expected a whole number, found "08"'),
+    ("time", [(RUN, RUN + "    compute: {time: 12:30:00}\n")], '19: runs[1].compute.time: YAML reads 12:30:00 as the number 45000; quote it: "12:30:00"'),
+    ("input", [('"Capitalize: {input}"', "{input}")], '7: controls.prompt: YAML reads {input} as a mapping; quote it: "{input}"'),
+    ("bool", [("  epochs: 2\n", "  epochs: 2\n  shuffle: y\n")], '6: controls.shuffle: expected true or false, found "y"'),
+    ("choice-off", [("  epochs: 2\n", "  epochs: 2\n  lr_scheduler: off\n")], "6: controls.lr_scheduler: expected cosine or constant, found off (YAML reads it as false)"),
+    # Types and ranges
+    ("lr", [("lr: 1e-5", "lr: fast")], '6: controls.lr: expected a number, found "fast"'),
+    ("lr-0", [("lr: 1e-5", "lr: 0")], "6: controls.lr: expected more than 0, found 0"),
+    ("lr-inf", [("lr: 1e-5", "lr: .inf")], "6: controls.lr: expected a finite number, found inf"),
+    ("epochs", [("epochs: 2", "epochs: 2.5")], "5: controls.epochs: expected a whole number, found 2.5"),
+    ("type", [("type: fine-tuned", "type: finetuned")], '19: runs[1].type: expected fine-tuned, control or eval-only, found "finetuned"; did you mean fine-tuned?'),
+    ("mem", [(RUN, RUN + "    compute: {mem: lots}\n")], '19: runs[1].compute.mem: expected an amount of memory like 80G, found "lots"'),
+    ("module", [("{lora_rank: 4}", "{lora_attn_modules: [q]}")], '17: runs[0].parameters.lora_attn_modules[0]: expected q_proj, k_proj, v_proj or output_proj, found "q"'),
+    ("not-a-mapping", [("{lora_rank: 4}", "4")], "17: runs[0].parameters: expected a mapping (key: value), found 4"),
+    ("not-a-list", [("controls:", "variables: {lr: 1}\ncontrols:")], "4: variables.lr: expected a list, found 1"),
+    ("missing", [("  name: capitalization\n", "")], "1: experiment.name: is required, but missing"),
+    ("empty-list", [("{run: base, tasks: [cap]}", "{run: base, tasks: []}")], "31: evaluation.matrix[2].tasks: must not be empty"),
+    # Unknown keys
+    ("unknown-top", [("controls:", "contols: {}\ncontrols:")], "4: contols: unknown key; did you mean controls?"),
+    ("unknown-control", [("  epochs: 2\n", "  epochs: 2\n  lora_rnk: 3\n")], "6: controls.lora_rnk: unknown key; did you mean lora_rank?"),
+    ("unknown-parameter", [("{lora_rank: 4}", "{lora_rnk: 4}")], "17: runs[0].parameters.lora_rnk: unknown key; did you mean lora_rank?"),
+    ("synonym", [("lr: 1e-5", "learning_rate: 1e-5")], "6: controls.learning_rate: unknown key; did you mean lr?"),
+    ("synonym-parameter", [("{lora_rank: 4}", "{r: 4}")], "17: runs[0].parameters.r: unknown key; did you mean lora_rank?"),
+    ("synonym-variable", [("controls:", "variables: {num_train_epochs: [1]}\ncontrols:")], "4: variables.num_train_epochs: is not a parameter of runs; did you mean epochs?"),
+    ("synonym-eval", [("temperature: 0.0", "max_new_tokens: 9")], "24: evaluation.max_new_tokens: unknown key; did you mean max_tokens?"),
+    ("unknown-eval", [("  temperature", "  temprature")], "24: evaluation.temprature: unknown key; did you mean temperature?"),
+    ("unknown-experiment", [("question:", "questoin:")], "3: experiment.questoin: unknown key; did you mean question?"),
+    ("unknown-old-name", [("    path: words.json", "    path: words.json\n    dataset_labl: x")], "15: data.training.dataset_labl: unknown key; did you mean dataset_label?"),
+    ("both-names", [("  question:", "  dir: x\n  directory: y\n  question:")], "3: experiment.dir: directory and dir are the same key; keep one"),
+    ("unknown-variable", [("controls:", "variables: {lora_rnk: [1]}\ncontrols:")], "4: variables.lora_rnk: is not a parameter of runs; did you mean lora_rank?"),
+    # Names
+    ("name", [("name: r4", "name: r/4"), ("run: r4", 'run: r/4')], '16: runs[0].name: expected a name of letters, digits, ., _ and -, beginning with a letter or digit, at most 128 long, found "r/4"'),
+    ("name-newline", [("name: r4", 'name: "r4\\n"'), ("run: r4", 'run: "r4\\n"')], '16: runs[0].name: expected a name of letters, digits, ., _ and -, beginning with a letter or digit, at most 128 long, found "r4\\n"'),
+    ("name-dots", [("name: r4", "name: r..4"), ("run: r4", 'run: r..4')], "16: runs[0].name: r..4 has two dots in a row; a name must not"),
+    ("name-twice", [("name: base", "name: r8"), ("    - {run: base, tasks: [cap]}\n", "")], "21: runs[2].name: r8 is already the name of runs[1]"),
+    ("name-case", [("name: base", "name: R8"), ("run: base", "run: R8")], "21: runs[2].name: R8 differs only in upper and lower case from runs[1]"),
+    ("name-reserved", [("name: base", "name: results"), ("run: base", "run: results")], "21: runs[2].name: results is a name of the experiment folder's own; choose another"),
+    ("name-log", [("name: base", "name: run-inspect.log"), ("run: base", "run: run-inspect.log")], "21: runs[2].name: run-inspect.log is a name of the experiment folder's own; choose another"),
+    ("name-file", [("name: base", "name: cap.py"), ("run: base", "run: cap.py")], "21: runs[2].name: cap.py would be the run's folder, but a file has that name"),
+    ("task-twice", [("      script: cap.py\n", "      script: cap.py\n    - {name: CAP, script: cap.py}\n")], "28: evaluation.tasks[1].name: CAP differs only in upper and lower case from evaluation.tasks[0]"),
+    # References
+    ("unknown-run", [("run: base", "run: bse")], '31: evaluation.matrix[2].run: there is no run "bse"; did you mean base?'),
+    ("unknown-task", [("{run: base, tasks: [cap]}", "{run: base, tasks: [xyz]}")], '31: evaluation.matrix[2].tasks[0]: there is no task "xyz"; known: cap'),
+    ("unknown-model", [("type: control", "type: control\n    model: tny")], '23: runs[2].model: there is no model "tny"; did you mean tiny?'),
+    ("untrained", [("epochs: [0, 1]", "epochs: [0, 2]")], "29: evaluation.matrix[0].epochs[1]: epoch 2 of run r4 is not trained; its epochs are 0 to 1"),
+    ("untrained-own", [("{lora_rank: 4}", "{epochs: 1}")], "29: evaluation.matrix[0].epochs[1]: epoch 1 of run r4 is not trained; its only epoch is 0"),
+    ("no-epochs", [("epochs: [0, 1]", "epochs: []")], "29: evaluation.matrix[0].epochs: must not be empty; null means all epochs"),
+    ("control-epochs", [("{run: base, tasks: [cap]}", "{run: base, tasks: [cap], epochs: [0]}")], "31: evaluation.matrix[2].epochs: must be null: run base is control and has no epochs"),
+    ("repeated", [("{run: base, tasks: [cap]}", "{run: r8, tasks: [cap], epochs: [1]}")], "31: evaluation.matrix[2]: run r8 on task cap after epoch 1 is asked for twice, first in evaluation.matrix[1]"),
+    ("repeated-inside", [("epochs: [0, 1]", "epochs: [1, 1]")], "29: evaluation.matrix[0]: run r4 on task cap after epoch 1 is asked for twice"),
+    # Checkpoints
+    ("eval-only", [("type: control", "type: eval-only")], "21: runs[2].checkpoint_path: is required for an eval-only run: the folder of its checkpoint"),
+    ("checkpoint-missing", [("type: control", "type: eval-only\n    parameters: {checkpoint_path: nowhere}")], '23: runs[2].parameters.checkpoint_path: there is no folder "DIR/nowhere"'),
+    ("checkpoint-empty", [("type: control", "type: eval-only\n    checkpoint_path: elsewhere")], "23: runs[2].checkpoint_path: DIR/elsewhere holds no adapter (adapter_model.safetensors) and no model (*.safetensors); expected adapter_config.json and adapter_model.safetensors, or config.json and *.safetensors"),
+    ("checkpoint-of-control", [("type: control", "type: control\n    checkpoint_path: elsewhere/epoch_0")], "23: runs[2].checkpoint_path: is for eval-only runs; this one is control"),
+    ("two-checkpoints", [("type: control", "type: eval-only\n    checkpoint_path: elsewhere\n    parameters: {checkpoint_path: elsewhere/epoch_0}")], "23: runs[2].checkpoint_path: differs from parameters.checkpoint_path; keep one"),
+    # Prompts and sampling
+    ("prompt", [("{input}", "it")], "7: controls.prompt: must contain {input}"),
+    ("prompt-run", [("{lora_rank: 4}", '{prompt: "Hi"}')], "17: runs[0].parameters.prompt: must contain {input}"),
+    ("prompt-task", [("script: cap.py", "script: cap.py\n      prompt: Hi")], "28: evaluation.tasks[0].prompt: must contain {input}"),
+    ("prompt-field", [("{input}", "{input} {other}")], "7: controls.prompt: has {other} beside {input}; write {{ and }} for braces"),
+    ("prompt-conversion", [("{input}", "{input!r}")], "7: controls.prompt: has {input} beside {input}; write {{ and }} for braces"),
+    ("prompt-brace", [("{input}", "{input} {")], "7: controls.prompt: is not a valid template (Single '{' encountered in format string); write {{ and }} for braces"),
+    ("sampling", [("temperature: 0.0", "do_sample: true")], "23: evaluation.temperature: is required with do_sample: true"),
+    ("sampling-0", [("temperature: 0.0", "temperature: 0.0\n  do_sample: true")], "24: evaluation.temperature: must be more than 0 with do_sample: true"),
+    # Paths
+    ("pattern", [("runs:", 'output: {checkpoint_pattern: "{run}/out"}\nruns:')], "15: output.checkpoint_pattern: must contain {epoch}"),
+    ("pattern-shared", [("runs:", 'output: {checkpoint_pattern: "out/{run}{epoch}"}\nruns:')], "15: output.checkpoint_pattern: runs would share folders; put something other than digits between {run} and {epoch}"),
+    ("pattern-out", [("runs:", 'output: {checkpoint_pattern: "../{run}/{epoch}"}\nruns:')], "15: output.checkpoint_pattern: \"../{run}/{epoch}\" leads out of the experiment's folder; write the full path"),
+    ("pattern-run", [("runs:", 'output: {checkpoint_pattern: "{run}/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in the folder of run r4 among other files of the run; write {run}/artifacts/epoch_{epoch}"),
+    ("pattern-checkpoints", [("runs:", 'output: {checkpoint_pattern: "{run}/checkpoints/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in r4/checkpoints among other files of the run; write {run}/artifacts/epoch_{epoch}"),
+    ("pattern-attempts", [("runs:", 'output: {checkpoint_pattern: "x/../{run}/attempts/mine/epoch_{epoch}/"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in r4/attempts among other files of the run; write {run}/artifacts/epoch_{epoch}"),
+    ("path-nul", [("runs:", 'output: {base_directory: "a\\0b"}\nruns:')], '15: output.base_directory: "a\\x00b": no path has a NUL character'),
+    ("path-out", [("words.json", "../words.json")], "14: data.training.path: \"../words.json\" leads out of the experiment's folder; write the full path"),
+    ("path-home", [("models/tiny", "~/tiny")], '11: models.base[0].path: "~/tiny": ~ and $ are not expanded; write the full path'),
+    # Files
+    ("model", [("models/tiny", "models/big")], '11: models.base[0].path: there is no folder "DIR/models/big"'),
+    ("model-hub", [("models/tiny", "meta-llama/Llama-3.2-1B")], '11: models.base[0].path: there is no folder "DIR/meta-llama/Llama-3.2-1B"; models are not downloaded: give the folder'),
+    ("model-config", [("models/tiny", "models")], '11: models.base[0].path: "DIR/models" has no config.json'),
+    ("model-untrainable", [("models/tiny", "models/bert")], "11: models.base[0].path: DIR/models/bert: torchtune cannot train this model: its architecture is 'bert'; supported are llama, qwen2"),
+    ("data", [("words.json", "word.json")], '14: data.training.path: there is no file "DIR/word.json"'),
+    ("data-folder", [("words.json", "models")], '14: data.training.path: "DIR/models" is a folder; expected a file'),
+    ("data-format", [("    path: words.json", "    path: words.json\n    format: csv")], "15: data.training.format: is csv, but words.json ends in .json"),
+    ("steps", [("epochs: 2\n", "epochs: 2\n  gradient_accumulation_steps: 2\n")], "15: data.training.path: split train has 4 rows, fewer than one optimizer step takes (batch_size 4 × gradient_accumulation_steps 2 = 8)"),
+    ("steps-run", [("{lora_rank: 4}", "{batch_size: 5}")], "17: runs[0].parameters.batch_size: split train has 4 rows, fewer than one optimizer step takes (batch_size 5 × gradient_accumulation_steps 1 = 5)"),
+    ("no-training-data", [("    path: words.json", ""), ("  training:\n", ""), ("data:\n", ""), ("script: cap.py", "script: cap.py\n      dataset: words.json")], "1: data.training: is required: run r4 is fine-tuned"),
+    ("validation", [("epochs: 2\n", "epochs: 2\n  validation_during_training: true\n")], '15: data.training.path: split validation is missing; there is "train", "test" (validation_during_training)'),
+    ("script", [("cap.py", "cup.py")], '27: evaluation.tasks[0].script: there is no file "DIR/cup.py"'),
+    ("function", [("cap.py", "cap.py@cop")], "27: evaluation.tasks[0].script: DIR/cap.py has no task cop; did you mean cap?"),
+    ("args", [("script: cap.py", "script: cap.py\n      args: {prmpt: 1}")], "28: evaluation.tasks[0].args.prmpt: task cap has no such parameter; did you mean prompt?"),
+    ("dataset", [("script: cap.py", "script: cap.py\n      dataset: x.json")], '28: evaluation.tasks[0].dataset: there is no file "DIR/x.json"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "line"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_input(folder: Path, changes: list[tuple[str, str]], line: str) -> None:
+    assert errors(folder, changed(*changes)) == [f"{FILE}:{line}"]
+
+
+@pytest.mark.parametrize(
+    ("base", "pattern", "where"),
+    [
+        ("<folder>/r4/eval", None, "base_directory: would have checkpoints in r4/eval"),
+        ("<folder>/../<name>/", "{run}/eval/epoch_{epoch}", "checkpoint_pattern: would have checkpoints in r4/eval"),
+        ("<link>", "{run}/epoch_{epoch}", "checkpoint_pattern: would have checkpoints in the folder of run r4"),
+        ("<parent>", "{run}/epoch_{epoch}", "checkpoint_pattern: would have checkpoints in the folder of run <name>"),
+        ("<folder>", "{run}/out/epoch_{epoch}", None),
+        ("/scratch/me", "{run}/epoch_{epoch}", None),
+        # Own job scripts write them, and nobody moves them away.
+        (".", "{run}/checkpoint-{epoch}", None),
+    ],
+)
+def test_checkpoints_lie_apart(folder: Path, base: str, pattern: str | None, where: str | None) -> None:
+    (folder / "link").symlink_to(folder)
+    paths = {"<folder>": folder, "<parent>": folder.parent, "<link>": folder / "link", "<name>": folder.name}
+    for name, path in paths.items():
+        base, where = base.replace(name, str(path)), where and where.replace(name, str(path))
+    values = yaml.safe_load(GOOD)
+    values["output"] = {"base_directory": base} | ({"checkpoint_pattern": pattern} if pattern else {})
+    if base == str(folder.parent):
+        values["runs"][0]["name"] = values["evaluation"]["matrix"][0]["run"] = folder.name
+    found = errors(folder, yaml.safe_dump(values)) if where else read(folder, yaml.safe_dump(values))[1]
+    instead = "write {run}/artifacts/epoch_{epoch}" if pattern else "choose another folder"
+    expected = [f"{where} among other files of the run; {instead}"] if where else []
+    assert [line.partition(": output.")[2] for line in found] == expected
+
+
+def test_synonyms_are_of_keys_that_exist() -> None:
+    known = {*Parameters.all_keys(), *EvaluationSettings.all_keys()}
+    assert set(SYNONYMS.values()) <= known
+    assert not known & SYNONYMS.keys()
+
+
+def test_all_problems_are_reported_at_once(folder: Path) -> None:
+    text = changed(
+        ("lr: 1e-5", "lr: fast"),
+        ("{lora_rank: 4}", "{lora_rnk: 4}"),
+        ("models/tiny", "models/big"),
+        ("{input}", "it"),
+        ("epochs: [0, 1]", "epochs: [7]"),
+        ("run: base", "run: bse"),
+        ("script: cap.py", "script: cup.py"),
+        ("name: r8", "name: R4"),
+        ("type: control", "type: eval-only"),
+        ("  temperature: 0.0", "  seed: 011"),
+    )
+    assert errors(folder, text) == [
+        f'{FILE}:6: controls.lr: expected a number, found "fast"',
+        f"{FILE}:7: controls.prompt: must contain {{input}}",
+        f'{FILE}:11: models.base[0].path: there is no folder "DIR/models/big"',
+        f"{FILE}:17: runs[0].parameters.lora_rnk: unknown key; did you mean lora_rank?",
+        f"{FILE}:18: runs[1].name: R4 differs only in upper and lower case from runs[0]",
+        f"{FILE}:21: runs[2].checkpoint_path: is required for an eval-only run: the folder of its checkpoint",
+        f'{FILE}:24: evaluation.seed: YAML reads 011 as the octal number 9; write 11, or quote it: "011"',
+        f'{FILE}:27: evaluation.tasks[0].script: there is no file "DIR/cup.py"',
+        f"{FILE}:29: evaluation.matrix[0].epochs[0]: epoch 7 of run r4 is not trained; its epochs are 0 to 1",
+        f'{FILE}:30: evaluation.matrix[1].run: there is no run "r8"; known: r4, R4, base',
+        f'{FILE}:31: evaluation.matrix[2].run: there is no run "bse"; did you mean base?',
+    ]
+
+
+def test_model_is_needed_where_there_are_several(folder: Path) -> None:
+    assert errors(folder, changed(TWO_MODELS)) == [
+        f"{FILE}:{line}: runs[{index}].model: is required where there are several base models: tiny, other"
+        for index, line in enumerate((17, 19, 22))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ('{"train": []}', "DIR/words.json has no rows"),
+        ('{"test": [{}]}', 'split train is missing; there is "test"'),
+        ('{"train": [{"input": "a", "output": "A"}, {"input": "b"}]}', "row 2 of split train: output is missing"),
+        ('{"train": [{"input": 1, "output": "A"}]}', "row 1 of split train: input is 1, not text"),
+        ('{"train": [7]}', "row 1 of split train is not an object with input and output"),
+        ("[" * 100_000, "DIR/words.json is not valid JSON: maximum recursion depth exceeded"),
+    ],
+)
+def test_data_file(folder: Path, content: str, message: str) -> None:
+    write(folder, "words.json", content)
+    (line,) = errors(folder, GOOD)
+    assert line.startswith(f"{FILE}:14: data.training.path: ")
+    assert message in line
+
+
+def test_csv_rows_must_fit_the_header(folder: Path) -> None:
+    text = changed(("words.json", "words.csv"))
+    write(folder, "words.csv", 'input,output\n"two\nlines",B\na,A\nb,B\nc,C\n')
+    read(folder, text)
+    write(folder, "words.csv", "input,output\na,A\nb,B,C\n")
+    (line,) = errors(folder, text)
+    assert line.endswith("words.csv is not valid CSV: row 2 has more columns than the header")
+
+
+def test_json_lines_name_the_line(folder: Path) -> None:
+    write(folder, "words.jsonl", '{"input": "a", "output": "A"}\n\n{"input": "b",}\n')
+    assert errors(folder, changed(("words.json", "words.jsonl"))) == [
+        f"{FILE}:14: data.training.path: DIR/words.jsonl is not valid JSONL: "
+        "line 3: Expecting property name enclosed in double quotes (column 15)"
+    ]
+
+
+def test_json_lines_too_deep(folder: Path) -> None:
+    write(folder, "words.jsonl", "{}\n" + "[" * 100_000)
+    (line,) = errors(folder, changed(("words.json", "words.jsonl")))
+    assert "DIR/words.jsonl is not valid JSONL: line 2: maximum recursion depth exceeded" in line
+
+
+def test_data_must_be_utf8(folder: Path) -> None:
+    (folder / "words.json").write_bytes('{"train": [{"input": "é"}]}'.encode("latin-1"))
+    assert errors(folder, GOOD) == [f"{FILE}:14: data.training.path: DIR/words.json is not UTF-8: save it as UTF-8"]
+
+
+def test_half_an_adapter_is_no_checkpoint(folder: Path) -> None:
+    (folder / "elsewhere/epoch_0/adapter_model.safetensors").unlink()
+    text = changed(("type: control", "type: eval-only\n    checkpoint_path: elsewhere/epoch_0"))
+    (line,) = errors(folder, text)
+    assert "DIR/elsewhere/epoch_0/adapter_model.safetensors is missing; expected adapter_config.json and" in line
+
+
+def test_own_parameters_fill_a_step(folder: Path) -> None:
+    both = ("{lora_rank: 4}", "{batch_size: 2}"), ("{lora_rank: 8}", "{gradient_accumulation_steps: 1}")
+    text = changed(("epochs: 2\n", "epochs: 2\n  gradient_accumulation_steps: 2\n"), *both)
+    assert read(folder, text)[1] == []
+
+
+def test_weights_are_needed(folder: Path) -> None:
+    (folder / "models/tiny/model.safetensors").unlink()
+    assert errors(folder, GOOD) == [f'{FILE}:11: models.base[0].path: "DIR/models/tiny" has no weights (*.safetensors)']
+
+
+def test_required_parameters_of_a_task(folder: Path) -> None:
+    write(folder, "cap.py", "@task\ndef cap(data_path, prompt, temperature, scorer): ...")
+    assert errors(folder, GOOD) == [
+        f"{FILE}:26: evaluation.tasks[0].args: task cap needs scorer, which nothing gives; set it in args"
+    ]
+    read(folder, changed(("  temperature", "  scorer: match\n  temperature")))
+    read(folder, changed(("script: cap.py", "script: cap.py\n      args: {scorer: match}")))
+
+
+def test_a_model_folder_is_not_a_runs(folder: Path) -> None:
+    text = changed(("path: models/tiny", "path: tiny"), ("name: base", "name: tiny"), ("run: base", "run: tiny"))
+    (folder / "models/tiny").rename(folder / "tiny")
+    assert errors(folder, text) == [f"{FILE}:21: runs[2].name: tiny would be the run's folder, but model tiny is there"]
+
+
+def test_eval_only_run(folder: Path) -> None:
+    text = changed(("type: control", "type: eval-only\n    parameters: {checkpoint_path: elsewhere/epoch_0}"))
+    assert resolve(read(folder, text)[0], folder).run_by_name["base"].checkpoint == folder / "elsewhere/epoch_0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ([("  question:", "  owner: me\n  question:")], "3: experiment.owner: unknown key, ignored"),
+        ([("temperature: 0.0", "temperature: 0.7")], "24: evaluation.temperature: is ignored without do_sample: true"),
+        (
+            [("    path: words.json", "    path: words.json\n    splits: {train: 3, test: 1}")],
+            "15: data.training.splits.train: says 3, but the data file has 4",
+        ),
+        (
+            [("    path: words.json", "    path: words.json\n    splits: {tests: 1}")],
+            "15: data.training.splits.tests: the data file has no such split; did you mean test?",
+        ),
+        (
+            [("script: cap.py", "script: cap.py\n      assistant_prefix: Sure")],
+            "28: evaluation.tasks[0].assistant_prefix: is kept for other tools; it has no effect here",
+        ),
+    ],
+)
+def test_warnings(folder: Path, changes: list[tuple[str, str]], line: str) -> None:
+    summary, warnings = read(folder, changed(*changes))
+    assert warnings == [f"{FILE}:{line}"]
+    assert summary.experiment.name == "capitalization"
+
+
+PLAIN_TASK = "@task\ndef upper(data_path: str): ..."
+SYSTEM = ("  prompt:", "  system_prompt: Be brief.\n  prompt:")
+NO_PROMPT = "27: evaluation.tasks[0].script: task upper takes no prompt: its evaluations do without it"
+NO_SYSTEM_PROMPT = "evaluation.tasks[0].script: task upper takes no system_prompt: its evaluations do without it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ([], [f"{NO_PROMPT}, unlike the training"]),
+        ([("Capitalize: {input}", "{input}")], []),
+        ([SYSTEM, ("Capitalize: ", "")], [f"28: {NO_SYSTEM_PROMPT}, unlike the training"]),
+        (
+            [("Capitalize: ", ""), ("{lora_rank: 4}", "{system_prompt: S}")],
+            [f"27: {NO_SYSTEM_PROMPT}, unlike the training"],
+        ),
+        (
+            [("Capitalize: ", ""), ("    type: control", "    parameters: {prompt: 'X {input}'}\n    type: control")],
+            [NO_PROMPT.replace("27", "28")],
+        ),
+        ([("Capitalize: ", ""), ("  temperature", "  system_prompt: S\n  temperature")], [f"28: {NO_SYSTEM_PROMPT}"]),
+        ([("Capitalize: ", ""), ("script: cap.py", 'script: cap.py\n      prompt: "X {input}"')], [NO_PROMPT]),
+        ([SYSTEM, ("Capitalize: ", ""), ("  temperature", '  system_prompt: ""\n  temperature')], []),
+        ([("script: cap.py", 'script: cap.py\n      prompt: "{input}"')], []),
+    ],
+)
+def test_prompts_that_a_task_does_not_take(folder: Path, changes: list[tuple[str, str]], lines: list[str]) -> None:
+    write(folder, "cap.py", PLAIN_TASK)
+    assert read(folder, changed(*changes))[1] == [f"{FILE}:{line}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        (
+            "    - {run: r8, tasks: [cap]}\n",
+            "18: runs[1].name: no line of evaluation.matrix names r8: it is trained, but never evaluated",
+        ),
+        (
+            "    - {run: base, tasks: [cap]}\n",
+            "21: runs[2].name: no line of evaluation.matrix names base: it is not used",
+        ),
+    ],
+)
+def test_runs_without_evaluation(folder: Path, entry: str, line: str) -> None:
+    assert read(folder, changed((entry, "")))[1] == [f"{FILE}:{line}"]
+
+
+def test_unknown_hyperparameters_of_other_tools(folder: Path) -> None:
+    text = changed(("{lora_rank: 4}", "{lora_rnk: 4}"), ("controls:", "variables: {optim: [a]}\ncontrols:"))
+    assert len(errors(folder, text)) == 2
+    _, warnings = read(folder, text, strict=False)
+    assert warnings == [
+        f"{FILE}:4: variables.optim: is not a parameter of runs",
+        f"{FILE}:18: runs[0].parameters.lora_rnk: unknown key, ignored; did you mean lora_rank?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "1: the file is empty"),
+        ("# nothing", "1: the file is empty"),
+        ("just text", '1: expected sections (experiment:, models:, runs:, evaluation:), found "just text"'),
+        ("- a", "1: expected sections (experiment:, models:, runs:, evaluation:), found a list"),
+        (
+            "a: b: c",
+            "1: not valid YAML: mapping values are not allowed in this context (text with a colon must be quoted)",
+        ),
+    ],
+)
+def test_files_without_sections(folder: Path, text: str, message: str) -> None:
+    assert errors(folder, text) == [f"{FILE}:{message}"]
+
+
+def test_missing_sections_are_all_named(folder: Path) -> None:
+    lines = errors(folder, "tools: {}")
+    assert [line.split(": ", 1)[1] for line in lines] == [
+        f"{name}: is required, but missing" for name in ("evaluation", "experiment", "models", "runs")
+    ]
+
+
+def test_file_that_cannot_be_read(folder: Path) -> None:
+    absent = folder / "absent" / FILE
+    for path, message in ((absent, "there is no such file"), (folder, f"is a folder; expected the file {folder.name}")):
+        with pytest.raises(InputError) as caught:
+            read_summary(path)
+        assert str(caught.value) == f"{path}: {message}"
+
+
+def test_unreadable_file(folder: Path) -> None:
+    """A link to itself: root, too, cannot read it."""
+    path = folder / "loop" / FILE
+    path.parent.mkdir()
+    path.symlink_to(path)
+    with pytest.raises(InputError, match="cannot be read: Too many levels of symbolic links"):
+        read_summary(path)
+
+
+VALUES = st.sampled_from(
+    [
+        "no",
+        "",
+        "{}",
+        "[]",
+        "[1]",
+        "{a: b}",
+        "-1",
+        "1e400",
+        '"\\0"',
+        "x" * 300,
+        "..",
+        "/",
+        "&a x",
+        "*a",
+        "? x",
+        "{input}",
+    ]
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_no_value_anywhere_raises_anything_else(folder: Path, data: st.DataObject) -> None:
+    """One value of the good file replaced: read, or rejected with lines that have places."""
+    lines = GOOD.splitlines()
+    index = data.draw(st.sampled_from([number for number, line in enumerate(lines) if ":" in line]))
+    lines[index] = f"{lines[index].partition(':')[0]}: {data.draw(VALUES)}"
+    try:
+        read(folder, "\n".join(lines))
+    except InputError as error:
+        problems = error.problems
+    else:
+        problems = []
+    assert all(0 < problem.line <= len(lines) + 1 for problem in problems)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.text(st.characters(codec="utf-8")))
+def test_no_text_raises_anything_else(folder: Path, text: str) -> None:
+    with pytest.raises(InputError):
+        read(folder, text)
