@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.files import BEGUN, ENDED, folders_of, newest
+from run_experiment.attempts import history
+from run_experiment.attempts.history import Attempt
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record
 from run_experiment.finetuning.resume_state import RECIPE_STATE
@@ -72,14 +73,14 @@ def is_same(job: AccountedJob, submission: Submission) -> bool:
 
 def why_failed(folder: Path, job: AccountedJob, submission: Submission, output: Path) -> str:
     """Why a job failed: SLURM's words, and what the job itself left."""
-    error = (_report(folder, job, submission) or {}).get("error")
-    return f"SLURM job {job.job_id} ended as {describe(job)}: {error or _said(output)}"
+    report = _report(folder, job, submission)
+    return f"SLURM job {job.job_id} ended as {describe(job)}: {(report and report.own_error) or _said(output)}"
 
 
 def why_lost(folder: Path, submission: Submission, output: Path) -> str:
     """What is known of a job that SLURM has no end of: what it left itself."""
     left = attempts(folder, submission)
-    error = (read_record(left[-1]) or {}).get("error") if left else None
+    error = left[-1].own_error if left else None
     return f"SLURM does not know job {submission.job_id} any more, nor how it ended: {error or _said(output)}"
 
 
@@ -89,19 +90,14 @@ def _said(output: Path) -> str:
 
 def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
     """What a job that ended badly left; `facts` is what it was told, `output` the file of what SLURM said of it."""
-    begun = _begun(folder, job, submission)
+    last = _last(folder, submission, job.job_id)
+    begun = last.begun if last else {}
     return Left(
         reported=_report(folder, job, submission) is not None,
         over_memory=any(map(_OVER_MEMORY.search, last_lines(output, most=20))),
         goes_on=_saved_epoch(folder, facts, job.started) if "checkpoints" in facts else begun.get("goes_on", True),
         smaller=any(isinstance(size, int) and size > 1 for size in map(begun.get, _SIZES)),
     )
-
-
-def _begun(folder: Path, job: AccountedJob, submission: Submission) -> Mapping[str, Any]:
-    """What a job's last try said when it began; empty where it did not come to that."""
-    attempt = newest(folder, paths.target_of(submission.target)[0], job.job_id)
-    return (attempt and (read_record(attempt / ENDED) or read_record(attempt / BEGUN))) or {}
 
 
 def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:
@@ -121,28 +117,28 @@ def _modified(path: Path) -> float:
         return 0
 
 
-def attempts(folder: Path, submission: Submission) -> list[Path]:
-    """Records of a job's failed attempts, in order: SLURM may have started it several times."""
+def attempts(folder: Path, submission: Submission) -> list[Attempt]:
+    """A job's attempts that reported their failure, in order: SLURM may have started it several times."""
     run, _ = paths.target_of(submission.target)
-    found = [attempt / ENDED for attempt in folders_of(folder, run, str(submission.job_id))]
-    return [path for path in found if path.is_file()]
+    found = history.read(folder, run, str(submission.job_id))
+    return [attempt for attempt in found if attempt.own_error is not None]
 
 
-def _report(folder: Path, job: AccountedJob, submission: Submission) -> dict[str, Any] | None:
-    """What the last try of a job's last start reports of its failure; None where it was cut off."""
-    attempt = newest(folder, paths.target_of(submission.target)[0], job.job_id)
-    record = read_record(attempt / ENDED) if attempt else None
-    return record if record and _is_of_last_start(record, job) else None
+def _last(folder: Path, submission: Submission, job_id: str) -> Attempt | None:
+    """A job's last attempt, which may say nothing of its end."""
+    run, _ = paths.target_of(submission.target)
+    return next(reversed(history.read(folder, run, job_id)), None)
 
 
-def _is_of_last_start(record: dict[str, Any], job: AccountedJob) -> bool:
+def _report(folder: Path, job: AccountedJob, submission: Submission) -> Attempt | None:
+    """The last attempt of a job's last start, if it reports its failure; None if it was cut off."""
+    last = _last(folder, submission, job.job_id)
+    return last if last and last.own_error is not None and _is_of_last_start(last, job) else None
+
+
+def _is_of_last_start(attempt: Attempt, job: AccountedJob) -> bool:
     """Whether an attempt ended after the job's last start, as far as the clocks of two machines tell."""
-    try:
-        ended = datetime.fromisoformat(str(record.get("ended")))
-        return job.started is not None and ended >= job.started - _CLOCKS
-    # It has no time, or one without an offset.
-    except (ValueError, TypeError):
-        return True
+    return attempt.ended is None or (job.started is not None and attempt.ended >= job.started - _CLOCKS)
 
 
 def describe(job: AccountedJob) -> str:

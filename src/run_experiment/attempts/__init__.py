@@ -1,5 +1,5 @@
 """Attempts that failed or were cut off: the one reader of `{run}/attempts`.
 
 It imports actionlog and the floors below; all rooms above may import it.
-Begin with `history`.
+Begin with `history.read`.
 """

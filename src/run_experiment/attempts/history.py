@@ -1,112 +1,182 @@
-"""Why a target was not made, by what its attempts left: the folder of a run is read once."""
+"""The attempts at the targets of a run: the one reader of `{run}/attempts`, which reads each file once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.files import BEGUN, ENDED, SLURM, number_of
+from run_experiment.attempts.files import BEGUN, ENDED, SLURM, Failure, folders, number_of
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
-from run_experiment.common.json_files import read_record
+from run_experiment.common.json_files import Config, read_record
 
 _OLDEST = float("-inf")
+# SLURM's states of jobs that were cut, whatever they themselves left.
+_BY_STATE = {
+    "OUT_OF_MEMORY": Failure.OUT_OF_MEMORY,
+    **dict.fromkeys(("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "TIMEOUT"), Failure.INTERRUPTED),
+}
 
 
 @dataclass(frozen=True)
-class Left:
-    """What is left of an attempt. `folder` is relative to the experiment.
+class Attempt:
+    """An attempt that made nothing, or is still at work.
 
-    `error` is why it failed, None of one that could not say; `slurm_state` is SLURM's verdict, None without one, and
-    `slurm_error` the same in words. `moment` is when it ended, or, where that was not noted, when it began; `began`
-    likewise. Texts are empty where they are not known.
+    `folder` lies in the experiment's folder as it was given, `target` is `finetune` or an evaluation's cell. `begun` is
+    all that the job itself wrote. `own_error` is why it failed, None if it could not say; `slurm_state` is SLURM's
+    verdict, None without one, `slurm_error` the same in words. Other texts are empty and times None if not known.
     """
 
-    folder: str
+    folder: Path
     target: str
     job_id: str
     began: datetime | None
-    moment: datetime | None
-    error: str | None
-    slurm_state: str | None
-    slurm_error: str
+    ended: datetime | None
+    config: Config | None
     config_hash: str
     host: str
+    begun: Mapping[str, Any]
+    failure: Failure
+    own_error: str | None
+    slurm_state: str | None
+    slurm_error: str
 
     @property
     def is_over(self) -> bool:
         """Whether its end was noted, by itself or by who followed it."""
-        return self.error is not None or self.slurm_state is not None
+        return self.own_error is not None or self.slurm_state is not None
+
+    @property
+    def error(self) -> str:
+        """Why it failed, in the words of the job, else in SLURM's."""
+        return self.own_error or self.slurm_error or "it was cut off"
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it ended; if that was not noted, when it began."""
+        return self.ended or self.began
 
     @property
     def place(self) -> tuple[float, int]:
-        """Where it stands among the attempts at its target: later ones are greater."""
-        return self.began.timestamp() if self.began else _OLDEST, number_of(Path(self.folder))
+        """Where it stands among the attempts of a run: later ones are greater."""
+        with suppress(KeyError, TypeError, ValueError):
+            # Has fractions of a second, and does not go back when summer time ends.
+            return float(self.begun["clock"]), number_of(self.folder)
+        began = self.began or self.ended
+        return began.timestamp() if began else _OLDEST, number_of(self.folder)
 
     @property
     def what(self) -> str:
         """That it failed, or was cut off: from here that looks like one that is at work."""
-        return f"failed as job {self.job_id}" if self._why else f"cut off, or still at work, as job {self.job_id}"
+        known = self.own_error or self.slurm_error
+        return f"failed as job {self.job_id}" if known else f"cut off, or still at work, as job {self.job_id}"
 
     @property
     def text(self) -> str:
         """The same with the first line of why."""
-        return f"{self.what}: {self._why.partition(chr(10))[0]}" if self._why else self.what
-
-    @property
-    def _why(self) -> str:
-        """What it said itself; else who followed a job that was killed may know."""
-        return self.error or self.slurm_error
+        known = self.own_error or self.slurm_error
+        return f"{self.what}: {known.partition(chr(10))[0]}" if known else self.what
 
 
-class LeftAttempts:
-    """The attempts in the experiment `folder`, by target, oldest first."""
+def read(folder: Path, run: str, job_id: str | None = None) -> list[Attempt]:
+    """All attempts at the targets of a run in the experiment `folder`, or those of one job; oldest first."""
+    found = [_Files(path) for path in folders(folder / paths.attempts(run), job_id)]
+    return sorted((_attempt(one, found) for one in found if one.known), key=lambda attempt: attempt.place)
+
+
+class History:
+    """The attempts in an experiment `folder` by the records that they were to make; those of a run are read once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._by_run: dict[str, dict[str, list[Left]]] = {}
+        self._by_run: dict[str, dict[str, list[Attempt]]] = {}
 
-    def at(self, target: str) -> list[Left]:
-        """Attempts at the target of a record."""
+    def at(self, target: str) -> list[Attempt]:
+        """Attempts at a record, oldest first."""
         run, name = paths.target_of(target)
         if run not in self._by_run:
-            self._by_run[run] = self._read(run)
+            found: dict[str, list[Attempt]] = {}
+            for attempt in read(self._folder, run):
+                found.setdefault(attempt.target, []).append(attempt)
+            self._by_run[run] = found
         return self._by_run[run].get(name, [])
 
-    def newest(self, target: str) -> Left | None:
-        """The last attempt at the target of a record; None where there is none."""
+    def newest(self, target: str) -> Attempt | None:
+        """The last attempt at a record; None if there is none."""
         return next(reversed(self.at(target)), None)
 
-    def _read(self, run: str) -> dict[str, list[Left]]:
-        found: dict[str, list[Left]] = {}
-        for folder in (self._folder / paths.attempts(run)).glob("*/"):
-            if not folder.suffix.startswith(".artifacts") and (left := self._left(folder)):
-                found.setdefault(left.target, []).append(left)
-        return {target: sorted(lefts, key=lambda left: left.place) for target, lefts in found.items()}
 
-    def _left(self, folder: Path) -> Left | None:
-        ended, slurm = read_record(folder / ENDED), read_record(folder / SLURM)
-        # A job whose node failed at its start could write nothing.
-        known = ended or read_record(folder / BEGUN) or slurm
-        if not known:
-            return None
-        moment = moment_of((ended or slurm or known).get("ended")) or moment_of(known.get("started"))
-        return Left(
-            folder=str(folder.relative_to(self._folder)),
-            target=str(known.get("target")),
-            job_id=_text(known, "job_id") or folder.name,
-            began=moment_of(known.get("started")) or moment,
-            moment=moment,
-            error=(_text(ended, "error") or "it does not say why") if ended else None,
-            slurm_state=_text(slurm, "state") or None,
-            slurm_error=_text(slurm, "error"),
-            config_hash=_text(known, "config_hash"),
-            host=_text(known, "host"),
-        )
+class _Files:
+    """What lies in the folder of an attempt: records, None if missing or torn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ended = read_record(folder / ENDED)
+        self.begun = None if self.ended else read_record(folder / BEGUN)
+        self.slurm = read_record(folder / SLURM) or {}
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What the job itself wrote."""
+        return self.ended or self.begun or {}
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What says whose attempt it is: a job whose node failed at its start could write nothing."""
+        return self.own or self.slurm
+
+    @property
+    def own_failure(self) -> Failure:
+        if self.ended is None:
+            return Failure.INTERRUPTED
+        try:
+            return Failure(str(self.ended.get("failure")))
+        except ValueError:
+            return Failure.ERROR
 
 
-def _text(record: Mapping[str, Any] | None, name: str) -> str:
-    return str(record[name]) if record and record.get(name) else ""
+def _attempt(files: _Files, others: list[_Files]) -> Attempt:
+    known, config = files.known, files.own.get("config")
+    return Attempt(
+        folder=files.folder,
+        target=_text(known, "target"),
+        job_id=_text(known, "job_id") or files.folder.name.partition(".")[0],
+        began=moment_of(known.get("started")),
+        ended=moment_of((files.ended or files.slurm).get("ended")),
+        config=config if isinstance(config, dict) else None,
+        config_hash=_text(known, "config_hash"),
+        host=_text(known, "host"),
+        begun=files.own,
+        failure=_failure(files, others),
+        own_error=(_text(files.ended, "error") or "it does not say why") if files.ended else None,
+        slurm_state=_text(files.slurm, "state") or None,
+        slurm_error=_text(files.slurm, "error"),
+    )
+
+
+def _failure(files: _Files, others: list[_Files]) -> Failure:
+    by_state = _BY_STATE.get(_text(files.slurm, "state"))
+    # SLURM says so of a whole job, in which an earlier attempt may have been the one: then the last one knows better.
+    if by_state is Failure.OUT_OF_MEMORY and files.ended and _another_ran_out_of_memory(files, others):
+        return files.own_failure
+    return by_state or files.own_failure
+
+
+def _another_ran_out_of_memory(files: _Files, others: list[_Files]) -> bool:
+    """Whether another attempt of the same job says that it ran out of memory."""
+    job_id = files.folder.name.partition(".")[0]
+    return any(
+        other is not files
+        and other.folder.name.partition(".")[0] == job_id
+        and other.own_failure is Failure.OUT_OF_MEMORY
+        for other in others
+    )
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    return "" if value is None else str(value)

@@ -7,11 +7,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
-from run_experiment.attempts.files import EarlierAttempt
+from run_experiment.attempts import history
 from run_experiment.common import paths
 from run_experiment.evaluation.continuing import recovered
 from run_experiment.evaluation.eval_log import EvalError
@@ -62,13 +61,13 @@ class Search:
                     self._keep(log, self.attempt)
             raise
 
-    def left_by(self, earlier: EarlierAttempt) -> list[Path]:
+    def left_by(self, earlier: history.Attempt) -> list[Path]:
         """Logs of an earlier attempt, oldest first, all that can be had of them now in its folder. Raises OSError."""
         own = earlier.folder.resolve()
         there = {path: stamp for path, stamp in logs_in([own]).items() if path.parent == own}
-        if not there and (known := earlier.begun.get("tag")):
-            began = datetime.fromisoformat(earlier.started).timestamp()
-            new = {path: at for path, at in self.before.items() if at[0] >= int(began) * 10**9}
+        if not there and (known := earlier.begun.get("tag")) and earlier.began:
+            began = int(earlier.began.timestamp()) * 10**9
+            new = {path: at for path, at in self.before.items() if at[0] >= began}
             there = {path: new[path] for path in tagged(new, str(known))}
         logs = sorted(there, key=lambda path: there[path])
         for log in logs:

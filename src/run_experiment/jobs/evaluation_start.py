@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.actionlog.entry import Action
-from run_experiment.attempts.files import EarlierAttempt, Failure
+from run_experiment.attempts import history
+from run_experiment.attempts.files import Failure
 from run_experiment.evaluation.continuing import (
     PartialLog,
     asked_max_connections,
@@ -189,7 +190,7 @@ def _too_large(current: Attempt, what: str, why: str) -> JobError:
     return JobError(f"out of memory {what}: {_LARGER}\n{why}")
 
 
-def _fitting(current: Attempt, asked: int | None, before: list[EarlierAttempt], search: Search) -> int | None:
+def _fitting(current: Attempt, asked: int | None, before: list[history.Attempt], search: Search) -> int | None:
     """Connections that did not run out of memory yet, told where they are fewer than before. Raises JobError."""
     last = next((one for one in before if _CONNECTIONS in one.begun), None)
     known = last.begun[_CONNECTIONS] if last else None
@@ -210,14 +211,14 @@ def _fitting(current: Attempt, asked: int | None, before: list[EarlierAttempt], 
     return known // 2
 
 
-def _told_connections(search: Search, one: EarlierAttempt) -> int | None:
+def _told_connections(search: Search, one: history.Attempt) -> int | None:
     """Connections that an attempt was run with, as its log says; None where none does."""
     with suppress(OSError):
         return next(filter(None, map(told_max_connections, reversed(search.left_by(one)))), None)
     return None
 
 
-def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[EarlierAttempt]) -> Earlier | None:
+def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[history.Attempt]) -> Earlier | None:
     """The most that an earlier attempt left; where it cannot be used, the action log is told why."""
     found: list[Earlier] = []
     refused: list[tuple[str, str]] = []
@@ -248,7 +249,7 @@ def _earlier(job: EvaluationJob, current: Attempt, search: Search, before: list[
     return best
 
 
-def _left(job: EvaluationJob, search: Search, one: EarlierAttempt, reordered: bool) -> list[Earlier]:
+def _left(job: EvaluationJob, search: Search, one: history.Attempt, reordered: bool) -> list[Earlier]:
     """What an attempt left, if it is worth anything. Raises EvalError where it must not be used, OSError."""
     logs = search.left_by(one)
     if not logs:
@@ -268,7 +269,7 @@ def _left(job: EvaluationJob, search: Search, one: EarlierAttempt, reordered: bo
     )
 
 
-def _continued_in_vain(before: list[EarlierAttempt]) -> set[Any]:
+def _continued_in_vain(before: list[history.Attempt]) -> set[Any]:
     """Folders of attempts whose log others could not even begin to go on from, all newest first.
 
     One may have failed for another reason, unless the log is torn; so did it where a fresh one right after it failed.

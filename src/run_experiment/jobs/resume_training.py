@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Action
-from run_experiment.attempts.files import EarlierAttempt, Failure
+from run_experiment.attempts import history
+from run_experiment.attempts.files import Failure
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.finetuning.batch_sizes import halved_limit, smaller_batch
@@ -131,7 +132,7 @@ def _learned(job: FinetuneJob, current: Attempt) -> LearnedBatches:
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 
-def _fitting(job: FinetuneJob, current: Attempt, earlier: list[EarlierAttempt], asked: Sizes) -> Sizes:
+def _fitting(job: FinetuneJob, current: Attempt, earlier: list[history.Attempt], asked: Sizes) -> Sizes:
     """Sizes that did not run out of memory yet, told where they are news."""
     known = _learned(job, current).too_big()
     # One that ended before it trained says nothing of sizes.
@@ -166,7 +167,7 @@ def _too_large(job: FinetuneJob, current: Attempt, why: str) -> JobError:
     return JobError(f"out of memory even with batch size 1: {_LARGER}\n{why}")
 
 
-def _tell_where(job: FinetuneJob, current: Attempt, trained: int, before: EarlierAttempt | None) -> None:
+def _tell_where(job: FinetuneJob, current: Attempt, trained: int, before: history.Attempt | None) -> None:
     total = len(job.checkpoints)
     details = f"Continues from epoch_{trained - 1}" + (f", after job {before.job_id}" if before else "")
     rest = f"{total - trained} to do" if trained < total else "none to do"

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from run_experiment.actionlog.entry import Action
-from run_experiment.attempts.files import BEGUN, ENDED, LOG, EarlierAttempt, Failure, earlier_attempts, is_since
+from run_experiment.attempts import history
+from run_experiment.attempts.files import BEGUN, ENDED, LOG, Failure, is_since
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import same_config, write_record
@@ -83,15 +84,16 @@ class Attempt:
             "events": self.events,
         }
 
-    def earlier(self, job: Job) -> list[EarlierAttempt]:
+    def earlier(self, job: Job) -> list[history.Attempt]:
         """The attempts before this one at the same result, newest first.
 
         Those of an experiment that was copied or moved are not: their logs name files of the other folder.
         """
         return [
             one
-            for one in earlier_attempts(job.run, self.begun["target"])
-            if one.folder != self.folder
+            for one in reversed(history.read(Path(), job.run))
+            if one.target == self.begun["target"]
+            and one.folder != self.folder
             and one.begun.get("experiment") == os.getcwd()
             and same_config(one.config, job.config)
             and is_since(one.begun.get("redo"), job.redo)
@@ -220,7 +222,7 @@ def _made_with(job: Job) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def _in_short(attempt: EarlierAttempt) -> dict[str, Any]:
+def _in_short(attempt: history.Attempt) -> dict[str, Any]:
     """What a record says of an earlier attempt."""
     told = {name: attempt.begun.get(name) for name in ("started", "ended", "host")}
     return {"job_id": attempt.job_id, "failure": attempt.failure.value, **told}

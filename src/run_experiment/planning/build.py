@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.history import LeftAttempts
+from run_experiment.attempts.history import History
 from run_experiment.attempts.kept_trainings import KeptTraining, Sought, kept_training
 from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes, training_identity
 from run_experiment.checkpoints.verify import checkpoint_files
@@ -66,7 +66,7 @@ class _Builder:
         self._data_sets = plan.data_sets
         self._determinants = determinants
         self._memory = memory
-        self._attempts = LeftAttempts(self._experiment.folder)
+        self._attempts = History(self._experiment.folder)
         # Trainings that only have to be taken back, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from run_experiment.attempts.history import LeftAttempts
+from run_experiment.attempts.history import History
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import config_hash, read_record
@@ -22,7 +22,7 @@ class Records:
     def __init__(self, experiment: Experiment, targets: Mapping[str, Target]) -> None:
         self.experiment = experiment
         self._targets = targets
-        self._attempts = LeftAttempts(experiment.folder)
+        self._attempts = History(experiment.folder)
 
     def training(self, run: Run) -> dict[str, Any] | None:
         """Record of a run's training."""

@@ -8,9 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from run_experiment.attempts.files import ENDED, newest
+from run_experiment.attempts import history
 from run_experiment.common.clock import now
-from run_experiment.common.json_files import read_record
 from run_experiment.jobs.checks import failure
 from run_experiment.session.plan import SessionJob
 from run_experiment.slurm.clients import AccountedJob
@@ -69,10 +68,9 @@ class LocalJobs:
         return Polled({submission.target: running.state for _, submission, running in self._running.values()})
 
     def _why(self, job: SessionJob, submission: Submission, started: datetime, log: Path | None) -> str:
-        attempt = newest(self._folder, job.run, str(submission.job_id))
-        left = read_record(attempt / ENDED) if attempt else None
-        # Ids come again from session to session.
-        if left and datetime.fromisoformat(str(left["ended"])) >= started.replace(microsecond=0):
-            return f"FAILED: {left['error']}"
-        what = "FAILED without a word"
+        last = next(reversed(history.read(self._folder, job.run, submission.job_id)), None)
+        # Sessions use the same ids again.
+        if last and last.own_error and last.ended and last.ended >= started.replace(microsecond=0):
+            return f"FAILED: {last.own_error}"
+        what = "FAILED without an error message"
         return failure(what, log) if log else what

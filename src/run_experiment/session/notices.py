@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from run_experiment.actionlog.entry import OF_JOBS, Entry
-from run_experiment.attempts import files
-from run_experiment.attempts.files import Notice
+from run_experiment.attempts.notices import Notice, notices
 from run_experiment.session.jobs import FollowedJob, Told
 
 # How far the clocks of two machines may be apart.
@@ -42,7 +41,7 @@ class Notices:
         since = followed.submitted_at - _CLOCKS
         return [
             notice
-            for notice in files.notices(self._folder, followed.submission.target, followed.job_id)
+            for notice in notices(self._folder, followed.submission.target, followed.job_id)
             if notice.action in OF_JOBS and followed.job.log in notice.action.logs and _moment(notice) >= since
         ]
 

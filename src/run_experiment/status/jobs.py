@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from run_experiment.attempts.files import ENDED, LOG
-from run_experiment.attempts.history import Left, LeftAttempts
+from run_experiment.attempts.history import Attempt, History
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
@@ -67,7 +67,7 @@ class Jobs:
         self._open = ledger.open()
         self._settled = ledger.settled_jobs()
         self._locks = locks()
-        self._attempts = LeftAttempts(folder)
+        self._attempts = History(folder)
         self.answer = ask(self._open.values())
 
     def live(self, target: str, log: str) -> Evidence | None:
@@ -140,7 +140,7 @@ class Jobs:
         reason = f"SLURM job {job.job_id} ended as {job.state}{by}"
         reason += " and left no record" if succeeded(job.state) else ""
         read_on = self._existing(log)
-        if left and left.error is not None:
+        if left and left.own_error is not None:
             kept = self._kept(left, log, job.state)
             reason, read_on = kept.reason if job.state == "FAILED" else f"{reason}: {kept.reason}", kept.read_on
         return Evidence(_state_of_end(job.state), job.job_id, ended, reason, read_on, job.state)
@@ -152,7 +152,7 @@ class Jobs:
         state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
         return Evidence(state, submission.job_id, since, "as last known", read_on, certain=False)
 
-    def _attempt(self, submission: Submission) -> Left | None:
+    def _attempt(self, submission: Submission) -> Attempt | None:
         """What a job left of its last attempt."""
         newest = self._attempts.newest(submission.target)
         return newest if newest and newest.job_id == submission.job_id else None
@@ -164,19 +164,20 @@ class Jobs:
         has_begun = bool(lefts) and not lefts[-1].is_over and job.job_id in (None, lefts[-1].job_id)
         return len(lefts) + (not has_begun)
 
-    def _kept(self, left: Left, log: str, slurm_state: str | None) -> Evidence:
+    def _kept(self, left: Attempt, log: str, slurm_state: str | None) -> Evidence:
         """How an attempt ended, as far as it was noted; `slurm_state` is SLURM's verdict, None if there is none."""
-        kept = self._cut(left, log, slurm_state) if left.error is None else self._failure(left, left.error)
+        kept = self._cut(left, log, slurm_state) if left.own_error is None else self._failure(left, left.own_error)
         state = _state_of_end(slurm_state) if slurm_state else kept.state
         return replace(kept, state=state, slurm_state=slurm_state, config_hash=left.config_hash or None)
 
-    def _failure(self, left: Left, error: str) -> Evidence:
+    def _failure(self, left: Attempt, error: str) -> Evidence:
         reason = first_line(error)
         state = State.CANCELLED if reason.startswith(_CUT) else State.FAILED
-        read_on = self._existing(f"{left.folder}/{LOG}") or f"{left.folder}/{ENDED}"
+        folder = left.folder.relative_to(self._folder)
+        read_on = self._existing(f"{folder}/{LOG}") or f"{folder}/{ENDED}"
         return Evidence(state, left.job_id, left.moment, reason, read_on)
 
-    def _cut(self, left: Left, log: str, slurm_state: str | None) -> Evidence:
+    def _cut(self, left: Attempt, log: str, slurm_state: str | None) -> Evidence:
         reason, read_on = f"cut off as job {left.job_id}", self._existing(log)
         if slurm_state:
             return Evidence(State.FAILED, left.job_id, left.moment, f"{reason} ({slurm_state})", read_on)

@@ -17,7 +17,8 @@ import pytest
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
 from snakemake_interface_common.exceptions import WorkflowError
 
-from run_experiment.attempts.files import Failure, earlier_attempts
+from run_experiment.attempts import history
+from run_experiment.attempts.files import Failure
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.events import Cancelled, Delayed, Ended, Event, Reattached, Submitted
@@ -463,7 +464,7 @@ def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path
     assert left() == (False, False)
     write_record(attempts / "17/attempt.json", {"ended": after, "error": "too little"})
     assert left() == (True, True)
-    write_record(attempts / "17.2/begun.json", {})
+    write_record(attempts / "17.2/begun.json", {"started": after})
     write_record(attempts / "170/attempt.json", {"ended": after, "error": "too little"})
     assert left() == (False, False)
     write_record(attempts / "17.2/attempt.json", {"ended": after, "error": "too little"})
@@ -528,7 +529,7 @@ def test_the_next_job_finds_why_this_one_died(tmp_path: Path, monkeypatch: pytes
     write_record(tmp_path / "r4/attempts/17/begun.json", begun)
     end = End(R4, False, "FAILED", "SLURM job 17 ended as FAILED, exit code 0:9", accounted("FAILED", "0:9"))
     assert verdict(tmp_path, end, output, TRAINING, 0).again == "out of memory, retry 1 of 3"
-    (attempt,) = earlier_attempts("r4", "finetune")
+    (attempt,) = history.read(tmp_path, "r4")
     assert (attempt.failure, attempt.error) == (Failure.OUT_OF_MEMORY, end.message)
     assert verdict(tmp_path, end, output, TRAINING | {"retries": 1}, 1).again == ""
     assert verdict(tmp_path, End(R4, False, "LOST", "lost"), output, TRAINING, 0).again == ""

@@ -15,7 +15,7 @@ from experiments import ExperimentFolder
 from golden import assert_golden
 from small_experiment import complete, evaluate, make_small_experiment, plan_of, train
 
-from run_experiment.attempts.history import LeftAttempts
+from run_experiment.attempts.history import History
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, write_record
@@ -161,16 +161,16 @@ def test_missing_record_of_an_evaluation_that_was_planned_fresh_is_no_result(don
 
 
 def test_newest_failure_counts(mixed: ExperimentFolder) -> None:
-    newest = LeftAttempts(mixed.path).newest("r8/eval/shout_epoch1.json")
+    newest = History(mixed.path).newest("r8/eval/shout_epoch1.json")
     assert newest is not None
     assert (newest.job_id, newest.error) == ("local-1", "out of memory; its log is x\n    CUDA")
-    assert LeftAttempts(mixed.path).newest("r8/finetune.json") is None
-    assert LeftAttempts(mixed.path).newest("none/finetune.json") is None
+    assert History(mixed.path).newest("r8/finetune.json") is None
+    assert History(mixed.path).newest("none/finetune.json") is None
 
 
 def test_unreadable_attempt_is_passed_over(mixed: ExperimentFolder) -> None:
     (mixed.path / "r8/attempts/local-1/attempt.json").write_text("{")
-    newest = LeftAttempts(mixed.path).newest("r8/eval/shout_epoch1.json")
+    newest = History(mixed.path).newest("r8/eval/shout_epoch1.json")
     assert newest is not None
     assert newest.error == "an older reason"
 
@@ -430,7 +430,7 @@ def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: Experim
     attempts = done.path / "r4/attempts"
     told = {"target": "finetune", "job_id": "17", "error": "exit status 1\nmore", "ended": "2025-01-31T10:00:00+00:00"}
     write_record(attempts / "17/attempt.json", told)
-    failure = LeftAttempts(done.path).newest("r4/finetune.json")
+    failure = History(done.path).newest("r4/finetune.json")
     assert failure
     assert failure.text == "failed as job 17: exit status 1"
 
@@ -438,12 +438,12 @@ def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: Experim
         attempts / "18/begun.json",
         {**told, "job_id": "18", "error": None, "ended": None, "started": "2025-01-31T11:00:00+00:00"},
     )
-    failure = LeftAttempts(done.path).newest("r4/finetune.json")
+    failure = History(done.path).newest("r4/finetune.json")
     assert failure
     assert failure.text == "cut off, or still at work, as job 18"
 
     write_record(attempts / "18/slurm.json", {"state": "TIMEOUT", "error": "SLURM job 18 ended as TIMEOUT"})
-    failure = LeftAttempts(done.path).newest("r4/finetune.json")
+    failure = History(done.path).newest("r4/finetune.json")
     assert failure
     assert failure.text == "failed as job 18: SLURM job 18 ended as TIMEOUT"
-    assert LeftAttempts(done.path).newest("r4/eval/shout_epoch0.json") is None
+    assert History(done.path).newest("r4/eval/shout_epoch0.json") is None

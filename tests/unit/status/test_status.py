@@ -26,7 +26,7 @@ from small_experiment import make_small_experiment, plan_of, train, verify_all
 from snakemake_cli import SOURCE
 
 from run_experiment.attempts.files import note_slurm_end
-from run_experiment.attempts.history import LeftAttempts
+from run_experiment.attempts.history import History
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import claim, observe
@@ -417,7 +417,7 @@ def test_the_attempts_of_a_run_are_read_once(new: ExperimentFolder, monkeypatch:
         return read_record(path)
 
     monkeypatch.setattr("run_experiment.attempts.history.read_record", reading)
-    left = LeftAttempts(new.path)
+    left = History(new.path)
     targets = [TRAIN_R4, "r4/eval/shout_epoch0.json", "r4/eval/shout_epoch1.json", "r4/eval/other.json"]
     assert [len(left.at(target)) for target in targets] == [20, 20, 1, 0]
     assert set(read.values()) == {1}
@@ -428,7 +428,7 @@ def test_tries_of_the_same_second_are_in_the_order_of_their_folders(new: Experim
     for name in [*names, "17"]:
         begin(new, TRAIN_R4, name)
     (new.path / "r4/attempts/17.artifacts").mkdir()
-    found = [Path(left.folder).name for left in LeftAttempts(new.path).at(TRAIN_R4)]
+    found = [Path(left.folder).name for left in History(new.path).at(TRAIN_R4)]
     assert found == ["17", *reversed(names)]
 
 

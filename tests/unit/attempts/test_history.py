@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from run_experiment.actionlog.entry import Action
-from run_experiment.attempts.files import Failure, earlier_attempts, newest, note_slurm_end, notices
-from run_experiment.attempts.history import LeftAttempts
+from run_experiment.attempts.files import Failure, note_slurm_end
+from run_experiment.attempts.history import Attempt, History
+from run_experiment.attempts.notices import notices
 from run_experiment.common.json_files import write_record
 
 TARGET = "r4/finetune.json"
@@ -28,33 +29,38 @@ def attempt(name: str, file: str, **facts: Any) -> None:
     write_record(Path("r4/attempts") / name / file, record | {"started": "2026-01-01T10:00"} | facts)
 
 
-def test_newest_first_and_only_of_the_target() -> None:
+def attempts() -> list[Attempt]:
+    """Attempts at the training of r4, oldest first."""
+    return History(Path()).at(TARGET)
+
+
+def test_oldest_first_and_only_of_the_target() -> None:
     attempt("17", "attempt.json", started="2026-01-01T10:00", failure="error", error="no data")
     attempt("17.2", "attempt.json", started="2026-01-01T10:00", failure="out of memory", error="no room")
     attempt("9", "attempt.json", started="2026-01-02T10:00", failure="interrupted", error="killed")
     attempt("18", "attempt.json", target="cap_epoch0", failure="error", error="another's")
     (Path("r4/attempts") / "17.artifacts").mkdir()
 
-    found = earlier_attempts("r4", "finetune")
+    found = attempts()
 
-    assert [one.folder.name for one in found] == ["9", "17.2", "17"]
-    assert [one.failure for one in found] == [Failure.INTERRUPTED, Failure.OUT_OF_MEMORY, Failure.ERROR]
-    assert found[0].error == "killed"
+    assert [one.folder.name for one in found] == ["17", "17.2", "9"]
+    assert [one.failure for one in found] == [Failure.ERROR, Failure.OUT_OF_MEMORY, Failure.INTERRUPTED]
+    assert found[-1].error == "killed"
 
 
-def test_newest_first_when_clocks_go_back() -> None:
+def test_oldest_first_when_clocks_go_back() -> None:
     attempt("17", "attempt.json", started="2026-10-25T02:50:00+02:00", clock=1792889400.0)
     attempt("18", "attempt.json", started="2026-10-25T02:10:00+01:00", clock=1792890600.0)
     attempt("16", "attempt.json", started="2026-10-25T02:40:00+02:00")
     attempt("2", "attempt.json", started=None)
 
-    assert [one.job_id for one in earlier_attempts("r4", "finetune")] == ["18", "17", "16", "2"]
+    assert [one.job_id for one in attempts()] == ["2", "16", "17", "18"]
 
 
 def test_one_that_was_killed_says_only_how_it_began() -> None:
     attempt("17", "begun.json", batch_size=8)
 
-    (found,) = earlier_attempts("r4", "finetune")
+    (found,) = attempts()
 
     assert (found.failure, found.begun["batch_size"]) == (Failure.INTERRUPTED, 8)
 
@@ -74,7 +80,7 @@ def test_slurm_knows_better(folder: Path, state: str, failure: Failure) -> None:
 
     note_slurm_end(folder, TARGET, "17", state, "as SLURM says")
 
-    (found,) = earlier_attempts("r4", "finetune")
+    (found,) = attempts()
     assert (found.failure, found.error) == (failure, "exit status 1")
 
 
@@ -84,18 +90,16 @@ def test_slurms_word_on_memory_is_of_the_try_that_says_so_itself(folder: Path) -
 
     note_slurm_end(folder, TARGET, "17", "OUT_OF_MEMORY", "as SLURM says")
 
-    failures = [(one.folder.name, one.failure) for one in earlier_attempts("r4", "finetune")]
-    assert failures == [("17.2", Failure.ERROR), ("17", Failure.OUT_OF_MEMORY)]
+    failures = [(one.folder.name, one.failure) for one in attempts()]
+    assert failures == [("17", Failure.OUT_OF_MEMORY), ("17.2", Failure.ERROR)]
 
 
 def test_slurms_verdict_on_a_job_that_never_began(folder: Path) -> None:
     note_slurm_end(folder, TARGET, "17", "NODE_FAIL", "its node died")
 
-    assert newest(folder, "r4", "17") == folder / "r4/attempts/17"
-    assert earlier_attempts("r4", "finetune") == []
-    failure = LeftAttempts(folder).newest(TARGET)
-    assert failure
-    assert failure.text == "failed as job 17: its node died"
+    (found,) = attempts()
+    assert found.config is None
+    assert (found.failure, found.text) == (Failure.INTERRUPTED, "failed as job 17: its node died")
 
 
 def test_what_cannot_be_read_is_no_attempt() -> None:
@@ -104,7 +108,7 @@ def test_what_cannot_be_read_is_no_attempt() -> None:
         path.parent.mkdir(parents=True)
         path.write_text(text)
 
-    assert earlier_attempts("r4", "finetune") == []
+    assert [one.config for one in attempts()] == [None]
 
 
 def test_notices_of_all_attempts_of_a_job_and_of_its_record(folder: Path) -> None:

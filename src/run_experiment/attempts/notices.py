@@ -1,0 +1,44 @@
+"""What jobs have to tell in the action log: they do not write there themselves, but note it in their records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from run_experiment.actionlog.entry import Action
+from run_experiment.attempts import history
+from run_experiment.common import paths
+from run_experiment.common.json_files import read_record
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a job has to tell in the action log. `time` is ISO, with offset."""
+
+    time: str
+    action: Action
+    details: str
+    result: str
+
+
+def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
+    """What a job had to tell so far, in order, once each: one that ended, or is still at work.
+
+    A job that SLURM started again, or that tried again by itself, has several attempts.
+    """
+    run, _ = paths.target_of(submission_target)
+    facts = [attempt.begun for attempt in history.read(folder, run, job_id)]
+    record = read_record(folder / submission_target) or {}
+    if job_id in (record.get("job_id"), record.get("restored_by")):
+        facts.append(record)
+    events = [event for one in facts for event in one.get("events") or []]
+    return list(dict.fromkeys(notice for event in events if (notice := _notice(event))))
+
+
+def _notice(event: Any) -> Notice | None:
+    try:
+        return Notice(str(event["time"]), Action(event["action"]), str(event["details"]), str(event["result"]))
+    # Of another version, or edited.
+    except (KeyError, TypeError, ValueError):
+        return None
