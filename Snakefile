@@ -39,6 +39,9 @@ include: "rules/evaluate.smk"
 include: "rules/results.smk"
 
 
+show_plan()
+
+
 onstart:
     claim_experiment()
     write_job_scripts()

@@ -56,8 +56,6 @@ cluster_resources = ClusterResources(plan)
 memory.save()
 mark_stale(experiment.folder, plan.targets.values())
 
-# For the table of what will not run; the default output has nothing to print for it.
-logger.info(None, extra={"plan": plan.rows()})
 
 
 def needs(path):
@@ -201,8 +199,14 @@ def write_job_scripts():
 
 
 def planned_outputs():
-    """Outputs of all jobs that this session has yet to run."""
-    return {path for job in workflow.dag.needrun_jobs() for path in job.output}
+    """Outputs of all jobs that this session runs, or under -n would run."""
+    jobs = workflow.dag.needrun_jobs(exclude_finished=False)
+    return {path for job in jobs for path in job.output}
+
+
+def show_plan():
+    """Hand the plan to the table under `-n`; which jobs run is known once the DAG is built."""
+    logger.info(None, extra={"plan": (plan.rows(), planned_outputs)})
 
 
 def begin_redos():
@@ -218,5 +222,7 @@ def begin_action_logs():
     """Tell the action logs what this session does; from now on they are written."""
     # With --touch no job runs.
     if not workflow.touch:
+        # With `--quiet progress` Snakemake would tell not even plugins that a job ended.
+        workflow.scheduler.print_progress = True
         planned = session_plan(plan, planned_outputs(), workflow.executor_plugin.name)
         logger.info(None, extra={SESSION_PLAN: planned})

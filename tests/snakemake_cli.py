@@ -15,7 +15,9 @@ SOURCE = Path(__file__).parent.parent
 def snakemake(folder: Path, *arguments: str, profile: str = "local") -> subprocess.CompletedProcess[str]:
     """Run the workflow on an experiment; its output is one text."""
     settings = [] if "--config" in arguments else ["--config"]
-    command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}", *arguments, *settings]
+    # All of Snakemake's own output, which tells of rules.
+    quiet = [] if "--quiet" in arguments else ["--quiet", "host"]
+    command = [sys.executable, "-m", "snakemake", *quiet, "--profile", f"profiles/{profile}", *arguments, *settings]
     result = subprocess.run(
         [*command, f"experiment_dir={folder}"],
         cwd=SOURCE,

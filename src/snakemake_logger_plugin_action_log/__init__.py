@@ -1,20 +1,25 @@
-"""Snakemake logger plugin: the action logs of a session; under `-n`, a table of what will not run, and why."""
+"""Snakemake logger plugin: the action logs of a session, its lines on the terminal; under `-n`, a table of the plan."""
 
 from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from logging import LogRecord
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
-from snakemake_interface_logger_plugins.common import LogEvent
 
+from run_experiment.actionlog.entry import Entry
+from run_experiment.planning.plan import Row
 from run_experiment.session.events import RECORD_ATTRIBUTE, Tick
 from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import SessionPlan
 from snakemake_logger_plugin_action_log.events import event_of
-from snakemake_logger_plugin_action_log.plan_table import PlanTable
+from snakemake_logger_plugin_action_log.plan_table import plan_table
+from snakemake_logger_plugin_action_log.quiet import hold_back_noise
 from snakemake_logger_plugin_action_log.settings import LogHandlerSettings
+from snakemake_logger_plugin_action_log.terminal import line
 from snakemake_logger_plugin_action_log.ticker import Ticker
 
 __all__ = ["LogHandler", "LogHandlerSettings"]
@@ -25,9 +30,11 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Begin with nothing seen; the logs begin when the workflow says that a session does."""
-        self._table = PlanTable()
+        # The plan's rows, and a function that says which outputs Snakemake will make.
+        self._plan: tuple[Sequence[Row], Callable[[], Collection[str]]] | None = None
         self._log: SessionLog | None = None
         self._ticker: Ticker | None = None
+        hold_back_noise(self.common_settings)
 
     def emit(self, record: LogRecord) -> None:
         """Take what is of interest from an event."""
@@ -47,10 +54,17 @@ class LogHandler(LogHandlerBase):
 
     def _print_table(self) -> None:
         # Snakemake closes its handlers twice.
-        table, self._table = self._table, PlanTable()
-        text = table.text() if self.common_settings.dryrun else ""
-        if text:
-            print(text, file=sys.stdout if self.common_settings.stdout else sys.stderr)
+        plan, self._plan = self._plan, None
+        if plan and self.common_settings.dryrun:
+            rows, planned = plan
+            self._print(plan_table(rows, planned()))
+
+    def _show(self, entry: Entry) -> None:
+        if text := line(entry, datetime.now()):
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        print(text, file=sys.stdout if self.common_settings.stdout else sys.stderr, flush=True)
 
     def _end_log(self) -> None:
         if self._ticker:
@@ -60,17 +74,15 @@ class LogHandler(LogHandlerBase):
             print(f"The action logs are incomplete: {lost}", file=sys.stderr)
 
     def _observe(self, record: LogRecord) -> None:
-        if rows := getattr(record, "plan", None):
-            self._table.rows = rows
-        if getattr(record, "event", None) == LogEvent.JOB_INFO:
-            self._table.planned.update(record.output)  # type: ignore[attr-defined]
+        if plan_and_dag := getattr(record, "plan", None):
+            self._plan = plan_and_dag
         if plan := getattr(record, RECORD_ATTRIBUTE, None):
             self._begin(plan)
         elif self._log and (event := event_of(record)):
             self._log.observe(event)
 
     def _begin(self, plan: SessionPlan) -> None:
-        self._log = SessionLog(plan)
+        self._log = SessionLog(plan, self._show)
         if not plan.is_attached:
             seconds = getattr(self.settings, "status_seconds", LogHandlerSettings.status_seconds)
             self._ticker = Ticker(seconds, self._tick)

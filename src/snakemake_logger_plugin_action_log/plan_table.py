@@ -1,27 +1,23 @@
-"""The table under `-n`: what will not run, and why."""
+"""The tables under `-n`: what will run, what will not, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
 from run_experiment.planning.plan import Row
 
 
-@dataclass
-class PlanTable:
-    """Runs and evaluations of the experiment, and the outputs of the jobs that Snakemake planned."""
+def plan_table(rows: Sequence[Row], planned: Collection[str]) -> str:
+    """Both tables; `planned` are the outputs of the jobs that Snakemake will run."""
+    run = [(row.subject, row.reason) for row in rows if row.path in planned]
+    rest = [(row.subject, _why_not(row)) for row in rows if row.path not in planned]
+    width = max((len(row.subject) for row in rows), default=0)
+    return "\n".join([*_table("Will run:", run, width), *_table("Will not run:", rest, width)])
 
-    rows: Sequence[Row] = ()
-    planned: set[str] = field(default_factory=set)
 
-    def text(self) -> str:
-        """The table; empty where everything will run."""
-        lines = [(row.subject, self._why(row)) for row in self.rows if row.path not in self.planned]
-        if not lines:
-            return ""
-        width = max(len(subject) for subject, _ in lines)
-        return "\n".join(["", "Will not run:", *(f"    {subject:<{width}}  {why}" for subject, why in lines)])
+def _table(title: str, rows: Sequence[tuple[str, str]], width: int) -> list[str]:
+    return ["", title, *(f"    {subject:<{width}}  {why}" for subject, why in rows)] if rows else []
 
-    def _why(self, row: Row) -> str:
-        return f"not asked for ({row.reason})" if row.wanted else row.reason
+
+def _why_not(row: Row) -> str:
+    return f"not asked for ({row.reason})" if row.wanted else row.reason

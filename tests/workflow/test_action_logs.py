@@ -41,7 +41,9 @@ def test_a_run_with_failures_is_told_whole(tmp_path: Path) -> None:
     train = experiment.path / "train.py"
     spoil = 'if run == "r8":\n    (output / "epoch_1/adapter_model.safetensors").write_bytes(b"short")\n'
     train.write_text(train.read_text() + spoil)
-    result = snakemake(experiment.path, "--logger-action-log-status-seconds", "1")
+    # So quiet, Snakemake by itself would tell no plugin of ends.
+    quiet = ["--quiet", "progress", "rules"]
+    result = snakemake(experiment.path, *quiet, "--logger-action-log-status-seconds", "1")
     assert result.returncode == 1
     table = read_action_logs(experiment.path)
     assert not table["truncated"].any()

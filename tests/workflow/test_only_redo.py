@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from experiments import ExperimentFolder
 from scaffolded import make_scaffolded
-from snakemake_cli import planned, ran, snakemake
+from snakemake_cli import SOURCE, planned, ran, snakemake
 
 EVALUATION = Counter(run_evaluation=1, collect_results=1)
 TRAINED_AND_EVALUATED = Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=1, collect_results=1)
@@ -56,6 +58,16 @@ def test_only_says_what_it_leaves_out(fresh: ExperimentFolder) -> None:
         "r4/shout/epoch0": "not asked for (only=r8/shout/epoch0)",
         "base/shout/base": "not asked for (only=r8/shout/epoch0)",
     }
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"], ["--quiet", "all"]], ids=" ".join)
+def test_the_plan_is_shown_however_quiet(fresh: ExperimentFolder, quiet: list[str]) -> None:
+    command = [sys.executable, "-m", "snakemake", "-n", *quiet, "--profile", "profiles/local"]
+    command += ["--config", f"experiment_dir={fresh.path}", "only=r8"]
+    output = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True).stdout
+    will_run = output.partition("Will run:\n")[2].partition("\n\n")[0].split()
+    assert will_run == ["r8", "not", "done", "yet"]
+    assert left_out(output)["r4"] == "not asked for (only=r8)"
 
 
 def test_only_of_what_is_done_makes_nothing_of_what_changed(experiment: ExperimentFolder) -> None:

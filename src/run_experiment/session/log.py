@@ -37,11 +37,13 @@ _POLLS = 5
 class SessionLog:
     """The session's entries, each written when what it tells of happens.
 
-    Begin it when the session is certain to do its work; `observe` takes events of `job_events` and `session_events`.
+    Begin it when the session is certain to do its work; `show` is called with each entry. `observe` takes events of
+    `slurm.events` and `session.events`.
     """
 
-    def __init__(self, plan: SessionPlan) -> None:
+    def __init__(self, plan: SessionPlan, show: Callable[[Entry], None] = lambda entry: None) -> None:
         self._plan = plan
+        self._show = show
         self._logs = ActionLogs(plan.folder)
         self._jobs = SessionJobs(plan)
         self._delays: dict[str, str] = {}
@@ -91,6 +93,7 @@ class SessionLog:
 
     def _write(self, log: Log, entry: Entry) -> None:
         self._logs.write(log, entry)
+        self._show(entry)
 
     # Submissions
 

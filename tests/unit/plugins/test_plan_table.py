@@ -13,8 +13,9 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
 from run_experiment.planning.plan import Row
+from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
 from snakemake_logger_plugin_action_log import LogHandler
-from snakemake_logger_plugin_action_log.plan_table import PlanTable
+from snakemake_logger_plugin_action_log.plan_table import plan_table
 
 ROWS = [
     Row("r4", "r4/finetune.json", True, "not done yet"),
@@ -22,7 +23,11 @@ ROWS = [
     Row("base", None, False, "control: nothing to train"),
     Row("r4/shout/epoch10", "r4/eval/shout_epoch10.json", True, "its run is trained first"),
 ]
+PLANNED = {"r4/finetune.json"}
 TABLE = """
+Will run:
+    r4                not done yet
+
 Will not run:
     r8                done
     base              control: nothing to train
@@ -40,8 +45,7 @@ def handler(*, dryrun: bool = True, stdout: bool = False, rows: Sequence[Row] = 
     settings = MockOutputSettings()
     settings.dryrun, settings.stdout = dryrun, stdout
     made = LogHandler(common_settings=settings, settings=None)
-    made.emit(record(plan=rows))
-    made.emit(record(event=LogEvent.JOB_INFO, output=["r4/finetune.json"]))
+    made.emit(record(plan=(rows, lambda: PLANNED)))
     return made
 
 
@@ -69,10 +73,11 @@ class TestActionLog(TestLogHandlerBase):
 
 
 def test_table() -> None:
-    assert PlanTable(ROWS, {"r4/finetune.json"}).text() == TABLE
+    assert plan_table(ROWS, PLANNED) == TABLE
     everything = {row.path for row in ROWS if row.path}
-    assert PlanTable([row for row in ROWS if row.path], everything).text() == ""
-    assert PlanTable().text() == ""
+    assert "Will not run" not in plan_table([row for row in ROWS if row.path], everything)
+    assert "Will run" not in plan_table(ROWS, set())
+    assert plan_table([], set()) == ""
 
 
 def test_table_is_printed_once_at_the_end_of_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,8 +100,8 @@ def test_nothing_is_printed_when_jobs_run(capsys: pytest.CaptureFixture[str]) ->
 
 def test_error_in_an_event_does_not_escape(capsys: pytest.CaptureFixture[str]) -> None:
     made = handler()
-    made.emit(record(event=LogEvent.JOB_INFO, output=5))
-    assert "'int' object is not iterable" in capsys.readouterr().err
+    made.emit(record(**{SESSION_PLAN: 5}))
+    assert "AttributeError" in capsys.readouterr().err
     made.close()
     assert capsys.readouterr().err == f"{TABLE}\n"
 

@@ -1,0 +1,34 @@
+"""Holds back what Snakemake says of its own work, so that the terminal has a line for each thing that happens.
+
+`quiet` in profiles/default does it where Snakemake lets one choose; `--quiet host` brings everything back.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
+
+_BEGINNINGS = (
+    "Assuming unrestricted shared filesystem usage",
+    "Building DAG of jobs",
+    "Using shell:",
+    "Select jobs to execute",
+    "Execute ",
+    "Reasons:",
+    "This was a dry-run",
+    "Complete log(s):",
+    "Elapsed time:",
+)
+
+
+def hold_back_noise(settings: Any) -> None:
+    """Filter Snakemake's logger where its output settings ask for quiet about rules."""
+    if Quietness.RULES in (settings.quiet or ()) and _is_news not in logger.filters:
+        logger.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or not str(record.msg).startswith(_BEGINNINGS)
