@@ -57,7 +57,6 @@ memory.save()
 mark_stale(experiment.folder, plan.targets.values())
 
 
-
 def needs(path):
     """Input function of a target: what must be made before it, and the marker that says it is stale."""
 
