@@ -32,6 +32,9 @@ CPUS = 4
 _ROOM_GB = 8
 # What `|| exit` cannot stand behind: several lines, a comment, the end of a command that goes on or is none.
 _NO_COMMAND = re.compile(r"\n|(?:^|\s)#|[\\;&|]$")
+# What is said of files that are the user's, before their names.
+KEPT_WHOLE = "Used as they are, since they were edited or are another tool's"
+KEPT_HEAD = "With your #SBATCH and environment lines"
 
 
 @dataclass(frozen=True)
@@ -152,19 +155,19 @@ class JobScripts:
             for existing in [found[path]]
         }
 
-    def write(self, files: Mapping[str, Rendered]) -> list[str]:
-        """Write what is missing, bring up to date what is untouched; returns what is said of edited ones."""
-        said = []
+    def write(self, files: Mapping[str, Rendered]) -> dict[str, str]:
+        """Write what is missing, bring up to date what is untouched; returns what is kept of edited ones, by path."""
+        kept = {}
         for path, new in files.items():
             existing = self.existing(path)
             text = new.text if existing is None else existing.updated(new)
             if text is not None:
                 write_atomically(self._experiment.folder / path, text)
             if existing and existing.own_commands:
-                said.append(f"{path} was edited, or is another tool's: it is used as it is")
+                kept[path] = KEPT_WHOLE
             elif existing and existing.own_head:
-                said.append(f"{path}: its edited #SBATCH and environment lines are kept")
-        return said
+                kept[path] = KEPT_HEAD
+        return kept
 
     def _read(self, path: str) -> str | None:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record
+from run_experiment.common.text import shortened
 from run_experiment.experiment.model import Experiment, Run
 from run_experiment.inputs.data_sets import DataSets
 from run_experiment.jobscripts.edits import Rendered
@@ -53,8 +54,12 @@ class Plan:
         return Path(elsewhere) if elsewhere in record.get("checkpoints", []) else run.checkpoint_dir(epoch)
 
     def write_scripts(self) -> list[str]:
-        """Write job scripts and configs that are missing or outdated; returns what is said of edited ones."""
-        return [said for files in self._rendered(self.targets) for said in self.scripts.write(files)]
+        """Write job scripts and configs that are missing or outdated; returns a line for each kind of edited ones."""
+        by_kind: dict[str, list[str]] = {}
+        for files in self._rendered(self.targets):
+            for path, kind in self.scripts.write(files).items():
+                by_kind.setdefault(kind, []).append(path)
+        return [f"{kind}: {shortened(paths)}" for kind, paths in by_kind.items()]
 
     def left_behind(self) -> list[str]:
         """What is said of each edited script or config that the summary left behind, of what is to be made."""

@@ -21,7 +21,7 @@ from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.jobscripts.edits import Rendered, parse
-from run_experiment.jobscripts.render import JobScripts
+from run_experiment.jobscripts.render import KEPT_HEAD, KEPT_WHOLE, JobScripts
 from run_experiment.jobscripts.sbatch_lines import read_directives, snakemake_resources
 from run_experiment.planning.cluster_resources import RESOURCES, ClusterResources
 from run_experiment.planning.plan import Plan
@@ -194,7 +194,7 @@ def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder)
     plan_of(experiment, account="lab").write_scripts()
     script.write_text(script.read_text().replace("--time=04:00:00", "--time=08:00:00"))
     experiment.set_parameters("r4", lora_rank=2)
-    kept = "r4/finetune.slurm: its edited #SBATCH and environment lines are kept"
+    kept = f"{KEPT_HEAD}: r4/finetune.slurm"
     assert plan_of(experiment, account="other").write_scripts() == [kept]
     assert "--time=08:00:00" in script.read_text()
     assert "--account=lab" in script.read_text()
@@ -203,7 +203,7 @@ def test_scripts_follow_the_summary_and_keep_edits(experiment: ExperimentFolder)
     plan = plan_of(experiment)
     assert set(plan["r4/finetune.json"].config) >= {"finetune.yaml", "hyperparameters"}
     assert "finetune.slurm" not in plan["r4/finetune.json"].config
-    assert plan.write_scripts() == ["r4/finetune.yaml was edited, or is another tool's: it is used as it is", kept]
+    assert plan.write_scripts() == [f"{KEPT_WHOLE}: r4/finetune.yaml", kept]
     assert "lora_rank: 3" in config.read_text()
     experiment.set_parameters("r4", lora_rank=4)
     script.write_text(f"{script.read_text()}echo mine\n")
@@ -277,7 +277,7 @@ def test_script_of_another_tool_is_never_touched(experiment: ExperimentFolder) -
     before = script.stat().st_mtime_ns
     for account in ("a", "b"):
         said = plan_of(experiment, account=account).write_scripts()
-        assert said == ["r4/finetune.slurm was edited, or is another tool's: it is used as it is"]
+        assert said == [f"{KEPT_WHOLE}: r4/finetune.slurm"]
     assert script.read_text() == "#!/bin/bash\nset -euo pipefail\npython train.py\n"
     assert script.stat().st_mtime_ns == before
     assert "finetune.slurm" in plan_of(experiment)["r4/finetune.json"].config
