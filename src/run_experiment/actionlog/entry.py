@@ -1,4 +1,4 @@
-"""The two action logs of an experiment: what is written to them, in which form, and how.
+"""The two action logs of an experiment: their entries, and how these are written.
 
 Entries are appended and never changed. Logs are written on the submitting host only, by no job.
 """
@@ -19,26 +19,26 @@ from pathlib import Path
 
 MAX_CHARACTERS = 2000
 
-# Line below what is left of an entry that a crash or a full disk cut off, before the next entry. No entry can hold
-# it: each of its lines begins with a field's name.
+# Line that closes an entry cut off by a crash or a full disk. No entry can contain it: each line of an entry begins
+# with the name of a field.
 CUT_OFF = "(cut off: the rest of this entry was not written)"
 
-# Shorter values of secret variables (`false`, `1`) would turn ordinary text to stars.
+# Shorter values of secret variables (`false`, `1`) would turn ordinary text into stars.
 _SHORTEST_SECRET = 6
 _SECRET_NAME = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
 
-# Controls, line separators, what turns the direction of text, halves of characters, and what marks an escape.
+# Control characters, line separators, direction marks, surrogates, and the backslash itself.
 _ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\\]")
 _SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\"}
 _ESCAPE = re.compile(r"\\(?:[nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ESCAPED_BY = {escape: character for character, escape in _SHORT_ESCAPES.items()}
 
-# Seconds that an entry waits for another process's.
+# Seconds to wait while another process writes its entry.
 _PATIENCE = 1.0
 
 
 class Log(StrEnum):
-    """An action log, by the stage that it tells of."""
+    """An action log, by the stage that it records."""
 
     TORCHTUNE = "torchtune"
     INSPECT = "inspect"
@@ -50,7 +50,7 @@ class Log(StrEnum):
 
 
 class Action(StrEnum):
-    """What an entry tells of."""
+    """What an entry records."""
 
     DISCOVER_EXPERIMENT = "DISCOVER_EXPERIMENT"
     IDENTIFY_RUNS = "IDENTIFY_RUNS"
@@ -101,13 +101,13 @@ _OF_EVALUATION = frozenset(
     }
 )
 
-# What only jobs know, and have told.
+# Known only to jobs, which note it in their records.
 OF_JOBS = frozenset({Action.OOM_RETRY, Action.RESUME_TRAINING, Action.EVAL_RETRY})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What happened, to what, with which outcome; a value may be any text, of several lines, too."""
+    """What happened, to what, with which outcome. Values may be any text, of several lines too."""
 
     action: Action
     details: str
@@ -122,7 +122,7 @@ class Entry:
     duration: str | None = None
 
 
-# Name of each field in the logs, in their order: its name in an entry.
+# Names of the fields in the logs, in order, and in `Entry`.
 FIELDS = {
     "Details": "details",
     "Command": "command",
@@ -151,7 +151,7 @@ def escape(text: str) -> str:
 
 
 def unescape(line: str) -> str:
-    """The text that was escaped; what is no escape stays as it is."""
+    """Undo `escape`; anything else stays as it is."""
     return _ESCAPE.sub(_unescape, line) if "\\" in line else line
 
 
@@ -205,7 +205,7 @@ def _append(path: Path, entry: bytes) -> None:
     The file is opened for each entry, so that one that was moved away is begun anew, and that file systems which
     report a full disk when a file is closed do so now.
     """
-    # Not blocking: a pipe that nobody reads must not hold up the run.
+    # Non-blocking, so that a pipe that nobody reads cannot hold up the run.
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
     try:
         _lock(file)
@@ -234,9 +234,9 @@ def _lock(file: int) -> None:
 
 
 def _after_torn_entry(file: int) -> bytes:
-    """What closes and marks an entry that was not written whole; nothing where the last one was."""
+    """Text that closes a last entry that is incomplete; empty if it is complete."""
     size = os.fstat(file).st_size
-    # An editor may have made line ends of two characters.
+    # An editor may have written CRLF line ends.
     end = os.pread(file, 4, max(0, size - 4)).replace(b"\r", b"") if size else b""
     if not end or end.endswith(b"\n\n"):
         return b""
@@ -252,14 +252,14 @@ def _line(text: str, secrets: list[str]) -> str:
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:
     """Values of secret variables, and their lines: a key of several lines may be met in parts."""
-    # Another thread may be changing the environment.
+    # Another thread may change the environment meanwhile.
     values = [environment.get(name, "").strip() for name in environment if _SECRET_NAME.search(name)]
     parts = {part.strip() for value in values for part in (value, *value.splitlines())}
     return [part for part in parts if len(part) >= _SHORTEST_SECRET]
 
 
 def _without_secrets(text: str, secrets: list[str]) -> str:
-    """A text with stars for every secret; where two overlap, nothing of either stays."""
+    """Replace every secret with stars; of overlapping secrets nothing is left."""
     spans = sorted(match.span(1) for secret in secrets if secret in text for match in _occurrences(secret, text))
     kept, end = [], 0
     for start, stop in spans:

@@ -1,4 +1,4 @@
-"""Reads the action logs back, also those that other tools wrote in the same form."""
+"""Reads action logs, ours or those of other tools in the same form."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _Row = dict[str, str | bool | None]
 
 
 def read_action_log(path: Path) -> pd.DataFrame:
-    """Entries of a log, in its order, one a row: COLUMNS; None, NaT where an entry lacks a value. Raises OSError.
+    """Entries of a log in order, one per row, with COLUMNS; None or NaT for missing values. Raises OSError.
 
     `truncated` marks an entry that was not written whole, which has what there is of it. Times are local.
     """
-    # A crash may leave NULs in place of what was not written.
+    # After a crash NULs may stand for what was not written.
     return _table(_rows(path.read_bytes().decode(errors="replace").replace("\0", "")))
 
 
@@ -48,21 +48,21 @@ def read_action_logs(folder: Path | str, logs: Iterable[Log] = tuple(Log)) -> pd
     for log in logs:
         if (path := Path(folder, log.file)).exists():
             tables.append(read_action_log(path).assign(log=log.value))
-    # An entry whose time is not known came after the one before it.
+    # An entry without a readable time follows the one before it.
     order = pd.concat([table["time"].ffill() for table in tables], ignore_index=True)
     table = pd.concat(tables, ignore_index=True)
     return table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def _table(rows: list[_Row]) -> pd.DataFrame:
-    # Objects, for pandas' own text cannot hold every text.
+    # Objects, since pandas' string type cannot hold every text.
     table = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in COLUMNS})
     table["time"] = pd.to_datetime(table["time"], format="%Y-%m-%d %H:%M:%S", errors="coerce")
     return table.astype({"truncated": bool})
 
 
 def _rows(text: str) -> list[_Row]:
-    """One row an entry; lines that belong to none, or to no field, are passed over."""
+    """One row per entry; lines that belong to no entry or field are skipped."""
     rows: list[_Row] = []
     row: _Row | None = None
     # Nothing else ends a line.
@@ -78,14 +78,14 @@ def _rows(text: str) -> list[_Row]:
             row = None
         elif field := _FIELD.match(line):
             row[FIELDS[field[1]]] = unescape(field[2] or "")
-    # After the last field there is, only the empty line is missing.
+    # Only the empty line is missing after the last possible field.
     if row is not None and "duration" in row and text.endswith("\n"):
         row["truncated"] = False
     return rows
 
 
 def _begun(line: str) -> _Row | None:
-    """The row of an entry that begins here: truncated, until its end is met."""
+    """The row of an entry that begins here, marked truncated until its end is found."""
     if header := _HEADER.match(line):
         time, action, subject = header.groups()
         return {"time": time, "action": action, "subject": unescape(subject) if subject else None, "truncated": True}

@@ -20,7 +20,7 @@ from run_experiment.actionlog.reader import read_action_logs
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.slurm.states import first_word, is_live, succeeded
 
-# Columns: of all, of a time, of subjects and of what is said, which are cut to no less where others need room.
+# Widths: of the table at least, of a time, and the least of subjects and texts when others need room.
 _NARROWEST, _TIME, _NARROWEST_SUBJECT, _ROOM = 80, 19, 16, 36
 _GAP, _BETWEEN = "  ", " | "
 _INDENT = " " * 4
@@ -28,15 +28,15 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class LogCommandError(Exception):
-    """There is nothing to show, or a filter is not understood: one line that says so."""
+    """Nothing to show, or a filter is not understood; the message says which."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which entries are shown: those that pass all; an empty one passes everything."""
+    """Entries are shown if they pass all filters; an empty filter passes everything."""
 
     actions: Sequence[str] = ()
-    # As a shell's, of the whole subject; `*` takes slashes, too.
+    # A shell pattern for the whole subject; `*` matches slashes too.
     subject: str | None = None
     # A time, or how long ago.
     since: str | None = None
@@ -85,7 +85,7 @@ def as_text(table: pd.DataFrame, width: int) -> str:
 
 
 def terminal_width() -> int:
-    """Columns of the terminal, or of COLUMNS; 120 where the output goes elsewhere."""
+    """Columns of the terminal, or of COLUMNS; 120 if the output is not a terminal."""
     return shutil.get_terminal_size((120, 0)).columns
 
 
@@ -121,7 +121,7 @@ def _logs(name: str | None) -> Sequence[Log]:
 
 
 def _actions(names: Sequence[str], table: pd.DataFrame) -> list[str]:
-    """Names of actions as the logs have them: ours, or what another tool wrote."""
+    """Names of actions as written in the logs, ours or another tool's."""
     known = [*Action, *table["action"].dropna()]
     for name in names:
         if name.upper() not in known:
@@ -136,7 +136,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _texts(row: dict[str, Any]) -> dict[str, str]:
-    """Values of a row as they are shown, but for their lines."""
+    """Values of a row as shown, before they are broken into lines."""
     texts = {name: str(value) for name, value in row.items() if value is not None}
     extra = [f" ({texts['duration']})"] if "duration" in texts else []
     extra += [" (cut off)"] if row["truncated"] else []
@@ -151,7 +151,7 @@ def _texts(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _lines(head: str, row: dict[str, str], width: int) -> list[str]:
-    """The lines of an entry, after the columns before what is said."""
+    """The text lines of an entry, to the right of the other columns."""
     room = width - len(head)
     said = [row[name] for name in ("details", "result", "recommendation") if row[name]]
     parts = [escape(line) for text in said for line in text.split("\n") if line]
@@ -166,7 +166,7 @@ def _lines(head: str, row: dict[str, str], width: int) -> list[str]:
 
 
 def _failed(row: dict[str, str]) -> bool:
-    """Whether an entry tells of a failure."""
+    """True if an entry reports a failure."""
     if row["action"] == Action.STATE_CHANGE:
         state = first_word(row["details"].rpartition("→")[2].strip())
         return not is_live(state) and not succeeded(state)
@@ -187,7 +187,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _middle_cut(text: str, width: int) -> str:
-    """Cut in the middle: the epoch at the end tells evaluations apart."""
+    """Cut in the middle, since the epoch at the end distinguishes evaluations."""
     if len(text) <= width:
         return text
     end = width // 2

@@ -1,4 +1,4 @@
-"""What is wrong with a user's input, said so that the user can mend it."""
+"""Errors in a user's input, with their place and what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Problem:
 
 
 class InputError(Exception):
-    """A file was rejected; holds all of its problems."""
+    """A file was rejected, with all of its problems."""
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
@@ -30,7 +30,7 @@ class InputError(Exception):
 
 
 class UnreadableError(InputError):
-    """What a summary names, or what was made of it, cannot be read; a moment later it may be there."""
+    """A file that a summary names, or that was made from it, cannot be read now; a retry may succeed."""
 
     def __init__(self, file: str, error: Exception) -> None:
         super().__init__(file, [Problem(0, "", f"what it names cannot be read: {error}")])

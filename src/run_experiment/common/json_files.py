@@ -1,4 +1,4 @@
-"""Records: the JSON files that say what made a result; a result is fresh if its record's config is today's."""
+"""JSON files, above all records: a result is fresh if the configuration in its record is today's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Config = Mapping[str, Any]
 
 
 def config_hash(config: Config) -> str:
-    """SHA-256 of a configuration: of its canonical JSON, so key order does not count."""
+    """SHA-256 of a configuration's canonical JSON, in which the order of keys does not count."""
     return hashlib.sha256(canonical(config).encode()).hexdigest()
 
 
@@ -23,12 +23,12 @@ def canonical(value: Any) -> str:
 
 
 def same_config(one: Config | None, other: Config) -> bool:
-    """Whether two configurations are the same: as JSON, where 1 is not true and not-a-number equals itself."""
+    """True if two configurations are equal as JSON, where 1 is not true and NaN equals itself."""
     return one is not None and canonical(one) == canonical(other)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the whole new one, never a part."""
+    """Write a file atomically: a reader sees the old text or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -47,7 +47,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record; None where there is none, or none that is whole."""
+    """Read a record; None if it is missing or incomplete."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -58,7 +58,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def describe_change(
     old: Config, new: Config, data: Path | str | None = None, script: Path | str | None = None, most: int = 3
 ) -> str:
-    """Say in a line what differs between two configurations, `lora_rank: 4 → 8`; of hashes what they are of.
+    """Describe in a line what differs between two configurations, `lora_rank: 4 → 8`; for hashes, what changed.
 
     `data` and `script` are the files that configurations only have hashes of: the data's, the task's.
     """
@@ -72,7 +72,7 @@ def describe_change(
     parts = [_change(name, before.get(name), after.get(name), known) for name in names[:most]]
     if len(names) > most:
         parts.append(f"{len(names) - most} more")
-    # An empty mapping that came or went has no name of its own.
+    # An empty mapping that was added or removed has no key to name.
     return ", ".join(parts) or "its configuration changed"
 
 
@@ -91,7 +91,7 @@ def _change(name: str, before: Any, after: Any, known: Mapping[str, Any]) -> str
 
 
 def _hashed(name: str, known: Mapping[str, Any]) -> str:
-    """What a hash in a configuration is of, for the user."""
+    """What a hash in a configuration stands for, in words."""
     section, _, item = name.removeprefix("task.").partition(".")
     item = item or (known["split"] if section == "data" else "") or ""
     said = {

@@ -1,4 +1,4 @@
-"""Where everything of an experiment lies: the contract that tools outside this project read.
+"""Where everything in an experiment's folder is: a contract that tools outside this project rely on.
 
 All paths are relative to the experiment folder.
 """
@@ -16,7 +16,7 @@ CHECKPOINT_PATTERN = f"{{run}}/artifacts/{CHECKPOINT_NAME}"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-# What a session remembers; nothing is lost with it.
+# Caches of a session; losing them costs only time.
 MEMORY = ".snakemake/run-experiment"
 JOBS = f"{MEMORY}/jobs"
 
@@ -25,15 +25,15 @@ GPU_METRICS = "gpu_metrics.csv"
 
 # Copy of a training's record, beside its checkpoints.
 KEPT_RECORD = "record.json"
-# Beside the checkpoints of a training that is not done: which training they are of.
+# Beside the checkpoints of an unfinished training: which training they belong to.
 UNFINISHED = "unfinished.json"
 
-# Names that a run must not have: its folder would be one of ours.
+# Names that a run must not have, since folders of ours have them.
 RESERVED_RUN_NAMES = frozenset({"cache", "results", "logs"})
 
 
 def portable(path: Path, folder: Path) -> str:
-    """A path as job scripts name it: relative to the experiment's folder where it lies in it.
+    """A path as job scripts name it: relative to the experiment's folder if it is inside.
 
     So a copy of the folder works in the copy; scripts run with the experiment's folder as working directory.
     """
@@ -97,13 +97,13 @@ def task_arguments(run: str, cell: str) -> str:
 
 
 def target_of(record: str) -> tuple[str, str]:
-    """Run and name of what a record tells: `finetune`, an evaluation's cell, a checkpoint's name."""
+    """Run and name of a record's subject: `finetune`, an evaluation's cell, a checkpoint's name."""
     path = Path(record)
     return path.parts[0], path.stem
 
 
 def lock(record: str) -> str:
-    """File that is locked while a job is at work on what a record tells; Snakemake must not know it, nor remove it."""
+    """File that is locked while a job makes a target. Snakemake must not know it, or it would remove it."""
     run, name = target_of(record)
     return f"{run}/.{name}.lock"
 
@@ -129,7 +129,7 @@ def cache_record(data_set: str) -> str:
 
 
 def attempts(run: str) -> str:
-    """Folder of what failed or was cut, one folder a job."""
+    """Folder of attempts that failed or were cut off, one folder per job."""
     return f"{run}/attempts"
 
 

@@ -39,9 +39,9 @@ class Determinants:
         }
 
     def evaluation(self, evaluation: Evaluation) -> Config:
-        """What determines an evaluation, but for its checkpoint."""
+        """What determines an evaluation, except its checkpoint."""
         signature = self.signature(evaluation)
-        # Of the data file its content counts, not its path.
+        # The content of the data file counts, not its path.
         arguments = {name: value for name, value in self.arguments(evaluation).items() if name != DATA_ARGUMENT}
         task = {
             "script": {"sha256": self._memory.file(evaluation.task.script)},
@@ -74,7 +74,7 @@ class Determinants:
         return self._signature(evaluation.task.script, evaluation.task.function)
 
     def evaluation_data(self, evaluation: Evaluation, signature: TaskSignature) -> Config:
-        """Hash of the data that a task reads: of the split that its arguments name, else of the whole file."""
+        """Hash of the data that a task reads: the split named by its arguments, else the whole file."""
         task = evaluation.task
         takes_data = signature.takes(DATA_ARGUMENT)
         if task.data is None or not (task.own_data or takes_data):
@@ -98,7 +98,7 @@ def _prompting(prompting: Prompting) -> Config:
 
 
 def _generation(generation: Generation) -> Config:
-    """Settings that change what is generated: the batch size does not, seed and temperature only when sampling."""
+    """Settings that change what is generated. Batch size does not; seed and temperature only when sampling."""
     config: Config = {"do_sample": generation.do_sample, "max_tokens": generation.max_tokens}
     if generation.do_sample:
         config |= {"temperature": generation.temperature, "seed": generation.seed}

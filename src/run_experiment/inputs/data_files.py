@@ -1,4 +1,4 @@
-"""Data files: splits, rows and the hashes by which changed data is noticed."""
+"""Data files: splits, rows, and hashes that detect changed data."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _json_lines(text: str) -> list[Row]:
 
 
 def split_hash(path: Path, split: str) -> str:
-    """SHA-256 of one split's rows, of no rows where there is no such split. Raises DataError."""
+    """SHA-256 of one split's rows; of no rows if there is no such split. Raises DataError."""
     return rows_hash(read_splits(path).get(split, []))
 
 
@@ -78,7 +78,7 @@ def _csv_rows(text: str) -> list[Row]:
 
 
 def rows_hash(rows: Sequence[Row]) -> str:
-    """SHA-256 of rows; formatting of the file does not count, order does."""
+    """SHA-256 of rows: order counts, formatting of the file does not."""
     text = json.dumps(rows, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

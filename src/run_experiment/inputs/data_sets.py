@@ -1,4 +1,4 @@
-"""Data sets of an experiment's evaluations: tasks that read the same data in the same way share a prebuilt cache."""
+"""Data sets of an experiment's evaluations. Tasks that read the same data in the same way share a prebuilt cache."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def data_sets(experiment: Experiment, determinants: Determinants) -> DataSets:
 
 
 def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
-    """The prompt and the run are no part of it: they do not change which data is read."""
+    """Without prompt and run, which do not change what data is read."""
     task = evaluation.task
     given = determinants.evaluation(evaluation)
     config = {

@@ -1,4 +1,4 @@
-"""Hashes of files, remembered while a file's stat stays the same, so that planning does not read big files again."""
+"""Hashes of files, cached while a file's stat stays the same, so that planning does not read big files again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HashMemory:
         self._changed = False
 
     def file(self, path: Path) -> str:
-        """SHA-256 of a file's bytes. Raises OSError or DataError where it cannot be read."""
+        """SHA-256 of a file's bytes. Raises OSError or DataError if it cannot be read."""
         entry = self._entry(path)
         if FILE not in entry:
             entry[FILE] = file_hash(path)
@@ -47,7 +47,7 @@ class HashMemory:
         return None if found is None else str(found)
 
     def save(self) -> None:
-        """Keep what was used; a folder that cannot be written costs only time."""
+        """Save what was used; if the folder is not writable, that costs only time."""
         if self._changed:
             with suppress(OSError):
                 write_atomically(self._store, canonical(self._used))
@@ -77,7 +77,7 @@ def _split_hashes(path: Path) -> dict[str, str]:
     try:
         return {name: rows_hash(rows) for name, rows in read_splits(path).items()}
     except DataError as error:
-        # A disk or a server that fails now says nothing of the file.
+        # An error of the disk or server now says nothing about the file.
         if isinstance(error.__cause__, OSError):
             raise
         return {}

@@ -1,4 +1,4 @@
-"""Fingerprints of base models: of gigabytes of weights a sample of every tensor is read, in a second."""
+"""Fingerprints of base models, made in a second by reading a sample of every tensor instead of gigabytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SMALL = (".json", ".model", ".txt", ".jinja")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _BLOCK = 64 * 1024
 _BLOCKS = 64
-# Bytes that are read at the begin, in the middle and at the end of each tensor.
+# Bytes read at the beginning, in the middle and at the end of each tensor.
 _OF_TENSOR = 4096
-# A safetensors file begins with the size of its header, in so many bytes; larger headers are none.
+# A safetensors file begins with the size of its header, in this many bytes; a larger header is not one.
 _PREFIX, _LARGEST_HEADER = 8, 100 * 1024 * 1024
 
 
@@ -52,7 +52,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _of_tensors(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Where to read of a safetensors file, and how many bytes: of its header, and of each tensor."""
+    """Offsets and lengths of what to read of a safetensors file: its header, and parts of each tensor."""
     file.seek(0)
     length = int.from_bytes(file.read(_PREFIX), "little")
     if length > _LARGEST_HEADER:
@@ -68,6 +68,6 @@ def _of_tensors(file: BinaryIO) -> Iterator[tuple[int, int]]:
             last = max(begin, end - _OF_TENSOR)
             for start in (begin, (begin + last) // 2, last):
                 yield data + start, min(_OF_TENSOR, end - start)
-    # A file of another kind has but the evenly spaced blocks.
+    # Of other files only the evenly spaced blocks are read.
     except (ValueError, TypeError, KeyError, AttributeError):
         return

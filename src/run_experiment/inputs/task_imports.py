@@ -1,4 +1,4 @@
-"""Which files of its own folder a task's script is made of, read from their imports: nothing is imported."""
+"""Files of its own folder that a task's script imports, found by parsing: nothing is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from run_experiment.inputs.task_signature import TaskScriptError, parse_script
 
 
 def local_sources(script: Path) -> list[Path]:
-    """Python files (absolute, sorted) of a script's folder that it imports, directly or through each other.
+    """Python files (absolute, sorted) of a script's folder that it imports, directly or indirectly.
 
     The script itself is not among them. A file that cannot be parsed is, but not what it imports.
     """

@@ -1,4 +1,4 @@
-"""What a task's function takes, read from its source: a user's code is never imported to plan."""
+"""Parameters of a task's function, read from its source: planning never imports a user's code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from run_experiment.common.suggestions import did_you_mean
 if TYPE_CHECKING:
     from run_experiment.experiment.model import Evaluation, Generation, Prompting
 
-# Name of the argument that the data file is given as.
+# Name of the argument that receives the data file.
 DATA_ARGUMENT = "data_path"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -38,12 +38,12 @@ class TaskSignature:
     accepts_any: bool
 
     def takes(self, name: str) -> bool:
-        """Whether the function can be given an argument of this name."""
+        """True if the function takes an argument of this name."""
         return self.accepts_any or name in self.parameters
 
 
 def read_signature(script: Path, function: str | None) -> TaskSignature:
-    """Signature of the task function of a file: the one named, or the only one. Raises TaskScriptError."""
+    """Signature of the task function in a file: the named one, or the only one. Raises TaskScriptError."""
     tasks = {node.name: node for node in parse_script(script).body if isinstance(node, Function) and _is_task(node)}
     if not tasks:
         raise TaskScriptError(f"{script} has no function decorated with @task")
@@ -57,13 +57,13 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
 
 
 def registered_name(script: Path, function: str) -> str:
-    """Name that inspect-ai knows the task of a function by."""
+    """Name under which inspect-ai knows a function's task."""
     nodes = (node for node in parse_script(script).body if isinstance(node, Function) and node.name == function)
     return next((_registered(node) for node in nodes), function)
 
 
 def parse_script(script: Path) -> ast.Module:
-    """Syntax tree of a Python file. Raises TaskScriptError where it cannot be read or parsed."""
+    """Syntax tree of a Python file. Raises TaskScriptError if it cannot be read or parsed."""
     try:
         return ast.parse(script.read_bytes())
     except OSError as error:
@@ -75,7 +75,7 @@ def parse_script(script: Path) -> ast.Module:
 
 
 def _is_task(node: Function) -> bool:
-    """Whether it is decorated with `task`, `inspect_ai.task`, or a call of one."""
+    """True if decorated with `task`, `inspect_ai.task`, or a call of one."""
     called = [item.func if isinstance(item, ast.Call) else item for item in node.decorator_list]
     return any(
         (isinstance(item, ast.Attribute) and item.attr == "task") or (isinstance(item, ast.Name) and item.id == "task")
@@ -124,7 +124,7 @@ def offered_arguments(
     scorers: Sequence[Mapping[str, Any]],
     data: Path | None,
 ) -> dict[str, Any]:
-    """Arguments that a summary has for a task, whether or not its function takes them."""
+    """Arguments that a summary offers to a task, whether or not its function takes them."""
     offered: dict[str, Any] = {"prompt": prompting.prompt, "system_prompt": prompting.system_prompt}
     if data is not None:
         offered[DATA_ARGUMENT] = str(data)
@@ -132,7 +132,7 @@ def offered_arguments(
         offered["use_chat_template"] = False
     if generation.max_tokens is not None:
         offered["max_tokens"] = generation.max_tokens
-    # Without sampling a positive temperature is ignored; 0 says the same as not to sample.
+    # Without sampling, temperature is ignored; 0 means the same as not sampling.
     if generation.temperature is not None and (generation.do_sample or generation.temperature == 0):
         offered["temperature"] = generation.temperature
     if scorers:
@@ -141,6 +141,6 @@ def offered_arguments(
 
 
 def task_arguments(evaluation: Evaluation, signature: TaskSignature) -> dict[str, Any]:
-    """Arguments that an evaluation's task is given: those it takes, then the task's own `args`."""
+    """Arguments for an evaluation's task: the offered ones that it takes, then the task's own `args`."""
     offered = offered_arguments(evaluation.prompting, evaluation.generation, evaluation.scorers, evaluation.task.data)
     return {name: offered[name] for name in offered if signature.takes(name)} | dict(evaluation.task.args)

@@ -1,4 +1,4 @@
-"""What a job does besides running its script: checks before and after, and the record that says what was made.
+"""Checks before and after a job's script, and parts of its record.
 
 A job is told what was planned; it reads no summary, which may have been edited since.
 """
@@ -20,7 +20,7 @@ from run_experiment.machine.processes import last_lines
 
 
 class JobError(Exception):
-    """A job failed; the message says why, for the user, and `failure` whether another try can mend it."""
+    """A job failed; the message says why, and `failure` whether a retry may help."""
 
     def __init__(self, message: str, failure: Failure = Failure.ERROR) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class JobError(Exception):
 
 
 def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
-    """Data must be what was planned with: it may have changed while the job was in the queue. Raises JobError."""
+    """Data must be what the plan saw; it may have changed while the job was queued. Raises JobError."""
     try:
         found = split_hash(data, split) if split else file_hash(data)
     except DataError as error:
@@ -39,7 +39,7 @@ def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
 
 
 def require_data_set(config: Config, script: str, data: str | None) -> None:
-    """Task and data must be what a data set's cache is named by. Raises JobError."""
+    """Task and data must be those for which a data set's cache is named. Raises JobError."""
     require_unchanged(Path(script), None, config["script"]["sha256"])
     for name, facts in config["imports"].items():
         require_unchanged(Path(script).parent / name, None, facts["sha256"])
@@ -48,7 +48,7 @@ def require_data_set(config: Config, script: str, data: str | None) -> None:
 
 
 def require_as_planned(job: Job) -> None:
-    """Job scripts and configs must be as they were planned with, rendered or somebody's own. Raises JobError."""
+    """Job scripts and configs must be what the plan saw, rendered or not. Raises JobError."""
     for path, planned in job.files.items():
         try:
             found = parse(Path(path).read_text(encoding="utf-8")).fingerprint
@@ -59,7 +59,7 @@ def require_as_planned(job: Job) -> None:
 
 
 def gpu_facts(samples: Path) -> dict[str, Any]:
-    """What a record says of the GPUs; empty where nothing was sampled."""
+    """A record's entry on GPUs; empty if nothing was sampled."""
     try:
         return {"gpu": asdict(summarize(samples))}
     except OSError:
@@ -67,12 +67,12 @@ def gpu_facts(samples: Path) -> dict[str, Any]:
 
 
 def failure(what: str, log: Path) -> str:
-    """What failed, where to read on, and the last lines of the log."""
+    """What failed, where its log is, and the last lines of the log."""
     return "\n".join([f"{what}; its log is {log.absolute()}", *(f"    {line}" for line in last_lines(log))])
 
 
 def unused(folder: Path) -> Path:
-    """The folder, or the first of `folder.2`, `folder.3`, … that is not there: local job ids come again."""
+    """The folder, or the first free one of `folder.2`, `folder.3`, …, since local job ids are reused."""
     number, free = 1, folder
     while free.exists():
         number += 1
@@ -81,7 +81,7 @@ def unused(folder: Path) -> Path:
 
 
 def make_unused(folder: Path) -> Path:
-    """Make such a folder; another process may be about to make the same one."""
+    """Create such a folder, even if another process is creating the same one."""
     while True:
         with suppress(FileExistsError):
             (free := unused(folder)).mkdir(parents=True)

@@ -1,16 +1,16 @@
-"""How a job names itself: by the id that SLURM gave it, else by the number that the engine counts it with."""
+"""Job ids: SLURM's, else Snakemake's number."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
 
-# The allocation that the main process itself runs in, as with `salloc`: what it starts there inherits its id.
+# The allocation that the main process itself runs in, as with `salloc`; jobs that it starts inherit its id.
 _OUTER = "RUN_EXPERIMENT_OUTER_JOB"
 
 
 def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let the jobs that this process starts know its own allocation from theirs."""
+    """Let jobs that this process starts tell its own allocation from theirs."""
     environment[_OUTER] = environment.get("SLURM_JOB_ID", "")
 
 

@@ -1,4 +1,4 @@
-"""The command line of the scripts that run jobs: what was planned in, exit status and one message out."""
+"""Command line of the scripts that run jobs: a specification in, exit status and one message out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ J = TypeVar("J", bound=Job)
 
 
 def run_job(description: str | None, job_type: type[J], execute: Callable[[J, str, Path], None]) -> None:
-    """Parse the command line and execute the job; where it fails, says why and exits with 1, with 143 at SIGTERM."""
+    """Parse the command line and run the job; on failure say why and exit with 1, or 143 after SIGTERM."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--job", required=True, type=job_type.read, help="file that says what was planned")
     parser.add_argument("--id", required=True, help="number of the job where SLURM gives none")
@@ -32,4 +32,4 @@ def run_job(description: str | None, job_type: type[J], execute: Callable[[J, st
         print(f"{arguments.job.subject} was {error}", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        sys.exit(f"{arguments.job.subject} was interrupted: the same command goes on")
+        sys.exit(f"{arguments.job.subject} was interrupted; run the same command to continue")

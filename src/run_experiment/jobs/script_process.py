@@ -1,4 +1,4 @@
-"""The process of a job script: it ends with all that it started."""
+"""Runs a job script, and ends everything that it started."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import BinaryIO
 from run_experiment.jobscripts.environment import script_command, script_environment
 from run_experiment.machine.processes import signal_group
 
-# Seconds that a script has to end by itself: SLURM kills the whole job 30 s after its SIGTERM.
+# Seconds that a script has to end by itself; SLURM kills the whole job 30 s after its SIGTERM.
 _GRACE = 15.0
-# The same for what it leaves behind.
+# The same for processes that outlive the script.
 _GRACE_OF_REST = 3.0
 
 
@@ -47,17 +47,17 @@ def run_script(
         except BaseException as error:
             _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
-        # What lives on, of a shell that was killed or in the background, would work beside the next job.
+        # Processes that outlive it would run beside the next job.
         _end(process, signal.SIGTERM)
         return status
 
 
 def _end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
-    """End a script with all that it started, so that its log is whole."""
+    """End a script and everything that it started, so that its log is complete."""
     signal_group(process.pid, by)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_GRACE)
-    # What runs in the background ignores SIGINT.
+    # Background processes of a shell ignore SIGINT.
     if by != signal.SIGTERM:
         signal_group(process.pid, signal.SIGTERM)
     end = time.monotonic() + _GRACE_OF_REST

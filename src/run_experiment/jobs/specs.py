@@ -1,4 +1,4 @@
-"""What a job is told: plain values, written by the main process and read on the node."""
+"""Job specifications: plain values that the main process writes and the node reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from run_experiment.jobs.own_recipe import given_config
 
 @dataclass(frozen=True)
 class Job:
-    """What a job is told: its run, what determines its result, and fingerprints of its script and configs by path.
+    """What a job has to know: its run, what determines its result, and fingerprints of its script and configs by path.
 
     `target` is the record that it makes, `name` its name on the cluster, `script` its job script, which runs in
     `folder`. All paths are relative to the experiment's folder. `retries` is how many more times it is tried where that
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def task_files(self) -> list[Path]:
-        """Files of the user's code that it runs, first the one that is called."""
+        """Files of the user's code that it runs, the called one first."""
         return []
 
     @property
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def config_hash(self) -> str:
-        """Hash of the configuration, as the job's record will have it; the job's file has it under this name."""
+        """Hash of the configuration; the job's file and record have it under this name too."""
         return config_hash(self.config)
 
     @classmethod
@@ -64,7 +64,7 @@ class Job:
             raise ValueError(f"{path}: {error}") from error
 
     def write(self, folder: Path) -> Path:
-        """Write the job to a file named by its content, which therefore never changes; returns its path."""
+        """Write the job to a file named by its content, which therefore never changes; return its path."""
         text = canonical({**asdict(self), "config_hash": self.config_hash})
         path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         if not path.exists():
@@ -87,12 +87,12 @@ class FinetuneJob(Job):
 
     @property
     def seeds(self) -> dict[str, int]:
-        """The seed of adapters, dropout and the order of the data; none where only the script knows."""
+        """The seed of adapters, dropout and data order; none if only the script knows."""
         seed = self.given_config().get("seed")
         return {"training": seed} if isinstance(seed, int) else {}
 
     def given_config(self) -> dict[str, Any]:
-        """What our recipe is given in the training's config; empty where the script may give it something else."""
+        """Config of our recipe; empty if the script may pass it something else."""
         return given_config(Path(self.script), Path(self.folder), self.run)
 
 
@@ -114,7 +114,7 @@ class EvaluationJob(Job):
 
     @property
     def task_files(self) -> list[Path]:
-        """File of its task, and the files beside it that it imports."""
+        """The task's file and the files beside it that it imports."""
         script = Path(self.task)
         return [script, *(script.parent / name for name in self.config["task"].get("imports", {}))]
 

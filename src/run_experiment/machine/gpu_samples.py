@@ -1,4 +1,4 @@
-"""How busy the GPUs of a job were: samples of nvidia-smi while its script runs, and what they come to."""
+"""GPU use of a job: nvidia-smi samples taken while its script runs, and their summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from statistics import fmean
 
 from run_experiment.machine.processes import query
 
-# Column of our file: field of nvidia-smi.
+# Columns of the samples file, and the nvidia-smi fields that they hold.
 _FIELDS = {
     "index": "index",
     "utilization_gpu_percent": "utilization.gpu",
@@ -32,20 +32,20 @@ _RAW_TIMESTAMP = "%Y/%m/%d %H:%M:%S.%f"
 # nvidia-smi stamps the GPUs of one sample a few milliseconds apart.
 _SAME_SAMPLE = timedelta(milliseconds=90)
 
-# Seconds between the first samples: a job of less than half a minute has some while it is at work.
+# Seconds between the first samples, so that a job of less than half a minute has some too.
 _FIRST_PAUSES = (5.0, 10.0, 15.0)
 # Seconds that one call of nvidia-smi may take.
 _TIME_OUT = 10.0
-# Seconds that the end of a job waits for a sample that is being taken, and then for its thread.
+# Seconds to wait at the end of a job for a sample in progress, and then for its thread.
 _PATIENCE = (0.7, 0.2)
 
-# Output of a command; None if it failed, took longer than so many seconds, or the event was set meanwhile.
+# Runs a command: its output, or None if it failed, timed out, or the event was set meanwhile.
 Runner = Callable[[list[str], float, threading.Event], str | None]
 
 
 @dataclass(frozen=True)
 class GpuSummary:
-    """What the samples of a job come to: percent, MiB, W; None where nothing is known.
+    """Summary of a job's samples, in percent, MiB and W; None for what is not known.
 
     Means are over all samples of all GPUs; memory is that of all GPUs together, its peak at one moment.
     """
@@ -71,7 +71,7 @@ class Reading:
 
 
 def samples_itself(text: str) -> bool:
-    """Whether a script calls nvidia-smi itself, outside of comments."""
+    """True if a script calls nvidia-smi itself, outside of comments."""
     return any("nvidia-smi" in re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines())
 
 
@@ -83,7 +83,7 @@ def sampling(
 
     Without nvidia-smi nothing is written; what goes wrong with it is not noticed in the block.
     """
-    # What an earlier job left there says nothing of this one.
+    # Samples of an earlier job do not belong to this one.
     with suppress(OSError):
         path.unlink(missing_ok=True)
     over, hurry = threading.Event(), threading.Event()
@@ -91,7 +91,7 @@ def sampling(
     def smi(*arguments: str) -> str | None:
         return run(["nvidia-smi", *arguments], _TIME_OUT, hurry)
 
-    # A daemon: a thread that cannot be ended must not keep the job from its end.
+    # A daemon, so that a thread that hangs cannot keep the job from ending.
     thread = threading.Thread(target=_keep_sampling, args=(path, interval, smi, environment, over), daemon=True)
     thread.start()
     try:
@@ -104,7 +104,7 @@ def sampling(
 
 
 def summarize(path: Path) -> GpuSummary:
-    """What a file of samples comes to, ours or one that nvidia-smi wrote itself. Raises OSError."""
+    """Summarize a samples file, ours or one that nvidia-smi wrote itself. Raises OSError."""
     rows = _rows(path.read_text(encoding="utf-8", errors="replace"))
     samples = _by_sample(rows)
     utilization = [row.utilization for row in rows if row.utilization is not None]
@@ -121,7 +121,7 @@ def summarize(path: Path) -> GpuSummary:
 
 
 def last_sample(path: Path) -> list[Reading]:
-    """The last readings of a file of samples, one a GPU; empty where it has none. Raises OSError."""
+    """The last sample of each GPU in a file; empty if there is none. Raises OSError."""
     samples = _by_sample(_rows(path.read_text(encoding="utf-8", errors="replace")))
     return samples[-1] if samples else []
 
@@ -133,7 +133,7 @@ def _keep_sampling(
     environment: Mapping[str, str],
     over: threading.Event,
 ) -> None:
-    """Write samples until it is over; a full disk, too, is no reason to disturb the job."""
+    """Write samples until the job is over. No error, not even a full disk, may disturb the job."""
     gpus = visible_gpus(environment, smi)
     if gpus == []:
         return
@@ -148,13 +148,13 @@ def _keep_sampling(
 
 
 def visible_gpus(environment: Mapping[str, str], smi: Callable[..., str | None]) -> list[str] | None:
-    """The GPUs of CUDA_VISIBLE_DEVICES, which nvidia-smi does not heed; None if it is not set: all."""
+    """The GPUs of CUDA_VISIBLE_DEVICES, which nvidia-smi ignores; None (all GPUs) if it is not set."""
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return None
     found = []
     for gpu in visible.split(","):
-        # CUDA takes those before the first that it does not know.
+        # CUDA uses the entries before the first invalid one.
         if not _VISIBLE.fullmatch(gpu.strip()):
             break
         found.append(gpu.strip())
@@ -178,7 +178,7 @@ def _mig_parents(listing: str) -> dict[str, str]:
 
 
 def _lines(output: str, timestamp: str) -> str:
-    """Rows of our file from nvidia-smi's output; what it does not know is empty."""
+    """Rows of the samples file from nvidia-smi's output; unknown values are empty."""
     rows = []
     for line in output.splitlines():
         values = [_number(value) for value in line.split(",")]
@@ -188,7 +188,7 @@ def _lines(output: str, timestamp: str) -> str:
 
 
 def _append(path: Path, lines: str) -> None:
-    """Append rows, below a header where the file is new."""
+    """Append rows, with a header if the file is new."""
     if not lines:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def _number(text: str) -> float | None:
 
 
 def _rows(text: str) -> list[Reading]:
-    """The rows of a file; without its last line where that is torn, and what is no row."""
+    """The rows of a samples file, without a torn last line and lines that are not rows."""
     whole = text[: text.rfind("\n") + 1].splitlines()
     if not whole:
         return []
@@ -221,7 +221,7 @@ def _rows(text: str) -> list[Reading]:
 
 
 def _column(name: str) -> str:
-    """Our name of a column, which nvidia-smi writes like `memory.used [MiB]`."""
+    """Our name for a column that nvidia-smi calls, say, `memory.used [MiB]`."""
     bare = name.partition("[")[0].strip()
     return {field: ours for ours, field in _FIELDS.items()}.get(bare, bare)
 
@@ -235,7 +235,7 @@ def _row(values: Mapping[str, str]) -> Reading | None:
 
 
 def _timestamp(text: str) -> datetime | None:
-    """A moment; nvidia-smi's own are local time, without an offset."""
+    """Parse a time; nvidia-smi's own are local, without an offset."""
     for parse in (datetime.fromisoformat, lambda text: datetime.strptime(text, _RAW_TIMESTAMP)):
         with suppress(ValueError, OverflowError):
             return parse(text).astimezone(UTC)
@@ -243,7 +243,7 @@ def _timestamp(text: str) -> datetime | None:
 
 
 def _by_sample(rows: list[Reading]) -> list[list[Reading]]:
-    """The rows of one moment together."""
+    """Group rows that were sampled together."""
     samples: list[list[Reading]] = []
     for row in rows:
         if samples and abs(row.timestamp - samples[-1][0].timestamp) < _SAME_SAMPLE:
@@ -254,7 +254,7 @@ def _by_sample(rows: list[Reading]) -> list[list[Reading]]:
 
 
 def _most(samples: list[list[float | None]]) -> float | None:
-    """The highest sum over the GPUs of a sample, of those where all are known."""
+    """The highest sum over all GPUs of a sample, among samples in which every GPU's value is known."""
     known = [[value for value in sample if value is not None] for sample in samples]
     sums = [math.fsum(values) for values, sample in zip(known, samples, strict=True) if len(values) == len(sample)]
     return max(sums, default=None)

@@ -1,33 +1,33 @@
-"""Whether a script ran out of memory: of a GPU's, as its log says, or of the job's, as the kernel counts."""
+"""Detects that a script ran out of memory: GPU memory by its log, the job's memory by the kernel's counters."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-# torch's words, for a GPU and for the machine's own memory.
+# What torch says, for GPU memory and for main memory.
 _TORCH = re.compile(
     r"(CUDA|HIP|XPU|MPS backend) out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED"
     r"|DefaultCPUAllocator: (can't|not enough) (allocate )?memory"
     r"|((CUDA|HIP)( driver)? error|Triton Error \[(CUDA|HIP)\]): out of memory"
 )
-# SLURM's words, of a step that took more than the job asked for.
+# What SLURM says of a step that used more than the job asked for.
 _SLURM = re.compile(r"oom[-_]kill event(\(s\))? in (StepId=|step )|task\S* \S+: Out Of Memory")
 _TAIL = 64 * 1024
 
 
 def says_out_of_memory(text: str) -> bool:
-    """Whether an error, or what surrounds it, says so."""
+    """True if an error, or the text around it, says out of memory."""
     return bool(_TORCH.search(text) or _SLURM.search(text))
 
 
 def log_says_out_of_memory(log: Path) -> bool:
-    """Whether the end of a failed script's log says so."""
+    """True if the end of a failed script's log says out of memory."""
     return says_out_of_memory(_tail(log))
 
 
 def log_says_too_large(log: Path) -> bool:
-    """Whether a batch was too large for torch: of a job that asked for too little memory that is not known."""
+    """True if torch could not fit a batch. (A job that asked for too little memory does not prove that.)"""
     return bool(_TORCH.search(text := _tail(log))) and not _SLURM.search(text)
 
 
@@ -41,7 +41,7 @@ def _tail(log: Path) -> str:
 
 
 def memory_kills(process: Path = Path("/proc/self"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many processes of this one's control group the kernel has killed for want of memory; 0 where unknown."""
+    """Number of processes of our control group that the kernel killed for lack of memory; 0 if unknown."""
     try:
         lines = (process / "cgroup").read_text(encoding="utf-8").splitlines()
         return max((_kills(line, cgroups) for line in lines), default=0)

@@ -23,7 +23,7 @@ class Terminated(BaseException):
 
 
 def raise_on_sigterm() -> None:
-    """Have SIGTERM raise Terminated, once: so that what is to be kept of a job is kept."""
+    """Make the first SIGTERM raise Terminated, so that a job can save what should be kept."""
 
     def terminate(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -34,7 +34,7 @@ def raise_on_sigterm() -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[BinaryIO]:
-    """A file that is locked as long as this process lives, or one that it is handed on to.
+    """Hold a lock on a file while this process lives, or a child that inherits it.
 
     Raises BlockingIOError where another process holds it.
     """
@@ -43,14 +43,14 @@ def locked(path: Path) -> Iterator[BinaryIO]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            # Some shared file systems know no locks: a job must not fail for that.
+            # Some shared file systems have no locks; that must not fail a job.
             if isinstance(error, BlockingIOError):
                 raise
         yield lock
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group, 0 to see whether it is there; returns whether it is."""
+    """Send a signal to a process group (0 only checks); returns False if the group is gone."""
     try:
         os.killpg(group, number)
     except OSError:
@@ -59,7 +59,7 @@ def signal_group(group: int, number: int) -> bool:
 
 
 def query(command: list[str], timeout: float, hurry: threading.Event) -> str | None:
-    """Output of a short command; None if it fails, or is not done in `timeout` seconds or when `hurry` is set."""
+    """Output of a short command; None if it fails, takes more than `timeout` seconds, or `hurry` is set first."""
     try:
         process = subprocess.Popen(
             command,
@@ -77,7 +77,7 @@ def query(command: list[str], timeout: float, hurry: threading.Event) -> str | N
         with suppress(subprocess.TimeoutExpired):
             output, _ = process.communicate(timeout=0.1)
             return output if process.returncode == 0 else None
-    # With all that it started, which may hold its output open; a process in a driver's call cannot be ended.
+    # Kill its children too, which may hold its output open. A process inside a driver call cannot be killed.
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
@@ -96,16 +96,16 @@ def last_lines(log: Path, most: int = 5) -> list[str]:
     return [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-most:]
 
 
-# SLURM's clients take options from these variables, in an allocation those of the surrounding job, and sbatch hands
-# them on to the job. Defaults of the user's, such as SBATCH_ACCOUNT, stay, but for those that change what sbatch does.
+# SLURM's clients read options from these variables (inside an allocation, those of the surrounding job), and sbatch
+# passes them on to the job. Defaults of the user's, such as SBATCH_ACCOUNT, stay unless they change what sbatch does.
 _CLIENT_OPTIONS = ("SLURM", "SQUEUE_", "SACCT_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_TEST_ONLY", "SBATCH_WAIT")
-# These say which cluster, and who asks.
+# These say which cluster to talk to, and as whom.
 _CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 
 
 @dataclass(frozen=True)
 class ClientResult:
-    """How a client of SLURM ended, and what it wrote."""
+    """Exit status and output of a SLURM client."""
 
     returncode: int
     output: str
@@ -113,7 +113,7 @@ class ClientResult:
 
 
 def run_client(command: Sequence[str], timeout: float, text: str = "") -> ClientResult:
-    """Run a client of SLURM, with a text as its input, out of reach of the terminal's Ctrl-C.
+    """Run a SLURM client with `text` as its input, out of reach of the terminal's Ctrl-C.
 
     Raises TimeoutError where it takes longer than `timeout` seconds, once it is killed with all that it started,
     and OSError where it cannot be started. A text cannot hold lone surrogates.
@@ -137,20 +137,20 @@ def run_client(command: Sequence[str], timeout: float, text: str = "") -> Client
 
 
 def _client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables that change what clients do. Their language is English and their times ISO without them."""
+    """The environment without variables that change what clients do; their output is then English, with ISO times."""
     return {
         name: value for name, value in environment.items() if name in _CLUSTER or not name.startswith(_CLIENT_OPTIONS)
     }
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its group; one in a system call that cannot be ended is not waited for."""
+    """Kill a process and its group; do not wait for one that is stuck in a system call."""
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
     for pipe in (process.stdin, process.stdout, process.stderr):
-        # What was not sent to a process that is gone cannot be.
+        # Closing a pipe flushes it, which fails if the process is gone.
         with suppress(OSError):
             if pipe is not None:
                 pipe.close()

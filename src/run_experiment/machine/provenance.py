@@ -19,10 +19,10 @@ from run_experiment.common.json_files import read_record, write_record
 from run_experiment.machine.gpu_samples import visible_gpus
 from run_experiment.machine.processes import query
 
-# Packages that make results.
+# Packages whose versions may change results.
 PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-ai", "run-experiment")
 
-# Beside what a training makes, until that is done: what is installed in the environments that it is made in.
+# File beside an unfinished training: what is installed in the environments in which it was trained.
 INSTALLED, _ENVIRONMENTS = "installed.json", "environments"
 
 # What is not installed lies in it with rules and scripts.
@@ -30,12 +30,12 @@ _PROJECT = Path(__file__).parents[3]
 # Git's patterns of this project's code.
 _CODE = ("Snakefile", ":(glob)rules/*.smk", ":(glob)scripts/*.py", ":(glob)src/**/*.py")
 
-# Seconds that a call of git, of nvidia-smi may take.
+# Seconds after which git and nvidia-smi are given up.
 _GIT_TIME_OUT, _SMI_TIME_OUT = 2.0, 5.0
 
 
 def provenance(task: Sequence[Path], seeds: Mapping[str, int]) -> dict[str, Any]:
-    """What this process makes results with.
+    """Facts about this process that may change results.
 
     `task` are the files of the user's code, the task's script first, with what it imports beside it; none of a
     training. Of `project` and `task` the commits of this project's folder and of that of the task's script are told;
@@ -63,13 +63,13 @@ def tell_installed(folder: Path) -> None:
     What was left there by tries that this one goes on from stays before it, where it is something else.
     """
     told, here = told_installed(folder), installed()
-    # What it makes matters more.
+    # The training matters more.
     with suppress(OSError):
         write_record(folder / INSTALLED, {_ENVIRONMENTS: told if told[-1:] == [here] else [*told, here]})
 
 
 def told_installed(folder: Path) -> list[dict[str, Any]]:
-    """What was installed where a training was made, in order; empty where its script did not tell."""
+    """What was installed where a training ran, in order; empty if its script did not record it."""
     told = (read_record(folder / INSTALLED) or {}).get(_ENVIRONMENTS)
     return told if isinstance(told, list) else []
 
@@ -120,7 +120,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def gpus(environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
-    """The GPUs of this process, each with its name, memory and driver as nvidia-smi gives them; none without it."""
+    """GPUs of this process with name, memory and driver, as nvidia-smi gives them; none without nvidia-smi."""
     visible = visible_gpus(environment, lambda *arguments: _output(["nvidia-smi", *arguments], _SMI_TIME_OUT))
     if visible == []:
         return []
@@ -136,7 +136,7 @@ def _output(command: list[str], time_out: float) -> str | None:
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Versions of those packages that are installed."""
+    """Versions of the packages that are installed."""
     found = {package: _version(package) for package in packages}
     return {package: number for package, number in found.items() if number}
 
@@ -144,6 +144,6 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    # It is not installed, or what is there of it is damaged.
+    # Not installed, or the installation is damaged.
     except (ImportError, KeyError, OSError, ValueError):
         return None

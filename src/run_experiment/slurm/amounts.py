@@ -21,12 +21,12 @@ def moment(text: str) -> datetime | None:
 
 
 def count(text: str) -> int:
-    """A whole number; 0 where there is none."""
+    """A whole number; 0 if there is none."""
     return int(text) if text.isdecimal() else 0
 
 
 def cpu_seconds(text: str) -> int | None:
-    """Seconds of `[days-][hours:]minutes:seconds[.milliseconds]`, whole as seff rounds them; None where none count."""
+    """Seconds of `[days-][hours:]minutes:seconds[.milliseconds]`, rounded as seff does; None if there are none."""
     found = _DURATION.fullmatch(text)
     if found is None:
         return None
@@ -41,7 +41,7 @@ def limit_seconds(text: str) -> int | None:
 
 
 def requested_mib(text: str, cpus: int, nodes: int) -> float | None:
-    """MiB that a job asked for, of ReqMem: `4G` in all, before SLURM 21.08 `4Gn` a node or `4000Mc` a CPU.
+    """MiB that a job asked for, from ReqMem: `4G` in all; before SLURM 21.08 `4Gn` per node or `4000Mc` per CPU.
 
     None where nothing is said, and for 0, which means all that a node has.
     """
@@ -59,7 +59,7 @@ def tres(text: str) -> dict[str, str]:
 
 
 def tres_mib(text: str) -> float | None:
-    """MiB of `mem` among counted resources, which are bytes without a unit; None where there are none, or 0."""
+    """MiB of `mem` among counted resources, which are bytes without a unit; None if missing or 0."""
     found = _MEMORY.fullmatch(tres(text).get("mem", ""))
     if found is None:
         return None
@@ -67,7 +67,7 @@ def tres_mib(text: str) -> float | None:
 
 
 def tres_gpus(text: str) -> int:
-    """GPUs among counted resources, whichever way a site counts them: all, or each type; 0 where it does not."""
+    """GPUs among counted resources, whether a site counts all or each type; 0 if it counts none."""
     amounts = tres(text)
     typed = [count(amount) for name, amount in amounts.items() if name.startswith("gres/gpu:")]
     return count(amounts.get("gres/gpu", "")) or sum(typed)

@@ -1,4 +1,4 @@
-"""The edge to SLURM: sbatch, squeue, sacct and scancel, their answers as values and their complaints as exceptions."""
+"""sbatch, squeue, sacct and scancel: their answers as values, their errors as exceptions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ACCOUNTING_FIELDS = (
     "TRESUsageInTot",
 )
 
-# Complaints that may pass by themselves, and why; the request was not met.
+# Errors that may pass by themselves, and why. The request was not carried out.
 _PASSING = {
     # A limit on how many jobs wait or run. The words that follow it name limits on a job's size, too, which stay.
     r"(QOS|Assoc)(Max|Grp)SubmitJob\w*Limit": "jobs of the user, the account or the QOS have to end first",
@@ -56,13 +56,13 @@ _PASSING = {
     r"(rate|RPC) limit": "slurmctld asks to be asked less often",
     r"I/O error writing script/environment to file|Unable to create job record": "slurmctld's disk or memory is full",
 }
-# The same, where the request may have been met, or be met later.
+# The same, but the request may have been carried out, or may be later.
 _UNANSWERED = {
     r"timed out": "an answer took longer than MessageTimeout",
     r"Zero Bytes were transmitted": "the connection was closed early",
     r"Message (send|receive) failure|Communication (connection|shutdown) failure|Insane message length": "likewise",
 }
-# Errors of this machine that may pass, as where a login node limits processes.
+# Errors of this machine that may pass, such as a login node's limit on processes.
 _EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO)
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|Job/step already completing or completed")
 _SUBMITTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?\s*$", re.MULTILINE)
@@ -73,16 +73,16 @@ class SlurmError(Exception):
 
 
 class PassingError(SlurmError):
-    """A request that may be met later. A submission may have been accepted nevertheless: look before the next."""
+    """A request that may succeed later. A submission may have been accepted nevertheless: look before the next."""
 
 
 class UnansweredError(PassingError):
-    """A request that SLURM may meet some time after it was given up."""
+    """A request that SLURM may carry out after we gave up waiting."""
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A live job; comment and reason are empty where it has none."""
+    """A live job; comment and reason are empty if it has none."""
 
     job_id: str
     name: str
@@ -128,7 +128,7 @@ class AccountedJob:
 
     @property
     def settled(self) -> bool:
-        """Whether no figure is to come: they follow some seconds after a job's end, if no node was lost."""
+        """True if all figures are in: they follow some seconds after a job's end, unless a node was lost."""
         return not is_live(self.state) and self.request_known and (self.started is None or self.steps_ended)
 
 
@@ -159,12 +159,12 @@ def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, Accou
     if result.returncode:
         raise _refusal("sacct", result)
     rows = _rows(result.output, mark, len(_ACCOUNTING_FIELDS), leading=False)
-    # Asked for one task of an array, sacct may give others, too.
+    # Asked for one task of an array, sacct may list others too.
     return {job_id: job for job_id, job in _joined(rows).items() if job_id in set(job_ids)}
 
 
 def cancel(job_ids: Collection[str], timeout: float = 60) -> None:
-    """Cancel jobs; those that ended already are no error. Raises SlurmError."""
+    """Cancel jobs; jobs that have already ended are no error. Raises SlurmError."""
     if not job_ids:
         return
     result = _run(["scancel", *_checked(job_ids)], timeout)
@@ -182,7 +182,7 @@ def submit(arguments: Sequence[str], script: str, timeout: float = 60) -> str:
     output = _output(["sbatch", "--parsable", *arguments], timeout, script)
     found = _SUBMITTED.search(output)
     if found is None:
-        # It said that all went well: there may be a job, to be looked for.
+        # It reported success, so there may be a job to be found.
         raise UnansweredError(f"sbatch gave no job id: {output.strip()!r}")
     return found[1]
 
@@ -216,7 +216,7 @@ def _refusal(client: str, result: ClientResult) -> SlurmError:
 
 
 def _mark() -> str:
-    """A separator that no name or comment can hold: none was made with knowledge of it."""
+    """A random separator, which no name or comment can contain."""
     return f"|{secrets.token_hex(8)}|"
 
 
@@ -250,7 +250,7 @@ def _joined(rows: Iterable[Sequence[str]]) -> dict[str, AccountedJob]:
     steps: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         values = dict(zip(_ACCOUNTING_FIELDS, row, strict=True))
-        # The end of the line before stands at the start of the first field.
+        # The first field begins with the line end of the row before.
         job_id, _, step = values["JobIDRaw"].strip().partition(".")
         if step:
             steps.setdefault(job_id, {})[step] = values
@@ -273,7 +273,7 @@ def _accounted(job_id: str, row: Mapping[str, str], steps: Mapping[str, Mapping[
         exit_code=row["ExitCode"],
         reason=_known(row["Reason"]),
         submitted=moment(row["Submit"]),
-        # A job that was cancelled before it had nodes may have the time of that as its start.
+        # A job cancelled before it had nodes may have the time of its cancellation as its start.
         started=moment(row["Start"]) if nodes else None,
         ended=moment(row["End"]),
         nodes=nodes,
@@ -285,7 +285,7 @@ def _accounted(job_id: str, row: Mapping[str, str], steps: Mapping[str, Mapping[
         cpu_seconds=cpu_seconds(row["TotalCPU"]),
         peak_memory_mib=max((peak for peak in peaks if peak is not None), default=None),
         requested_memory_mib=tres_mib(row["AllocTRES"]) or requested_mib(row["ReqMem"], cpus, node_count),
-        # Of a short job its end may be there first, without a name, a limit, and what it asked for.
+        # The end of a short job may be listed first, without name, limit and requested resources.
         request_known=count(row["ReqCPUS"]) > 0,
         steps_ended=_have_ended(steps),
     )
@@ -304,7 +304,7 @@ def _known(text: str) -> str:
 
 
 def _canceller(state: str) -> str | None:
-    """Who cancelled, of `CANCELLED by 1000`."""
+    """Who cancelled the job: `1000` of `CANCELLED by 1000`."""
     _, by, uid = state.partition(" by ")
     if not by:
         return None

@@ -1,4 +1,4 @@
-"""What a job used, of what it had: the figures of SLURM's `seff`, and how busy its GPUs were, as texts for the log."""
+"""What a job used of what it asked for: the figures of SLURM's `seff` and GPU use, as texts for the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from run_experiment.slurm.clients import AccountedJob
 
 @dataclass(frozen=True)
 class JobMetrics:
-    """What a job used: seconds and MiB; None where nothing is known, or there is no limit.
+    """What a job used, in seconds and MiB; None if unknown, or if there is no limit.
 
     Percentages are of what it asked for, computed as `seff` does.
     """
@@ -27,7 +27,7 @@ class JobMetrics:
 
     @classmethod
     def of_slurm(cls, job: AccountedJob) -> JobMetrics:
-        """What accounting has of a job; not all of it before the job is `settled`."""
+        """Usage from accounting, which is incomplete until the job is `settled`."""
         return cls(
             wall_seconds=job.elapsed_seconds,
             time_limit_seconds=job.time_limit_seconds,
@@ -39,27 +39,27 @@ class JobMetrics:
 
     @property
     def time_percent(self) -> float | None:
-        """Wall time of the time limit."""
+        """Wall time as a share of the time limit."""
         return _percent(self.wall_seconds, self.time_limit_seconds)
 
     @property
     def cpu_percent(self) -> float | None:
-        """Time that the CPUs were busy, of the wall time of all of them."""
+        """Busy CPU time as a share of the wall time of all CPUs."""
         return _percent(self.cpu_seconds, None if self.cpus is None else self.wall_seconds * self.cpus)
 
     @property
     def memory_percent(self) -> float | None:
-        """Peak of the memory of the memory asked for."""
+        """Peak memory as a share of the memory asked for."""
         return _percent(self.peak_memory_mib, self.requested_memory_mib)
 
 
 def metrics_text(metrics: JobMetrics, gpu: GpuSummary | None) -> str:
-    """What a job used, as one line; what is not known is named."""
+    """What a job used in one line, which names what is unknown."""
     return ", ".join([_time_text(metrics), _cpu_text(metrics), _memory_text(metrics), _gpu_text(gpu)])
 
 
 def gpu_status_text(path: Path) -> tuple[str, str] | None:
-    """How busy the GPUs of a job are and how full, as details and result, of the last sample in its file.
+    """GPU utilization and memory of a running job, as details and result, from the last sample in its file.
 
     Utilization is the mean of the GPUs, memory that of all together. None without a file or a sample.
     """
@@ -77,7 +77,7 @@ def gpu_status_text(path: Path) -> tuple[str, str] | None:
 def _percent(used: float | None, of: float | None) -> float | None:
     if used is None or of is None:
         return None
-    # A job that ended at once: 0 for seff, too.
+    # A job that ended at once; seff says 0 too.
     return 100 * used / of if of else 0.0
 
 
