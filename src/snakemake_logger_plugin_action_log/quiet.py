@@ -22,6 +22,13 @@ _BEGINNINGS = (
     "Complete log(s):",
     "Elapsed time:",
 )
+# That a job failed, which has a line of its own by then, with the reason.
+_FAILURES = (
+    "RuleException:\nCalledProcessError",
+    "Exiting because a job execution failed",
+    "At least one job did not complete successfully",
+    "WorkflowError:\nAt least one job did not complete successfully",
+)
 
 
 def hold_back_noise(settings: Any) -> None:
@@ -31,4 +38,5 @@ def hold_back_noise(settings: Any) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.INFO or not str(record.msg).startswith(_BEGINNINGS)
+    text = str(record.msg)
+    return not text.startswith(_FAILURES if record.levelno > logging.INFO else _BEGINNINGS)

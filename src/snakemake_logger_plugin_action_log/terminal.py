@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from run_experiment.actionlog.entry import Action, Entry
+from run_experiment.session.step_entries import TRAINING_FAILED
 
 _LOCAL = "local-"
 
@@ -26,8 +27,8 @@ def _submitted(entry: Entry) -> str:
 
 def _changed(entry: Entry) -> str | None:
     after = entry.details.rpartition("→")[2].strip()
-    if after == "RUNNING" and str(entry.job_id).startswith(_LOCAL):
-        # It was started a moment ago.
+    if str(entry.job_id).startswith(_LOCAL) and after in ("RUNNING", "FAILED"):
+        # It was started a moment ago; a local job says by itself why it failed.
         return None
     if after == "COMPLETED":
         return f"{entry.subject}: {_lower(entry.result)} ({_job(entry)})"
@@ -50,7 +51,10 @@ def _to_do(entry: Entry) -> str | None:
     return None if entry.result.startswith("0 ") else entry.result
 
 
-def _missing(entry: Entry) -> str:
+def _missing(entry: Entry) -> str | None:
+    if entry.explanation and entry.explanation.startswith(TRAINING_FAILED):
+        # The training has a line that says so.
+        return None
     return f"{_result(entry)}: {_indented(entry.explanation or '')}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from run_experiment.actionlog.entry import Action, Entry
 
 _SKIPPED = "skipping evaluations"
+TRAINING_FAILED = "Fine-tuning failed"
 
 
 def checkpoint_missing(run: str, name: str, folder: Path, reason: str, trained: bool) -> Entry:
@@ -33,8 +34,8 @@ def checkpoint_of_failed(run: str, name: str, folder: Path, why: str) -> Entry:
         f"Expected path: {folder}",
         f"{result} - {_SKIPPED}",
         f"{run}/{name}",
-        explanation=f"Fine-tuning failed: {why}",
-        recommendation="Mend what failed; the same command trains the run again",
+        explanation=f"{TRAINING_FAILED}: {why}",
+        recommendation="Fix the failure; the same command trains the run again",
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from snakemake.settings.enums import Quietness
 
 from run_experiment.actionlog.entry import Action, Entry
+from run_experiment.session.step_entries import checkpoint_of_failed
 from snakemake_logger_plugin_action_log import quiet
 from snakemake_logger_plugin_action_log.terminal import line
 
@@ -55,6 +57,8 @@ QUIET = [
     Entry(Action.STATUS_CHECK, "Polling SLURM (sacct)", "1 job: 1 RUNNING"),
     Entry(Action.COMPUTE_METRICS, "wall time 00:01:00", "COMPLETED", "r8", job_id="17"),
     Entry(Action.STATE_CHANGE, "PENDING → RUNNING", "Training started", "r8", job_id="local-3"),
+    Entry(Action.STATE_CHANGE, "RUNNING → FAILED", "Training ended", "r8", job_id="local-3"),
+    checkpoint_of_failed("r8", "epoch_0", Path("r8/artifacts/epoch_0"), "exit status 1"),
 ]
 
 
@@ -78,6 +82,8 @@ def test_noise_of_snakemake(monkeypatch: pytest.MonkeyPatch, settings: set[Quiet
             "Building DAG of jobs...": logging.INFO,
             "Execute a fault": logging.WARNING,
             "Nothing to be done": logging.INFO,
+            "RuleException:\nCalledProcessError in file": logging.ERROR,
+            "RuleException:\nMissingInputException": logging.ERROR,
         }.items()
     }
-    assert list(shown.values()) == [not held_back, not held_back, True, True]
+    assert list(shown.values()) == [not held_back, not held_back, True, True, not held_back, True]
