@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 from experiments import WORDS, ExperimentFolder, summary
+from finished_log import LEAVE_LOG, make_log
 from scaffolded import TASK
 from small_experiment import make_model, write_adapter
 
@@ -32,7 +27,6 @@ RECORDS = [*(finetune_record(run) for run in RUNS), *(eval_record(run, cell) for
 NEEDED = sum(TRAININGS) + EVALUATION * len(CELLS) * len(RUNS)
 BOUND = max(max(TRAININGS) + EVALUATION, NEEDED / GPUS)
 
-LEAVE_LOG = Path(__file__).parent / "leave_log.py"
 _SCRIPT = """#!/bin/bash
 #SBATCH --time=00:10:00 --gres=gpu:1 --cpus-per-task=1 --mem=800M
 set -e
@@ -53,7 +47,7 @@ def make_sleeping(folder: Path) -> ExperimentFolder:
     _write_summary(experiment, make_model(folder / "model"))
     for epoch in range(EPOCHS):
         write_adapter(folder / "made" / f"epoch_{epoch}", seed=epoch)
-    _make_log(experiment, folder / "made" / "log.eval")
+    make_log(experiment.path, folder / "made" / "log.eval")
     for run, seconds in zip(RUNS, random.sample(TRAININGS, len(TRAININGS)), strict=True):
         _write_scripts(experiment.path, run, seconds)
     return experiment
@@ -81,7 +75,7 @@ def _write_scripts(folder: Path, run: str, seconds: int) -> None:
     training = f"mkdir -p {run}/artifacts\ncp -r {copied} {run}/artifacts/"
     _write_script(folder, f"{run}/finetune", seconds, training)
     for cell in CELLS:
-        command = f"python -I -S {LEAVE_LOG} ../made/log.eval {cell}"
+        command = f"python -I -S {LEAVE_LOG} ../made/log.eval"
         _write_script(folder, f"{run}/eval/{cell}", EVALUATION, command)
 
 
@@ -89,24 +83,3 @@ def _write_script(folder: Path, name: str, seconds: int, command: str) -> None:
     path = folder / f"{name}.slurm"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_SCRIPT.format(times=times_file(f"{name}.json"), seconds=seconds, command=command))
-
-
-def _make_log(experiment: ExperimentFolder, target: Path) -> None:
-    """Make a log of the task, in a form that Python's own zipfile reads."""
-    # inspect-ai teaches zipfile the compression of its logs.
-    import inspect_ai.log  # noqa: F401
-
-    with tempfile.TemporaryDirectory() as logs:
-        tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        command = ["inspect", "eval", "shout.py@shout", "--model", "mockllm/model", "--display", "none"]
-        environment = {**os.environ, "PATH": tools, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": logs}
-        environment |= {"HF_DATASETS_CACHE": f"{logs}/datasets", "INSPECT_LOG_FORMAT": "eval"}
-        data = f"data_path={experiment.path / 'words.json'}"
-        run = [*command, "--log-dir", logs, "-T", data]
-        subprocess.run(run, cwd=experiment.path, env=environment, check=True, capture_output=True, timeout=120)
-        (log,) = Path(logs).glob("*.eval")
-        with zipfile.ZipFile(log) as made, zipfile.ZipFile(target, "w") as stored:
-            for member in made.namelist():
-                stored.writestr(member, made.read(member))
-    # It wrote beside the task, too.
-    shutil.rmtree(experiment.path / "__pycache__", ignore_errors=True)

@@ -1,6 +1,6 @@
 """Job scripts as another tool would leave them: quick trainings that leave valid adapters, evaluations without a model.
 
-They make a workflow of many jobs run in seconds; torchtune and models have tests of their own.
+They make a workflow of many jobs run in seconds; torchtune, inspect-ai and models have tests of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ExperimentFolder, make_experiment
+from finished_log import LEAVE_LOG, make_log
+from once import once
 
 TASK = '''"""Answers with the word in capitals, without a model."""
 
@@ -89,7 +91,8 @@ class Scaffold:
     scripts are meant to be submitted in their run's folder. `log_dir` is what evaluations give to inspect-ai (`{run}`
     and `{cell}` are filled in), `site` are lines at the top of each script, `sleep` the seconds that a training, an
     evaluation waits, `base_directory` is the summary's, `output` the folder that trainings write to, `options` is put
-    at the end of each evaluation's command.
+    at the end of each evaluation's command. `inspect`: inspect-ai evaluates, as it does with a `log_dir`; else each job
+    leaves a copy of a log that was made once.
     """
 
     cell_folders: bool = False
@@ -99,6 +102,7 @@ class Scaffold:
     base_directory: str | None = None
     output: str | None = None
     options: str = ""
+    inspect: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -146,7 +150,21 @@ def _eval_script(folder: Path, run: str, cell: str, epoch: int | None, scaffold:
         command += f" --task-config {run}/eval/{cell}.args.yaml"
     if scaffold.log_dir:
         command += f" \\\n  --log-dir {scaffold.log_dir.format(run=run, cell=cell)}"
-    _script(place, scaffold, scaffold.sleep[1], f"{command} --display plain {scaffold.options}".rstrip())
+    command = f"{command} --display plain {scaffold.options}".rstrip()
+    if not (scaffold.inspect or scaffold.log_dir):
+        command = f'inspect() {{ python -I -S {LEAVE_LOG} {_finished_log()} "$@"; }}\n{command}'
+    _script(place, scaffold, scaffold.sleep[1], command)
+
+
+def _finished_log() -> Path:
+    """A log of the task, made once in a test run."""
+
+    def make(folder: Path) -> None:
+        experiment = make_experiment(folder / "experiment")
+        (experiment.path / "shout.py").write_text(TASK)
+        make_log(experiment.path, folder / "log.eval")
+
+    return once("finished-log", make) / "log.eval"
 
 
 def _script(path: Path, scaffold: Scaffold, sleep: float, command: str) -> None:

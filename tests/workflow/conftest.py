@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 from experiments import ExperimentFolder
+from once import once
 from scaffolded import make_scaffolded
 from snakemake_cli import snakemake
 
 
 @pytest.fixture(scope="session")
-def complete(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+def complete() -> ExperimentFolder:
     """An experiment of quick job scripts, run to its end; tests change copies of it."""
-    experiment = make_scaffolded(tmp_path_factory.mktemp("complete") / "experiment")
-    result = snakemake(experiment.path)
+    return ExperimentFolder(once("complete", run_to_its_end) / "experiment")
+
+
+def run_to_its_end(folder: Path) -> None:
+    result = snakemake(make_scaffolded(folder / "experiment").path)
     assert result.returncode == 0, result.stdout
-    return experiment
 
 
 @pytest.fixture

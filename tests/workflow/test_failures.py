@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from experiments import ExperimentFolder, make_experiment
-from scaffolded import make_scaffolded
+from scaffolded import Scaffold, make_scaffolded
 from small_experiment import make_small_experiment, plan_of
 from snakemake_cli import planned, ran, snakemake
 
@@ -45,8 +45,9 @@ def test_failed_training_stops_no_other_run(fresh: ExperimentFolder) -> None:
     assert "Missing" not in (fresh.path / "results/summary.md").read_text()
 
 
-def test_failed_evaluation_leaves_no_log_at_its_target(fresh: ExperimentFolder) -> None:
+def test_failed_evaluation_leaves_no_log_at_its_target(tmp_path: Path) -> None:
     """inspect-ai exits with 0 after a failed evaluation."""
+    fresh = make_scaffolded(tmp_path / "experiment", scaffold=Scaffold(inspect=True))
     fresh.edit("shout.py", "state.input_text.upper()", "{'apple': 'APPLE'}[state.input_text]")
     result = snakemake(fresh.path)
     assert result.returncode == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,18 +75,16 @@ def drop_run(experiment: ExperimentFolder) -> None:
     experiment.write(values)
 
 
-edit_test_split = edit_split("test")
-
 CHANGES = {
     "one run's rank": (lambda e: e.set_parameters("r4", lora_rank=2), ONE_RUN),
     "swapped values": (lambda e: e.set_parameters("r4", lora_rank=8, lora_alpha=4), ONE_RUN),
     "an old summary": (old_summary, ONE_RUN),
-    "the test split": (edit_test_split, NEW_DATA),
+    "the test split": (edit_split("test"), NEW_DATA),
     "the training split": (edit_split("train"), ALL_RUNS),
     "the validation split, which nothing reads": (edit_split("validation"), Counter()),
     "the task": (lambda e: e.edit("shout.py", "upper()", "upper().strip()"), NEW_DATA),
     "an evaluation's own script": (
-        lambda e: e.edit("r4/eval/shout_epoch0.slurm", "--display plain", "--display none"),
+        lambda e: e.edit("r8/eval/shout_epoch0.slurm", "--display plain", "--display none"),
         Counter(run_evaluation=1, collect_results=1),
     ),
     "an adapter": (corrupt_adapter, Counter(verify_checkpoint=1, run_evaluation=1, collect_results=1)),
@@ -96,33 +95,46 @@ CHANGES = {
     "the question": (edit_summary("experiment", "question", value="Why?"), Counter(collect_results=1)),
     "a run less": (drop_run, Counter(collect_results=1)),
     "results removed": (lambda e: shutil.rmtree(e.path / "results"), Counter(collect_results=1)),
+    "all runs' steps of warm-up": (edit_summary("controls", "num_warmup_steps", value=3), ALL_RUNS),
+    "the tokens generated": (edit_summary("evaluation", "max_tokens", value=4), ALL_EVALUATIONS),
 }
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES)
-def test_change_runs_what_it_touches_and_n_says_so(
-    experiment: ExperimentFolder, change: Change, expected: Counter[str]
-) -> None:
+def test_change_plans_what_it_touches(experiment: ExperimentFolder, change: Change, expected: Counter[str]) -> None:
     change(experiment)
+    assert planned(experiment.path) == expected
+
+
+def assert_runs(experiment: ExperimentFolder, expected: Counter[str]) -> None:
+    """`-n` announces some jobs, exactly those run, and nothing is left to do then."""
     assert planned(experiment.path) == expected
     result = snakemake(experiment.path)
     assert result.returncode == 0, result.stdout
     assert ran(result.stdout) == expected
     assert planned(experiment.path) == Counter()
-    if change is edit_test_split:
-        new_data_is_evaluated(experiment)
 
 
-ONLY_PLANNED = {
-    "all runs' epochs of warm-up": (edit_summary("controls", "num_warmup_steps", value=3), ALL_RUNS),
-    "the tokens generated": (edit_summary("evaluation", "max_tokens", value=4), ALL_EVALUATIONS),
-}
+def test_parameters_scripts_and_logs_that_changed(experiment: ExperimentFolder) -> None:
+    """r4 has other parameters in a summary that is older than every result, r8 another script, and base no log."""
+    for name in ("an evaluation's own script", "a lost evaluation", "an old summary", "swapped values"):
+        CHANGES[name][0](experiment)
+    os.utime(experiment.summary, (0, 0))
+    assert_runs(experiment, ONE_RUN + Counter(run_evaluation=2))
 
 
-@pytest.mark.parametrize(("change", "expected"), ONLY_PLANNED.values(), ids=ONLY_PLANNED)
-def test_change_plans_what_it_touches(experiment: ExperimentFolder, change: Change, expected: Counter[str]) -> None:
-    change(experiment)
-    assert planned(experiment.path) == expected
+def test_new_test_data_is_evaluated_and_a_new_checkpoint_verified(experiment: ExperimentFolder) -> None:
+    let_inspect_evaluate(experiment)
+    for name in ("the test split", "an adapter"):
+        CHANGES[name][0](experiment)
+    assert_runs(experiment, NEW_DATA + Counter(verify_checkpoint=1))
+    new_data_is_evaluated(experiment)
+
+
+def test_new_training_data_and_task_of_a_smaller_experiment(experiment: ExperimentFolder) -> None:
+    for name in ("the training split", "the task", "the question", "a run less", "results removed"):
+        CHANGES[name][0](experiment)
+    assert_runs(experiment, ONE_RUN + Counter(run_evaluation=1, prebuild_cache=1))
 
 
 NOTHING = {
@@ -159,6 +171,14 @@ def test_edited_code_without_a_profile_touches_no_result(experiment: ExperimentF
     assert "Nothing to be done" in result.stdout + result.stderr
 
 
+def let_inspect_evaluate(experiment: ExperimentFolder) -> None:
+    """Have the scripts call inspect-ai, not what leaves a log made beforehand."""
+    for script in experiment.path.glob("*/eval/*.slurm"):
+        text, count = re.subn(r"^inspect\(\) .*\n", "", script.read_text(), flags=re.MULTILINE)
+        assert count == 1
+        script.write_text(text)
+
+
 def new_data_is_evaluated(experiment: ExperimentFolder) -> None:
     """Check that no evaluation read the test split as it was before."""
     for path in ("r4/eval/logs/shout_epoch0.eval", "base/eval/logs/shout_base.eval"):
@@ -193,7 +213,7 @@ def test_single_target_plans_only_itself(experiment: ExperimentFolder) -> None:
 def test_earlier_training_is_kept(experiment: ExperimentFolder) -> None:
     old = experiment.record("r4/finetune.json")
     experiment.set_parameters("r4", lora_rank=2)
-    assert snakemake(experiment.path).returncode == 0
+    assert snakemake(experiment.path, "r4/finetune.json").returncode == 0
     kept = experiment.path / "r4/attempts" / f"{old['job_id']}.artifacts"
     assert (kept / "epoch_0/adapter_model.safetensors").is_file()
     assert experiment.record(str(kept.relative_to(experiment.path) / "record.json")) == old
