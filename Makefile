@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
+# Tests that share what one of them makes run in one process, in the order of tests/conftest.py.
+SPREAD := --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo setup test test-fast test-slurm bench check format docs clean
 
@@ -24,13 +26,13 @@ test: test-fast test-slurm
 
 # Without SLURM: parts, plans, training and evaluation, the workflow on this machine.
 test-fast: setup
-	$(BIN)/pytest --numprocesses 2 --ignore tests/slurm
+	$(BIN)/pytest --numprocesses 2 $(SPREAD) --ignore tests/slurm
 
 # On a real SLURM of two nodes, on this machine and beside any other; needs root and Debian's packages. These tests
 # mostly wait.
 test-slurm: setup
 	tests/slurm/cluster up
-	$(BIN)/pytest --numprocesses 4 --dist loadgroup tests/slurm
+	$(BIN)/pytest --numprocesses 4 $(SPREAD) tests/slurm
 
 # How fast it is, on that cluster and in planning; exit status 1 if a goal is missed.
 bench: setup

@@ -91,8 +91,8 @@ class Scaffold:
     scripts are meant to be submitted in their run's folder. `log_dir` is what evaluations give to inspect-ai (`{run}`
     and `{cell}` are filled in), `site` are lines at the top of each script, `sleep` the seconds that a training, an
     evaluation waits, `base_directory` is the summary's, `output` the folder that trainings write to, `options` is put
-    at the end of each evaluation's command. `inspect`: inspect-ai evaluates, as it does with a `log_dir`; else each job
-    leaves a copy of a log that was made once.
+    at the end of each evaluation's command. `inspect`: inspect-ai evaluates; else each job leaves a copy of a log that
+    was made once.
     """
 
     cell_folders: bool = False
@@ -151,7 +151,7 @@ def _eval_script(folder: Path, run: str, cell: str, epoch: int | None, scaffold:
     if scaffold.log_dir:
         command += f" \\\n  --log-dir {scaffold.log_dir.format(run=run, cell=cell)}"
     command = f"{command} --display plain {scaffold.options}".rstrip()
-    if not (scaffold.inspect or scaffold.log_dir):
+    if not scaffold.inspect:
         command = f'inspect() {{ python -I -S {LEAVE_LOG} {_finished_log()} "$@"; }}\n{command}'
     _script(place, scaffold, scaffold.sleep[1], command)
 

@@ -239,7 +239,12 @@ def test_a_scaffolded_folder_runs_as_it_is(tmp_path: Path, cell_folders: bool) -
     """With lines for modules and conda that this machine has not, and logs in a folder of its own."""
     log_dir = "../../their_logs" if cell_folders else '"${{PWD}}/all_logs"'
     scaffold = Scaffold(
-        cell_folders, log_dir, site=SITE, sleep=(1, 1), parameters={"learning_rat": 3, "packed_bins": True}
+        cell_folders,
+        log_dir,
+        site=SITE,
+        sleep=(1, 1),
+        parameters={"learning_rat": 3, "packed_bins": True},
+        inspect=True,
     )
     experiment = make_scaffolded(tmp_path / "experiment", epochs=2, scaffold=scaffold)
     before = {path: path.read_bytes() for path in experiment.path.rglob("*") if path.is_file()}

@@ -49,15 +49,16 @@ def test_failed_evaluation_leaves_no_log_at_its_target(tmp_path: Path) -> None:
     """inspect-ai exits with 0 after a failed evaluation."""
     fresh = make_scaffolded(tmp_path / "experiment", scaffold=Scaffold(inspect=True))
     fresh.edit("shout.py", "state.input_text.upper()", "{'apple': 'APPLE'}[state.input_text]")
-    result = snakemake(fresh.path)
+    only = ["--config", "only=r4/shout/epoch0,base/shout/base"]
+    result = snakemake(fresh.path, *only)
     assert result.returncode == 1
-    assert ran(result.stdout) == Counter(run_finetune=2, verify_checkpoint=2, prebuild_cache=1)
+    assert ran(result.stdout) == Counter(run_finetune=1, verify_checkpoint=1, prebuild_cache=1)
     assert "base/shout_base failed: evaluation ended with status error" in result.stdout
     assert not list(fresh.path.glob("*/eval/logs/*"))
     attempts = list(fresh.path.glob("*/attempts/*"))
-    assert len(attempts) == 3
+    assert len(attempts) == 2
     assert all(list(attempt.glob("*.eval")) for attempt in attempts)
-    assert planned(fresh.path) == Counter(run_evaluation=3, collect_results=1)
+    assert planned(fresh.path, *only) == Counter(run_evaluation=2, collect_results=1)
 
 
 def test_broken_checkpoint_costs_only_its_evaluations(fresh: ExperimentFolder) -> None:

@@ -75,7 +75,8 @@ def test_it_runs_as_it_is(scaffolded: ExperimentFolder) -> None:
 
 
 def test_nothing_is_rendered_beside_a_cell_s_script(tmp_path: Path) -> None:
-    scaffold = Scaffold(cell_folders=True, log_dir="./logs", site=SITE)
+    """With inspect-ai itself, which reads the script's --log-dir and the job's tags."""
+    scaffold = Scaffold(cell_folders=True, log_dir="./logs", site=SITE, inspect=True)
     experiment = make_scaffolded(tmp_path / "experiment", epochs=2, scaffold=scaffold)
     assert_runs_as_it_is(experiment)
     assert not list(experiment.path.glob("*/eval/*.slurm"))

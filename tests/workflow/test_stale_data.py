@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from experiments import ExperimentFolder
+from once import once
 from small_experiment import complete as complete_small
 from small_experiment import make_small_experiment
 from snakemake_cli import planned, snakemake
@@ -24,18 +25,22 @@ CHECKPOINTS = {"Verify checkpoint r4/epoch_0", "Verify checkpoint r8/epoch_0"}
 TRAINED = {"Evaluate r4/shout_epoch0", "Evaluate r8/shout_epoch0"}
 EVALUATIONS = {*TRAINED, "Evaluate base/shout_base"}
 CACHE = {"Prebuild the data-set cache shout"}
+TASK_IMPORT = "from inspect_ai import Task, task"
 FIRST = "its run is trained first"
 
 
-@pytest.fixture(scope="module")
-def template(complete: ExperimentFolder, tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
+@pytest.fixture(scope="session")
+def template(complete: ExperimentFolder) -> ExperimentFolder:
     """The complete experiment with a task that imports a file, evaluated again with that."""
-    experiment = duplicate(complete, tmp_path_factory.mktemp("stale"))
-    (experiment.path / "helper.py").write_text("LOUD = True\n")
-    experiment.edit("shout.py", "from inspect_ai import Task, task", "import helper\nfrom inspect_ai import Task, task")
-    result = snakemake(experiment.path)
-    assert result.returncode == 0, result.stdout
-    return experiment
+
+    def make(folder: Path) -> None:
+        experiment = duplicate(complete, folder)
+        (experiment.path / "helper.py").write_text("LOUD = True\n")
+        experiment.edit("shout.py", TASK_IMPORT, f"import helper\n{TASK_IMPORT}")
+        result = snakemake(experiment.path)
+        assert result.returncode == 0, result.stdout
+
+    return ExperimentFolder(once("template", make) / "experiment")
 
 
 @pytest.fixture
@@ -163,7 +168,7 @@ def test_cache_of_a_task_that_came_back_is_not_built_again(changing: ExperimentF
     stale, built = stale_caches(changing)[told:]
     assert stale[2].endswith("the task's imported file helper.py changed / replaced by that of an earlier session")
     assert built[2].endswith(", by an earlier session")
-    changing.edit("shout.py", "from inspect_ai import Task, task", "import helper\nfrom inspect_ai import Task, task")
+    changing.edit("shout.py", TASK_IMPORT, f"import helper\n{TASK_IMPORT}")
     assert planned(changing.path, "cache/shout.json") == Counter(prebuild_cache=1)
 
 
