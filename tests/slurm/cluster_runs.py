@@ -43,7 +43,8 @@ class Run:
         self, folder: Path, *arguments: str, environment: dict[str, str] | None = None, config: Sequence[str] = ()
     ) -> None:
         self.log = folder.with_name(f"{folder.name}.{time.monotonic_ns()}.log")
-        command = [sys.executable, "-m", "snakemake", "--quiet", "host", "--profile", "profiles/slurm", *QUICK, *arguments]
+        options = ["--quiet", "host", "--profile", "profiles/slurm", *QUICK, *arguments]
+        command = [sys.executable, "-m", "snakemake", *options]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, "--config", f"experiment_dir={folder}", *config],
