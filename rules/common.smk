@@ -118,7 +118,7 @@ def forget_redos():
 
 def reason(path):
     """Why a target is made, for the message of its job."""
-    return lambda wildcards: target(path, wildcards).reason
+    return lambda wildcards: target(path, wildcards).why
 
 
 class JobNumber:

@@ -27,7 +27,8 @@ rule run_evaluation:
         job=lambda wildcards: jobs.evaluation(wildcards.run, wildcards.cell),
         number=job_number("{run}/eval/{cell}.json"),
         reason=reason("{run}/eval/{cell}.json"),
+        subject=lambda wildcards: paths.subject_of_cell(wildcards.run, wildcards.cell),
     message:
-        "Evaluate {wildcards.run}/{wildcards.cell} ({params.reason}); log: {log}"
+        "Evaluate {params.subject} ({params.reason}); log: {log}"
     shell:
         "{params.script} --job {params.job:q} --id {params.number} --log {log:q}"

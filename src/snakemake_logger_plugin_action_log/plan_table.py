@@ -9,7 +9,7 @@ from run_experiment.planning.plan import Row
 
 def plan_table(rows: Sequence[Row], planned: Collection[str]) -> str:
     """Both tables; `planned` are the outputs of the jobs that Snakemake will run."""
-    run = [(row.subject, row.reason) for row in rows if row.path in planned]
+    run = [(row.subject, row.why) for row in rows if row.path in planned]
     rest = [(row.subject, _why_not(row)) for row in rows if row.path not in planned]
     width = max((len(row.subject) for row in rows), default=0)
     return "\n".join([*_table("Will run:", run, width), *_table("Will not run:", rest, width)])
@@ -20,4 +20,4 @@ def _table(title: str, rows: Sequence[tuple[str, str]], width: int) -> list[str]
 
 
 def _why_not(row: Row) -> str:
-    return f"not asked for ({row.reason})" if row.wanted else row.reason
+    return f"not asked for ({row.why})" if row.wanted else row.why

@@ -49,7 +49,7 @@ def test_example_is_planned(folder: Path) -> None:
     assert [one.subject for one in experiment.evaluations] == [*evaluations, "base/shout/base"]
     plan = make_plan(experiment, Settings(experiment_dir=folder), HashMemory(folder / "hashes.json"))
     assert all(
-        row.reason == "not done yet" for row in plan.rows() if row.subject.startswith("rank") and "/" not in row.subject
+        row.why == "not done yet" for row in plan.rows() if row.subject.startswith("rank") and "/" not in row.subject
     )
 
 

@@ -32,7 +32,7 @@ def test_failed_training_stops_no_other_run(fresh: ExperimentFolder) -> None:
     page = (fresh.path / "results/summary.md").read_text()
     assert "2 of 3 evaluations are done." in page
     assert "- `r4`: failed as job local-" in page
-    assert "- `r4/shout/epoch0`: not done" in page
+    assert "- `r4/shout/epoch0`: its training failed as job local-" in page
     (attempt,) = (fresh.path / "r4/attempts").iterdir()
     assert "unlucky" in (attempt / "job.log").read_text()
 
@@ -53,7 +53,7 @@ def test_failed_evaluation_leaves_no_log_at_its_target(tmp_path: Path) -> None:
     result = snakemake(fresh.path, *only)
     assert result.returncode == 1
     assert ran(result.stdout) == Counter(run_finetune=1, verify_checkpoint=1, prebuild_cache=1)
-    assert "base/shout_base failed: evaluation ended with status error" in result.stdout
+    assert "base/shout/base failed: evaluation ended with status error" in result.stdout
     assert not list(fresh.path.glob("*/eval/logs/*"))
     attempts = list(fresh.path.glob("*/attempts/*"))
     assert len(attempts) == 2

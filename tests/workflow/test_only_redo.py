@@ -51,7 +51,7 @@ def test_only_plans_what_is_named_of_a_new_experiment(
 
 def test_only_says_what_it_leaves_out(fresh: ExperimentFolder) -> None:
     result = snakemake(fresh.path, "-n", "--config", "only=r8/shout/epoch0")
-    assert announced(result.stdout) == ["r8 (not done yet)", "r8/shout_epoch0 (its run is trained first)"]
+    assert announced(result.stdout) == ["r8 (not done yet)", "r8/shout/epoch0 (its run is not trained yet)"]
     assert left_out(result.stdout) == {
         "r4": "not asked for (only=r8/shout/epoch0)",
         "base": "control: nothing to train",
@@ -95,7 +95,7 @@ def test_what_is_chosen_is_made_and_collected_and_nothing_else(fresh: Experiment
     assert re.findall("Not done:\n    (.*)", result.stdout)[0].startswith("r4: failed as job local-")
     assert "r8: not done" not in result.stdout
     again = snakemake(fresh.path, "-n", *both)
-    assert re.fullmatch(r"r4 \(failed as job local-\d+\)", announced(again.stdout)[0])
+    assert re.fullmatch(r"r4 \(failed as job local-\d+: .*\)", announced(again.stdout)[0])
     assert planned(fresh.path, *both) == Counter(run_finetune=1, verify_checkpoint=1, collect_results=1)
 
     result = snakemake(fresh.path, "--config", "only=r8/shout/epoch0")
@@ -103,7 +103,7 @@ def test_what_is_chosen_is_made_and_collected_and_nothing_else(fresh: Experiment
     assert ran(result.stdout) == TRAINED_AND_EVALUATED
     page = (fresh.path / "results/summary.md").read_text()
     assert "2 of 3 evaluations are done." in page
-    assert "- `r4/shout/epoch0`: not done" in page
+    assert "- `r4/shout/epoch0`: its training failed as job local-" in page
     assert planned(fresh.path, "--config", "only=r8/shout/epoch0") == Counter()
 
 
@@ -112,9 +112,9 @@ def test_redo_makes_again_what_is_there(experiment: ExperimentFolder) -> None:
     both = ["--config", "redo=r8,r4/shout/epoch0"]
     result = snakemake(experiment.path, "-n", *both)
     assert announced(result.stdout) == [
-        "r4/shout_epoch0 (asked for (redo))",
+        "r4/shout/epoch0 (asked for (redo))",
         "r8 (asked for (redo))",
-        "r8/shout_epoch0 (its run is trained first)",
+        "r8/shout/epoch0 (its run is trained again: asked for (redo))",
     ]
     assert left_out(result.stdout) == {"r4": "done", "base": "control: nothing to train", "base/shout/base": "done"}
     expected = TRAINED_AND_EVALUATED + Counter(run_evaluation=1)

@@ -205,7 +205,7 @@ def test_dry_run_says_why_and_writes_nothing(experiment: ExperimentFolder) -> No
 def test_single_target_plans_only_itself(experiment: ExperimentFolder) -> None:
     edit_split("test")(experiment)
     result = snakemake(experiment.path, "-n", "r8/eval/shout_epoch0.json")
-    assert "Job 0: Evaluate r8/shout_epoch0 (the test split of words.json changed)" in result.stdout
+    assert "Job 0: Evaluate r8/shout/epoch0 (the test split of words.json changed)" in result.stdout
     assert "base/shout/base  not asked for (the test split of words.json changed)" in result.stdout
     assert planned(experiment.path, "r8/eval/shout_epoch0.json") == Counter(run_evaluation=1, prebuild_cache=1)
 

@@ -94,7 +94,7 @@ def test_nothing_is_rendered_beside_a_cell_s_script(tmp_path: Path) -> None:
     experiment.edit("r8/eval/shout_epoch0/cell.slurm", "inspect eval", "true inspect eval")
     result = snakemake(experiment.path)
     assert result.returncode == 1
-    assert "r8/shout_epoch0 failed: the script left no inspect-ai log" in result.stdout
+    assert "r8/shout/epoch0 failed: the script left no inspect-ai log" in result.stdout
 
 
 def test_unknown_keys_are_told_and_ignored(tmp_path: Path) -> None:

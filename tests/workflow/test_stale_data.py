@@ -22,11 +22,11 @@ Change = Callable[[ExperimentFolder], Any]
 
 RUNS = {"Fine-tune r4", "Fine-tune r8"}
 CHECKPOINTS = {"Verify checkpoint r4/epoch_0", "Verify checkpoint r8/epoch_0"}
-TRAINED = {"Evaluate r4/shout_epoch0", "Evaluate r8/shout_epoch0"}
-EVALUATIONS = {*TRAINED, "Evaluate base/shout_base"}
+TRAINED = {"Evaluate r4/shout/epoch0", "Evaluate r8/shout/epoch0"}
+EVALUATIONS = {*TRAINED, "Evaluate base/shout/base"}
 CACHE = {"Prebuild the data-set cache shout"}
 TASK_IMPORT = "from inspect_ai import Task, task"
-FIRST = "its run is trained first"
+AGAIN = "its run is trained again: "
 
 
 @pytest.fixture(scope="session")
@@ -95,13 +95,13 @@ def because(reason: str, *jobs: set[str]) -> dict[str, str]:
     return dict.fromkeys(set().union(*jobs), reason)
 
 
-MODEL = because("the model's weights or tokenizer changed", RUNS, {"Evaluate base/shout_base"}) | because(
-    FIRST, CHECKPOINTS, TRAINED
-)
+WEIGHTS = "the model's weights or tokenizer changed"
+MODEL = because(WEIGHTS, RUNS, {"Evaluate base/shout/base"}) | because(AGAIN + WEIGHTS, CHECKPOINTS, TRAINED)
 CHANGES: dict[str, tuple[Change, dict[str, str]]] = {
     "the training split": (
         edit_answer("train"),
-        because("the train split of words.json changed", RUNS) | because(FIRST, CHECKPOINTS, TRAINED),
+        because("the train split of words.json changed", RUNS)
+        | because(f"{AGAIN}the train split of words.json changed", CHECKPOINTS, TRAINED),
     ),
     "the test split": (edit_answer("test"), because("the test split of words.json changed", EVALUATIONS, CACHE)),
     "one byte of the model's weights": (flip_byte("model.safetensors"), MODEL),
@@ -132,12 +132,13 @@ def test_prompt_is_told_as_it_was_and_is(tmp_path: Path) -> None:
     experiment = make_small_experiment(tmp_path / "experiment")
     complete_small(experiment)
     set_prompt(experiment)
-    epochs = {"r4/shout_epoch0", "r4/shout_epoch1", "r8/shout_epoch1"}
+    epochs = {"r4/shout/epoch0", "r4/shout/epoch1", "r8/shout/epoch1"}
     checkpoints = {f"Verify checkpoint {run}/epoch_{epoch}" for run in ("r4", "r8") for epoch in (0, 1)}
-    untrained = {"Evaluate base/shout_base", "Evaluate given/shout_base"}
-    expected = because('prompt: "Shout: {input}" → "Louder: {input}"', RUNS, untrained)
+    untrained = {"Evaluate base/shout/base", "Evaluate given/shout/base"}
+    change = 'prompt: "Shout: {input}" → "Louder: {input}"'
+    expected = because(change, RUNS, untrained)
     assert said(snakemake(experiment.path, "-n").stdout) == expected | because(
-        FIRST, checkpoints, {f"Evaluate {cell}" for cell in epochs}
+        AGAIN + change, checkpoints, {f"Evaluate {cell}" for cell in epochs}
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 from run_experiment.attempts.files import BEGUN, ENDED, SLURM, Failure, folders, number_of
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
-from run_experiment.common.json_files import Config, read_record
+from run_experiment.common.json_files import Config, config_hash, read_record
 
 _OLDEST = float("-inf")
+# How the error of an attempt begins that was cancelled, in words of its own.
+_CUT = ("ended by SIGTERM", "KeyboardInterrupt")
 # SLURM's states of jobs that were cut, whatever they themselves left.
 _BY_STATE = {
     "OUT_OF_MEMORY": Failure.OUT_OF_MEMORY,
@@ -34,16 +37,16 @@ class Attempt:
     folder: Path
     target: str
     job_id: str
-    began: datetime | None
-    ended: datetime | None
-    config: Config | None
-    config_hash: str
-    host: str
-    begun: Mapping[str, Any]
     failure: Failure
-    own_error: str | None
-    slurm_state: str | None
-    slurm_error: str
+    began: datetime | None = None
+    ended: datetime | None = None
+    config: Config | None = None
+    config_hash: str = ""
+    host: str = ""
+    begun: Mapping[str, Any] = field(default_factory=dict)
+    own_error: str | None = None
+    slurm_state: str | None = None
+    slurm_error: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -70,16 +73,37 @@ class Attempt:
         return began.timestamp() if began else _OLDEST, number_of(self.folder)
 
     @property
-    def what(self) -> str:
-        """That it failed, or was cut off: from here that looks like one that is at work."""
-        known = self.own_error or self.slurm_error
-        return f"failed as job {self.job_id}" if known else f"cut off, or still at work, as job {self.job_id}"
+    def was_cancelled(self) -> bool:
+        """Whether it was ended from outside, and not for lack of time or memory, or by a node's failure."""
+        if self.slurm_state:
+            return self.slurm_state == "CANCELLED"
+        return self.own_error is not None and self.own_error.startswith(_CUT)
 
     @property
-    def text(self) -> str:
-        """The same with the first line of why."""
-        known = self.own_error or self.slurm_error
-        return f"{self.what}: {known.partition(chr(10))[0]}" if known else self.what
+    def may_run(self) -> bool:
+        """Whether it may still run, unseen from here: a local job of this machine would hold its lock."""
+        is_local = self.host == socket.gethostname() and not self.job_id.isdecimal()
+        return not self.is_over and not is_local
+
+    @property
+    def what(self) -> str:
+        """How it ended: `failed as job 17`."""
+        if self.is_over:
+            return f"{'was cancelled' if self.was_cancelled else 'failed'} as job {self.job_id}"
+        on = f" on {self.host}" if self.host else ""
+        or_runs = f" or is still running{on}," if self.may_run else ""
+        return f"was interrupted{or_runs} as job {self.job_id}"
+
+    @property
+    def why(self) -> str:
+        """The same with the first line of the error: `failed as job 17: CUDA out of memory`."""
+        error = self.own_error or self.slurm_error.removeprefix(f"SLURM job {self.job_id} ended as ")
+        known = (error or self.slurm_state or "").partition("\n")[0].strip()
+        return f"{self.what}: {known}" if known else self.what
+
+    def is_of(self, config: Config) -> bool:
+        """Whether it was of a configuration, or does not say of which; it may have only the beginning of the hash."""
+        return not self.config_hash or config_hash(config).startswith(self.config_hash)
 
 
 def read(folder: Path, run: str, job_id: str | None = None) -> list[Attempt]:

@@ -1,4 +1,4 @@
-"""What jobs have to tell in the action log: they do not write there themselves, but note it in their records."""
+"""Entries of jobs for the action log: jobs do not write there themselves, but note them in their records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from run_experiment.common.json_files import read_record
 
 @dataclass(frozen=True)
 class Notice:
-    """What a job has to tell in the action log. `time` is ISO, with offset."""
+    """An entry of a job for the action log. `time` is ISO, with offset."""
 
     time: str
     action: Action
@@ -23,7 +23,7 @@ class Notice:
 
 
 def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
-    """What a job had to tell so far, in order, once each: one that ended, or is still at work.
+    """Entries of a job so far, in order, once each; the job ended, or is still running.
 
     A job that SLURM started again, or that tried again by itself, has several attempts.
     """

@@ -10,8 +10,9 @@ from run_experiment.checkpoints.identities import training_identity
 from run_experiment.checkpoints.verify import publish_checkpoint, verify_checkpoint
 from run_experiment.common.clock import now
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.json_files import read_record, write_record
+from run_experiment.common.json_files import write_record
 from run_experiment.experiment.model import Model
+from run_experiment.experiment.records import read_training
 
 
 def verify(
@@ -40,10 +41,10 @@ def verify(
 
 def _identity(training: str, kept: str | None) -> dict[str, Any]:
     """Which training made the checkpoint. Raises CheckpointError where the checkpoint is another one's."""
-    record = read_record(Path(training))
+    record = read_training(Path(training))
     if record is None:
         raise CheckpointError(f"{training} is missing: the run is not trained")
-    beside = read_record(Path(kept)) if kept else None
+    beside = read_training(Path(kept)) if kept else None
     if beside and training_identity(beside) != training_identity(record):
-        raise CheckpointError(f"{kept} says that the checkpoint is of another training, job {beside.get('job_id')}")
+        raise CheckpointError(f"{kept} says that the checkpoint is of another training, job {beside.job_id}")
     return training_identity(record)

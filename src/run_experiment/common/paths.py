@@ -50,6 +50,12 @@ def subject(run: str, task: str, epoch: int | None) -> str:
     return f"{run}/{task}/base" if epoch is None else f"{run}/{task}/epoch{epoch}"
 
 
+def subject_of_cell(run: str, cell: str) -> str:
+    """The same by the name of the evaluation within its run."""
+    task, _, last = cell.rpartition("_")
+    return f"{run}/{task}/{last}"
+
+
 def finetune_config(run: str) -> str:
     """torchtune config of a run."""
     return f"{run}/finetune.yaml"

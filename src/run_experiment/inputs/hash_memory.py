@@ -1,4 +1,4 @@
-"""Hashes for who only looks at an experiment: nothing is saved, and no verified checkpoint is read again."""
+"""Hashes for commands that only look at an experiment: nothing is saved, no verified checkpoint is read again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common import paths
-from run_experiment.common.json_files import read_record
-from run_experiment.experiment.model import Experiment
+from run_experiment.experiment.records import Manifest
 from run_experiment.inputs.file_hashes import HashMemory
 
 
@@ -19,16 +18,12 @@ class StatusMemory(HashMemory):
         super().__init__(folder / paths.MEMORY / "hashes.json")
         self._verified: dict[Path, tuple[Mapping[str, Any], int]] = {}
 
-    def learn(self, experiment: Experiment) -> None:
-        """Take the hashes of an experiment's manifests."""
+    def learn(self, folder: Path, manifests: Mapping[str, Manifest]) -> None:
+        """Take the hashes of the manifests in an experiment's folder, by their paths in it."""
         self._verified = {}
-        for run in experiment.runs:
-            for epoch in run.verified:
-                path = experiment.folder / paths.manifest(run.name, epoch)
-                manifest = read_record(path)
-                if manifest and isinstance(files := manifest.get("files"), dict):
-                    folder, written = experiment.folder / str(manifest.get("checkpoint")), path.stat().st_mtime_ns
-                    self._verified |= {folder / name: (facts, written) for name, facts in files.items()}
+        for path, manifest in manifests.items():
+            checkpoint, written = folder / str(manifest.checkpoint), (folder / path).stat().st_mtime_ns
+            self._verified |= {checkpoint / name: (facts, written) for name, facts in manifest.files.items()}
 
     def file(self, path: Path) -> str:
         """SHA-256 of a file's bytes. A file that has changed since its manifest was written has a later change time."""

@@ -122,7 +122,7 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
                     raise
                 if not rest:
                     raise JobError(f"{error}\nIt was tried {job.retries + 1} times (setting `retries`).") from error
-            print(f"{name} of {job.run} is tried again", file=sys.stderr)
+            print(f"{job.subject} is tried again", file=sys.stderr)
 
 
 def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from run_experiment.common import paths
 from run_experiment.common.json_files import canonical, config_hash, write_atomically
 from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.jobs.own_recipe import given_config
@@ -131,4 +132,4 @@ class EvaluationJob(Job):
     @property
     def subject(self) -> str:
         """What the job makes, for the user."""
-        return f"{self.run}/{self.cell}"
+        return paths.subject_of_cell(self.run, self.cell)

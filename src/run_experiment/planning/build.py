@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from run_experiment.attempts.history import History
 from run_experiment.attempts.kept_trainings import KeptTraining, Sought, kept_training
-from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes, training_identity
+from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
 from run_experiment.checkpoints.verify import checkpoint_files
 from run_experiment.common import paths
 from run_experiment.common.errors import CheckpointError, InputError, Problem, UnreadableError
-from run_experiment.common.json_files import describe_change, read_record, same_config
+from run_experiment.common.json_files import describe_change, same_config
 from run_experiment.evaluation.dataset_cache import FACTS
 from run_experiment.experiment.model import Evaluation, Experiment, Run
+from run_experiment.experiment.records import JobRecord, Manifest, Record, training_record
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Config, Determinants
 from run_experiment.inputs.data_files import DataError
@@ -25,29 +24,33 @@ from run_experiment.inputs.data_sets import DataSet, data_sets
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
 from run_experiment.jobscripts.render import JobScripts
-from run_experiment.planning.plan import Plan
+from run_experiment.planning.plan import Plan, written_to
 from run_experiment.planning.redo import Redos
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
-from run_experiment.planning.target import State, Target
+from run_experiment.planning.snapshot import Snapshot
+from run_experiment.planning.target import Kind, State, Target
+
+NO_CHECKPOINT = "the checkpoint is not there"
 
 
-def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory) -> Plan:
+def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot | None = None) -> Plan:
     """Compare every record of an experiment with what it would say today, and with what is chosen by hand.
 
-    Raises InputError.
+    `snapshot` is what the command has seen of the folder so far. Raises InputError.
     """
     try:
-        return _planned(experiment, settings, memory)
+        return _planned(experiment, settings, memory, snapshot or Snapshot(experiment.folder))
     except (DataError, CheckpointError, TaskScriptError, OSError) as error:
         raise UnreadableError(str(experiment.folder / paths.SUMMARY), error) from error
 
 
-def _planned(experiment: Experiment, settings: Settings, memory: HashMemory) -> Plan:
+def _planned(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> Plan:
     determinants = Determinants(memory)
     scripts = JobScripts(experiment, settings, determinants)
     plan = Plan(
         experiment=experiment,
+        snapshot=snapshot,
         scripts=scripts,
         data_sets=data_sets(experiment, determinants),
         choice=choose(settings, experiment),
@@ -66,7 +69,7 @@ class _Builder:
         self._data_sets = plan.data_sets
         self._determinants = determinants
         self._memory = memory
-        self._attempts = History(self._experiment.folder)
+        self._snapshot = plan.snapshot
         # Trainings that only have to be taken back, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
 
@@ -86,25 +89,21 @@ class _Builder:
     def _add(self, target: Target) -> None:
         self._plan.targets[target.path] = target
 
-    def _record(self, path: str) -> dict[str, Any] | None:
-        """Record of a target; None where there is none, or none that says what it is of."""
-        record = read_record(self._experiment.folder / path)
-        if record is None or not isinstance(record.get("config"), dict):
-            return None
-        return record if "/checkpoints/" not in path or checkpoint_hashes(record) else None
-
     def _finetune(self, run: Run) -> Target:
         assert run.training is not None
         path = paths.finetune_record(run.name)
-        config = self._determinants.training(run.training)
-        config |= self._scripts.own_commands([paths.finetune_config(run.name), paths.finetune_script(run.name)])
-        if run.output_dir is None and Path(paths.finetune_script(run.name)).name not in config:
+        own = self._scripts.own_commands([paths.finetune_config(run.name), paths.finetune_script(run.name)])
+        own_script = Path(paths.finetune_script(run.name)).name in own
+        config = self._determinants.training(run.training) | own
+        if run.output_dir is None and not own_script:
             message = f"torchtune names its checkpoints {paths.CHECKPOINT_NAME}: the pattern has to end in that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
-        target = self._redone(self._compared(path, config, run.training.data), config)
+        target = replace(self._compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
+        target = self._redone(target, config)
         if target.wanted and (kept := self._kept_training(run, target)):
             self._kept[path] = kept
-            return replace(target, reason=f"trained already, by job {kept.record.get('job_id')}: it is taken back")
+            why = f"trained already, by job {kept.record.get('job_id')}: it is taken back"
+            return replace(target, why=why, attempt=None)
         return target
 
     def _kept_training(self, run: Run, target: Target) -> KeptTraining | None:
@@ -114,36 +113,46 @@ class _Builder:
         return kept_training(Sought(self._experiment.folder, run.name, target.config, target.redo, output, checkpoints))
 
     def _redone(self, target: Target, config: Config) -> Target:
-        """The same, but to be made again where that was asked for and is not done yet."""
+        """The same, but to be made again if that was asked for and is not done yet."""
         asked = target.path in self._plan.choice.redo
         since = self._plan.redos.since(target.path, config, target.wanted, asked)
         if target.wanted:
             return replace(target, redo=since)
         if not since:
             made = asked and self._plan.redos.made_since(target.path, config)
-            return replace(target, reason=f"made again since {made}") if made else target
-        return replace(target, state=State.STALE, reason="asked for (redo)", redo=since)
+            return replace(target, why=f"made again since {made}") if made else target
+        return replace(target, state=State.STALE, why="asked for (redo)", redo=since)
 
     def _compared(
-        self, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
+        self, kind: Kind, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
     ) -> Target:
         """A target whose configuration is known now; `data` and `script` are files that it has hashes of."""
-        record = self._record(path)
+        record = self._snapshot.record(kind, path)
         if record is None:
-            return Target(path, self._unmade(path), self._why_unmade(path), config)
-        if not same_config(record["config"], config):
-            return Target(path, State.STALE, describe_change(record["config"], config, data, script), config)
-        return Target(path, State.FRESH, "done", config)
+            state = self._unmade(path)
+            if state is State.STALE:
+                return Target(kind, path, state, "its record cannot be read", config)
+            return self._tried(Target(kind, path, state, "not done yet", config), None)
+        if not same_config(record.config, config):
+            why = describe_change(record.config, config, data, script)
+            return self._tried(Target(kind, path, State.STALE, why, config), record)
+        return Target(kind, path, State.FRESH, "done", config)
 
     def _unmade(self, path: str) -> State:
         """State of a target without a readable record: Snakemake takes any file there for the target."""
         return State.STALE if (self._experiment.folder / path).exists() else State.MISSING
 
-    def _why_unmade(self, path: str) -> str:
-        if self._unmade(path) is State.STALE:
-            return "its record cannot be read"
-        left = self._attempts.newest(path)
-        return left.what if left else "not done yet"
+    def _tried(self, target: Target, record: Record | None) -> Target:
+        """The same with the last attempt at it, if that was of this configuration, and not before the record."""
+        if target.kind not in (Kind.TRAINING, Kind.EVALUATION):
+            return target
+        last = self._snapshot.last_attempt(target.path)
+        made = record.end if isinstance(record, JobRecord) else None
+        if last is None or not last.is_of(target.config) or (made and (last.moment is None or made >= last.moment)):
+            return target
+        holder = None if last.is_over else self._snapshot.holder(target.path)
+        why = f"runs on this machine, process {holder}" if holder else last.why
+        return replace(target, attempt=last, why=why)
 
     def _verify(self, run: Run, epoch: int | None) -> Target:
         """The verification of a checkpoint: after the training, unless that is only taken back and was verified."""
@@ -153,52 +162,57 @@ class _Builder:
             return self._verified(run, epoch, path, config)
         training = self._plan[paths.finetune_record(run.name)]
         kept = self._kept.get(training.path)
-        if kept or not training.wanted:
-            made = kept.record if kept else self._record(training.path) or {}
+        made = training_record(kept.record) if kept else self._snapshot.training(run.name)
+        if made and (kept or not training.wanted):
             target = self._verified(run, epoch, path, config | {"training": training_identity(made)})
             if not (training.wanted and target.wanted):
                 return target
-        reason = "its training is taken back first" if kept else "its run is trained first"
-        return Target(path, self._unmade(path), reason, config, (training.path,))
+        why = "its training is taken back first" if kept else _after_training(training)
+        return Target(Kind.VERIFICATION, path, self._unmade(path), why, config, (training.path,))
 
     def _verified(self, run: Run, epoch: int | None, path: str, config: Config) -> Target:
         """A checkpoint that is there, compared with what its manifest says."""
-        record, target = self._record(path), self._compared(path, config)
+        record = self._snapshot.manifest(run.name, epoch)
+        target = self._compared(Kind.VERIFICATION, path, config)
         files = self._checkpoint_files(run, epoch)
         if files is None:
             # Removed, to save space maybe: no reason to fail unless an evaluation needs it.
-            return replace(target, state=self._unmade(path), reason="the checkpoint is not there", optional=True)
-        if record and not target.wanted and files != checkpoint_hashes(record):
-            return replace(target, state=State.STALE, reason="the checkpoint's files changed")
-        if record and not target.wanted and (reason := self._why_unloadable(run, epoch, record)):
-            return replace(target, state=State.STALE, reason=reason, optional=True)
+            return replace(target, state=self._unmade(path), why=NO_CHECKPOINT, optional=True)
+        if record and not target.wanted and files != record.hashes:
+            return replace(target, state=State.STALE, why="the checkpoint's files changed")
+        if record and not target.wanted and (why := self._why_unloadable(run, epoch, record)):
+            return replace(target, state=State.STALE, why=why, optional=True)
         return target
 
-    def _why_unloadable(self, run: Run, epoch: int | None, record: dict[str, Any]) -> str | None:
+    def _why_unloadable(self, run: Run, epoch: int | None, manifest: Manifest) -> str | None:
         """Why evaluations cannot load a whole checkpoint from its folder, which names others by their paths."""
-        if record.get("base_model") != str(run.model.path):
+        if manifest.base_model != str(run.model.path):
             return "its base model moved"
-        if record.get("checkpoint") != str(self._plan.checkpoint_dir(run, epoch)):
+        if manifest.checkpoint != str(self._checkpoint_dir(run, epoch)):
             return "the checkpoint moved"
         if not (self._experiment.folder / paths.loadable(run.name, epoch)).is_dir():
             return "the folder to load it from is gone"
         return None
 
     def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
-        """Hashes of a checkpoint's files as they lie there; None where it is not there."""
+        """Hashes of a checkpoint's files as they lie there; None if it is not there."""
         kept, here = self._kept.get(paths.finetune_record(run.name)), self._experiment.folder
-        place = kept.place(here / run.checkpoint_dir(epoch)) if kept else here / self._plan.checkpoint_dir(run, epoch)
+        place = kept.place(here / run.checkpoint_dir(epoch)) if kept else here / self._checkpoint_dir(run, epoch)
         try:
             files = checkpoint_files(place)
             return {file.name: {"sha256": self._memory.file(file)} for file in files}
         except (CheckpointError, DataError):
             return None
 
+    def _checkpoint_dir(self, run: Run, epoch: int | None) -> Path:
+        return written_to(run, epoch, self._snapshot.training(run.name))
+
     def _cache(self, data_set: DataSet) -> Target:
         path = paths.cache_record(data_set.name)
-        target = replace(self._compared(path, data_set.config, data_set.data, data_set.script), optional=True)
+        target = self._compared(Kind.CACHE, path, data_set.config, data_set.data, data_set.script)
+        target = replace(target, optional=True)
         if not target.wanted and not (self._experiment.folder / data_set.folder / FACTS).is_file():
-            return replace(target, state=State.STALE, reason="its folder is gone")
+            return replace(target, state=State.STALE, why="its folder is gone")
         return target
 
     def _evaluate(self, evaluation: Evaluation) -> Target:
@@ -207,7 +221,7 @@ class _Builder:
         config |= self._scripts.own_commands(self._scripts.evaluation_files(evaluation))
         target = self._compared_with_checkpoint(paths.eval_record(run.name, cell), config, evaluation)
         if not target.wanted and not (self._experiment.folder / paths.eval_log(run.name, cell)).is_file():
-            target = replace(target, state=State.STALE, reason="its log is gone")
+            target = replace(target, state=State.STALE, why="its log is gone")
         target = self._redone(target, config)
         return replace(target, config=config, needs=self._needs(evaluation) if target.wanted else ())
 
@@ -222,27 +236,48 @@ class _Builder:
         return tuple(target.path for target in needs if target.wanted)
 
     def _results(self) -> Target:
-        """The results: made again where a record is newer, or where they are of another experiment.
+        """The results: made again if a record is newer, or if they are of another experiment.
 
         They are of all that is there; what is neither there nor chosen is not waited for.
         """
-        jobs = [one for one in self._plan.targets.values() if not one.optional and "/checkpoints/" not in one.path]
-        needs = tuple(one.path for one in jobs if not (one.wanted and self._plan.choice.why_not(one.path)))
+        jobs = [one for one in self._plan.targets.values() if one.kind in (Kind.TRAINING, Kind.EVALUATION)]
+        needs = tuple(one.path for one in jobs if not (one.wanted and self._plan.choice.why_not(one)))
         path = paths.SUMMARY_PAGE
-        stale = results_outdated(self._experiment, self._plan.targets)
-        return Target(path, State.STALE if stale else State.FRESH, "the experiment changed", {}, needs, optional=True)
+        stale = results_outdated(self._plan)
+        state = State.STALE if stale else State.FRESH
+        return Target(Kind.RESULTS, path, state, "the experiment changed", {}, needs, optional=True)
 
     def _compared_with_checkpoint(self, path: str, config: Config, evaluation: Evaluation) -> Target:
         """Compare an evaluation's record, which holds the hashes of the checkpoint's files too."""
-        task = evaluation.task
+        task, kind = evaluation.task, Kind.EVALUATION
         if not evaluation.needs_checkpoint:
-            return self._compared(path, config, task.data, task.script)
+            return self._compared(kind, path, config, task.data, task.script)
         run, epoch = evaluation.run, evaluation.epoch
-        manifest, record = self._plan[paths.manifest(run.name, epoch)], self._record(path)
+        manifest, record = self._plan[paths.manifest(run.name, epoch)], self._snapshot.record(kind, path)
         if manifest.needs and paths.finetune_record(run.name) not in self._kept:
-            return Target(path, self._unmade(path), manifest.reason, config)
+            return Target(kind, path, self._unmade(path), manifest.why, config)
         files = self._checkpoint_files(run, epoch)
         if files is None and record:
             # What was evaluated and then removed cannot have changed since.
-            files = record["config"].get(CHECKPOINT)
-        return self._compared(path, {**config, CHECKPOINT: files}, task.data, task.script)
+            files = record.config.get(CHECKPOINT)
+        target = self._compared(kind, path, {**config, CHECKPOINT: files}, task.data, task.script)
+        if target.state is State.MISSING and manifest.wanted:
+            return replace(target, why=_after_verification(manifest), attempt=None)
+        return target
+
+
+def _after_training(training: Target) -> str:
+    """Why what needs a training is not made yet."""
+    if training.attempt:
+        return f"its training {training.attempt.what}"
+    again = training.state is State.STALE
+    return f"its run is trained again: {training.why}" if again else "its run is not trained yet"
+
+
+def _after_verification(manifest: Target) -> str:
+    """Why an evaluation that needs a verified checkpoint is not made yet."""
+    if manifest.why == NO_CHECKPOINT:
+        return "its checkpoint is missing"
+    if manifest.state is State.STALE:
+        return f"its checkpoint is verified again: {manifest.why}"
+    return "its checkpoint is not verified yet"

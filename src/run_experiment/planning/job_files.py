@@ -1,15 +1,15 @@
-"""What the plan tells each job, in files: jobs read no summary, which may be edited while they wait."""
+"""What each job is to do, in files: jobs do not read the summary, which may be edited while they wait."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes, training_identity
+from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
 from run_experiment.common import paths
-from run_experiment.common.json_files import read_record, same_config
+from run_experiment.common.json_files import same_config
 from run_experiment.experiment.model import Evaluation, Run
+from run_experiment.experiment.records import read_manifest, read_training
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Config
 from run_experiment.jobs.specs import EvaluationJob, FinetuneJob, Job
@@ -18,7 +18,7 @@ from run_experiment.planning.plan import Plan
 
 
 class PlannedJobs:
-    """Jobs of a plan by their wildcards, each tried again up to `retries` times where that can mend a failure."""
+    """Jobs of a plan by their wildcards, each retried up to `retries` times if that can help."""
 
     def __init__(self, plan: Plan, retries: int = Settings.retries) -> None:
         self._plan = plan
@@ -26,7 +26,7 @@ class PlannedJobs:
         self._retries = retries
 
     def finetune(self, run: str) -> str:
-        """File that tells the fine-tune of a run, relative to the experiment."""
+        """File of a run's training, relative to the experiment."""
         entry = self._experiment.run_by_name[run]
         if entry.training is None:
             raise ValueError(f"{run} is not trained")
@@ -48,7 +48,7 @@ class PlannedJobs:
         return self._written(job)
 
     def evaluation(self, run: str, cell: str) -> str:
-        """File that tells an evaluation, relative to the experiment."""
+        """File of an evaluation, relative to the experiment."""
         entry = self._experiment.evaluation_by_key[run, cell]
         data, cache = entry.task.data, self._plan.data_sets.of(entry).folder
         script = self._plan.scripts.evaluation_files(entry)[0]
@@ -77,32 +77,29 @@ class PlannedJobs:
     def _elsewhere(self, run: Run) -> list[str]:
         """Where another tool's script may write its checkpoints, other than the summary says."""
         usual = [paths.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch) for epoch in run.epochs]
-        own_script = Path(paths.finetune_script(run.name)).name in self._plan[paths.finetune_record(run.name)].config
+        own_script = self._plan[paths.finetune_record(run.name)].own_script
         return usual if own_script and usual != [str(run.checkpoint_dir(epoch)) for epoch in run.epochs] else []
-
-    def _record(self, path: str) -> dict[str, Any] | None:
-        return read_record(self._experiment.folder / path)
 
     def _checkpoint(self, evaluation: Evaluation) -> Config:
         """The verified checkpoint, as a part of an evaluation's configuration; empty while it is not known.
 
-        Snakemake asks anew once all is made that an evaluation needs.
+        Snakemake asks again once everything is made that an evaluation needs.
         """
         path = paths.manifest(evaluation.run.name, evaluation.epoch)
-        manifest = (self._record(path) if evaluation.needs_checkpoint else None) or {}
-        hashes = checkpoint_hashes(manifest)
-        if not hashes or not same_config(self._verified(evaluation.run, path), manifest.get("config", {})):
+        # By now, not as planned: it may have been verified since.
+        manifest = read_manifest(self._experiment.folder / path) if evaluation.needs_checkpoint else None
+        if manifest is None or not same_config(self._verified(evaluation.run, path), manifest.config):
             return {}
-        return {CHECKPOINT: hashes}
+        return {CHECKPOINT: manifest.hashes}
 
     def _verified(self, run: Run, manifest: str) -> Config | None:
-        """What the manifest of a run's training as it is now says; None where the run has to be trained again."""
+        """What the manifest of a run's training as it is now says; None if the run has to be trained again."""
         config = {name: value for name, value in self._plan[manifest].config.items() if name != "training"}
         if not run.training:
             return config
         path = paths.finetune_record(run.name)
-        training = self._record(path)
-        if training is None or not same_config(training.get("config"), self._plan[path].config):
+        training = read_training(self._experiment.folder / path)
+        if training is None or not same_config(training.config, self._plan[path].config):
             return None
         return {**config, "training": training_identity(training)}
 

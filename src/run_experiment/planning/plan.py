@@ -7,32 +7,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from run_experiment.common import paths
-from run_experiment.common.json_files import read_record
 from run_experiment.common.text import shortened
 from run_experiment.experiment.model import Experiment, Run
+from run_experiment.experiment.records import TrainingRecord, read_training
 from run_experiment.inputs.data_sets import DataSets
 from run_experiment.jobscripts.edits import Rendered
 from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.redo import Redos
 from run_experiment.planning.selection import Choice
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Target
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run or an evaluation in the plan's table; `path` is None where nothing is ever made."""
+    """A run or an evaluation in the plan's table; `path` is None if nothing is ever made."""
 
     subject: str
     path: str | None
     wanted: bool
-    reason: str
+    why: str
 
 
 @dataclass
 class Plan:
-    """All targets of an experiment, by the path that stands for them."""
+    """All targets of an experiment, by the path that stands for them; `snapshot` is what they were decided by."""
 
     experiment: Experiment
+    snapshot: Snapshot
     scripts: JobScripts
     data_sets: DataSets
     choice: Choice
@@ -48,10 +50,8 @@ class Plan:
         return [target.path for target in self.targets.values() if self._is_final(target)]
 
     def checkpoint_dir(self, run: Run, epoch: int | None) -> Path:
-        """Folder that a run's training says it wrote a checkpoint to; else where it is to be written."""
-        record = read_record(self.experiment.folder / paths.finetune_record(run.name)) or {}
-        elsewhere = paths.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch)
-        return Path(elsewhere) if elsewhere in record.get("checkpoints", []) else run.checkpoint_dir(epoch)
+        """Folder that a run's training says, by now, that it wrote a checkpoint to; else where it is to be written."""
+        return written_to(run, epoch, read_training(self.experiment.folder / paths.finetune_record(run.name)))
 
     def write_scripts(self) -> list[str]:
         """Write job scripts and configs that are missing or outdated; returns a line for each kind of edited ones."""
@@ -62,7 +62,7 @@ class Plan:
         return [f"{kind}: {shortened(paths)}" for kind, paths in by_kind.items()]
 
     def left_behind(self) -> list[str]:
-        """What is said of each edited script or config that the summary left behind, of what is to be made."""
+        """Messages on edited scripts and configs of wanted targets that are out of date with the summary."""
         wanted = {path for path, target in self.targets.items() if target.wanted}
         return [said for files in self._rendered(wanted) for said in self.scripts.left_behind(files)]
 
@@ -77,11 +77,11 @@ class Plan:
 
     @property
     def unfinished_redos(self) -> list[str]:
-        """What is said of each command that asked for something to be made again that is not yet."""
+        """Messages on commands that asked for something to be made again that is not yet."""
         return self.redos.unfinished({path: target.config for path, target in self.targets.items()})
 
     def rows(self) -> list[Row]:
-        """A row for each run and evaluation: what it is, and why it would not run if it does not."""
+        """A row for each run and evaluation: what it is, whether it is wanted, and why."""
         rows = []
         for run in self.experiment.runs:
             target = self.targets.get(paths.finetune_record(run.name))
@@ -91,8 +91,14 @@ class Plan:
         return rows
 
     def _is_final(self, target: Target) -> bool:
-        return not target.optional and not self.choice.why_not(target.path)
+        return not target.optional and not self.choice.why_not(target)
 
     def _row(self, subject: str, target: Target) -> Row:
-        left_out = self.choice.why_not(target.path) if target.wanted else ""
-        return Row(subject, target.path, target.wanted, left_out or target.reason)
+        left_out = self.choice.why_not(target) if target.wanted else ""
+        return Row(subject, target.path, target.wanted, left_out or target.why)
+
+
+def written_to(run: Run, epoch: int | None, record: TrainingRecord | None) -> Path:
+    """Folder that a training says it wrote a checkpoint to; else where the summary says that it is to be written."""
+    elsewhere = paths.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch)
+    return Path(elsewhere) if record and elsewhere in record.checkpoints else run.checkpoint_dir(epoch)

@@ -15,6 +15,7 @@ from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.suggestions import closest
 from run_experiment.experiment.model import Experiment
 from run_experiment.experiment.settings import Settings
+from run_experiment.planning.target import Kind, Target
 
 # Names that a message shows.
 _SHOWN = 6
@@ -31,12 +32,12 @@ class Choice:
     redo: frozenset[str] = frozenset()
     patterns: tuple[str, ...] = ()
 
-    def why_not(self, path: str) -> str:
-        """Why a target is not chosen; empty where it is. The checkpoints of a training are chosen with it."""
-        if self.only is None or path in self.only:
+    def why_not(self, target: Target) -> str:
+        """Why a target is not chosen; empty if it is. The checkpoints of a training are chosen with it."""
+        if self.only is None or target.path in self.only:
             return ""
-        run, _ = paths.target_of(path)
-        with_training = "/checkpoints/" in path and paths.finetune_record(run) in self.only
+        run, _ = paths.target_of(target.path)
+        with_training = target.kind is Kind.VERIFICATION and paths.finetune_record(run) in self.only
         return "" if with_training else _limit(self.patterns)
 
 
@@ -81,7 +82,7 @@ def _matching(
 
 
 def _why_nothing(pattern: str, known: Iterable[str], untrained: Collection[str], of: str) -> str:
-    """What is said of a pattern that stands for nothing."""
+    """Message on a pattern that matches nothing."""
     names = list(known)
     if run := next((run for run in untrained if matches(pattern, run)), None):
         return f"is no training: {run} is not trained here; its evaluations are {run}/*/*"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from run_experiment.attempts.history import Attempt
 from run_experiment.common.json_files import write_atomically
 from run_experiment.inputs.configuration import Config
 
@@ -21,19 +22,34 @@ class State(enum.Enum):
     STALE = "stale"
 
 
+class Kind(enum.StrEnum):
+    """What a target is."""
+
+    TRAINING = "training"
+    VERIFICATION = "verification"
+    CACHE = "cache"
+    EVALUATION = "evaluation"
+    RESULTS = "results"
+
+
 @dataclass(frozen=True)
 class Target:
     """One thing to make: the path that stands for it, whether and why, and what it needs first.
 
-    `config` is what determines it, as far as that is known before what it needs is made. `optional` targets are made
-    only for others. `redo` is the time (ISO) since when what was made of it counts; empty where anything does.
+    `why` is the one reason that `-n`, status, the results page and the action log give. `config` is what determines it,
+    as far as that is known before what it needs is made. `attempt` is the last attempt at this configuration, if
+    nothing was made after it. `own_script`: the user's own job script makes it, or another tool's. `optional` targets
+    are made only for others. `redo` is the time (ISO) since when what was made of it counts; empty if anything does.
     """
 
+    kind: Kind
     path: str
     state: State
-    reason: str
+    why: str
     config: Config
     needs: tuple[str, ...] = ()
+    attempt: Attempt | None = None
+    own_script: bool = False
     optional: bool = False
     redo: str = ""
 
@@ -49,7 +65,7 @@ class Target:
 
     @property
     def inputs(self) -> list[str]:
-        """What the target depends on in Snakemake's eyes: where it is fresh nothing, but for the results."""
+        """What the target depends on in Snakemake's eyes: if it is fresh nothing, but for the results."""
         return [*self.needs, *([self.marker] if self.state is State.STALE else [])]
 
 
@@ -66,7 +82,7 @@ def mark_stale(folder: Path, targets: Iterable[Target]) -> None:
             except FileNotFoundError:
                 stat = None
             # The change time: a file that was put back may have the modification time that it had.
-            write_atomically(marker, f"{target.path}: {target.reason}\n{stat and stat.st_ctime_ns}\n")
+            write_atomically(marker, f"{target.path}: {target.why}\n{stat and stat.st_ctime_ns}\n")
             if stat:
                 newer = max(time.time(), stat.st_mtime + 1)
                 os.utime(marker, (newer, newer))

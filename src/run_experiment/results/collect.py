@@ -24,5 +24,6 @@ def collect(folder: Path) -> list[tuple[str, str]]:
     summary, _ = read_summary(folder / paths.SUMMARY)
     experiment = resolve(summary, folder)
     plan = make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder))
-    write_results(experiment, plan.targets)
-    return Records(experiment, plan.targets).missing()
+    records = Records(plan)
+    write_results(records)
+    return records.missing()

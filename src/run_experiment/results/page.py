@@ -12,10 +12,10 @@ import pandas as pd
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_atomically
 from run_experiment.experiment.model import Evaluation, Experiment, Run
+from run_experiment.experiment.records import EvaluationRecord
 from run_experiment.jobscripts.environment import may_activate
 from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.planning.results_state import Records, results_identity
-from run_experiment.planning.target import Target
 from run_experiment.results.versions import (
     other_versions,
     provenance_file,
@@ -30,10 +30,9 @@ _ERROR_SUFFIXES = ("/stderr", "/std", "/var")
 PROVENANCE = "results/provenance.json"
 
 
-def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None:
-    """Write `results/`: the table, the page, and what all was made with; also where some records are missing."""
-    records = Records(experiment, targets)
-    table = evals_table(records)
+def write_results(records: Records) -> None:
+    """Write `results/`: the table, the page, and what all was made with; also if some records are missing."""
+    experiment, table = records.experiment, evals_table(records)
     provenance = provenance_file(records.trainings(), records.evaluations())
     write_atomically(experiment.folder / PROVENANCE, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
     write_atomically(experiment.folder / paths.EVALS_TABLE, table.to_csv(index=False))
@@ -43,7 +42,7 @@ def write_results(experiment: Experiment, targets: Mapping[str, Target]) -> None
 def evals_table(records: Records) -> pd.DataFrame:
     """One row an evaluation that was made: run, its parameters, task, epoch, every metric, samples, job.
 
-    The column `versions` has the versions of torchtune and inspect-ai that made it, where they are not today's.
+    The column `versions` has the versions of torchtune and inspect-ai that made it, if they are not today's.
     """
     parameters = _parameter_names(records.experiment)
     trainings, evaluations = records.trainings(), records.evaluations()
@@ -70,7 +69,7 @@ def _job_scripts(experiment: Experiment) -> Iterator[Path]:
         yield folder / (of_cell[0] if of_cell else paths.eval_script(item.run.name, item.cell))
 
 
-def _row(evaluation: Evaluation, record: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
+def _row(evaluation: Evaluation, record: EvaluationRecord, parameters: Sequence[str]) -> dict[str, Any]:
     run = evaluation.run
     return {
         "run": run.name,
@@ -80,11 +79,11 @@ def _row(evaluation: Evaluation, record: Mapping[str, Any], parameters: Sequence
         **{name: _parameter(run, name) for name in parameters},
         "task": evaluation.task.name,
         "epoch": evaluation.epoch,
-        "metrics": record["results"]["metrics"],
-        "samples": record["results"]["completed_samples"],
-        "job_id": record["job_id"],
-        "seconds": record["seconds"],
-        "ended": record["ended"],
+        "metrics": dict(record.metrics),
+        "samples": record.samples,
+        "job_id": record.job_id,
+        "seconds": record.seconds,
+        "ended": record.ended,
     }
 
 
@@ -95,7 +94,7 @@ def _parameter_names(experiment: Experiment) -> list[str]:
 
 
 def _parameter(run: Run, name: str) -> Any:
-    """A parameter that a run sets, or trains with; None where it has none."""
+    """A parameter that a run sets, or trains with; None if it has none."""
     if name in run.parameters:
         return run.parameters[name]
     if run.training is None:
@@ -138,7 +137,7 @@ def headline_metric(table: pd.DataFrame) -> str | None:
 
 
 def _grid(experiment: Experiment, rows: pd.DataFrame, metric: str) -> str:
-    """A line a run, a column an epoch; with its standard error where there is one."""
+    """A line for each run, a column for each epoch; with the standard error if there is one."""
     stderr = f"{metric.rpartition('/')[0]}/stderr"
     epochs = sorted({row.epoch for row in experiment.evaluations if row.epoch is not None})
     names = ["base" if epoch is None else f"epoch {epoch}" for epoch in [None, *epochs]]
@@ -163,9 +162,9 @@ def _training_part(records: Records) -> list[str]:
     lines = []
     for run in records.experiment.fine_tuned:
         if record := records.training(run):
-            losses = record.get("losses", {})
-            both = [_loss(losses, name) for name in ("train_loss", "validation_loss")]
-            lines.append([run.name, *both, f"{record['seconds']:.0f} s", training_note(record)])
+            both = [_loss(record.losses, name) for name in ("train_loss", "validation_loss")]
+            time = "" if record.seconds is None else f"{record.seconds:.0f} s"
+            lines.append([run.name, *both, time, training_note(record)])
     if not lines:
         return []
     header = ["run", "final train loss", "final validation loss", "time", "note"]
@@ -187,7 +186,7 @@ def _provenance_part(records: Records) -> list[str]:
 
 
 def _missing_part(records: Records) -> list[str]:
-    """What failed or was not done, each with the newest failure there is."""
+    """What is to be made, each with the reason."""
     lines = [f"- `{subject}`: {why}" for subject, why in records.missing()]
     return ["## Missing", "\n".join(lines)] if lines else []
 

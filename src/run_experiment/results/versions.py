@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from run_experiment.experiment.records import FACTS, JobRecord
 from run_experiment.machine.provenance import PACKAGES, versions
 
-Record = Mapping[str, Any]
-
-# A training, an evaluation is marked where this package was another one.
+# A training, an evaluation is marked if it was made with another version of this package.
 TRAINER, EVALUATOR = "torchtune", "inspect-ai"
 
 # Packages that neither a training nor an evaluation is made by.
 _NOT_OF_TRAINING = frozenset({"peft", "datasets", EVALUATOR})
 _NOT_OF_EVALUATION = frozenset({TRAINER})
-_FACTS = ("host", "gpus", "project", "task", "python", "platform", "versions", "seeds")
 
 
-def told(record: Record) -> dict[str, Any]:
+def made_with(record: JobRecord) -> dict[str, Any]:
     """What a record says of how it was made; an older one says less."""
-    facts = {**record, **_mapping(record.get("provenance"))}
-    return {name: facts.get(name) for name in _FACTS}
+    return {name: record.provenance.get(name) for name in FACTS}
 
 
-def tries(record: Record) -> int:
+def number_of_attempts(record: JobRecord) -> int:
     """How many attempts a result took."""
-    return 1 + sum(bool(_mapping(attempt).get("failure")) for attempt in _attempts(record))
+    return 1 + sum(bool(_mapping(attempt).get("failure")) for attempt in record.attempts)
 
 
-def provenance_file(trainings: Mapping[str, Record], evaluations: Mapping[str, Record]) -> dict[str, Any]:
+def provenance_file(trainings: Mapping[str, JobRecord], evaluations: Mapping[str, JobRecord]) -> dict[str, Any]:
     """What `results/provenance.json` holds: of every training and evaluation, by its name, what it was made with."""
     return {
         "trainings": {name: _entry(record) for name, record in trainings.items()},
@@ -37,35 +34,35 @@ def provenance_file(trainings: Mapping[str, Record], evaluations: Mapping[str, R
     }
 
 
-def _entry(record: Record) -> dict[str, Any]:
-    facts = {name: record.get(name) for name in ("job_id", "config_hash", "started", "ended")}
-    changes = dict(_mapping(record.get("changes")))
-    made = {**told(record), **({"earlier": earlier} if (earlier := _earlier(record)) else {})}
-    return {**facts, **made, "tries": tries(record), "attempts": _attempts(record), "changes": changes}
+def _entry(record: JobRecord) -> dict[str, Any]:
+    facts = {name: getattr(record, name) for name in ("job_id", "config_hash", "started", "ended")}
+    made = {**made_with(record), **({"earlier": earlier} if (earlier := _earlier(record)) else {})}
+    attempts = {"tries": number_of_attempts(record), "attempts": list(record.attempts)}
+    return {**facts, **made, **attempts, "changes": dict(record.changes)}
 
 
-def todays_versions(records: Iterable[Record], elsewhere: bool = False) -> dict[str, str]:
+def todays_versions(records: Iterable[JobRecord], elsewhere: bool = False) -> dict[str, str]:
     """Versions of the marking packages that a result made now would have.
 
-    Those installed beside this process; where a package is not, since only jobs have it, that of the newest record.
-    Always the latter where results may be made `elsewhere`, in an environment that job scripts activate.
+    Those installed beside this process; if a package is not, since only jobs have it, that of the newest record.
+    Always the latter if results may be made `elsewhere`, in an environment that job scripts activate.
     """
     newest: dict[str, str] = {}
-    for record in sorted(records, key=lambda record: str(record.get("ended"))):
+    for record in sorted(records, key=lambda record: str(record.ended)):
         newest |= _versions(record)
     known = {**newest, **({} if elsewhere else versions((TRAINER, EVALUATOR)))}
     return {package: known[package] for package in (TRAINER, EVALUATOR) if package in known}
 
 
-def other_versions(evaluation: Record, training: Record | None, today: Mapping[str, str]) -> str:
+def other_versions(evaluation: JobRecord, training: JobRecord | None, today: Mapping[str, str]) -> str:
     """Versions that made an evaluation, or its run's training, and are not today's: `torchtune 0.5.0`, or empty."""
-    made = [(TRAINER, number) for number in _all_versions(training or {}, TRAINER)]
+    made = [(TRAINER, number) for number in (_all_versions(training, TRAINER) if training else [])]
     made += [(EVALUATOR, number) for number in _all_versions(evaluation, EVALUATOR)]
     return ", ".join(f"{name} {number}" for name, number in made if number != today.get(name))
 
 
 def versions_note(marks: Sequence[str]) -> str:
-    """The footnote of evaluations with these marks, each its other versions or empty; empty where all are."""
+    """The footnote of evaluations with these marks, each its other versions or empty; empty if all are."""
     others = [mark for mark in marks if mark]
     if not others:
         return ""
@@ -73,13 +70,13 @@ def versions_note(marks: Sequence[str]) -> str:
     return f"{were}: {'; '.join(dict.fromkeys(others))} (column `versions`)."
 
 
-def training_note(record: Record) -> str:
-    """What is to be known of how a training went: a smaller batch, several attempts; empty where it went as asked."""
+def training_note(record: JobRecord) -> str:
+    """What is unusual about a training: a smaller batch, several attempts; empty if it went as asked."""
     notes = []
-    if "batch_size" in (changes := _mapping(record.get("changes"))):
-        asked = _mapping(_mapping(record.get("config")).get("hyperparameters"))
+    if "batch_size" in (changes := record.changes):
+        asked = _mapping(record.config.get("hyperparameters"))
         notes.append(f"batch {_batch({**asked, **changes})} instead of {_batch(asked)}: memory")
-    if (count := tries(record)) > 1:
+    if (count := number_of_attempts(record)) > 1:
         notes.append(f"{count} attempts")
     return "; ".join(notes)
 
@@ -90,9 +87,9 @@ def _batch(parameters: Mapping[str, Any]) -> str:
 
 
 def shared_and_differing(
-    trainings: Mapping[str, Record], evaluations: Mapping[str, Record]
+    trainings: Mapping[str, JobRecord], evaluations: Mapping[str, JobRecord]
 ) -> tuple[list[str], list[list[str]]]:
-    """What all results that tell it have in common, and rows of what differs: fact, value, results made with it."""
+    """What all results that say it have in common, and rows of what differs: fact, value, results made with it."""
     made: dict[str, dict[str, list[str]]] = {package: {} for package in PACKAGES}
     for results, unused in ((trainings, _NOT_OF_TRAINING), (evaluations, _NOT_OF_EVALUATION)):
         for name, record in results.items():
@@ -110,9 +107,9 @@ def _some(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _comparable(record: Record, unused: Iterable[str]) -> dict[str, str]:
-    """By name, the facts of a record that may change a result; those that it does not tell are left out."""
-    facts = told(record)
+def _comparable(record: JobRecord, unused: Iterable[str]) -> dict[str, str]:
+    """By name, the facts of a record that may change a result; those that it does not say are left out."""
+    facts = made_with(record)
     found = {name: number for name, number in _versions(record).items() if name not in unused}
     found |= {
         "Python": facts["python"],
@@ -134,28 +131,23 @@ def _gpus(found: Any) -> str:
     return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
 
 
-def _versions(record: Record) -> dict[str, str]:
-    return {str(package): str(number) for package, number in _mapping(told(record)["versions"]).items()}
+def _versions(record: JobRecord) -> dict[str, str]:
+    return {str(package): str(number) for package, number in _mapping(made_with(record)["versions"]).items()}
 
 
-def _all_versions(record: Record, package: str) -> list[str]:
+def _all_versions(record: JobRecord, package: str) -> list[str]:
     """Versions of a package that a result was made with, in order: one that went on may have had several."""
     found = [_mapping(_mapping(one).get("versions")).get(package) for one in _earlier(record)]
     found.append(_versions(record).get(package))
     return list(dict.fromkeys(str(number) for number in found if number))
 
 
-def _earlier(record: Record) -> list[Any]:
-    """Environments that the beginning of a result was made in, where it went on in another one."""
-    earlier = _mapping(record.get("provenance")).get("earlier")
+def _earlier(record: JobRecord) -> list[Any]:
+    """Earlier environments of a result that was resumed in another one."""
+    earlier = record.provenance.get("earlier")
     return earlier if isinstance(earlier, list) else []
 
 
-def _attempts(record: Record) -> list[Any]:
-    attempts = record.get("attempts")
-    return attempts if isinstance(attempts, list) else []
-
-
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """A value of a record, as a mapping: empty where it is none, in a record of another version."""
+    """A value of a record, as a mapping: empty if it is none, in a record of another version."""
     return value if isinstance(value, Mapping) else {}

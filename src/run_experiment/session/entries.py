@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 from run_experiment.actionlog.entry import MAX_CHARACTERS, Action, Entry, Log, duration_text
@@ -33,7 +33,7 @@ def discovery(plan: SessionPlan) -> Entry:
 
 
 def identification(plan: SessionPlan, log: Log) -> list[Entry]:
-    """What of a kind is to be done, and what is not and why: one entry, or more where there are too many names."""
+    """What of a kind is to be done, what is not, and why: one entry, or more if there are too many names."""
     total, wanted = len(plan.of(log)), len(plan.wanted_of(log))
     if log is Log.TORCHTUNE:
         action, found = Action.IDENTIFY_RUNS, f"{_count(total, 'fine-tuning run', 'fine-tuning runs')} with"
@@ -43,7 +43,12 @@ def identification(plan: SessionPlan, log: Log) -> list[Entry]:
         result = f"{_count(wanted, *JOBS[log])} to submit ({plan.complete[log]} already completed)"
     skipped = _parts(plan.skipped[log])
     first = f"{found}; skipping {skipped[0]}" if skipped else found
-    return [Entry(action, first, result), *(Entry(action, f"skipping, too: {part}", result) for part in skipped[1:])]
+    details = [first, *(f"skipping, too: {part}" for part in skipped[1:])]
+    why = _parts([(job.subject, plan.why[job.target]) for job in plan.wanted_of(log)])
+    return [
+        Entry(action, text or f"{found}, continued", result, explanation=reasons)
+        for text, reasons in zip_longest(details, why)
+    ]
 
 
 def submission(plan: SessionPlan, job: SessionJob, stagger: float, job_id: str) -> Entry:

@@ -47,7 +47,8 @@ class SessionCheckpoint:
 class SessionPlan:
     """What a session is about to do. `jobs` and `checkpoints` are all of the experiment's, by target.
 
-    `wanted` are the targets that this session makes, of every kind, `needs` those that each of them waits for.
+    `wanted` are the targets that this session makes, of every kind, `needs` those that each of them waits for, `why`
+    the reason why each is made.
     `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` is how many of them
     are there already.
     """
@@ -60,6 +61,7 @@ class SessionPlan:
     caches: Collection[str]
     wanted: frozenset[str]
     needs: Mapping[str, tuple[str, ...]]
+    why: Mapping[str, str]
     skipped: Mapping[Log, tuple[tuple[str, str], ...]]
     complete: Mapping[Log, int]
 
@@ -110,6 +112,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
         caches=[paths.cache_record(name) for name in plan.data_sets.by_name],
         wanted=wanted,
         needs={path: targets[path].needs for path in wanted},
+        why={path: targets[path].why for path in wanted},
         skipped={
             Log.TORCHTUNE: _skipped(
                 plan, {run.name: training_of.get(run.name) or _untrained(run) for run in runs}, wanted
@@ -176,5 +179,5 @@ def _skipped(plan: Plan, targets: Mapping[str, Target | str], wanted: Collection
 
 
 def _not_asked(plan: Plan, target: Target) -> str:
-    why = plan.choice.why_not(target.path)
+    why = plan.choice.why_not(target)
     return f"not asked for ({why})" if why else "not asked for"

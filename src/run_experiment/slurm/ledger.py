@@ -6,7 +6,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -45,6 +45,14 @@ class Settled:
     state: str
     time: datetime
     config_hash: str | None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """By target, the last submission that is not settled, and the last job whose end was noted."""
+
+    open: Mapping[str, Submission]
+    settled: Mapping[str, Settled]
 
 
 class Ledger:
@@ -92,19 +100,11 @@ class Ledger:
                 accepted.pop(job_id, None)
         return [submission for job_id, submission in accepted.items() if job_id in settled]
 
-    def settled_jobs(self) -> dict[str, Settled]:
-        """By target, the last job whose end was noted."""
-        hashes: dict[str, str] = {}
-        found: dict[str, Settled] = {}
-        for entry in self._entries():
-            target, job_id, submission = entry.get("target"), entry.get("job_id"), _submission(entry)
-            if not isinstance(target, str) or not isinstance(job_id, str) or not job_id:
-                continue
-            if submission:
-                hashes[job_id] = submission.config_hash
-            elif entry.get("event") == _SETTLED and (time := moment_of(entry.get("time"))):
-                found[target] = Settled(job_id, str(entry.get("state")), time, hashes.get(job_id))
-        return found
+    def read(self) -> Noted:
+        """What is noted of all targets."""
+        entries = list(self._entries())
+        unsettled = {target: submissions[-1] for target, submissions in _unsettled(entries).items()}
+        return Noted(unsettled, _settled_jobs(entries))
 
     def open(self) -> dict[str, Submission]:
         """By target, the last submission that is not settled."""
@@ -112,10 +112,7 @@ class Ledger:
 
     def _unsettled(self) -> dict[str, list[Submission]]:
         """By target, what is not settled, in the order of the file."""
-        found: dict[str, list[Submission]] = {}
-        for entry in self._entries():
-            _apply(entry, found)
-        return {target: submissions for target, submissions in found.items() if submissions}
+        return _unsettled(self._entries())
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         try:
@@ -146,6 +143,28 @@ class Ledger:
         finally:
             os.close(file)
         _sync_folder(self._path.parent)
+
+
+def _unsettled(entries: Iterable[dict[str, Any]]) -> dict[str, list[Submission]]:
+    found: dict[str, list[Submission]] = {}
+    for entry in entries:
+        _apply(entry, found)
+    return {target: submissions for target, submissions in found.items() if submissions}
+
+
+def _settled_jobs(entries: Iterable[dict[str, Any]]) -> dict[str, Settled]:
+    """By target, the last job whose end was noted."""
+    hashes: dict[str, str] = {}
+    found: dict[str, Settled] = {}
+    for entry in entries:
+        target, job_id, submission = entry.get("target"), entry.get("job_id"), _submission(entry)
+        if not isinstance(target, str) or not isinstance(job_id, str) or not job_id:
+            continue
+        if submission:
+            hashes[job_id] = submission.config_hash
+        elif entry.get("event") == _SETTLED and (time := moment_of(entry.get("time"))):
+            found[target] = Settled(job_id, str(entry.get("state")), time, hashes.get(job_id))
+    return found
 
 
 def _apply(entry: dict[str, Any], found: dict[str, list[Submission]]) -> None:

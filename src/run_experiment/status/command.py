@@ -19,9 +19,9 @@ from run_experiment.status.items import Item, RunStatus, State, Status
 from run_experiment.status.page import missing_text, status_text
 from run_experiment.status.read import read_status
 
-# Exit status where something is missing and `--missing` was asked for.
+# Exit status if something is missing and `--missing` was given.
 INCOMPLETE = 3
-# A page for a terminal is wider only where the terminal is.
+# Narrower than the terminal only if the terminal is wider.
 _WIDTH = 100
 _CLEAR = "\x1b[H\x1b[2J"
 _TRIES = 3
@@ -60,7 +60,7 @@ def show_status(folder: Path, options: Options, show: Callable[[str], None]) -> 
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """The state as plain values: times in ISO format, null where something is not known.
+    """The state as plain values: times in ISO format, null if something is not known.
 
     Keys: experiment, folder, time, followed, owner (host, pid, user, started, ended, …), asked, notes,
     unfinished_redos, complete, total, counts (by state), runs; of a run: name, type, training, verified, verifications,
@@ -116,8 +116,11 @@ def _drawn(status: Status, options: Options) -> str:
     text = missing_text(status) if options.missing else status_text(status, _width())
     if options.watch is None:
         return text
-    stamp = f"{status.time:%Y-%m-%d %H:%M:%S}, again in {options.watch:g} s; Ctrl-C ends this, not the experiment"
-    return f"{_CLEAR if sys.stdout.isatty() else ''}{text}\n\n{stamp if status.is_moving else 'All has ended.'}"
+    last = "Nothing is running any more."
+    if status.is_moving:
+        advice = "Ctrl-C ends this display, not the experiment"
+        last = f"{status.time:%Y-%m-%d %H:%M:%S}, next update in {options.watch:g} s; {advice}"
+    return f"{_CLEAR if sys.stdout.isatty() else ''}{text}\n\n{last}"
 
 
 def _width() -> int:
@@ -125,7 +128,7 @@ def _width() -> int:
 
 
 def _read(folder: Path, memory: StatusMemory) -> Status:
-    """The state, where need be of a later moment: files may come and go while they are read. Raises InputError."""
+    """The state, read again if files came and went meanwhile. Raises InputError."""
     for _ in range(_TRIES - 1):
         with suppress(OSError, UnreadableError):
             return read_status(folder, memory)

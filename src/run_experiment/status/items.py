@@ -33,7 +33,7 @@ class Item:
     """A training, the verification of an epoch, or an evaluation, and what state it is in.
 
     `since` is when the state began, `seconds` how long a job that is done ran; `read_on` is a file of the folder that
-    says more; `certain` is False where the state is only the last known. `epoch` is None for a model as it is given.
+    says more; `certain` is False if the state is only the last known. `epoch` is None for a model as it is given.
     `attempt` is the number of the attempt that runs or waits, 1 of the first.
     """
 
@@ -79,8 +79,8 @@ class Status:
     """An experiment's state at one moment.
 
     `owner` is the main process that follows it if `followed`, else the last one that did, None if there was none.
-    `asked` is the client that told the states of SLURM's jobs, None if none did or had to; `notes` are for the reader.
-    `unfinished_redos` says what was asked for to be made again and is not yet.
+    `asked` is the client that gave the states of SLURM's jobs, None if none did or had to; `notes` are for the reader.
+    `unfinished_redos` says what `redo=` asked for and is not made again yet.
     """
 
     experiment: str
@@ -111,7 +111,7 @@ class Status:
 
     @property
     def missing(self) -> list[Item]:
-        """What is not done; a verification only where its training is."""
+        """What is not done; a verification only if its training is."""
         return [
             item
             for run in self.runs

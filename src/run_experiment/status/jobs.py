@@ -6,17 +6,15 @@ Nothing is written, and no lock is taken that a job could run into.
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from run_experiment.attempts.files import ENDED, LOG
-from run_experiment.attempts.history import Attempt, History
-from run_experiment.common import paths
+from run_experiment.attempts.history import Attempt
 from run_experiment.common.clock import moment_of
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
-from run_experiment.slurm.ledger import PATH, Ledger, Submission
+from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
 from run_experiment.status.items import State
 from run_experiment.status.sources import (
@@ -24,7 +22,6 @@ from run_experiment.status.sources import (
     ask,
     aware,
     first_line,
-    locks,
     now,
     process_start,
     written_at,
@@ -33,8 +30,6 @@ from run_experiment.status.sources import (
 # How long accounting may be late, and a shared file system with a record.
 _LATE = timedelta(seconds=60)
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
-# How an attempt's error begins where it was cut from outside.
-_CUT = ("ended by SIGTERM", "KeyboardInterrupt")
 _LIVE = frozenset({State.RUNNING, State.PENDING})
 
 
@@ -42,7 +37,7 @@ _LIVE = frozenset({State.RUNNING, State.PENDING})
 class Evidence:
     """What is known of the newest job for a target. `since` is when the state began, None if unknown.
 
-    `certain` is False where the state is only the last known; `config_hash` may be the beginning of one, or unknown.
+    `certain` is False if the state is only the last known; `config_hash` may be the beginning of one, or unknown.
     `attempt` is the number of the attempt that a live job is, 1 of the first.
     """
 
@@ -58,59 +53,54 @@ class Evidence:
 
 
 class Jobs:
-    """Jobs of the experiment in `folder`, as seen at one moment. Raises OSError where the ledger cannot be read."""
+    """Jobs of an experiment, as seen at one moment. Raises OSError if the ledger cannot be read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._folder = snapshot.folder
         self._now = now()
-        ledger = Ledger(folder / PATH)
-        self._open = ledger.open()
-        self._settled = ledger.settled_jobs()
-        self._locks = locks()
-        self._attempts = History(folder)
+        self._open = snapshot.ledger.open
+        self._locks = snapshot.locks
         self.answer = ask(self._open.values())
 
     def live(self, target: str, log: str) -> Evidence | None:
         """What is known of a job whose end nobody has noted, for the target of a record; `log` is its script's."""
         if (submission := self._open.get(target)) is not None:
             found = replace(self._submitted(submission, log), config_hash=submission.config_hash)
-        elif (holder := self._holder(target)) is not None:
+        elif (holder := self._snapshot.holder(target)) is not None:
             reason = f"on this machine, process {holder}"
             found = Evidence(State.RUNNING, None, process_start(holder), reason, log)
         else:
             return None
         return replace(found, attempt=self._number(target, found) if found.state in _LIVE else None)
 
-    def failed(self, target: str, log: str) -> Evidence | None:
-        """The newest job for a target that failed or was cut; `log` is its script's."""
-        settled, left = self._settled.get(target), self._attempts.newest(target)
-        if settled and succeeded(settled.state):
-            settled = None
-        if left and (settled is None or left.job_id == settled.job_id or (left.moment or settled.time) > settled.time):
-            same = settled if settled and settled.job_id == left.job_id else None
-            return self._kept(left, log, same.state if same else left.slurm_state)
-        if settled is None:
-            return None
-        reason = f"SLURM job {settled.job_id} ended as {settled.state}"
+    def ended(self, attempt: Attempt, log: str) -> Evidence:
+        """What is known of an attempt that made nothing; `log` is its script's."""
+        state = State.CANCELLED if attempt.was_cancelled else State.FAILED
+        folder = attempt.folder.relative_to(self._folder)
+        read_on = self._existing(log)
+        if attempt.own_error is not None:
+            read_on = self._existing(f"{folder}/{LOG}") or f"{folder}/{ENDED}"
         return Evidence(
-            _state_of_end(settled.state),
-            settled.job_id,
-            settled.time,
-            reason,
-            slurm_state=settled.state,
-            config_hash=settled.config_hash,
+            State.MISSING if attempt.may_run else state,
+            attempt.job_id,
+            attempt.moment,
+            attempt.why,
+            read_on,
+            attempt.slurm_state,
+            certain=not attempt.may_run,
         )
 
     def _submitted(self, submission: Submission, log: str) -> Evidence:
         job_id, since = submission.job_id, moment_of(submission.time)
         is_new = since is not None and self._now - since < _LATE
         if job_id is None:
-            reason = "is being submitted" if is_new else "may have been submitted: the same command finds out"
+            reason = "is being submitted" if is_new else "may have been submitted; run the same command to find out"
             return Evidence(State.PENDING, None, since, reason, certain=False)
         if found := self._answered(submission, job_id, since, log):
             return found
         if (left := self._attempt(submission)) and left.is_over:
-            return self._kept(left, log, left.slurm_state)
+            return self.ended(left, log)
         # The queue is only asked for jobs of the user's own.
         if self.answer.source is None or (self.answer.source == "squeue" and submission.uid != os.getuid()):
             return self._last_known(submission, since, log)
@@ -141,9 +131,11 @@ class Jobs:
         reason += " and left no record" if succeeded(job.state) else ""
         read_on = self._existing(log)
         if left and left.own_error is not None:
-            kept = self._kept(left, log, job.state)
-            reason, read_on = kept.reason if job.state == "FAILED" else f"{reason}: {kept.reason}", kept.read_on
-        return Evidence(_state_of_end(job.state), job.job_id, ended, reason, read_on, job.state)
+            kept = self.ended(left, log)
+            failed = job.state == "FAILED"
+            reason, read_on = kept.reason if failed else f"{reason}: {first_line(left.own_error)}", kept.read_on
+        state = State.CANCELLED if job.state == "CANCELLED" else State.FAILED
+        return Evidence(state, job.job_id, ended, reason, read_on, job.state)
 
     def _last_known(self, submission: Submission, since: datetime | None, log: str) -> Evidence:
         """A job that nothing is known of runs if its log is younger than its submission."""
@@ -154,49 +146,18 @@ class Jobs:
 
     def _attempt(self, submission: Submission) -> Attempt | None:
         """What a job left of its last attempt."""
-        newest = self._attempts.newest(submission.target)
+        newest = self._snapshot.history.newest(submission.target)
         return newest if newest and newest.job_id == submission.job_id else None
 
     def _number(self, target: str, job: Evidence) -> int:
         """Number of the attempt that a live job is, among those of its configuration."""
         known = [None, "", job.config_hash]
-        lefts = [left for left in self._attempts.at(target) if not job.config_hash or left.config_hash in known]
+        lefts = [left for left in self._snapshot.history.at(target) if not job.config_hash or left.config_hash in known]
         has_begun = bool(lefts) and not lefts[-1].is_over and job.job_id in (None, lefts[-1].job_id)
         return len(lefts) + (not has_begun)
 
-    def _kept(self, left: Attempt, log: str, slurm_state: str | None) -> Evidence:
-        """How an attempt ended, as far as it was noted; `slurm_state` is SLURM's verdict, None if there is none."""
-        kept = self._cut(left, log, slurm_state) if left.own_error is None else self._failure(left, left.own_error)
-        state = _state_of_end(slurm_state) if slurm_state else kept.state
-        return replace(kept, state=state, slurm_state=slurm_state, config_hash=left.config_hash or None)
-
-    def _failure(self, left: Attempt, error: str) -> Evidence:
-        reason = first_line(error)
-        state = State.CANCELLED if reason.startswith(_CUT) else State.FAILED
-        folder = left.folder.relative_to(self._folder)
-        read_on = self._existing(f"{folder}/{LOG}") or f"{folder}/{ENDED}"
-        return Evidence(state, left.job_id, left.moment, reason, read_on)
-
-    def _cut(self, left: Attempt, log: str, slurm_state: str | None) -> Evidence:
-        reason, read_on = f"cut off as job {left.job_id}", self._existing(log)
-        if slurm_state:
-            return Evidence(State.FAILED, left.job_id, left.moment, f"{reason} ({slurm_state})", read_on)
-        # If it were at work on this machine, it would hold its lock.
-        if left.host == socket.gethostname() and not left.job_id.isdecimal():
-            return Evidence(State.FAILED, left.job_id, left.moment, reason, read_on)
-        reason += f", or still at work{f' on {left.host}' if left.host else ''}: nobody noted its end"
-        return Evidence(State.MISSING, left.job_id, left.moment, reason, read_on, certain=False)
-
     def _existing(self, log: str) -> str | None:
         return log if (self._folder / log).is_file() else None
-
-    def _holder(self, target: str) -> int | None:
-        """Number of the process of this machine that is at work on a target, by the lock that it has."""
-        try:
-            stat = (self._folder / paths.lock(target)).stat()
-        except OSError:
-            return None
-        return self._locks.get((os.major(stat.st_dev), os.minor(stat.st_dev), stat.st_ino))
 
 
 def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
@@ -206,10 +167,6 @@ def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
 
 
 def _is_same(job: AccountedJob, submission: Submission) -> bool:
-    """Whether a job is the one submitted: a controller that lost its state gives ids anew."""
+    """Whether a job is the one submitted: a controller that lost its state uses ids again."""
     same_comment = not job.comment or job.comment == submission.comment
     return (job.name, job.uid) == (submission.name, submission.uid) and same_comment
-
-
-def _state_of_end(slurm_state: str) -> State:
-    return State.CANCELLED if slurm_state == "CANCELLED" else State.FAILED

@@ -86,19 +86,19 @@ def _follower(status: Status) -> str:
     owner = status.owner
     if status.followed:
         if owner is None:
-            return "Followed by a process that does not say which"
+            return "Followed by an unknown process"
         since = datetime.fromisoformat(owner.started)
         who = f"process {owner.pid} on {escape(owner.host)}, user {escape(owner.user)}"
         return f"Followed by {who}, since {_time(since)} ({age((status.time - since).total_seconds())})"
     if status.total == status.counts[State.DONE]:
-        return "Nobody follows it: all is done"
+        return "No process follows this experiment: everything is done"
     live = any(item.state in (State.RUNNING, State.PENDING) for item in status.items)
-    goes_on = "the same command follows its jobs again" if live else "the same command goes on"
+    advice = f"run the same command to {'follow its jobs' if live else 'continue'}"
     last = ""
     if owner:
-        end = f"until {_time(datetime.fromisoformat(owner.ended))}" if owner.ended else "which noted no end"
-        last = f" (last: process {owner.pid} on {escape(owner.host)}, {end})"
-    return f"Nobody follows it: {goes_on}{last}"
+        end = f"until {_time(datetime.fromisoformat(owner.ended))}" if owner.ended else "which did not note its end"
+        last = f" (the last one was process {owner.pid} on {escape(owner.host)}, {end})"
+    return f"No process follows this experiment; {advice}{last}"
 
 
 def _table(status: Status, width: int) -> list[str]:
@@ -209,8 +209,8 @@ def _legend(status: Status, width: int) -> list[str]:
     marks = [f"{mark} {state}" for state, mark in MARKS.items() if state in used]
     trained = sorted({_order(epoch) for column in columns for epoch in column.epochs if epoch is not None})
     has_base = any(None in column.epochs for column in columns)
-    said = [*(["first the model as it is"] if has_base else []), *([_epochs(trained)] if trained else [])]
-    parts = [_GAP.join(marks), f"A mark an epoch: {', then '.join(said)}" if said else ""]
+    said = [*(["first the model as given"] if has_base else []), *([_epochs(trained)] if trained else [])]
+    parts = [_GAP.join(marks), f"One mark per epoch: {', then '.join(said)}" if said else ""]
     if not all(item.certain for item in status.items):
         parts.append("?, r, p: as last known")
     return [line for part in parts if part for line in textwrap.wrap(part, width)]
@@ -259,6 +259,8 @@ def _entry(group: Sequence[Item], moment: datetime, width: int) -> list[str]:
     newest = group[-1]
     what = _name(newest) if len(group) == 1 else f"{newest.run}, {_kinds(group)}"
     job = f", {'newest ' if len(group) > 1 else ''}job {escape(newest.job_id)}" if newest.job_id else ""
+    # A reason that names the job itself is enough.
+    job = "" if f"job {newest.job_id}" in newest.reason else job
     when = f", {age((moment - newest.since).total_seconds())} ago" if newest.since else ""
     reason = _cut(_whole_reason(newest), _LONGEST_REASON)
     text = f"{what}{job}{when}: {reason}"
@@ -278,7 +280,7 @@ def _name(item: Item) -> str:
 
 
 def _state(item: Item) -> str:
-    again = f", try {item.attempt}" if item.attempt and item.attempt > 1 else ""
+    again = f", attempt {item.attempt}" if item.attempt and item.attempt > 1 else ""
     return f"{item.state}{'' if item.certain else '?'}{again}"
 
 
@@ -295,6 +297,6 @@ def _cut(text: str, width: int) -> str:
 
 
 def _middle_cut(text: str, width: int) -> str:
-    """Cut in the middle: what tells runs apart is often at the end."""
+    """Cut in the middle: runs often differ only at the end."""
     end = width // 2
     return text if len(text) <= width else text[: width - 1 - end] + "…" + text[-end:]

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
+from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
-from run_experiment.common.clock import moment_of
 from run_experiment.common.experiment_lock import Owner, observe
-from run_experiment.common.json_files import config_hash, read_record
-from run_experiment.experiment.model import Evaluation, Run, resolve
+from run_experiment.common.json_files import config_hash
+from run_experiment.experiment.model import Evaluation, Experiment, Run, resolve
+from run_experiment.experiment.records import JobRecord, Manifest
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.hash_memory import StatusMemory
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.plan import Plan
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import State as Freshness
 from run_experiment.planning.target import Target
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
@@ -36,10 +36,11 @@ def read_status(folder: Path, memory: StatusMemory) -> Status:
     summary, _ = read_summary(folder / paths.SUMMARY)
     experiment = resolve(summary, folder)
     seen = observe(folder)
-    # Before the plan: what ends meanwhile has its record by then.
-    jobs = Jobs(folder)
-    memory.learn(experiment)
-    plan = make_plan(experiment, Settings(experiment_dir=folder), memory)
+    snapshot = Snapshot(folder)
+    # Before the records are read: what ends meanwhile has its record by then.
+    jobs = Jobs(snapshot)
+    memory.learn(folder, _manifests(experiment, snapshot))
+    plan = make_plan(experiment, Settings(experiment_dir=folder), memory, snapshot)
     reader = _Reader(plan, jobs)
     return Status(
         experiment=experiment.name,
@@ -52,6 +53,12 @@ def read_status(folder: Path, memory: StatusMemory) -> Status:
         unfinished_redos=tuple(plan.unfinished_redos),
         runs=tuple(reader.run(run) for run in experiment.runs),
     )
+
+
+def _manifests(experiment: Experiment, snapshot: Snapshot) -> dict[str, Manifest]:
+    """Manifests of all checkpoints, by their paths."""
+    found = {(run.name, epoch): snapshot.manifest(run.name, epoch) for run in experiment.runs for epoch in run.verified}
+    return {paths.manifest(*key): manifest for key, manifest in found.items() if manifest}
 
 
 def training_log(run: str) -> str:
@@ -81,6 +88,7 @@ class _Reader:
         self._plan = plan
         self._jobs = jobs
         self._folder = plan.experiment.folder
+        self._snapshot = plan.snapshot
         self._of_run: dict[str, list[Evaluation]] = {}
         for evaluation in plan.experiment.evaluations:
             self._of_run.setdefault(evaluation.run.name, []).append(evaluation)
@@ -107,16 +115,17 @@ class _Reader:
     def _verification(self, run: Run, epoch: int | None, training: Item) -> Item:
         target = self._plan[paths.manifest(run.name, epoch)]
         name = Path(target.path).stem
-        item = Item(VERIFICATION, f"{run.name}/{name}", run.name, None, epoch, _unmade(target), target.reason)
+        item = Item(VERIFICATION, f"{run.name}/{name}", run.name, None, epoch, _unmade(target), target.why)
         if not target.wanted:
-            return replace(item, state=State.DONE, since=self._time(target, "verified"))
+            manifest = self._snapshot.manifest(run.name, epoch)
+            return replace(item, state=State.DONE, since=manifest.verified if manifest else None)
         if not training.is_made:
-            return replace(item, reason=_after_training(training))
+            return replace(item, reason=_held_up_by_training(training) or target.why)
         if target.optional and not self._is_needed(target):
-            return replace(item, state=State.SKIPPED, reason=f"{target.reason}, and nothing needs it")
+            return replace(item, state=State.SKIPPED, reason=f"{target.why}, and nothing needs it")
         log = verification_log(run.name, name)
-        trained = self._time(self._plan[paths.finetune_record(run.name)], "ended") if run.training else None
-        if said := complaint(self._folder, log, trained):
+        record = self._snapshot.training(run.name)
+        if said := complaint(self._folder, log, record.end if record else None):
             return replace(item, state=State.FAILED, reason=said, read_on=log)
         return item
 
@@ -124,18 +133,16 @@ class _Reader:
         run, cell = evaluation.run.name, evaluation.cell
         target = self._plan[paths.eval_record(run, cell)]
         item = Item(
-            EVALUATION, evaluation.subject, run, evaluation.task.name, evaluation.epoch, _unmade(target), target.reason
+            EVALUATION, evaluation.subject, run, evaluation.task.name, evaluation.epoch, _unmade(target), target.why
         )
         log, config = evaluation_log(run, cell), dict(target.config)
-        if evaluation.needs_checkpoint:
-            manifest = read_record(self._folder / paths.manifest(run, evaluation.epoch)) if target.wanted else None
-            hashes = checkpoint_hashes(manifest or {})
-            config |= {CHECKPOINT: hashes} if hashes else {}
+        if evaluation.needs_checkpoint and (manifest := self._snapshot.manifest(run, evaluation.epoch)):
+            config[CHECKPOINT] = manifest.hashes
         item = self._job(item, target, log, config)
         if item.state in (State.DONE, State.RUNNING, State.PENDING):
             return item
-        if checkpoint and (blocked := _after_training(training) or _after_checkpoint(checkpoint)):
-            return replace(item, state=_unmade(target), reason=blocked, job_id=None, since=None, read_on=None)
+        if checkpoint and (held_up := _held_up_by_training(training) or _held_up_by_checkpoint(checkpoint)):
+            return replace(item, state=_unmade(target), reason=held_up, job_id=None, since=None, read_on=None)
         return self._without_data(item, evaluation, target) if item.state in (State.MISSING, State.STALE) else item
 
     def _without_data(self, item: Item, evaluation: Evaluation, target: Target) -> Item:
@@ -150,37 +157,23 @@ class _Reader:
     def _job(self, item: Item, target: Target, log: str, config: Mapping[str, Any]) -> Item:
         """The item of a target that a job makes."""
         if not target.wanted:
-            record = self._record(target)
-            seconds = record.get("seconds")
-            return replace(
-                item,
-                state=State.DONE,
-                reason="done",
-                job_id=_text(record.get("job_id")),
-                since=self._time(target, "ended"),
-                seconds=seconds if isinstance(seconds, int | float) else None,
-            )
+            return self._done(item, target)
         if live := self._jobs.live(target.path, log):
             live = replace(live, reason=live.reason if _is_of(live, config) else _outdated(live.reason))
             return _with(item, live)
-        failed = self._jobs.failed(target.path, log)
-        made = self._time(target, "ended")
-        if failed is None or (made and failed.since and made >= failed.since):
-            return replace(item, state=_unmade(target), reason=target.reason)
-        if not _is_of(failed, config):
-            reason = target.reason if target.state is Freshness.STALE else "not done yet"
-            reason += f"; {failed.state} as job {failed.job_id}, with another configuration"
-            return replace(item, state=_unmade(target), reason=reason)
-        return _with(item, failed)
+        if target.attempt:
+            return _with(item, self._jobs.ended(target.attempt, log))
+        return replace(item, state=_unmade(target), reason=target.why)
+
+    def _done(self, item: Item, target: Target) -> Item:
+        record = self._snapshot.record(target.kind, target.path)
+        done = replace(item, state=State.DONE, reason=target.why)
+        if not isinstance(record, JobRecord):
+            return done
+        return replace(done, job_id=record.job_id, since=record.end, seconds=record.seconds)
 
     def _is_needed(self, target: Target) -> bool:
         return any(target.path in other.needs for other in self._plan.targets.values())
-
-    def _record(self, target: Target) -> dict[str, Any]:
-        return read_record(self._folder / target.path) or {}
-
-    def _time(self, target: Target, name: str) -> datetime | None:
-        return moment_of(self._record(target).get(name))
 
 
 def _unmade(target: Target) -> State:
@@ -207,18 +200,14 @@ def _is_of(found: Evidence, config: Mapping[str, Any]) -> bool:
 
 
 def _outdated(reason: str) -> str:
-    why = "of another configuration: the same command cancels it and submits it anew"
+    why = "of another configuration; the same command cancels it and submits it again"
     return f"{reason}; {why}" if reason else why
 
 
-def _after_training(training: Item) -> str:
-    """Why what comes after a training is not made; empty if that is not the reason."""
+def _held_up_by_training(training: Item) -> str:
+    """What a training is doing, or how it ended, that keeps what needs it from being made; else empty."""
     job = f" as job {training.job_id}" if training.job_id else ""
     match training.state:
-        case State.DONE | State.SKIPPED:
-            return ""
-        case State.STALE:
-            return f"its run is trained again: {training.reason}"
         case State.RUNNING:
             return f"its run is trained now{job}"
         case State.PENDING:
@@ -226,20 +215,14 @@ def _after_training(training: Item) -> str:
         case State.FAILED:
             return f"its training failed{job}"
         case State.CANCELLED:
-            return f"its training was cancelled{f', job {training.job_id}' if job else ''}"
-    return "its run is not trained"
+            return f"its training was cancelled{job}"
+    return ""
 
 
-def _after_checkpoint(checkpoint: Item) -> str:
-    """Why an evaluation has no checkpoint; empty if it has."""
-    if checkpoint.is_made:
-        return ""
-    if checkpoint.state is State.FAILED:
-        return f"its checkpoint failed its verification: {checkpoint.reason}"
-    if checkpoint.reason == "the checkpoint is not there":
-        return "its checkpoint is missing"
-    stale = checkpoint.state is State.STALE
-    return f"its checkpoint is verified again: {checkpoint.reason}" if stale else "its checkpoint is not verified yet"
+def _held_up_by_checkpoint(checkpoint: Item) -> str:
+    """Why a checkpoint cannot be evaluated, if it failed its verification; else empty."""
+    failed = checkpoint.state is State.FAILED
+    return f"its checkpoint failed its verification: {checkpoint.reason}" if failed else ""
 
 
 def _owner(text: bytes) -> Owner | None:
@@ -247,7 +230,3 @@ def _owner(text: bytes) -> Owner | None:
         return TypeAdapter(Owner).validate_json(text)
     except ValidationError:
         return None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

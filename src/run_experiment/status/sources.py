@@ -1,11 +1,10 @@
-"""Where it is to be seen what became of jobs: SLURM, the ledger, the locks of jobs, file times. Nothing is written."""
+"""What became of jobs, as SLURM, processes and file times say. Nothing is written."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from run_experiment.slurm.ledger import Submission
 
 # How far the clocks of two machines may be apart.
 CLOCKS = timedelta(seconds=2)
-_NO_SLURM = "SLURM is not to be asked here: states of its jobs are those last known from ledger and records"
+_NO_SLURM = "SLURM cannot be asked from here: job states are the last known ones, from the ledger and records"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Answer:
 
 
 def complaint(folder: Path, log: str, since: datetime | None) -> str | None:
-    """The last line that a step of the main process left in its log, where that is younger than `since`."""
+    """The last line that a step of the main process left in its log, if that is younger than `since`."""
     path = folder / log
     written = written_at(path)
     if written is None or (since is not None and written < since - CLOCKS):
@@ -56,7 +55,7 @@ def now() -> datetime:
 
 
 def ask(submissions: Iterable[Submission]) -> Answer:
-    """Ask accounting once for all jobs, or the queue where it does not answer."""
+    """Ask accounting once for all jobs, or the queue if it does not answer."""
     job_ids = [one.job_id for one in submissions if one.job_id and re.fullmatch("[0-9]+", one.job_id)]
     if not job_ids:
         return Answer()
@@ -65,7 +64,7 @@ def ask(submissions: Iterable[Submission]) -> Answer:
         if accounted:
             return Answer("sacct", accounted=accounted)
     except SlurmError:
-        # The queue may answer where accounting does not; its words are said if it does not either.
+        # The queue may answer even if accounting does not; its error is reported if it does not either.
         pass
     return _ask_queue()
 
@@ -76,18 +75,6 @@ def _ask_queue() -> Answer:
     except SlurmError as error:
         why = "" if "not on the PATH" in str(error) else f" ({first_line(str(error))})"
         return Answer(note=f"{_NO_SLURM}{why}")
-
-
-def locks() -> dict[tuple[int, int, int], int]:
-    """Files that processes of this machine hold locks to write on, by device and inode, as the system tells.
-
-    To try a lock instead would make a job fail that starts at that moment. Empty where the system does not tell.
-    """
-    with suppress(OSError):
-        text = Path("/proc/locks").read_text(encoding="ascii")
-        found = re.finditer(r"^\d+: \w+ +\w+ +WRITE (-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) ", text, re.MULTILINE)
-        return {(int(lock[2], 16), int(lock[3], 16), int(lock[4])): int(lock[1]) for lock in found}
-    return {}
 
 
 def process_start(pid: int) -> datetime | None:
@@ -106,7 +93,7 @@ def aware(moment: datetime | None) -> datetime | None:
 
 
 def written_at(path: Path) -> datetime | None:
-    """When a file was last written to; None where there is none."""
+    """When a file was last written to; None if there is none."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     except OSError:

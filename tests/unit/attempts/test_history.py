@@ -99,7 +99,7 @@ def test_slurms_verdict_on_a_job_that_never_began(folder: Path) -> None:
 
     (found,) = attempts()
     assert found.config is None
-    assert (found.failure, found.text) == (Failure.INTERRUPTED, "failed as job 17: its node died")
+    assert (found.failure, found.why) == (Failure.INTERRUPTED, "failed as job 17: its node died")
 
 
 def test_what_cannot_be_read_is_no_attempt() -> None:

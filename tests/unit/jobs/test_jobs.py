@@ -411,7 +411,7 @@ def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs:
     assert record["results"]["completed_samples"] == 2
     assert record["job_id"] == "local-5"
     assert not list(Path("r4/attempts").iterdir())
-    assert evaluation.subject == "r4/cap_epoch0"
+    assert evaluation.subject == "r4/cap/epoch0"
 
 
 def test_record_has_the_inspect_ai_of_the_log(evaluation: EvaluationJob, logs: Path) -> None:

@@ -18,6 +18,7 @@ from small_experiment import plan_of
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
+from run_experiment.experiment.records import JobRecord
 from run_experiment.machine import provenance as module
 from run_experiment.machine.provenance import (
     INSTALLED,
@@ -284,7 +285,11 @@ def test_the_same_inspect_ai_in_another_environment_says_nothing_of_the_rest_the
 
 def test_results_made_elsewhere_are_compared_with_the_newest_record() -> None:
     records = [
-        {"ended": f"2025-01-3{day}T10:00:00+01:00", "versions": {"torchtune": f"0.{day}", "inspect-ai": f"0.{day}"}}
+        JobRecord(
+            {},
+            ended=f"2025-01-3{day}T10:00:00+01:00",
+            provenance={"versions": {"torchtune": f"0.{day}", "inspect-ai": f"0.{day}"}},
+        )
         for day in (1, 0)
     ]
     assert todays_versions(records, elsewhere=True) == {"torchtune": "0.1", "inspect-ai": "0.1"}

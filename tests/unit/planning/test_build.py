@@ -53,15 +53,13 @@ def new(tmp_path: Path) -> ExperimentFolder:
 def wanted(plan: Plan) -> dict[str, Said]:
     """What is not fresh."""
     return {
-        path: (target.state.value, target.reason, target.needs)
-        for path, target in plan.targets.items()
-        if target.wanted
+        path: (target.state.value, target.why, target.needs) for path, target in plan.targets.items() if target.wanted
     }
 
 
 def test_new_experiment_needs_everything(new: ExperimentFolder) -> None:
     plan = plan_of(new)
-    first = "its run is trained first"
+    first = "its run is not trained yet"
     assert wanted(plan) == {
         "r4/finetune.json": ("missing", "not done yet", ()),
         R4[0]: ("missing", first, ("r4/finetune.json",)),
@@ -75,7 +73,7 @@ def test_new_experiment_needs_everything(new: ExperimentFolder) -> None:
         R4_EVALS[1]: ("missing", first, (CACHE, R4[1])),
         R8_EVAL: ("missing", first, (CACHE, R8[1])),
         BASE_EVAL: ("missing", "not done yet", (CACHE,)),
-        GIVEN_EVAL: ("missing", "not done yet", (CACHE, GIVEN)),
+        GIVEN_EVAL: ("missing", "its checkpoint is not verified yet", (CACHE, GIVEN)),
     }
     assert set(plan.finals()) == set(wanted(plan)) - {CACHE}
 
@@ -136,14 +134,16 @@ def remove(path: str) -> Change:
 
 
 RANK = "lora_rank: 4 → 2, lora_alpha: 8.0 → 4.0"
-FIRST = "its run is trained first"
+NOT_YET, AGAIN = "its run is not trained yet", "its run is trained again: "
 TEST_SPLIT = "the test split of words.json changed"
-RETRAINED = {
-    R4[0]: ("stale", FIRST, ("r4/finetune.json",)),
-    R4[1]: ("stale", FIRST, ("r4/finetune.json",)),
-    R4_EVALS[0]: ("stale", FIRST, (R4[0],)),
-    R4_EVALS[1]: ("stale", FIRST, (R4[1],)),
-}
+
+
+def retrained(why: str) -> dict[str, Said]:
+    """All that needs r4's training is stale."""
+    return {
+        **dict.fromkeys(R4.values(), ("stale", why, ("r4/finetune.json",))),
+        **{R4_EVALS[epoch]: ("stale", why, (R4[epoch],)) for epoch in (0, 1)},
+    }
 
 
 def with_cache(cache: str, evaluations: str) -> dict[str, Said]:
@@ -157,11 +157,11 @@ GONE: dict[str, Said] = {R4[0]: ("stale", "the checkpoint is not there", ())}
 CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
     "a run's parameter": (
         lambda e: e.set_parameters("r4", lora_rank=2),
-        {"r4/finetune.json": ("stale", RANK, ()), **RETRAINED},
+        {"r4/finetune.json": ("stale", RANK, ()), **retrained(AGAIN + RANK)},
     ),
     "a training's record removed": (
         remove("r4/finetune.json"),
-        {"r4/finetune.json": ("missing", "not done yet", ()), **RETRAINED},
+        {"r4/finetune.json": ("missing", "not done yet", ()), **retrained(NOT_YET)},
     ),
     "a torn record": (write(R8_EVAL, '{"config": {'), {R8_EVAL: ("stale", "its record cannot be read", ())}),
     "a record without a configuration, and its checkpoint removed": (
@@ -208,7 +208,10 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
     "the given checkpoint moved": (move_given, {GIVEN: ("stale", "the checkpoint moved", ())}),
     "the given checkpoint moved, and its evaluation wanted": (
         both(move_given, remove(GIVEN_EVAL)),
-        {GIVEN: ("stale", "the checkpoint moved", ()), GIVEN_EVAL: ("missing", "not done yet", (GIVEN,))},
+        {
+            GIVEN: ("stale", "the checkpoint moved", ()),
+            GIVEN_EVAL: ("missing", "its checkpoint is verified again: the checkpoint moved", (GIVEN,)),
+        },
     ),
     "the folder to load from removed": (
         lambda e: shutil.rmtree(e.path / "r4/checkpoints/epoch_0"),
@@ -217,7 +220,7 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
     "a checkpoint removed": (remove_checkpoint, GONE),
     "a checkpoint removed, and its evaluation wanted": (
         both(remove_checkpoint, remove(R4_EVALS[0])),
-        {**GONE, R4_EVALS[0]: ("missing", "not done yet", (R4[0],))},
+        {**GONE, R4_EVALS[0]: ("missing", "its checkpoint is missing", (R4[0],))},
     ),
     "a checkpoint and its manifest removed": (
         both(remove_checkpoint, remove(R4[0])),
@@ -225,7 +228,10 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
     ),
     "a job script of another tool": (
         write("r4/finetune.slurm", "#!/bin/bash\npython train.py\n"),
-        {"r4/finetune.json": ("stale", "finetune.slurm changed", ()), **RETRAINED},
+        {
+            "r4/finetune.json": ("stale", "finetune.slurm changed", ()),
+            **retrained(f"{AGAIN}finetune.slurm changed"),
+        },
     ),
     "another tool's job script without a command": (
         write("base/eval/shout_base.slurm", "#!/bin/bash\nexit 1\n"),
@@ -473,7 +479,7 @@ def test_a_training_is_not_taken_back_that_is_not_wanted_or_not_whole(done: Expe
         done.set_parameters("r4", lora_rank=2)
     found = wanted(plan_of(done, redo=("r4",)) if what == "redo" else plan_of(done))
     assert found["r4/finetune.json"][1] != "trained already, by job local-0: it is taken back"
-    assert found[R4_EVALS[0]][1:] == (FIRST, (R4[0],))
+    assert found[R4_EVALS[0]][1:] == (NOT_YET, (R4[0],))
 
 
 def test_a_training_is_taken_back_from_where_it_is_wanted_now(done: ExperimentFolder) -> None:
@@ -485,5 +491,5 @@ def test_a_training_is_taken_back_from_where_it_is_wanted_now(done: ExperimentFo
     write_record(kept / "record.json", {**record, "config": plan_of(done)["r4/finetune.json"].config})
     other = {**record, "config": {"lr": 1}, "checkpoints": ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]}
     write_record(done.path / "r4/finetune.json", other)
-    assert plan_of(done)["r4/finetune.json"].reason == "trained already, by job local-0: it is taken back"
+    assert plan_of(done)["r4/finetune.json"].why == "trained already, by job local-0: it is taken back"
     assert not plan_of(done)[R4_EVALS[0]].wanted

@@ -173,7 +173,7 @@ def test_all_patterns_that_stand_for_nothing_are_named(done: ExperimentFolder) -
 def test_redo_of_an_evaluation(done: ExperimentFolder) -> None:
     plan = plan_of(done, redo=("r8/shout/epoch1",))
     assert planned(plan) == {R8_EVAL}
-    assert (plan[R8_EVAL].state.value, plan[R8_EVAL].reason) == ("stale", "asked for (redo)")
+    assert (plan[R8_EVAL].state.value, plan[R8_EVAL].why) == ("stale", "asked for (redo)")
     assert plan[R8_EVAL].redo > LONG_AGO
     assert plan[R8_EVAL].marker in plan[R8_EVAL].inputs
     assert not plan[R4_EVAL].redo
@@ -182,7 +182,7 @@ def test_redo_of_an_evaluation(done: ExperimentFolder) -> None:
 def test_redo_of_a_training_is_a_redo_of_what_it_makes(done: ExperimentFolder) -> None:
     plan = plan_of(done, redo=("r8",))
     assert planned(plan) == {R8, *R8_CHECKPOINTS, R8_EVAL}
-    assert plan[R8_EVAL].reason == "its run is trained first"
+    assert plan[R8_EVAL].why == "its run is trained again: asked for (redo)"
     assert planned(plan_of(done, redo=("r8",), only=("r8",))) == {R8, *R8_CHECKPOINTS}
 
 
@@ -199,8 +199,8 @@ def test_redo_keeps_the_reason_of_what_is_made_anyway(done: ExperimentFolder) ->
     done.set_parameters("r8", lora_rank=2)
     (done.path / BASE_EVAL).unlink()
     plan = plan_of(done, redo=("r8", "base/shout/base"))
-    assert plan[R8].reason.startswith("lora_rank: 8 → 2")
-    assert plan[BASE_EVAL].reason == "not done yet"
+    assert plan[R8].why.startswith("lora_rank: 8 → 2")
+    assert plan[BASE_EVAL].why == "not done yet"
     assert plan[R8].redo
     assert plan[BASE_EVAL].redo
     assert planned(plan) == {R8, *R8_CHECKPOINTS, R8_EVAL, BASE_EVAL}
@@ -250,8 +250,8 @@ def test_unfinished_redo_is_told_to_who_does_not_go_on_with_it(done: ExperimentF
 
     again = plan_of(done, redo=("*/*/epoch1", "r4"))
     assert again.unfinished_redos == [note.replace("the same command", "this command")]
-    assert (again[R8_EVAL].wanted, again[R8_EVAL].reason) == (False, f"made again since {since}")
-    assert plan_of(done)[R8_EVAL].reason == "done"
+    assert (again[R8_EVAL].wanted, again[R8_EVAL].why) == (False, f"made again since {since}")
+    assert plan_of(done)[R8_EVAL].why == "done"
 
     # What is of another configuration today is not waited for.
     done.set_parameters("r4", lora_rank=2)

@@ -37,6 +37,7 @@ def plan(folder: Path, executor: str = ATTACHED) -> SessionPlan:
         caches=[],
         wanted=frozenset({TARGET}),
         needs={},
+        why={TARGET: "not done yet"},
         skipped=dict.fromkeys(Log, ()),
         complete=dict.fromkeys(Log, 0),
     )

@@ -21,7 +21,7 @@ ROWS = [
     Row("r4", "r4/finetune.json", True, "not done yet"),
     Row("r8", "r8/finetune.json", False, "done"),
     Row("base", None, False, "control: nothing to train"),
-    Row("r4/shout/epoch10", "r4/eval/shout_epoch10.json", True, "its run is trained first"),
+    Row("r4/shout/epoch10", "r4/eval/shout_epoch10.json", True, "its run is not trained yet"),
 ]
 PLANNED = {"r4/finetune.json"}
 TABLE = """
@@ -31,7 +31,7 @@ Will run:
 Will not run:
     r8                done
     base              control: nothing to train
-    r4/shout/epoch10  not asked for (its run is trained first)"""
+    r4/shout/epoch10  not asked for (its run is not trained yet)"""
 
 
 def record(**extra: Any) -> logging.LogRecord:

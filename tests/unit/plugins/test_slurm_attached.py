@@ -243,7 +243,7 @@ def test_a_former_job_that_ended_by_itself_was_not_cancelled(tmp_path: Path, clu
     here.submitter.stop()
     assert here.ended == [former.submission]
     assert [type(event) for event in here.told] == [Submitted]
-    assert here.ledger.settled_jobs()["a/finetune.json"].state == "LOST"
+    assert here.ledger.read().settled["a/finetune.json"].state == "LOST"
 
 
 def test_what_waits_for_a_cancelled_job_is_not_submitted_after_a_stop(tmp_path: Path, cluster: Cluster) -> None:

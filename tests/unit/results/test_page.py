@@ -19,6 +19,7 @@ from run_experiment.attempts.history import History
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, write_record
+from run_experiment.experiment.records import JobRecord, training_record
 from run_experiment.machine.provenance import versions
 from run_experiment.planning.results_state import Records, results_outdated
 from run_experiment.results.collect import collect
@@ -138,7 +139,7 @@ def test_table_reads_back_with_whole_numbers_whole(mixed: ExperimentFolder) -> N
     table = pd.read_csv(mixed.path / paths.EVALS_TABLE)
     assert table["samples"].dtype == "int64"
     plan = plan_of(mixed)
-    made = evals_table(Records(plan.experiment, plan.targets))
+    made = evals_table(Records(plan))
     assert [type(rank).__name__ for rank in made["lora_rank"]] == ["int"] * 5 + ["NoneType"]
     assert table["run"].tolist() == made["run"].tolist() == ["r4"] * 4 + ["r8", "given"]
     # What is not a number has an empty field, not a text that would turn the column into one.
@@ -151,19 +152,21 @@ def test_outdated_record_is_no_result(done: ExperimentFolder) -> None:
     table, page = collected(done)
     assert "r4,r4,fine-tuned,tiny,4,shout,0" not in table
     assert "r4,r4,fine-tuned,tiny,4,shout,1" in table
-    assert "- `r4/shout/epoch0`: not done" in page
+    assert "- `r4/shout/epoch0`: max_tokens: 99 → 3" in page
 
 
-def test_missing_record_of_an_evaluation_that_was_planned_fresh_is_no_result(done: ExperimentFolder) -> None:
+def test_results_are_those_that_were_planned_with(done: ExperimentFolder) -> None:
+    """A record that a job replaces meanwhile is not read again: it may be of another configuration."""
     plan = plan_of(done)
     (done.path / "r4/eval/shout_epoch0.json").write_text("{torn")
-    assert len(evals_table(Records(plan.experiment, plan.targets))) == 4
+    assert len(evals_table(Records(plan))) == 5
+    assert len(evals_table(Records(plan_of(done)))) == 4
 
 
 def test_newest_failure_counts(mixed: ExperimentFolder) -> None:
     newest = History(mixed.path).newest("r8/eval/shout_epoch1.json")
     assert newest is not None
-    assert (newest.job_id, newest.error) == ("local-1", "out of memory; its log is x\n    CUDA")
+    assert (newest.job_id, newest.own_error) == ("local-1", "out of memory; its log is x\n    CUDA")
     assert History(mixed.path).newest("r8/finetune.json") is None
     assert History(mixed.path).newest("none/finetune.json") is None
 
@@ -172,7 +175,7 @@ def test_unreadable_attempt_is_passed_over(mixed: ExperimentFolder) -> None:
     (mixed.path / "r8/attempts/local-1/attempt.json").write_text("{")
     newest = History(mixed.path).newest("r8/eval/shout_epoch1.json")
     assert newest is not None
-    assert newest.error == "an older reason"
+    assert newest.own_error == "an older reason"
 
 
 def test_the_attempts_of_a_run_are_read_once(mixed: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,9 +194,8 @@ def test_the_attempts_of_a_run_are_read_once(mixed: ExperimentFolder, monkeypatc
     planned = [path for path in read if "r8/attempts" in str(path)]
     assert planned
     assert {read[path] for path in planned} == {1}
-    read.clear()
-    Records(plan.experiment, plan.targets).missing()
-    assert [read[path] for path in planned] == [1] * len(planned)
+    Records(plan).missing()
+    assert {read[path] for path in planned} == {1}
 
 
 def rename(experiment: ExperimentFolder) -> None:
@@ -233,7 +235,7 @@ def test_page_is_outdated_when_the_experiment_changed(
     collect(done.path)
     change(done)
     plan = plan_of(done)
-    assert results_outdated(plan.experiment, plan.targets) is expected
+    assert results_outdated(plan) is expected
     assert plan[paths.SUMMARY_PAGE].wanted is expected
 
 
@@ -352,7 +354,11 @@ def test_package_that_is_not_installed_here_is_compared_with_the_newest_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     records = [
-        {"ended": f"2025-01-3{day}T10:00:00+01:00", "versions": {"torchtune": number, "inspect-ai": "0.3.1"}}
+        JobRecord(
+            {},
+            ended=f"2025-01-3{day}T10:00:00+01:00",
+            provenance={"versions": {"torchtune": number, "inspect-ai": "0.3.1"}},
+        )
         for day, number in ((1, "0.6.0"), (0, "0.7.0"))
     ]
     assert todays_versions(records) == TODAY
@@ -370,11 +376,11 @@ def test_other_installed_versions_do_not_outdate_the_page(
         "run_experiment.results.versions.versions", lambda packages: {"torchtune": "9", "inspect-ai": "9"}
     )
     plan = plan_of(done)
-    assert not results_outdated(plan.experiment, plan.targets)
+    assert not results_outdated(plan)
     collect(done.path)
     assert len(set(column(done))) == 2
     monkeypatch.undo()
-    assert not results_outdated(plan.experiment, plan.targets)
+    assert not results_outdated(plan)
 
 
 LOST = {"job_id": "17", "failure": "out of memory", "host": "n1"}
@@ -397,12 +403,14 @@ def test_training_that_was_made_smaller_has_a_note(done: ExperimentFolder) -> No
         ({"attempts": [], "changes": {}}, ""),
         ({"attempts": [LOST]}, "2 attempts"),
         ({"attempts": [LOST, {"job_id": "18", "failure": None}]}, "2 attempts"),
-        ({"attempts": "?", "changes": ["?"], "config": None}, ""),
+        ({"attempts": "?", "changes": ["?"]}, ""),
         ({"changes": {"batch_size": 2}, "config": {}}, "batch 2 × None instead of None × None: memory"),
     ],
 )
 def test_note_of_a_training(facts: dict[str, Any], text: str) -> None:
-    assert training_note(facts) == text
+    record = training_record({"config": {}, **facts})
+    assert record is not None
+    assert training_note(record) == text
 
 
 def test_provenance_of_every_result_that_counts(done: ExperimentFolder) -> None:
@@ -432,7 +440,7 @@ def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: Experim
     write_record(attempts / "17/attempt.json", told)
     failure = History(done.path).newest("r4/finetune.json")
     assert failure
-    assert failure.text == "failed as job 17: exit status 1"
+    assert failure.why == "failed as job 17: exit status 1"
 
     write_record(
         attempts / "18/begun.json",
@@ -440,10 +448,10 @@ def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: Experim
     )
     failure = History(done.path).newest("r4/finetune.json")
     assert failure
-    assert failure.text == "cut off, or still at work, as job 18"
+    assert failure.why == "was interrupted or is still running, as job 18"
 
     write_record(attempts / "18/slurm.json", {"state": "TIMEOUT", "error": "SLURM job 18 ended as TIMEOUT"})
     failure = History(done.path).newest("r4/finetune.json")
     assert failure
-    assert failure.text == "failed as job 18: SLURM job 18 ended as TIMEOUT"
+    assert failure.why == "failed as job 18: TIMEOUT"
     assert History(done.path).newest("r4/eval/shout_epoch0.json") is None

@@ -53,11 +53,11 @@ def test_a_submission_from_its_intention_to_its_end(path: Path) -> None:
 
 def test_the_last_end_of_each_target(path: Path) -> None:
     ledger, one = Ledger(path), submission()
-    assert ledger.settled_jobs() == {}
+    assert ledger.read().settled == {}
     ledger.accepted(one, "7")
     ledger.settled(one.target, "7", "FAILED")
     ledger.accepted(replace(one, config_hash="c3d4"), "9")
-    assert [(job.job_id, job.state, job.config_hash) for job in ledger.settled_jobs().values()] == [
+    assert [(job.job_id, job.state, job.config_hash) for job in ledger.read().settled.values()] == [
         ("7", "FAILED", "a1b2")
     ]
     ledger.settled(one.target, "9", "COMPLETED")
@@ -66,7 +66,7 @@ def test_the_last_end_of_each_target(path: Path) -> None:
     ledger.settled("none", "", "LOST")
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, json.dumps({**json.loads(lines[-2]), "target": "x", "time": "soon"}), ""]))
-    found = ledger.settled_jobs()
+    found = ledger.read().settled
     assert {target: (job.job_id, job.state, job.config_hash) for target, job in found.items()} == {
         one.target: ("9", "COMPLETED", "c3d4"),
         "another": ("11", "LOST", None),

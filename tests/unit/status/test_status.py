@@ -171,10 +171,10 @@ def test_a_new_experiment_lacks_everything(new: ExperimentFolder, status: Callab
     missing = reasons(status(new, "--missing", exit_status=3))
     assert missing == {
         "r4": "not done yet",
-        "r4/shout/epoch0": "its run is not trained",
-        "r4/shout/epoch1": "its run is not trained",
+        "r4/shout/epoch0": "its run is not trained yet",
+        "r4/shout/epoch1": "its run is not trained yet",
         "r8": "not done yet",
-        "r8/shout/epoch1": "its run is not trained",
+        "r8/shout/epoch1": "its run is not trained yet",
         "base/shout/base": "not done yet",
         "given/given": "not done yet",
         "given/shout/base": "its checkpoint is not verified yet",
@@ -205,7 +205,7 @@ def test_a_complete_experiment_lacks_nothing(
     assert main(["status", str(done.path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"tiny: {done.path}",
-        "Nobody follows it: all is done",
+        "No process follows this experiment: everything is done",
         f"[{'#' * 30}] 12 of 12 done",
         "",
         "run    training  job       time  verified  shout",
@@ -215,7 +215,7 @@ def test_a_complete_experiment_lacks_nothing(
         "given  -                         1/1       +",
         "",
         "+ done",
-        "A mark an epoch: first the model as it is, then 0 to 1",
+        "One mark per epoch: first the model as given, then 0 to 1",
     ]
 
 
@@ -271,14 +271,14 @@ def test_a_failed_training_says_why_and_where_to_read_on(
     fail(new, TRAIN_R4)
     found = items(status(new))["r4"]
     assert (found["state"], found["job_id"], found["read_on"]) == ("failed", "17", "r4/attempts/17/job.log")
-    assert found["reason"] == "r4/finetune.slurm ended with exit status 1; its log is /somewhere"
+    assert found["reason"] == "failed as job 17: r4/finetune.slurm ended with exit status 1; its log is /somewhere"
     missing = reasons(status(new, "--missing", exit_status=3))
     assert missing["r4/shout/epoch1"] == "its training failed as job 17"
-    assert missing["r8/shout/epoch1"] == "its run is not trained"
+    assert missing["r8/shout/epoch1"] == "its run is not trained yet"
     assert main(["status", str(new.path)]) == 0
     page = capsys.readouterr().out
     assert "r4     failed    17" in page
-    assert "  r4 training, job 17, " in page
+    assert re.search(r"^  r4 training, \w+ ago: failed as job 17: r4/finetune.slurm", page, re.MULTILINE)
     assert "see r4/attempts/17/job.log" in " ".join(page.split())
 
 
@@ -287,10 +287,7 @@ def test_a_failure_of_another_configuration_is_not_today_s(new: ExperimentFolder
     assert states(status(new))["r4"] == "failed"
     new.set_parameters("r4", lr=0.001)
     found = items(status(new))["r4"]
-    assert (found["state"], found["reason"]) == (
-        "missing",
-        "not done yet; failed as job 17, with another configuration",
-    )
+    assert (found["state"], found["reason"]) == ("missing", "not done yet")
 
 
 def test_a_result_that_is_younger_than_a_failure_counts(done: ExperimentFolder, status: Callable[..., Any]) -> None:
@@ -311,7 +308,7 @@ def test_ends_that_only_the_ledger_knows(new: ExperimentFolder, status: Callable
     found = items(status(new))
     assert [found["r4"][name] for name in ("state", "slurm_state", "job_id")] == ["cancelled", "CANCELLED", "31"]
     assert found["r4"]["read_on"] == "r4/attempts/31/job.log"
-    assert (found["r8"]["state"], found["r8"]["reason"]) == ("failed", "SLURM job 32 ended as OUT_OF_MEMORY")
+    assert (found["r8"]["state"], found["r8"]["reason"]) == ("failed", "failed as job 32: OUT_OF_MEMORY")
 
 
 def test_attempts_that_were_cut_off(
@@ -329,16 +326,16 @@ def test_attempts_that_were_cut_off(
     log.touch()
     missing = reasons(status(new, "--missing", exit_status=3))
     assert [missing[subject] for subject in ("r4", "r8", "base/shout/base")] == [
-        "cut off as job 17 (TIMEOUT)",
-        "cut off as job 18 (NODE_FAIL)",
-        "cut off as job local-3",
+        "failed as job 17: TIMEOUT",
+        "failed as job 18: NODE_FAIL",
+        "was interrupted as job local-3",
     ]
     found = items(status(new))
     assert [found["r4"][name] for name in ("state", "slurm_state", "certain")] == ["failed", "TIMEOUT", True]
     assert found["base/shout/base"]["read_on"] == evaluation_log("base", "shout_base")
     assert found["r4/shout/epoch0"]["reason"] == "its training failed as job 17"
     new.set_parameters("r4", lr=0.001)
-    assert items(status(new))["r4"]["reason"] == "not done yet; failed as job 17, with another configuration"
+    assert items(status(new))["r4"]["reason"] == "not done yet"
 
 
 @pytest.mark.parametrize(("job_id", "host"), [("17", socket.gethostname()), ("local-3", "elsewhere")])
@@ -348,14 +345,14 @@ def test_what_may_still_be_at_work_is_not_called_dead(
     begin(new, TRAIN_R4, job_id, host=host)
     found = items(status(new))["r4"]
     assert (found["state"], found["certain"]) == ("missing", False)
-    assert found["reason"] == f"cut off as job {job_id}, or still at work on {host}: nobody noted its end"
+    assert found["reason"] == f"was interrupted or is still running on {host}, as job {job_id}"
 
 
 def test_a_job_that_never_began_is_known_by_what_slurm_said(new: ExperimentFolder, status: Callable[..., Any]) -> None:
     fail(new, TRAIN_R4, "16", ended="2025-01-31T10:00:00+01:00")
     note_slurm_end(new.path, TRAIN_R4, "17", "BOOT_FAIL", "SLURM job 17 ended as BOOT_FAIL")
     found = items(status(new))["r4"]
-    assert (found["job_id"], found["reason"]) == ("17", "cut off as job 17 (BOOT_FAIL)")
+    assert (found["job_id"], found["reason"]) == ("17", "failed as job 17: BOOT_FAIL")
 
 
 def test_a_job_that_is_submitted_again_is_shown_as_its_newest_try(
@@ -365,7 +362,7 @@ def test_a_job_that_is_submitted_again_is_shown_as_its_newest_try(
     note_slurm_end(new.path, TRAIN_R4, "41", "PREEMPTED", "SLURM job 41 ended as PREEMPTED")
     submit(new, TRAIN_R4, "tiny.r4", "41")
     Ledger(new.path / PATH).settled(TRAIN_R4, "41", "PREEMPTED")
-    assert items(status(new))["r4"]["reason"] == "cut off as job 41 (PREEMPTED)"
+    assert items(status(new))["r4"]["reason"] == "failed as job 41: PREEMPTED"
     again = submit(new, TRAIN_R4, "tiny.r4", "42", ago=60)
     # Of this one's first try nobody noted the end.
     begin(new, "r8/finetune.json", "49")
@@ -389,7 +386,7 @@ def test_a_job_that_is_submitted_again_is_shown_as_its_newest_try(
     begin(new, TRAIN_R4, "42.2", **begun)
     assert shown() == ("running", "42", 3)
     assert main(["status", str(new.path)]) == 0
-    assert "r4     running, try 3  42 " in capsys.readouterr().out
+    assert "r4     running, attempt 3  42 " in capsys.readouterr().out
     # That a try failed is not the end of its job.
     (clients / "sacct").unlink()
     assert shown() == ("pending", "42", 3)
@@ -544,7 +541,7 @@ def test_without_slurm_states_are_the_last_known(
     assert not found["r4"]["certain"]
     assert said["asked"] is None
     assert said["notes"] == [
-        "SLURM is not to be asked here: states of its jobs are those last known from ledger and records"
+        "SLURM cannot be asked from here: job states are the last known ones, from the ledger and records"
     ]
     assert main(["status", str(new.path)]) == 0
     page = capsys.readouterr().out
@@ -592,7 +589,7 @@ def test_who_follows_it(new: ExperimentFolder, status: Callable[..., Any], capsy
     assert (said["followed"], said["owner"]["pid"]) == (False, os.getpid())
     assert said["owner"]["ended"]
     assert main(["status", str(new.path)]) == 0
-    assert "Nobody follows it: the same command goes on (last: process " in capsys.readouterr().out
+    assert "; run the same command to continue (the last one was process " in capsys.readouterr().out
 
 
 # It only looks
@@ -713,7 +710,7 @@ def test_watching_ends_where_there_is_nothing_to_wait_for(
     new: ExperimentFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["status", str(new.path), "--watch", "--missing"]) == 3
-    assert capsys.readouterr().out.endswith("All has ended.\n")
+    assert capsys.readouterr().out.endswith("Nothing is running any more.\n")
 
 
 # The page

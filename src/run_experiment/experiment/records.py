@@ -1,0 +1,148 @@
+"""Records and manifests of an experiment folder as typed values; files of older versions have defaults.
+
+A record that is torn, or that does not say what it is of, is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.clock import moment_of
+from run_experiment.common.json_files import Config, read_record
+
+# What a record says of how it was made; an older one has these beside each other, not under `provenance`.
+FACTS = ("host", "gpus", "project", "task", "python", "platform", "versions", "seeds")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was made of which configuration."""
+
+    config: Config
+
+
+@dataclass(frozen=True)
+class JobRecord(Record):
+    """What a job says of its result. Times are as written (ISO 8601 with offset).
+
+    `attempts` are the earlier attempts in short, `changes` the parameters that had to be smaller than asked for;
+    `restored_by` is the job that found this result and restored its record.
+    """
+
+    job_id: str | None = None
+    restored_by: str | None = None
+    config_hash: str | None = None
+    redo: str = ""
+    started: str | None = None
+    ended: str | None = None
+    seconds: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    attempts: tuple[Any, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def end(self) -> datetime | None:
+        """When it ended."""
+        return moment_of(self.ended)
+
+
+@dataclass(frozen=True)
+class TrainingRecord(JobRecord):
+    """A successful training: folders of its checkpoints, final losses by name."""
+
+    checkpoints: tuple[str, ...] = ()
+    losses: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationRecord(JobRecord):
+    """A successful evaluation: its metrics by name, and how many samples were completed."""
+
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Manifest(Record):
+    """A verified checkpoint: its folder, its files with size, times and hash, the base model that it belongs to."""
+
+    files: Mapping[str, Mapping[str, Any]]
+    checkpoint: str | None = None
+    base_model: str | None = None
+    verified: datetime | None = None
+
+    @property
+    def hashes(self) -> dict[str, Any]:
+        """SHA-256 of the files by name, as configurations have them."""
+        return {name: {"sha256": facts["sha256"]} for name, facts in self.files.items()}
+
+
+def read_training(path: Path) -> TrainingRecord | None:
+    """Read the record of a training."""
+    return training_record(read_record(path))
+
+
+def training_record(values: Mapping[str, Any] | None) -> TrainingRecord | None:
+    """The values of a training's record."""
+    if not (facts := _job_facts(values)) or values is None:
+        return None
+    checkpoints = tuple(map(str, _list(values.get("checkpoints"))))
+    return TrainingRecord(**facts, checkpoints=checkpoints, losses=_mapping(values.get("losses")))
+
+
+def read_evaluation(path: Path) -> EvaluationRecord | None:
+    """Read the record of an evaluation."""
+    values = read_record(path)
+    if not (facts := _job_facts(values)) or values is None:
+        return None
+    results = _mapping(values.get("results"))
+    return EvaluationRecord(**facts, metrics=_mapping(results.get("metrics")), samples=results.get("completed_samples"))
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """Read the manifest of a checkpoint; None also if it does not have the hashes of its files."""
+    values = read_record(path) or {}
+    config, files = values.get("config"), _mapping(values.get("files"))
+    if not isinstance(config, dict) or not files or not all("sha256" in _mapping(facts) for facts in files.values()):
+        return None
+    checkpoint, model = _text(values.get("checkpoint")), _text(values.get("base_model"))
+    return Manifest(config, files, checkpoint, model, moment_of(values.get("verified")))
+
+
+def read_config(path: Path) -> Record | None:
+    """Read a record of which only the configuration counts."""
+    config = (read_record(path) or {}).get("config")
+    return Record(config) if isinstance(config, dict) else None
+
+
+def _job_facts(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a record of any job says; None if it does not say what it is of."""
+    if values is None or not isinstance(values.get("config"), dict):
+        return None
+    seconds, older = values.get("seconds"), {name: values[name] for name in FACTS if name in values}
+    texts = ("job_id", "restored_by", "config_hash", "started", "ended")
+    return {
+        "config": values["config"],
+        **{name: _text(values.get(name)) for name in texts},
+        "redo": _text(values.get("redo")) or "",
+        "seconds": seconds if isinstance(seconds, int | float) else None,
+        "provenance": {**older, **_mapping(values.get("provenance"))},
+        "attempts": tuple(_list(values.get("attempts"))),
+        "changes": _mapping(values.get("changes")),
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,103 @@
+"""The experiment folder as one command sees it: each record, manifest, attempt and the ledger is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from run_experiment.attempts.files import Failure
+from run_experiment.attempts.history import Attempt, History
+from run_experiment.common import paths
+from run_experiment.experiment.records import (
+    EvaluationRecord,
+    Manifest,
+    Record,
+    TrainingRecord,
+    read_config,
+    read_evaluation,
+    read_manifest,
+    read_training,
+)
+from run_experiment.machine.file_locks import FileLocks
+from run_experiment.planning.target import Kind
+from run_experiment.slurm.ledger import PATH, Ledger, Noted, Settled
+from run_experiment.slurm.states import succeeded
+
+T = TypeVar("T")
+
+
+class Snapshot:
+    """What lies in an experiment `folder`; a file that changes after it was first asked for is not read again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.history = History(folder)
+        self._read: dict[str, Any] = {}
+
+    def training(self, run: str) -> TrainingRecord | None:
+        """Record of a run's training."""
+        return self._once(paths.finetune_record(run), read_training)
+
+    def evaluation(self, run: str, cell: str) -> EvaluationRecord | None:
+        """Record of an evaluation."""
+        return self._once(paths.eval_record(run, cell), read_evaluation)
+
+    def manifest(self, run: str, epoch: int | None) -> Manifest | None:
+        """Manifest of a checkpoint."""
+        return self._once(paths.manifest(run, epoch), read_manifest)
+
+    def record(self, kind: Kind, path: str) -> Record | None:
+        """Record of a target."""
+        reader: dict[Kind, Callable[[Path], Record | None]] = {
+            Kind.TRAINING: read_training,
+            Kind.EVALUATION: read_evaluation,
+            Kind.VERIFICATION: read_manifest,
+        }
+        return self._once(path, reader.get(kind, read_config))
+
+    @cached_property
+    def ledger(self) -> Noted:
+        """Jobs that were submitted. Raises OSError."""
+        return Ledger(self.folder / PATH).read()
+
+    @cached_property
+    def locks(self) -> FileLocks:
+        """Locks that processes of this machine hold."""
+        return FileLocks()
+
+    def holder(self, target: str) -> int | None:
+        """Number of the process of this machine that is at work on a record."""
+        return self.locks.holder(self.folder / paths.lock(target))
+
+    def last_attempt(self, target: str) -> Attempt | None:
+        """The last attempt at a record, with SLURM's verdict; also one that only the ledger knows."""
+        last, settled = self.history.newest(target), self.ledger.settled.get(target)
+        if settled is None or succeeded(settled.state):
+            return last
+        if last and last.job_id == settled.job_id:
+            return replace(last, slurm_state=settled.state)
+        if last and (last.moment or settled.time) > settled.time:
+            return last
+        return self._only_settled(target, settled)
+
+    def _only_settled(self, target: str, settled: Settled) -> Attempt:
+        """The attempt of a job that left nothing itself."""
+        run, name = paths.target_of(target)
+        return Attempt(
+            folder=self.folder / paths.attempts(run) / settled.job_id,
+            target=name,
+            job_id=settled.job_id,
+            failure=Failure.INTERRUPTED,
+            ended=settled.time,
+            config_hash=settled.config_hash or "",
+            slurm_state=settled.state,
+        )
+
+    def _once(self, path: str, read: Callable[[Path], T]) -> T:
+        if path not in self._read:
+            self._read[path] = read(self.folder / path)
+        found: T = self._read[path]
+        return found
