@@ -47,6 +47,7 @@ onstart:
     write_job_scripts()
     begin_redos()
     begin_action_logs()
+    settle_earlier_jobs()
 
 
 onsuccess:

@@ -222,6 +222,14 @@ def begin_action_logs():
     # With --touch no job runs.
     if not workflow.touch:
         # With `--quiet progress` Snakemake would tell not even plugins that a job ended.
-        workflow.scheduler.print_progress = True
+        if workflow.scheduler:
+            workflow.scheduler.print_progress = True
         planned = session_plan(plan, planned_outputs(), workflow.executor_plugin.name)
         logger.info(None, extra={SESSION_PLAN: planned})
+
+
+def settle_earlier_jobs():
+    """Log jobs that ended while nothing followed them, if the executor knows of such."""
+    executor = workflow.scheduler and workflow.scheduler._executor
+    if hasattr(executor, "settle"):
+        executor.settle()

@@ -43,7 +43,7 @@ from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
 from snakemake_executor_plugin_slurm_attached.ending import verdict
 from snakemake_executor_plugin_slurm_attached.follower import LOST, End, Follower
 from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
-from snakemake_executor_plugin_slurm_attached.left_behind import planned
+from snakemake_executor_plugin_slurm_attached.left_behind import is_made, planned, why_failed
 from snakemake_executor_plugin_slurm_attached.messages import level, message
 from snakemake_executor_plugin_slurm_attached.settings import CANCEL
 from snakemake_executor_plugin_slurm_attached.submitter import LONGEST_PAUSE, Pacing, Request, Submitter
@@ -84,13 +84,15 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         ended = self._follower.add_ended
         self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, ended, self._tell)
         self.next_seconds_between_status_checks = _LOOK
+        if not len(self.workflow.dag):
+            self._settle_without_jobs()
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Follow those that an earlier process submitted; let the others wait for their turn."""
         if self._earlier is None:
             self._interrupts.install()
             self.logger.addFilter(self._is_true)
-            self._earlier = self._look_for_earlier()
+            self._earlier = self._conclude_ended(self._look_for_earlier())
         # In the order of the experiment.
         for job in sorted(jobs, key=lambda job: int(job.jobid)):
             self.run_job_pre(job)
@@ -119,6 +121,58 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         # An error ends this job only.
         except (WorkflowError, SlurmError, OSError, ValueError) as error:
             self.report_job_error(SubmittedJobInfo(job), msg=f"It was not submitted: {error}\n")
+
+    def settle(self) -> None:
+        """Log jobs that ended while nothing followed them; call it when a session begins, whatever it will do."""
+        if not self._has_unsettled():
+            return
+        try:
+            self._conclude_ended(self._earlier_jobs())
+        except (SlurmError, OSError) as error:
+            self.logger.warning(f"Jobs that ended meanwhile are not logged yet: {error}")
+
+    def _settle_without_jobs(self) -> None:
+        """The same in a session that has nothing to run, for which Snakemake calls no hook."""
+        if not self._has_unsettled():
+            return
+        try:
+            # Claims the experiment and begins the action logs.
+            self.workflow._onstart([])
+        except SystemExit:
+            # Another process works on the experiment, and logs its jobs.
+            return
+        self.settle()
+        self._follower.close(_LATE_FIGURES)
+
+    def _has_unsettled(self) -> bool:
+        """True if the ledger holds jobs whose ends may not be logged."""
+        try:
+            return bool(self._ledger.open() or self._ledger.unaccounted())
+        except OSError:
+            # Said once a job is to be submitted.
+            return False
+
+    def _conclude_ended(self, earlier: dict[str, Earlier]) -> dict[str, Earlier]:
+        """Log jobs that ended while nothing followed them, unless their targets are made now; returns the others."""
+        needed = {path for job in self.workflow.dag.needrun_jobs() for path in job.output}
+        ended = {target for target, former in earlier.items() if not former.is_live} - needed
+        for target in ended:
+            self._conclude(earlier[target])
+        return {target: former for target, former in earlier.items() if target not in ended}
+
+    def _conclude(self, former: Earlier) -> None:
+        """Log how a job ended that no job of this command asks for."""
+        submission, why = former.submission, ""
+        made = is_made(self._folder, submission)
+        if not made:
+            if not former.accounted:
+                self._settled(submission, former.state or LOST)
+                return
+            why = why_failed(self._folder, former.accounted, submission, self._output(submission))
+        self._tell(Reattached(submission, former.state))
+        self._follower.add_ended(submission, former.accounted)
+        self._settled(submission, former.state)
+        self._tell(Ended(submission, made, former.state or "COMPLETED", why))
 
     def _give_up(self, former: Earlier) -> None:
         """Have a job that left nothing never judged again; how it ended is told."""
@@ -205,17 +259,21 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         pause = 1.0
         while True:
             try:
-                earlier = earlier_jobs(self._folder, self._ledger, self._tell)
-                earlier |= cancel_outdated(earlier, self.workflow.dag, self._tell)
-                for submission in unaccounted(self._folder, self._ledger):
-                    self._follower.add_ended(submission)
-                return earlier
+                return self._earlier_jobs()
             except PassingError as error:
                 self.logger.warning(f"SLURM does not say which jobs there are, asking again in {pause:.0f} s: {error}")
             except OSError as error:
                 raise WorkflowError(f"It is not known which jobs were submitted, so none is: {error}") from error
             self._pacing.stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _earlier_jobs(self) -> dict[str, Earlier]:
+        """The same, asking SLURM once. Raises SlurmError, OSError."""
+        earlier = earlier_jobs(self._folder, self._ledger, self._tell)
+        earlier |= cancel_outdated(earlier, self.workflow.dag, self._tell)
+        for submission in unaccounted(self._folder, self._ledger):
+            self._follower.add_ended(submission)
+        return earlier
 
     def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None = None) -> Request:
         return Request(

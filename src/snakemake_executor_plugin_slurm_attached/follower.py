@@ -113,10 +113,14 @@ class Follower:
         with self._lock:
             self._jobs = {**self._jobs, _id(submission): job}
 
-    def add_ended(self, submission: Submission) -> None:
-        """Ask about a job that ended while it was not followed."""
+    def add_ended(self, submission: Submission, accounted: AccountedJob | None = None) -> None:
+        """Ask about a job that ended while it was not followed; of what is `accounted` already, states are told."""
+        job = _Followed(submission, Path())
         with self._lock:
-            self._ended = {**self._ended, _id(submission): _Followed(submission, Path())}
+            # One that is asked about already stays as it is known.
+            self._ended = {_id(submission): job, **self._ended}
+        if accounted:
+            self._note(job, accounted)
 
     @property
     def jobs(self) -> dict[str, str]:

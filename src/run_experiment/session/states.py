@@ -83,7 +83,7 @@ class States:
         followed.is_settled = True
         followed.end_seen = datetime.now().astimezone()
         self._tell_notices(followed)
-        if followed.is_current or not self._jobs.told.has_metrics(followed.job_id):
+        if followed.is_new or not self._jobs.told.has_metrics(followed.job_id):
             self._write(followed.job.log, followed.metrics(self._folder))
 
     def _tell_notices(self, followed: FollowedJob) -> None:

@@ -477,6 +477,30 @@ def test_a_job_that_failed_while_nobody_looked(session: Session) -> None:
     assert len(later.rows(Action.ALL_COMPLETE)) == 1
 
 
+def test_a_job_that_made_its_target_while_nobody_looked_is_complete(session: Session) -> None:
+    """Its target is not wanted any more; it counts as a job of this session, and not as complete before."""
+    session.start(R4)
+    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
+    known = accounted(R4, "COMPLETED")
+    later.tell(
+        Reattached(submission(R4), "COMPLETED"),
+        Changed(submission(R4), "RUNNING", "COMPLETED", known),
+        Ended(submission(R4), True, "COMPLETED"),
+        Accounted(submission(R4), known),
+    )
+    assert [details for _, details, _ in later.rows(Action.STATE_CHANGE)] == ["PENDING → RUNNING", "RUNNING → COMPLETED"]
+    assert len(later.rows(Action.COMPUTE_METRICS)) == 1
+    assert later.rows(Action.ALL_COMPLETE) == [
+        ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
+    ]
+    # A session that was killed before it noted that in the ledger: the next one says it again to no log.
+    third = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
+    third.tell(Reattached(submission(R4), "COMPLETED"), Ended(submission(R4), True, "COMPLETED"))
+    third.tell(Accounted(submission(R4), known))
+    assert len(third.rows(Action.STATE_CHANGE)) == 2
+    assert len(third.rows(Action.COMPUTE_METRICS)) == 1
+
+
 def test_a_job_cancelled_from_here_says_why_and_does_not_count(session: Session) -> None:
     session.start(R4)
     later = Session(plan(session.folder, wanted=frozenset({R4})))
