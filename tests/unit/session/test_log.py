@@ -488,7 +488,8 @@ def test_a_job_that_made_its_target_while_nobody_looked_is_complete(session: Ses
         Ended(submission(R4), True, "COMPLETED"),
         Accounted(submission(R4), known),
     )
-    assert [details for _, details, _ in later.rows(Action.STATE_CHANGE)] == ["PENDING → RUNNING", "RUNNING → COMPLETED"]
+    changes = [details for _, details, _ in later.rows(Action.STATE_CHANGE)]
+    assert changes == ["PENDING → RUNNING", "RUNNING → COMPLETED"]
     assert len(later.rows(Action.COMPUTE_METRICS)) == 1
     assert later.rows(Action.ALL_COMPLETE) == [
         ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
