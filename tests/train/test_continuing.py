@@ -1,15 +1,12 @@
-"""Evaluations that are cut off, with the real inspect-ai: another try computes only what is missing."""
+"""Evaluations that are cut off, with the real inspect-ai: another attempt computes only what is missing."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-import shutil
 import subprocess
 import sys
-import zipfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +19,11 @@ from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.evaluate import evaluate
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.edits import Rendered, parse
-from run_experiment.machine.memory import memory_kills
 
 LOG = Path("logs/base.log")
 SCRIPT, RECORD = Path("base/eval/count_base.slurm"), Path("base/eval/count_base.json")
 EVAL_LOG, ATTEMPTS = Path("base/eval/logs/count_base.eval"), Path("base/attempts")
+UNFINISHED = Path("base/eval/.unfinished")
 TOTAL = 30
 JOB = """import os, sys
 from pathlib import Path
@@ -51,11 +48,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def evaluation(options: str = "", call: str = "inspect eval", then: str = "", connections: int = 4) -> EvaluationJob:
-    """An evaluation, as its script now is, of the data as they now are."""
-    command = f"{call} count.py@count --model mockllm/model -T data_path=words.json"
-    command += f" --max-connections {connections} --log-format eval --display plain {options}"
-    text = Rendered("#!/bin/bash\n", f"set -euo pipefail\n{command}\n{then}\n").text
+def evaluation(options: str = "", call: str = "inspect eval-set", connections: int = 4) -> EvaluationJob:
+    """An evaluation of the data as they are now, with a script like a rendered one."""
+    lines = [
+        "set -euo pipefail",
+        "export INSPECT_LOG_DIR=${RUN_EXPERIMENT_EVAL_SET:-by_hand}",
+        f"export INSPECT_EVAL_MAX_CONNECTIONS=${{INSPECT_EVAL_MAX_CONNECTIONS:-{connections}}}",
+        f"{call} count.py@count --model mockllm/model -T data_path=words.json --retry-attempts 0 --log-dir-allow-dirty"
+        f" --log-format eval --display plain {options}",
+    ]
+    text = Rendered("#!/bin/bash\n", "\n".join(lines) + "\n").text
     SCRIPT.parent.mkdir(parents=True, exist_ok=True)
     SCRIPT.write_text(text)
     return EvaluationJob(
@@ -115,27 +117,29 @@ def require_whole() -> None:
     results = record()["results"]
     assert (results["completed_samples"], results["total_samples"]) == (TOTAL, TOTAL)
     assert results["metrics"]["match/accuracy"] == pytest.approx(2 / 3)
+    assert [path.name for path in EVAL_LOG.parent.iterdir()] == [EVAL_LOG.name]
+    assert not list(UNFINISHED.iterdir())
 
 
-def test_a_killed_script_goes_on_in_the_same_job() -> None:
-    trouble(w24="script")
+def test_every_kill_of_a_script_costs_only_what_was_at_work() -> None:
+    trouble(w9="script", w18="script")
 
     evaluate(evaluation("--seed 7", connections=1), "5", LOG)
 
     require_whole()
     assert record()["provenance"]["seeds"] == {"generation": 7}
-    assert computed() == Counter({f"w{number}": 1 for number in range(TOTAL)}) + Counter(["w24"])
-    details = "Continuing attempt of job local-5 (inspect eval-retry)"
-    assert told() == [("EVAL_RETRY", details, "24 of 30 samples reused, 6 to do")]
-    assert record()["continued"] == {"job_id": "local-5", "reused_samples": 24}
-    assert [path.name for path in ATTEMPTS.iterdir()] == ["local-5"]
+    assert computed() == Counter({f"w{number}": 1 for number in range(TOTAL)}) + Counter(["w9", "w18"])
+    details = "Continuing attempt of job local-5 (inspect eval-set)"
+    assert told() == [
+        ("EVAL_RETRY", details, "9 of 30 samples reused, 21 to do"),
+        ("EVAL_RETRY", details, "18 of 30 samples reused, 12 to do"),
+    ]
+    assert record()["continued"] == {"job_id": "local-5", "reused_samples": 18}
+    assert sorted(path.name for path in ATTEMPTS.iterdir()) == ["local-5", "local-5.2"]
 
 
-@pytest.mark.parametrize(
-    "options", ["", "--log-dir 'their logs/of \"base\"'", "--log-dir=theirs/$SLURM_JOB_ID --tags=mine"]
-)
-def test_the_next_job_goes_on_where_one_was_killed(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = evaluation(options)
+def test_the_next_job_continues_one_that_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = evaluation()
     trouble(w17="all")
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     killed(job)
@@ -151,430 +155,52 @@ def test_the_next_job_goes_on_where_one_was_killed(options: str, monkeypatch: py
     assert 1 <= lost <= 4
     assert again.total() == TOTAL - before.total() + lost
     ((_, details, result),) = told()
-    assert details == "Continuing attempt of job 5 (inspect eval-retry)"
+    assert details == "Continuing attempt of job 5 (inspect eval-set)"
     assert result == f"{TOTAL - again.total()} of 30 samples reused, {again.total()} to do"
 
 
-def test_a_home_of_its_own_costs_only_what_was_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = evaluation(connections=1)
-    trouble(w17="all")
-    killed(job)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    assert told()[0][2] == "10 of 30 samples reused, 20 to do"
-    assert computed().total() == TOTAL + 8
-
-
 def test_an_error_is_final_and_the_next_job_computes_what_is_missing() -> None:
-    job = evaluation()
     trouble(w17="error")
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(job, "5", LOG)
+    with pytest.raises(
+        JobError, match=r"^evaluation ended with status error after 1\d of 30 samples: .*the task broke"
+    ):
+        evaluate(evaluation(connections=2), "5", LOG)
     before = computed()
-    assert len(list(ATTEMPTS.iterdir())) == 1
+    assert len(list(ATTEMPTS.iterdir())) == len(list(ATTEMPTS.glob("local-5/*.eval"))) == 1
 
-    evaluate(job, "6", LOG)
+    evaluate(evaluation(connections=8), "6", LOG)
 
     require_whole()
     reused = record()["continued"]["reused_samples"]
     assert reused >= 16
     assert (computed() - before).total() == TOTAL - reused
-
-
-def test_every_kill_costs_only_what_was_at_work() -> None:
-    trouble(w9="script", w18="script")
-
-    evaluate(evaluation(connections=1), "5", LOG)
-
-    require_whole()
-    assert computed().total() == TOTAL + 2
-    assert [action for action, _, _ in told()] == ["EVAL_RETRY", "EVAL_RETRY"]
-
-
-def test_the_attempt_that_got_furthest_counts() -> None:
-    job = evaluation(call="[ -e fine ] && inspect eval")
-    trouble(w17="error")
-    Path("fine").touch()
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(job, "5", LOG)
-    Path("fine").unlink()
-    with pytest.raises(JobError, match="exit status 1"):
-        evaluate(job, "6", LOG)
-    Path("fine").touch()
-
-    evaluate(job, "7", LOG)
-
-    require_whole()
-    assert record()["continued"]["reused_samples"] >= 16
-    assert record()["continued"]["job_id"] == "local-5"
-
-
-def test_a_log_that_nobody_can_go_on_from_is_given_up() -> None:
-    job = evaluation()
-    trouble(w17="error")
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(job, "5", LOG)
-    (log,) = ATTEMPTS.glob("local-5/*.eval")
-    with zipfile.ZipFile(log) as file:
-        sample = next(item for item in file.infolist() if item.filename.startswith("samples/"))
-    content = bytearray(log.read_bytes())
-    middle = sample.header_offset + 30 + len(sample.filename) + sample.compress_size // 2
-    content[middle : middle + 8] = bytes(8)
-    log.write_bytes(content)
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    details = "Attempt of job local-5 cannot be continued: an attempt could not go on from its log"
-    assert told()[1:] == [("EVAL_RETRY", details, "started fresh")]
-    assert sorted(path.name for path in ATTEMPTS.iterdir()) == ["local-5", "local-6"]
-
-
-def test_an_error_before_there_is_a_log_costs_no_samples() -> None:
-    """The log is sound: something else was wrong, and may be mended."""
-    job = evaluation(call="[ ! -e broken ] || { rm broken; exit 1; }\ninspect eval")
-    trouble(w17="error")
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(job, "5", LOG)
-    Path("broken").touch()
-    before = computed()
-    with pytest.raises(JobError, match="exit status 1"):
-        evaluate(job, "6", LOG)
-    assert not Path("broken").exists()
-
-    evaluate(job, "7", LOG)
-
-    require_whole()
-    assert record()["continued"]["job_id"] == "local-5"
-    assert (computed() - before).total() == TOTAL - record()["continued"]["reused_samples"]
-
-
-def test_a_sound_log_that_nobody_can_go_on_from_is_given_up_after_two_tries() -> None:
-    shim = Path("shims/inspect")
-    shim.parent.mkdir()
-    shim.write_text(f'#!/bin/bash\n[ "$1" = eval-retry ] && exit 1\nexec {shutil.which("inspect")} "$@"\n')
-    shim.chmod(0o755)
-    job = evaluation(call="PATH=$PWD/shims:$PATH inspect eval")
-    trouble(w17="error")
-    for number, error in ((5, "the task broke"), (6, "exit status 1"), (7, "exit status 1")):
-        with pytest.raises(JobError, match=error):
-            evaluate(job, str(number), LOG)
-
-    evaluate(job, "8", LOG)
-
-    require_whole()
-    details = "Attempt of job local-5 cannot be continued: an attempt could not go on from its log"
-    assert told() == [("EVAL_RETRY", details, "started fresh")]
-
-
-def test_samples_without_ids_in_another_order_are_not_mixed() -> None:
-    script = Path("count.py").read_text()
-    backwards = '    samples = samples[::-1] if Path("backwards").exists() else samples\n    dataset ='
-    Path("count.py").write_text(script.replace("    dataset =", backwards))
-    job = evaluation("-T ids=false")
-    trouble(w17="error")
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(job, "5", LOG)
-    Path("backwards").touch()
-    Path("computed").unlink()
-
-    evaluate(job, "6", LOG)
-
-    from inspect_ai.log import read_eval_log_sample_summaries
-
-    asked = [sample.input for sample in read_eval_log_sample_summaries(str(EVAL_LOG))]
-    assert sorted(asked) == sorted(f"w{number}" for number in range(TOTAL))
-    assert "continued" not in record()
-    details = "its samples have no ids, and are in another order now or repeat each other"
-    expected = ("EVAL_RETRY", f"Attempt of job local-6 cannot be continued: {details}", "started fresh")
-    assert told()[1:] == [expected]
-
-
-def test_a_torn_log_of_a_script_that_went_on_is_tried_again() -> None:
-    torn = '[ -e torn ] || { touch torn; echo PK > "$INSPECT_LOG_DIR/a.eval"; exit; }'
-
-    evaluate(evaluation(call=f"{torn}\ninspect eval"), "5", LOG)
-
-    require_whole()
-    ((_, details, result),) = told()
-    assert details.startswith("Attempt of job local-5 cannot be continued: cannot read ")
-    assert result == "started fresh"
-
-
-def test_a_killed_process_of_a_script_that_went_on_was_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cgroup").write_text("0::/job\n")
-    counts = tmp_path / "job" / "memory.events"
-    counts.parent.mkdir()
-    counts.write_text("oom_kill 1\n")
-    monkeypatch.setattr(memory_kills, "__defaults__", (tmp_path, tmp_path))
-    kill = f"[ -e killed ] || {{ touch killed; echo oom_kill 2 > {counts}; exit; }}"
-
-    evaluate(evaluation(call=f"{kill}\ninspect eval"), "5", LOG)
-
-    require_whole()
-    assert told() == [("OOM_RETRY", "max_connections 4 → 2", "tried again")]
-
-
-def test_a_complete_log_is_taken_without_a_script() -> None:
-    job = evaluation(then="if [ -e cut ]; then rm cut; kill -9 $JOB_PID 0; fi; echo again >> ran")
-    Path("cut").touch()
-    killed(job)
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    assert computed().total() == TOTAL
-    assert not Path("ran").exists()
-    assert told() == [("EVAL_RETRY", "Taking the complete log of job local-5", "30 of 30 samples reused, none to do")]
-
-
-def test_what_fails_after_a_complete_log_is_run_again() -> None:
-    job = evaluation(then="[ -e fine ]")
-    with pytest.raises(JobError, match="exit status 1"):
-        evaluate(job, "5", LOG)
-    Path("fine").touch()
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    assert computed().total() == TOTAL
+    assert record()["changes"] == {}
 
 
 def test_out_of_memory_halves_the_connections_and_keeps_what_is_there() -> None:
     trouble(fits=3)
 
-    evaluate(evaluation(connections=8), "5", LOG)
+    evaluate(evaluation(connections=4), "5", LOG)
 
     require_whole()
-    actions = [(action, details) for action, details, _ in told() if action == "OOM_RETRY"]
-    assert actions == [("OOM_RETRY", f"max_connections {one} → {one // 2}") for one in (8, 4)]
+    assert [event for event in told() if event[0] == "OOM_RETRY"] == [
+        ("OOM_RETRY", "max_connections 4 → 2", "tried again")
+    ]
     assert record()["changes"] == {"max_connections": 2}
 
 
-def test_the_next_job_begins_with_less_where_memory_did_not_suffice() -> None:
-    trouble(fits=1)
-    job = evaluation(connections=4)
-    with pytest.raises(JobError, match="CUDA out of memory"):
-        evaluate(replace(job, retries=0), "5", LOG)
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    assert record()["changes"] == {"max_connections": 1}
-
-
-def test_more_connections_are_used_where_memory_was_no_trouble() -> None:
-    trouble(w17="error")
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(evaluation(connections=2), "5", LOG)
-
-    evaluate(evaluation(connections=8), "6", LOG)
-
-    require_whole()
-    assert record()["changes"] == {}
-
-
-def test_what_a_script_computes_is_read_from_the_log() -> None:
-    trouble(fits=3)
-
-    evaluate(evaluation("--max-connections $((2 * 2))", connections=32), "5", LOG)
-
-    require_whole()
-    assert told() == [("OOM_RETRY", "max_connections 4 → 2", "tried again")]
-    assert record()["changes"] == {"max_connections": 2}
-
-
-def test_what_nobody_knows_is_not_halved() -> None:
-    loading = 'echo "CUDA out of memory"; echo >> runs; exit 1'
-    job = evaluation("--max-connections $((2 * 2))", call=f"{loading}\ninspect eval")
-
-    for runs in (1, 2):
-        with pytest.raises(JobError, match="out of memory and its script's --max-connections cannot be read: ask for"):
-            evaluate(job, "5", LOG)
-        assert len(Path("runs").read_text()) == runs
-
-
-def test_what_never_fits_ends_plainly() -> None:
-    trouble(fits=0)
-
-    with pytest.raises(JobError, match="out of memory even with max_connections 1: ask for a larger GPU"):
-        evaluate(evaluation(connections=2), "5", LOG)
-
-    assert not RECORD.exists()
-    assert len(list(ATTEMPTS.iterdir())) == 2
-
-
-def test_a_torn_log_is_not_continued_and_the_action_log_is_told() -> None:
-    job = evaluation()
-    trouble(w17="error")
-    with pytest.raises(JobError):
+def test_a_complete_log_is_not_computed_again() -> None:
+    """Its job was killed, or failed, before it could write the record."""
+    job = evaluation(call="[ ! -e fine ] || touch ran\ninspect eval-set", options="\n[ -e fine ]")
+    with pytest.raises(JobError, match="exit status 1"):
         evaluate(job, "5", LOG)
-    (log,) = ATTEMPTS.glob("local-5/*.eval")
-    log.write_bytes(log.read_bytes()[:-40])
-    Path("computed").unlink()
+    Path("fine").touch()
 
     evaluate(job, "6", LOG)
 
     require_whole()
     assert computed().total() == TOTAL
-    ((action, details, result),) = told()
-    assert (action, result) == ("EVAL_RETRY", "started fresh")
-    assert details.startswith("Attempt of job local-5 cannot be continued: cannot read ")
-
-
-def test_changed_data_are_evaluated_afresh() -> None:
-    trouble(w17="error")
-    with pytest.raises(JobError):
-        evaluate(evaluation(), "5", LOG)
-    Path("words.json").write_text(json.dumps({"test": [{"input": f"w{number}"} for number in range(TOTAL + 1)]}))
-    Path("computed").unlink()
-
-    evaluate(evaluation(), "6", LOG)
-
-    assert computed().total() == TOTAL + 1
-    assert told() == []
-    assert "continued" not in record()
-
-
-def test_a_log_that_names_files_elsewhere_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have the same content today; what lies there may be changed tomorrow, or be gone."""
-    trouble(w17="error")
-    with pytest.raises(JobError):
-        evaluate(evaluation(), "5", LOG)
-    shutil.copytree(Path.cwd(), tmp_path / "copy")
-    Path("computed").unlink()
-    moved = Path("words.json").rename("moved.json")
-    Path("words.json").symlink_to(moved)
-
-    evaluate(replace(evaluation(), data=str(moved.absolute())), "6", LOG)
-
-    assert computed().total() == TOTAL
-    details = "Attempt of job local-5 cannot be continued: its task, data or model lay elsewhere"
-    assert told() == [("EVAL_RETRY", details, "started fresh")]
-
-    trouble(w17="error")
-    with pytest.raises(JobError):
-        evaluate(replace(evaluation(), base="/models/a", redo="2999-01-01T00:00:00+00:00"), "7", LOG)
-    Path("computed").unlink()
-    evaluate(replace(evaluation(), base="/models/b", redo="2999-01-01T00:00:00+00:00"), "8", LOG)
-    assert computed().total() == TOTAL
-
-    monkeypatch.chdir(tmp_path / "copy")
-    Path("computed").unlink()
-    evaluate(evaluation(), "6", LOG)
-    assert computed().total() == TOTAL
-    assert told() == []
-
-
-def test_what_was_computed_while_data_changed_is_never_used() -> None:
-    text = Path("words.json").read_text()
-    job = evaluation(then="if [ -e change ]; then rm change; sed -i 's/w0/w1/' words.json; fi")
-    Path("change").touch()
-    with pytest.raises(JobError, match="changed since this job was planned"):
-        evaluate(job, "5", LOG)
-    Path("words.json").write_text(text)
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    assert computed().total() == 2 * TOTAL
-    assert told()[0][1].startswith("Attempt of job local-5 cannot be continued: split test of")
-
-
-def test_what_a_failed_attempt_computed_while_data_were_changed_is_never_used() -> None:
-    """They are changed back before the next one; the task reads the file itself, without a cache."""
-    text = Path("words.json").read_text()
-    change = 'if [ ! -e changed ]; then touch changed; sed -i "s/w3"/w31"/" words.json; fi'
-    job = evaluation(call=f"{change}\ninspect eval")
-    trouble(w17="error")
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(job, "5", LOG)
-    assert "w31" in Path("computed").read_text()
-    Path("words.json").write_text(text)
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    assert told()[0][1].startswith("Attempt of job local-5 cannot be continued: split test of")
-
-
-def test_rows_that_are_there_twice_cost_nothing_after_two_interruptions() -> None:
-    words = [f"w{min(number, TOTAL - 2)}" for number in range(TOTAL)]
-    Path("words.json").write_text(json.dumps({"test": [{"input": word} for word in words]}))
-    trouble(w9="script", w18="script")
-
-    evaluate(evaluation("-T ids=false", connections=1), "5", LOG)
-
-    first, second = (int(result.split()[0]) for _, _, result in told())
-    # A sample may be done and not yet noted.
-    assert first in (8, 9)
-    assert second in (16, 17, 18), "not what the first attempt left, but what the second did"
-    assert computed().total() <= TOTAL + 4
-
-
-def test_questions_that_repeat_for_no_known_reason_are_not_continued() -> None:
-    """Without ids nothing tells whether they are the same samples."""
-    words = [{"input": f"w{min(number, TOTAL - 2)}", "of": number} for number in range(TOTAL)]
-    Path("words.json").write_text(json.dumps({"test": words}))
-    Path("count.py").write_text(Path("count.py").read_text().replace("in rows\n", "in reversed(rows)\n"))
-    job = evaluation("-T ids=false", connections=1)
-    trouble(w0="error")
-    with pytest.raises(JobError, match="the task broke"):
-        evaluate(job, "5", LOG)
-    Path("computed").unlink()
-
-    evaluate(job, "6", LOG)
-
-    assert computed().total() == TOTAL
-    assert "continued" not in record()
-    assert [result for _, _, result in told()] == ["started fresh"]
-
-
-def test_an_evaluation_that_is_asked_for_again_goes_on_from_nothing() -> None:
-    job = evaluation()
-    trouble(w17="error")
-    with pytest.raises(JobError):
-        evaluate(job, "5", LOG)
-    Path("computed").unlink()
-
-    evaluate(replace(job, redo="2999-01-01T00:00:00+00:00"), "6", LOG)
-
-    assert computed().total() == TOTAL
-    assert told() == []
-
-
-def test_a_script_that_cannot_be_told_starts_afresh() -> None:
-    job = evaluation(call="env inspect eval")
-    trouble(w17="error")
-    with pytest.raises(JobError):
-        evaluate(job, "5", LOG)
-    Path("computed").unlink()
-
-    evaluate(job, "6", LOG)
-
-    require_whole()
-    assert computed().total() == TOTAL
-    details = "Attempt of job local-5 cannot be continued: its script has no plain `inspect eval` to be told of it"
-    assert told() == [("EVAL_RETRY", details, "started fresh")]
-
-
-def test_shuffled_data_without_ids_are_said_to_be_computed_again() -> None:
-    job = evaluation("-T ids=false -T shuffle=true")
-    trouble(w17="error")
-    with pytest.raises(JobError):
-        evaluate(job, "5", LOG)
-    Path("computed").unlink()
-
-    evaluate(job, "6", LOG)
-
-    assert computed().total() == TOTAL
-    assert record()["continued"]["reused_samples"] == 0
-    assert told()[-1][1:] == (
-        "inspect-ai computed samples of job local-5 again",
-        f"0 of {told()[0][2][:2]} samples were reused",
-    )
+    assert told() == [
+        ("EVAL_RETRY", "Continuing attempt of job local-5 (inspect eval-set)", "30 of 30 samples reused, none to do")
+    ]
+    assert Path("ran").exists()

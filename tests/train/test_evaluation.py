@@ -152,11 +152,12 @@ def command(base: Path, model_path: str, **settings: Any) -> list[str]:
 
 
 def test_command(tmp_path: Path) -> None:
-    assert command(tmp_path, "adapter", seed=7, max_connections=3) == [
-        *("inspect", "eval", "words.py@words", "--model", "hf/tiny"),
+    assert command(tmp_path, "adapter", seed=7) == [
+        *("inspect", "eval-set", "words.py@words", "--model", "hf/tiny"),
         *("-M", "model_path=adapter", "-M", "tokenizer_path=base", "-M", "dtype=auto"),
-        *("-M", "do_sample=false", "--seed", "7", "--max-tokens", "4", "--max-connections", "3"),
-        *("--task-config", "a.yaml", "--log-format", "eval", "--display", "plain"),
+        *("-M", "do_sample=false", "--seed", "7", "--max-tokens", "4"),
+        *("--task-config", "a.yaml", "--retry-attempts", "0", "--log-dir-allow-dirty"),
+        *("--log-format", "eval", "--display", "plain"),
     ]
 
 
@@ -221,8 +222,8 @@ def test_outcome_of_a_success(of_base: Evaluated) -> None:
     assert outcome.inspect_version
 
 
-def test_failure_exits_with_0_and_is_found(of_broken: Evaluated) -> None:
-    assert of_broken.code == 0
+def test_failure_is_found(of_broken: Evaluated) -> None:
+    assert of_broken.code == 1
     assert (of_broken.outcome.status, of_broken.outcome.total_samples) == ("error", 2)
     assert of_broken.outcome.completed_samples < 2
     with pytest.raises(EvalError, match=r"status error after [01] of 2 samples: .*the scorer broke"):

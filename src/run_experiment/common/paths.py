@@ -98,7 +98,7 @@ def eval_script(run: str, cell: str) -> str:
 
 
 def task_arguments(run: str, cell: str) -> str:
-    """Arguments of an evaluation's task, for `inspect eval --task-config`."""
+    """Arguments of an evaluation's task, for `--task-config`."""
     return f"{run}/eval/{cell}.args.yaml"
 
 
@@ -117,6 +117,11 @@ def lock(record: str) -> str:
 def eval_log(run: str, cell: str) -> str:
     """Finished inspect-ai log of an evaluation."""
     return f"{run}/eval/logs/{cell}.eval"
+
+
+def unfinished_eval(run: str, cell: str, name: str) -> str:
+    """Folder in which `inspect eval-set` continues an evaluation; `name` stands for all that determines its result."""
+    return f"{run}/eval/.unfinished/{cell}.{name}"
 
 
 def eval_gpu_metrics(run: str, cell: str) -> str:

@@ -1,4 +1,4 @@
-"""The `inspect eval` command of an evaluation."""
+"""The `inspect eval-set` command of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def eval_command(
 
     `task` is `file.py@function`: with the function named, a path is taken as it is; without, it is a glob pattern.
     The tokenizer is always the base model's. `task_config` is the file of the task's arguments: `-T` values would be
-    read as YAML. INSPECT_LOG_DIR says where the log goes. Paths may be relative to the folder where the command runs.
+    read as YAML. INSPECT_LOG_DIR says where the log goes, INSPECT_EVAL_MAX_CONNECTIONS how many samples are computed at
+    once. Paths may be relative to the folder where the command runs.
     Raises InputError for a model path that inspect-ai cannot be given.
     """
     return [
         "inspect",
-        "eval",
+        "eval-set",
         task,
         *("--model", f"hf/{evaluation.run.model.name}"),
         *_model_argument("model_path", model_path),
@@ -33,8 +34,23 @@ def eval_command(
         *_template_options(evaluation.prompting.dataset_type),
         *_generation_options(evaluation.generation),
         *("--task-config", task_config),
+        # The job retries, with less at once if memory ran out.
+        *("--retry-attempts", "0"),
+        # A log of a model that lay elsewhere then is no error: it is not continued.
+        "--log-dir-allow-dirty",
         *("--log-format", "eval"),
         *("--display", "plain"),
+    ]
+
+
+def former_eval_command(command: list[str], generation: Generation) -> list[str]:
+    """The command that was rendered for the same evaluation before `inspect eval-set` was used."""
+    task_config = command.index("--task-config")
+    return [
+        *("inspect", "eval", *command[2:task_config]),
+        *("--max-connections", str(generation.max_connections)),
+        *command[task_config : task_config + 2],
+        *("--log-format", "eval", "--display", "plain"),
     ]
 
 
@@ -50,7 +66,7 @@ def _generation_options(generation: Generation) -> list[str]:
         options += ["--temperature", str(generation.temperature)]
     if generation.max_tokens is not None:
         options += ["--max-tokens", str(generation.max_tokens)]
-    return [*options, "--max-connections", str(generation.max_connections)]
+    return options
 
 
 def _model_argument(name: str, value: str) -> list[str]:

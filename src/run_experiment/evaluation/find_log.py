@@ -1,4 +1,4 @@
-"""Which inspect-ai log is of which job, wherever its script left it. Needs inspect-ai where logs are read."""
+"""Which inspect-ai log is of which job, wherever its script wrote it. Needs inspect-ai when logs are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalSpec
 
 _TAG = "run-experiment:"
-# Of the metadata that a tag is repeated in: a script's own `--tags` replaces tags, its own `--metadata` metadata.
+# Metadata that repeat the tag: a script's own `--tags` replaces tags, its own `--metadata` replaces metadata.
 _METADATA = "run_experiment_job"
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -49,7 +49,7 @@ def tag(attempt: str) -> str:
 
 
 def log_environment(folder: Path, tag: str) -> dict[str, str]:
-    """Environment of a script whose logs go to `folder`, where it has no way of its own, and carry the tag."""
+    """Environment of a script whose logs go to `folder`, unless it names another one, and carry the tag."""
     return {
         "INSPECT_LOG_DIR": str(folder),
         "INSPECT_LOG_FORMAT": "eval",
@@ -59,26 +59,26 @@ def log_environment(folder: Path, tag: str) -> dict[str, str]:
 
 
 def log_folders(script: str, folder: Path, environment: Mapping[str, str]) -> list[Path]:
-    """Folders that a script, run in `folder`, gives to inspect-ai, as far as its text tells."""
+    """Folders that a script, run in `folder`, gives to inspect-ai, as far as its text says."""
     found: list[str] = []
     for words, values in expanded_commands(script, {**environment, "PWD": str(folder)}):
-        given = option_values(words, "--log-dir")
+        given = _option_values(words, "--log-dir")
         if (own := values.get("INSPECT_LOG_DIR", "")) != environment.get("INSPECT_LOG_DIR"):
             given.append(own)
         found += [os.path.join(values["PWD"], path) for path in given if path]
     return list(dict.fromkeys(Path(os.path.normpath(path)) for path in found))
 
 
-def option_values(words: list[str], option: str) -> list[str]:
-    """What a command's words give to an option, in order; empty where that cannot be read."""
+def _option_values(words: list[str], option: str) -> list[str]:
+    """What a command's words give to an option, in order; empty if that cannot be read."""
     pairs = [(*word.partition("="), following) for word, following in zip(words, [*words[1:], ""], strict=True)]
     return [value if equals else following for name, equals, value, following in pairs if name == option]
 
 
 def expanded_commands(script: str, environment: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """Words of each simple command with variables filled in, and the variables' values as far as the text tells.
+    """Words of each simple command with variables filled in, and the variables' values as far as the text says.
 
-    A word is empty where it takes running the script.
+    A word is empty if only running the script could tell.
     """
     values = dict(environment)
     for words in commands(script):
@@ -90,7 +90,7 @@ def expanded_commands(script: str, environment: Mapping[str, str]) -> Iterator[t
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """Words of each simple command of a script; what cannot be read is left out."""
+    """Words of each simple command of a script, without those that cannot be read."""
     for line in re.sub(r"\\\n", " ", script).splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
         lexer.whitespace_split = True
@@ -110,7 +110,7 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def _expanded(word: str, values: Mapping[str, str]) -> str | None:
-    """A word with its variables filled in; None where that takes running the script."""
+    """A word with its variables filled in; None if only running the script could tell."""
     word = _DEFAULT.sub(lambda match: values.get(match[1]) or match[2], word)
     try:
         return Template(word).substitute(values)
@@ -119,10 +119,10 @@ def _expanded(word: str, values: Mapping[str, str]) -> str | None:
 
 
 def logs_in(folders: Iterable[Path], trees: Iterable[Path] = ()) -> dict[Path, tuple[int, int]]:
-    """Logs that lie in folders, and anywhere in trees."""
+    """Logs that lie in folders, and anywhere in trees but for their hidden folders."""
     found: dict[Path, tuple[int, int]] = {}
     paths = [path for folder in folders for path in folder.glob("*.eval")]
-    for path in [*paths, *(path for tree in trees for path in tree.rglob("*.eval"))]:
+    for path in [*paths, *(path for tree in trees for path in tree.rglob("*.eval") if not _is_hidden(path, tree))]:
         try:
             status = path.stat()
         # Another job is just moving it.
@@ -133,21 +133,25 @@ def logs_in(folders: Iterable[Path], trees: Iterable[Path] = ()) -> dict[Path, t
     return found
 
 
-def own_logs(wanted: Wanted, attempt: Path, before: Logs, now: Logs) -> list[Path]:
-    """Logs that an attempt's script left, newest last: in the attempt's folder, or new and with its tag.
+def _is_hidden(path: Path, tree: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(tree).parts)
 
-    Where none is, new ones that say themselves that they are of this evaluation.
-    Raises EvalError where there are only new logs that do not tell.
+
+def own_logs(wanted: Wanted, folders: Iterable[Path], before: Logs, now: Logs) -> list[Path]:
+    """New logs of an attempt's script, newest last: those in folders of its own, else those with its tag.
+
+    If there are none, new ones whose headers say that they are of this evaluation.
+    Raises EvalError if there are only new logs that could be of any.
     """
     new = sorted((path for path, stamp in now.items() if before.get(path) != stamp), key=lambda path: now[path])
-    own = [path for path in new if path.is_relative_to(attempt.resolve())]
+    own = [path for path in new if _within(path, folders)]
     if own:
         return own
     specs = {path: spec for path in new if (spec := spec_of(path))}
-    tagged = [path for path, spec in specs.items() if wanted.tag in tags_of(spec)]
+    tagged = [path for path, spec in specs.items() if wanted.tag in _tags_of(spec)]
     if tagged:
         return tagged
-    untagged = {path: spec for path, spec in specs.items() if not tags_of(spec)}
+    untagged = {path: spec for path, spec in specs.items() if not _tags_of(spec)}
     known = [path for path, spec in untagged.items() if _tells(wanted, path, spec)]
     others = [path for path, spec in untagged.items() if not contradiction(wanted, spec)]
     if others and not known:
@@ -155,15 +159,10 @@ def own_logs(wanted: Wanted, attempt: Path, before: Logs, now: Logs) -> list[Pat
     return known
 
 
-def tagged(paths: Iterable[Path], tag: str) -> list[Path]:
-    """Those logs that carry a tag."""
-    return [path for path in paths if (spec := spec_of(path)) and tag in tags_of(spec)]
-
-
 def the_log(wanted: Wanted, logs: list[Path]) -> Path:
     """The one log of an evaluation among those that its script left, oldest first; the newest of one that was retried.
 
-    Raises EvalError where there are several, or where it is of another evaluation.
+    Raises EvalError if there are several, or if it is of another evaluation.
     """
     specs = {path: spec_of(path) for path in logs}
     if specs[logs[-1]] is None:
@@ -209,7 +208,7 @@ def _function(spec: EvalSpec) -> str:
 
 
 def _model(wanted: Wanted, spec: EvalSpec) -> Path | None:
-    """Folder of the model that was evaluated; None where it is not there, or not told."""
+    """Folder of the model that was evaluated; None if it is gone or unknown."""
     path = (spec.model_args or {}).get("model_path")
     if not isinstance(path, str):
         return None
@@ -222,14 +221,19 @@ def _within(path: Path, folders: Iterable[Path]) -> bool:
     return any(path.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def tags_of(spec: EvalSpec) -> list[str]:
+def job_of(spec: EvalSpec) -> str | None:
+    """Id of the job that wrote a log, by its tag; None for a log without one."""
+    return next((item.removeprefix(_TAG).rpartition(":")[0] for item in _tags_of(spec)), None)
+
+
+def _tags_of(spec: EvalSpec) -> list[str]:
     """Tags of ours that a log carries, for which attempts it was made."""
     given = [*(spec.tags or []), str((spec.metadata or {}).get(_METADATA, ""))]
     return [item for item in given if item.startswith(_TAG)]
 
 
 def spec_of(path: Path) -> EvalSpec | None:
-    """What a log's header says; None where it cannot be read, as of one that is still being written."""
+    """What a log's header says; None if it cannot be read, like that of a log which is still being written."""
     from inspect_ai.log import read_eval_log
 
     try:

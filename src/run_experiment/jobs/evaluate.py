@@ -1,8 +1,13 @@
-"""The job of an evaluation: run its script, judge the log it left, put the log in place, write the record."""
+"""The job of an evaluation: run its script, judge the log it left, put the log in place, write the record.
+
+A rendered script runs `inspect eval-set` in a folder named by all that determines the result, so an attempt continues
+the log of the one before it. Other scripts begin anew each time.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,30 +17,29 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
+from run_experiment.actionlog.entry import Action
+from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
 from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, same_config, write_record
 from run_experiment.evaluation.dataset_cache import cache_environment
-from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome
+from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome, require_success
 from run_experiment.evaluation.find_log import log_environment, the_log
+from run_experiment.evaluation.partial_log import PartialLog, repeats_itself, reused_samples
+from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_data_set
-from run_experiment.jobs.evaluation_logs import Search, put, search
-from run_experiment.jobs.evaluation_start import (
-    Start,
-    beginning,
-    fitting,
-    is_unusable,
-    plan_start,
-    require_all,
-    require_one_order,
-    tell_reused,
-)
+from run_experiment.jobs.evaluation_logs import Search, continues, search
+from run_experiment.jobs.max_connections import Connections, fitting, plan_connections
 from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.environment import may_activate
 from run_experiment.machine.memory import says_out_of_memory
 from run_experiment.machine.provenance import with_inspect_version
+
+# Why nothing that an attempt computed may be used.
+_UNUSABLE = "unusable"
+_REORDERED = "its samples have no ids, and are in another order now or repeat each other"
 
 
 def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
@@ -48,57 +52,100 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
     _require_checkpoint(job)
     _require_inputs(job)
     require_as_planned(job)
+    connections = plan_connections(job, current)
     place = search(job, current)
-    start = plan_start(job, current, place)
-    place = place.for_tag(start.tag)
-    earlier = start.earlier
-    if earlier and earlier.is_whole:
-        log, outcome = earlier.partial.log, earlier.partial.outcome
-    else:
-        with place.keeping(), fitting(job, current, start), beginning(current, start, place):
-            log, outcome = _evaluated(job, current, start, place, samples)
-    facts = start.facts(log)
-    tell_reused(current, start, facts)
-    # First of all: an old record beside a new log would say that it is of another evaluation.
-    record.unlink(missing_ok=True)
-    own = (current.folder, place.usual.parent, *([earlier.partial.log.parent] if earlier else []))
-    put(log, place.usual, own)
+    current.begin(goes_on=continues(job))
+    _report_start(job, current, place)
+    with place.keeping(lambda: _is_usable(job, current)), fitting(current, connections):
+        log, outcome = _evaluated(job, current, connections, place, samples)
+    facts = {"changes": connections.changes, **_continued(current, place.partial, log)}
     known = current.record(job)
     known["provenance"] = _made_with(job, known["provenance"], outcome)
-    write_record(record, {**known, **_results(outcome), **facts, **gpu_facts(samples)})
+    # First of all: an old record beside a new log would say that it is of another evaluation.
+    record.unlink(missing_ok=True)
+    # Right before the new one: without a record the log would be computed again.
+    place.finish(log)
+    write_record(record, {**known, "results": asdict(outcome), **facts, **gpu_facts(samples)})
 
 
 def _evaluated(
-    job: EvaluationJob, current: Attempt, start: Start, place: Search, samples: Path
+    job: EvaluationJob, current: Attempt, connections: Connections, place: Search, samples: Path
 ) -> tuple[Path, EvalOutcome]:
     """The log that the script made, judged."""
     environment = cache_environment(Path(job.cache).absolute())
-    environment |= log_environment(current.folder.absolute(), place.wanted.tag) | start.environment()
-    with _unchanged(job, current):
-        with _importing("inspect_ai.log"):
+    environment |= log_environment(current.folder.absolute(), place.wanted.tag) | connections.environment()
+    # A task that makes its samples from a set has them in the same order every time.
+    environment["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")
+    environment[EVAL_SET_FOLDER] = str(place.unfinished.absolute())
+    with _importing("inspect_ai.log"):
+        try:
             killed_for_memory = run_job_script(job, current, environment, samples)
-        return _judged(job, current, start, place, killed_for_memory)
+        except JobError as error:
+            raise _explained(error, current, place) from error
+    _require_inputs(job)
+    return _judged(job, current, place, killed_for_memory)
 
 
-@contextmanager
-def _unchanged(job: EvaluationJob, current: Attempt) -> Iterator[None]:
-    """Have nothing used of what is computed meanwhile, if data or task change. Raises JobError."""
+def _explained(error: JobError, current: Attempt, place: Search) -> JobError:
+    """The failure of a script, with the reason that its log gives: inspect-ai's exit status has none."""
     try:
-        yield
-    except BaseException:
-        _what_changed(job, current)
-        raise
-    if changed := _what_changed(job, current):
-        raise changed
+        outcome = read_outcome(the_log(place.wanted, place.found()))
+    except (EvalError, IndexError):
+        return error
+    try:
+        require_success(outcome)
+    except EvalError as reason:
+        kind = _kind(outcome)
+        text = failure(str(reason), current.log)
+        return JobError(text, kind if kind is Failure.OUT_OF_MEMORY else error.failure)
+    return error
 
 
-def _what_changed(job: EvaluationJob, current: Attempt) -> JobError | None:
+def _report_start(job: EvaluationJob, current: Attempt, place: Search) -> None:
+    """Report how many samples of an earlier attempt are reused, or why none."""
+    earlier = place.partial
+    if earlier and earlier.completed and continues(job):
+        done, total = earlier.outcome.completed_samples, earlier.outcome.total_samples
+        details = f"Continuing attempt of job {earlier.job_id} (inspect eval-set)"
+        current.tell(Action.EVAL_RETRY, details, f"{done} of {total} samples reused, {total - done or 'none'} to do")
+        return
+    left = next((one for one in current.earlier(job) if any(one.folder.glob("*.eval"))), None)
+    if reason := place.given_up or (left and _why_anew(job, left, place)):
+        job_id = f"job {left.job_id}" if left else "an earlier job"
+        current.tell(Action.EVAL_RETRY, f"Attempt of {job_id} cannot be continued: {reason}", "started fresh")
+
+
+def _why_anew(job: EvaluationJob, left: history.Attempt, place: Search) -> str:
+    """Why nothing of an attempt that left a log is reused; empty if the log had no samples."""
+    if unusable := left.begun.get(_UNUSABLE):
+        return str(unusable)
+    if not continues(job):
+        return "its script does not use the job's folder for `inspect eval-set`"
+    return "" if place.partial else f"its log is not in {place.unfinished}"
+
+
+def _continued(current: Attempt, earlier: PartialLog | None, log: Path) -> dict[str, Any]:
+    """What the record says of samples that were reused; reports if eval-set computed some of them again."""
+    if earlier is None or not earlier.completed:
+        return {}
+    try:
+        reused = reused_samples(earlier, log)
+    # That must not cost the result.
+    except EvalError:
+        return {"continued": {"job_id": earlier.job_id, "reused_samples": None}}
+    if reused < len(earlier.completed):
+        details = f"inspect-ai computed samples of job {earlier.job_id} again"
+        current.tell(Action.EVAL_RETRY, details, f"{reused} of {len(earlier.completed)} samples were reused")
+    return {"continued": {"job_id": earlier.job_id, "reused_samples": reused}}
+
+
+def _is_usable(job: EvaluationJob, current: Attempt) -> bool:
+    """Whether what an attempt computed may be continued: not if data or task changed meanwhile."""
     try:
         _require_inputs(job)
     except JobError as error:
-        is_unusable(current, str(error))
-        return error
-    return None
+        current.begin(**{_UNUSABLE: str(error)})
+    return _UNUSABLE not in current.begun
 
 
 @contextmanager
@@ -136,10 +183,8 @@ def _require_inputs(job: EvaluationJob) -> None:
     require_data_set(data_set, job.task, job.data)
 
 
-def _judged(
-    job: EvaluationJob, current: Attempt, start: Start, place: Search, killed_for_memory: bool
-) -> tuple[Path, EvalOutcome]:
-    """The log that the script left, if it is a success: inspect's exit status does not tell."""
+def _judged(job: EvaluationJob, current: Attempt, place: Search, killed_for_memory: bool) -> tuple[Path, EvalOutcome]:
+    """The log that the script left, if it is a success: inspect-ai's exit status does not tell."""
     kind = Failure.OUT_OF_MEMORY if killed_for_memory else Failure.ERROR
     try:
         logs = place.found()
@@ -151,11 +196,35 @@ def _judged(
             kind = Failure.INTERRUPTED
         outcome = read_outcome(log)
         kind = Failure.OUT_OF_MEMORY if killed_for_memory else _kind(outcome)
-        require_all(job, outcome)
-        require_one_order(job, current, start, log)
+        _require_all(job, current, outcome)
+        _require_one_order(job, current, place.partial, log)
     except EvalError as error:
         raise JobError(failure(str(error), current.log), kind) from error
     return log, outcome
+
+
+def _require_all(job: EvaluationJob, current: Attempt, outcome: EvalOutcome) -> None:
+    """Raise EvalError unless an evaluation computed all that was to be."""
+    try:
+        require_success(outcome)
+        if outcome.limited and Path(job.script).name not in job.config:
+            raise EvalError("only a part of the data set was evaluated: is INSPECT_EVAL_LIMIT set in a .env file?")
+    except EvalError as error:
+        if outcome.status == "success":
+            # eval-set would leave it as it is.
+            current.begin(**{_UNUSABLE: str(error)})
+        raise
+
+
+def _require_one_order(job: EvaluationJob, current: Attempt, earlier: PartialLog | None, log: Path) -> None:
+    """Raise JobError if eval-set took samples that it numbered itself for others; the next attempt begins anew.
+
+    Raises EvalError if a log cannot be read.
+    """
+    if earlier and reused_samples(earlier, log) and repeats_itself(log, job.rows()):
+        current.begin(**{_UNUSABLE: _REORDERED})
+        earlier.log.unlink(missing_ok=True)
+        raise JobError(f"the log of job {earlier.job_id} could not be continued: {_REORDERED}", Failure.INTERRUPTED)
 
 
 def _kind(outcome: EvalOutcome) -> Failure:
@@ -170,7 +239,3 @@ def _made_with(job: EvaluationJob, facts: dict[str, Any], outcome: EvalOutcome) 
     """What a job knows of how it made a log, with what the log says itself."""
     known = with_inspect_version(facts, outcome.inspect_version, may_activate(Path(job.script)))
     return known if outcome.seed is None else {**known, "seeds": {"generation": outcome.seed}}
-
-
-def _results(outcome: EvalOutcome) -> dict[str, Any]:
-    return {"results": asdict(outcome)}

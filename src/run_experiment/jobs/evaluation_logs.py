@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from run_experiment.attempts import history
 from run_experiment.common import paths
-from run_experiment.evaluation.continuing import recovered
+from run_experiment.common.json_files import config_hash
 from run_experiment.evaluation.eval_log import EvalError
-from run_experiment.evaluation.find_log import Logs, Wanted, log_folders, logs_in, own_logs, tag, tagged
+from run_experiment.evaluation.find_log import Logs, Wanted, log_folders, logs_in, own_logs, tag
+from run_experiment.evaluation.partial_log import PartialLog, keep_best
+from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 from run_experiment.inputs.task_signature import registered_name
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import EvaluationJob
@@ -24,63 +25,55 @@ from run_experiment.jobs.specs import EvaluationJob
 class Search:
     """Where the log of an attempt may appear, and what lay there before; `usual` is the place of the evaluation's log.
 
-    A log of this evaluation carries the tag in `wanted`.
+    `unfinished` is the folder in which eval-set continues `partial`, the log of an earlier attempt, if there is one;
+    `given_up` is why another one is not continued.
     """
 
     wanted: Wanted
     attempt: Path
+    unfinished: Path
     usual: Path
     folders: tuple[Path, ...]
     trees: tuple[Path, ...]
     before: Logs
+    partial: PartialLog | None
+    given_up: str
 
     def found(self) -> list[Path]:
         """Logs that the attempt's script left, oldest first. Raises EvalError."""
-        return own_logs(self.wanted, self.attempt, self.before, logs_in(self.folders, self.trees))
-
-    def leaves_any(self) -> bool:
-        """Whether there are logs that the attempt's script may have left."""
-        try:
-            return bool(self.found())
-        # There are some that do not tell whose they are.
-        except EvalError:
-            return True
-
-    def for_tag(self, known: str | None) -> Search:
-        """The same search, for logs that carry the tag of an earlier attempt."""
-        return replace(self, wanted=replace(self.wanted, tag=known)) if known else self
+        own = [self.attempt.absolute(), self.unfinished.absolute()]
+        new = own_logs(self.wanted, own, self.before, logs_in(self.folders, self.trees))
+        # eval-set leaves a complete log as it is.
+        return new or ([self.partial.log] if self.partial and self.partial.is_success else [])
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Where what is done meanwhile fails, keep what logs it left with the attempt."""
+    def keeping(self, is_usable: Callable[[], bool]) -> Iterator[None]:
+        """If what is done meanwhile fails, keep the logs it left with the attempt; the next continues usable ones."""
         try:
             yield
         except BaseException:
             with suppress(EvalError, OSError):
+                usable = is_usable()
                 for log in self.found():
-                    self._keep(log, self.attempt)
+                    self._keep(log, usable)
             raise
 
-    def left_by(self, earlier: history.Attempt) -> list[Path]:
-        """Logs of an earlier attempt, oldest first, all that can be had of them now in its folder. Raises OSError."""
-        own = earlier.folder.resolve()
-        there = {path: stamp for path, stamp in logs_in([own]).items() if path.parent == own}
-        if not there and (known := earlier.begun.get("tag")) and earlier.began:
-            began = int(earlier.began.timestamp()) * 10**9
-            new = {path: at for path, at in self.before.items() if at[0] >= began}
-            there = {path: new[path] for path in tagged(new, str(known))}
-        logs = sorted(there, key=lambda path: there[path])
-        for log in logs:
-            self._keep(log, own)
-        return [own / log.name for log in logs]
+    def _keep(self, log: Path, usable: bool) -> None:
+        kept = self.attempt / log.name
+        if usable and log.resolve().parent == self.unfinished.resolve():
+            _link(log, kept)
+        else:
+            put(log, kept, own=(self.usual.parent, self.unfinished))
 
-    def _keep(self, log: Path, folder: Path) -> None:
-        if not recovered(log, folder):
-            put(log, folder / log.name, own=(self.usual.parent,))
+    def finish(self, log: Path) -> None:
+        """Put the finished log in its place; what was needed to continue it goes."""
+        put(log, self.usual, own=(self.attempt, self.usual.parent, self.unfinished))
+        # What cannot be removed now must not cost the result.
+        shutil.rmtree(self.unfinished, ignore_errors=True)
 
 
 def search(job: EvaluationJob, current: Attempt) -> Search:
-    """A search for the log of an attempt's script, which has not begun."""
+    """A search for the log of an attempt's script, which has not begun; of earlier logs the best one is left."""
     here, function = Path.cwd(), job.config["task"].get("function")
     wanted = Wanted(
         tag=tag(f"{current.job_id}:{uuid4().hex}"),
@@ -90,18 +83,42 @@ def search(job: EvaluationJob, current: Attempt) -> Search:
         experiment=here,
         cell=here / paths.eval_folder(job.run) / job.cell,
     )
-    # Where inspect-ai writes by itself: beside where it is started.
-    usual = [here / job.folder / "logs", (here / job.script).parent / "logs", here / job.run / "logs", here / "logs"]
+    unfinished = Path(paths.unfinished_eval(job.run, job.cell, _name(job)))
+    if continues(job):
+        unfinished.mkdir(parents=True, exist_ok=True)
+    partial, given_up = keep_best(unfinished)
+    folders, trees = (current.folder, unfinished, *_log_folders(job, current)), (here / paths.eval_folder(job.run),)
+    return Search(
+        wanted=wanted,
+        attempt=current.folder,
+        unfinished=unfinished,
+        usual=Path(paths.eval_log(job.run, job.cell)),
+        folders=folders,
+        trees=trees,
+        before=logs_in(folders, trees),
+        partial=partial,
+        given_up=given_up,
+    )
+
+
+def continues(job: EvaluationJob) -> bool:
+    """Whether a script writes to the folder in which eval-set continues what is there."""
+    return EVAL_SET_FOLDER in Path(job.script).read_text(encoding="utf-8", errors="replace")
+
+
+def _name(job: EvaluationJob) -> str:
+    """Name by all that determines the result: eval-set itself does not notice data or tasks that changed."""
+    return config_hash({"config": job.config, "redo": job.redo})[:16]
+
+
+def _log_folders(job: EvaluationJob, current: Attempt) -> list[Path]:
+    """Folders where a script may write its log: those that its text names, and those that inspect-ai itself uses."""
+    here = Path.cwd()
     text = Path(job.script).read_text(encoding="utf-8", errors="replace")
     submitted = {**os.environ, "SLURM_SUBMIT_DIR": str(here / job.folder)}
-    ids = dict.fromkeys(one.job_id for one in current.earlier(job))
-    # A script may name the folder by its job, and those of earlier attempts had ids of their own.
-    each = [submitted, *({**submitted, "SLURM_JOB_ID": job_id} for job_id in ids)]
-    given = [folder for environment in each for folder in log_folders(text, here / job.folder, environment)]
-    folders, trees = (current.folder, *given, *usual), (here / paths.eval_folder(job.run),)
-    return Search(
-        wanted, current.folder, Path(paths.eval_log(job.run, job.cell)), folders, trees, logs_in(folders, trees)
-    )
+    # By default inspect-ai writes beside where it is started.
+    usual = [here / job.folder / "logs", (here / job.script).parent / "logs", here / job.run / "logs", here / "logs"]
+    return [*log_folders(text, here / job.folder, submitted), *usual]
 
 
 def put(log: Path, target: Path, own: tuple[Path, ...]) -> None:
@@ -109,7 +126,7 @@ def put(log: Path, target: Path, own: tuple[Path, ...]) -> None:
     if log == target.resolve():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    if any(log.parent == folder.resolve() for folder in own):
+    if any(log.parent.resolve() == folder.resolve() for folder in own):
         log.replace(target)
         return
     beside = target.with_name(f".{target.name}.tmp")
@@ -118,3 +135,11 @@ def put(log: Path, target: Path, own: tuple[Path, ...]) -> None:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _link(log: Path, kept: Path) -> None:
+    try:
+        kept.hardlink_to(log)
+    # Not all file systems know links.
+    except OSError:
+        shutil.copyfile(log, kept)

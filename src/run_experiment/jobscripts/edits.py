@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Above this line a job script holds facts of the site, from it on what is computed.
 COMMANDS_BEGIN = "set -euo pipefail"
@@ -17,10 +17,14 @@ _SITE_LINE = re.compile(r"\s*(#.*|(module|ml|source|\.|conda\s+(de)?activate)(\s
 
 @dataclass(frozen=True)
 class Rendered:
-    """A file's text in two parts: the head (site facts) and the commands (what determines the result)."""
+    """A file's text in two parts: the head (site facts) and the commands (what determines the result).
+
+    `formerly` is what earlier versions of this package rendered as the same commands; edits of those stay in use.
+    """
 
     head: str
     commands: str
+    formerly: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
@@ -63,7 +67,7 @@ class Existing:
 
     def contradicts(self, new: Rendered) -> bool:
         """Whether somebody edited commands that would be rendered differently today."""
-        return self.own_commands and self.rendered not in (None, new.fingerprint)
+        return self.own_commands and self.rendered not in (None, new.fingerprint, _hash(new.formerly))
 
     def updated(self, new: Rendered) -> str | None:
         """Its text with the untouched parts rendered anew; None where that changes nothing."""

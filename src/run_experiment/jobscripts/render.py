@@ -16,8 +16,9 @@ from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.json_files import write_atomically
 from run_experiment.common.yaml_lines import shown
-from run_experiment.evaluation.command import eval_command
+from run_experiment.evaluation.command import eval_command, former_eval_command
 from run_experiment.evaluation.dataset_cache import cache_exports
+from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER, MAX_CONNECTIONS
 from run_experiment.experiment.model import Evaluation, Experiment, Model, Run, Training
 from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings
@@ -106,7 +107,9 @@ class JobScripts:
         return {
             arguments: Rendered("", values),
             paths.eval_script(run, cell): Rendered(
-                self._head(name, request), _commands([*_exports(run, cache), _lines(command)])
+                self._head(name, request),
+                _evaluation_commands(evaluation, cache, command),
+                formerly=_former_evaluation_commands(evaluation, cache, command),
             ),
         }
 
@@ -215,14 +218,29 @@ def _commands(lines: list[str]) -> str:
     return "\n".join([COMMANDS_BEGIN, *lines]) + "\n"
 
 
-def _exports(run: str, cache: str) -> list[str]:
-    """Environment of an evaluation: where its log goes, and the data set built for exactly its data."""
-    by_hand = shlex.quote(f"{paths.attempts(run)}/by_hand")
-    return [
+def _evaluation_commands(evaluation: Evaluation, cache: str, command: list[str]) -> str:
+    """Where the log goes, the data set built for exactly its data, and the evaluation itself."""
+    by_hand = shlex.quote(f"{paths.attempts(evaluation.run.name)}/by_hand/{evaluation.cell}")
+    connections = evaluation.generation.max_connections
+    exports = [
+        "# eval-set continues the log in its folder, even if data changed since; a run by hand gets a new folder.",
+        f"export INSPECT_LOG_DIR=${{{EVAL_SET_FOLDER}:-{by_hand}/$(date +%Y-%m-%d_%H.%M.%S)}}",
+        f"export {MAX_CONNECTIONS}=${{{MAX_CONNECTIONS}:-{connections}}}",
+        "export HF_HUB_OFFLINE=1",
+        *cache_exports(cache),
+    ]
+    return _commands([*exports, _lines(command)])
+
+
+def _former_evaluation_commands(evaluation: Evaluation, cache: str, command: list[str]) -> str:
+    """The commands as they were rendered before they used `inspect eval-set`."""
+    by_hand = shlex.quote(f"{paths.attempts(evaluation.run.name)}/by_hand")
+    exports = [
         f"export INSPECT_LOG_DIR=${{INSPECT_LOG_DIR:-{by_hand}}}",
         "export HF_HUB_OFFLINE=1",
         *cache_exports(cache),
     ]
+    return _commands([*exports, _lines(former_eval_command(command, evaluation.generation))])
 
 
 def _lines(command: list[str]) -> str:

@@ -51,7 +51,9 @@ def write_log(path: Path, **spec: Any) -> Path:
 
 def found(wanted: Wanted, folder: Path, before: Logs | None = None) -> list[str]:
     """Names of the logs that are the job's."""
-    logs = own_logs(wanted, folder / "attempt", before or {}, logs_in([folder / "attempt", folder / "logs"], [folder]))
+    logs = own_logs(
+        wanted, [folder / "attempt"], before or {}, logs_in([folder / "attempt", folder / "logs"], [folder])
+    )
     return [path.name for path in logs]
 
 
@@ -90,6 +92,12 @@ def test_log_is_found_by_its_tag_among_others(wanted: Wanted, folder: Path) -> N
     write_log(folder / "logs/c.eval", metadata={"run_experiment_job": OTHER, "epoch": 1})
     (folder / "logs/torn.eval").write_bytes(b"PK")
     assert found(wanted, folder) == ["b.eval"]
+
+
+def test_logs_of_evaluations_at_work_are_not_looked_at(wanted: Wanted, folder: Path) -> None:
+    (folder / "r4/eval/.unfinished/other.1").mkdir(parents=True)
+    write_log(folder / "r4/eval/.unfinished/other.1/a.eval", metadata={"epoch": 1})
+    assert found(wanted, folder) == []
 
 
 def test_metadata_tell_where_a_script_has_tags_of_its_own(wanted: Wanted, folder: Path) -> None:

@@ -116,6 +116,38 @@ def test_evaluation_script_of_text_completion(experiment: ExperimentFolder) -> N
     assert_golden(text, GOLDEN / "eval_text_completion.slurm")
 
 
+def former(experiment: ExperimentFolder, path: str) -> Rendered:
+    """What an earlier version rendered for r4/shout_epoch0, which ran plain `inspect eval`."""
+    text = (GOLDEN / "eval_former.slurm").read_text(encoding="utf-8")
+    found = re.search(r"cache/shout-\w{12}", (experiment.path / path).read_text(encoding="utf-8"))
+    assert found
+    text = text.replace("/home/ann", str(experiment.path.parent.parent)).replace("cache/shout-HASH", found[0])
+    return parse(text).parts
+
+
+def test_scripts_of_an_earlier_version_are_rendered_anew_and_edited_ones_stay(experiment: ExperimentFolder) -> None:
+    path = "r4/eval/shout_epoch0.slurm"
+    values = experiment.read()
+    values["controls"]["dataset_type"] = "text_completion"
+    values["evaluation"] |= {"do_sample": True, "temperature": 0.7, "compute": {"gpus": 2, "time": "10"}}
+    experiment.write(values)
+    plan_of(experiment).write_scripts()
+    script, today = experiment.path / path, (experiment.path / path).read_text()
+    old = former(experiment, path)
+
+    script.write_text(old.text)
+    assert plan_of(experiment)["r4/eval/shout_epoch0.json"].config.keys().isdisjoint({script.name})
+    plan_of(experiment).write_scripts()
+    assert script.read_text() == today
+
+    script.write_text(old.text.replace("--seed 14", "--seed 15"))
+    plan = plan_of(experiment)
+    assert plan["r4/eval/shout_epoch0.json"].config.keys() >= {script.name}
+    assert plan.left_behind() == []
+    plan.write_scripts()
+    assert "inspect eval shout.py" in script.read_text()
+
+
 def test_task_is_called_by_the_name_that_inspect_ai_knows(experiment: ExperimentFolder) -> None:
     experiment.edit("shout.py", "@task\n", '@task(name="loud")\n')
     plan_of(experiment).write_scripts()
