@@ -1,6 +1,6 @@
-"""Trainings that are there, where they were made or set aside for others: whole ones, and ones that were cut off.
+"""Trainings on disk, complete or unfinished, in their output folder or set aside for another configuration.
 
-A whole one has a copy of its record beside its checkpoints: Snakemake removes a target before it makes it again.
+A complete one has a copy of its record beside its checkpoints: Snakemake removes a target before making it again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from run_experiment.common.json_files import Config, read_record, same_config
 
 @dataclass(frozen=True)
 class Sought:
-    """What a training must be of: its run and configuration, not made before `redo` (ISO, or empty).
+    """The training that is asked for: its run and configuration, not made before `redo` (ISO, or empty).
 
-    `checkpoints` are the folders of its epochs, `output_dir` is the one that holds them all, None where another tool's
-    script has its own way; relative to the `experiment` or absolute.
+    `checkpoints` are the folders of its epochs, `output_dir` is the one that holds them all, None if the script of
+    another tool decides; relative to the `experiment` or absolute.
     """
 
     experiment: Path
@@ -39,44 +39,44 @@ class Sought:
 
 @dataclass(frozen=True)
 class KeptTraining:
-    """A whole training: its record, and the folder that holds its checkpoints now; `home` is where they belong."""
+    """A complete training: its record, and the folder of its checkpoints; `home` is its output folder."""
 
     record: dict[str, Any]
     folder: Path
     home: Path
 
     def place(self, checkpoint: Path) -> Path:
-        """Where a checkpoint lies that belongs in `home`."""
+        """Current path of a checkpoint, given its path in `home`."""
         return checkpoint if self.folder == self.home else self.folder / checkpoint.relative_to(self.home)
 
 
 def kept_training(sought: Sought) -> KeptTraining | None:
-    """The training that is there whole: where it belongs, else the newest of those that were set aside."""
+    """The complete training in the output folder, else the newest one that was set aside."""
     if found := _whole(sought, sought.folder):
         return found
     found_aside = [kept for folder in _aside(sought) if (kept := _whole(sought, folder))]
-    # One that was made again is newer than the one that it replaced.
+    # A repeated training is newer than the one it replaced.
     return max(found_aside, key=lambda kept: str(kept.record.get("ended")), default=None)
 
 
 def is_unfinished(sought: Sought, folder: Path) -> bool:
-    """Whether the training in a folder is the one that is sought, and was begun but not ended."""
+    """Whether a folder holds the training that is asked for, begun but not finished."""
     return _is_of(sought, read_record(folder / paths.UNFINISHED))
 
 
 def unfinished_aside(sought: Sought) -> Path | None:
-    """Folder of the newest training that was cut off and then set aside."""
+    """Folder of the newest unfinished training that was set aside."""
     found = [folder for folder in _aside(sought) if is_unfinished(sought, folder)]
     return max(found, key=lambda folder: (folder / paths.UNFINISHED).stat().st_mtime, default=None)
 
 
 def made_in(folder: Path) -> dict[str, Any]:
-    """Record of the training whose checkpoints lie in a folder, finished or not."""
+    """Record of the training in a folder, finished or not."""
     return read_record(folder / paths.KEPT_RECORD) or read_record(folder / paths.UNFINISHED) or {}
 
 
 def other_owner(sought: Sought, made: Mapping[str, Any]) -> str | None:
-    """The other experiment whose training, by its record, lies in a folder that both share."""
+    """The other experiment that made the training in a shared output folder, by its record."""
     owner, here = made.get("experiment"), sought.experiment.absolute()
     if not owner or Path(owner) == here or (here / str(sought.output_dir)).resolve().is_relative_to(here):
         return None
@@ -84,7 +84,7 @@ def other_owner(sought: Sought, made: Mapping[str, Any]) -> str | None:
 
 
 def files_in(checkpoint: Path) -> list[Path]:
-    """Files of a checkpoint; none where it was not written."""
+    """Files of a checkpoint; none if it was not written."""
     return [path for path in checkpoint.glob("*") if path.is_file()]
 
 
@@ -94,13 +94,13 @@ def _aside(sought: Sought) -> list[Path]:
         return []
     output = sought.folder
     beside = [(folder, made_in(folder)) for folder in output.parent.glob(f"{glob.escape(output.name)}.*")]
-    # Another run's output folder may have such a name, too.
+    # The output folder of another run may have such a name too.
     own = [folder for folder, made in beside if made.get("run") == sought.run and not other_owner(sought, made)]
     return [*(sought.experiment / paths.attempts(sought.run)).glob("*.artifacts*"), *own]
 
 
 def _whole(sought: Sought, folder: Path) -> KeptTraining | None:
-    """The training in a folder, if it is the one that is sought and has all of its checkpoints."""
+    """The training in a folder, if it is the one that is asked for and has all of its checkpoints."""
     record = read_record(folder / paths.KEPT_RECORD)
     if not record or not _is_of(sought, record):
         return None

@@ -1,7 +1,6 @@
-"""How far a training got that was cut off, and how the next one goes on from there.
+"""How far an interrupted training got, and how the next attempt resumes it.
 
-Every `epoch_N` holds all that a resumed training needs; the state of its recipe only the newest one, until the
-training is done.
+Every `epoch_N` holds its adapter; only the newest one holds the state of the recipe, until the training is done.
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ from typing import Any
 
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME
 
-# Environment variable that names the YAML file with what a training changes in its config.
+# Environment variable with the path of a YAML file of changes to a training's config.
 CHANGES = "RUN_EXPERIMENT_CHANGES"
 # torchtune's names: the adapter in its own layout, and optimizer, counts and random numbers.
 TUNE_ADAPTER = "adapter_model.pt"
 RECIPE_STATE = "recipe_state.pt"
 _ADAPTER = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, TUNE_ADAPTER)
-# An epoch's folder while it is written.
+# An epoch's folder while it is being written.
 PARTIAL = f".{CHECKPOINT_NAME}.partial"
 
 
 def last_whole_epoch(output_dir: Path) -> int | None:
-    """The epoch (from 0) that a training can go on from: the newest with a whole state, and none before it missing.
+    """The epoch (from 0) to resume after: the newest with a complete state and no earlier epoch missing.
 
-    None where it has to begin anew.
+    None if the training has to start from the beginning.
     """
     epochs = takewhile(lambda epoch: _has_adapter(_folder(output_dir, epoch)), count())
     return next((epoch for epoch in reversed(list(epochs)) if _has_state(_folder(output_dir, epoch))), None)
 
 
 def what_is_missing(output_dir: Path) -> str | None:
-    """Why a training cannot go on from any of the epochs that are there; None where there are none."""
+    """Why a training cannot resume from the epochs on disk; None if there are none."""
     names = (path.name.rpartition("_")[2] for path in output_dir.glob(CHECKPOINT_NAME.format(epoch="*")))
     there = [int(name) for name in names if name.isdecimal()]
     if not there:
@@ -49,14 +48,14 @@ def what_is_missing(output_dir: Path) -> str | None:
 
 
 def resume_changes(epoch: int) -> dict[str, Any]:
-    """What a training that goes on after an epoch changes in its config."""
+    """Config changes of a training that resumes after an epoch."""
     folder = CHECKPOINT_NAME.format(epoch=epoch)
     files = {"adapter_checkpoint": f"{folder}/{TUNE_ADAPTER}", "recipe_checkpoint": f"{folder}/{RECIPE_STATE}"}
     return {"resume_from_checkpoint": True, "checkpointer": files}
 
 
 def drop_state(output_dir: Path, keep: int | None = None) -> None:
-    """Remove what only a resumed training would need, but for the state of the epoch `keep`. Raises OSError."""
+    """Remove the files that only resuming needs, except the state of the epoch `keep`. Raises OSError."""
     for path in output_dir.glob(f"{CHECKPOINT_NAME.format(epoch='*')}/{RECIPE_STATE}"):
         if keep is None or path.parent != _folder(output_dir, keep):
             path.unlink(missing_ok=True)
@@ -77,7 +76,7 @@ def _has_state(folder: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file of torch's, a zip archive with check sums, is as it was written: a dying node leaves garbage."""
+    """Whether a file of torch's (a zip archive with checksums) is intact: a node that dies may leave garbage."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

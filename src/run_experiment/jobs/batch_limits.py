@@ -1,4 +1,4 @@
-"""Batch sizes that did not fit into memory, by kind of training and GPU: other runs need not find it out again."""
+"""Batch sizes that did not fit into memory, by kind of training and GPU, shared by all runs of an experiment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from run_experiment.common.json_files import Config, canonical, read_record, wri
 
 @dataclass(frozen=True)
 class TooBig:
-    """A batch size that ran out of memory, in which job of which run."""
+    """A batch size that ran out of memory, and the job and run in which it did."""
 
     batch_size: int
     run: str
@@ -21,9 +21,9 @@ class TooBig:
 
 
 class LearnedBatches:
-    """The smallest batch size that ran out of memory, kept in the experiment's memory.
+    """The smallest batch size that ran out of memory, stored in the experiment's folder.
 
-    `kind` is what decides how much memory a training takes, `gpus` are the names of those that it has.
+    `kind` determines how much memory a training takes; `gpus` are the names of its GPUs.
     """
 
     def __init__(self, kind: Config, gpus: list[str]) -> None:
@@ -31,17 +31,17 @@ class LearnedBatches:
         self._file = Path(paths.MEMORY) / "batch_sizes" / f"{key}.json"
 
     def too_big(self) -> TooBig | None:
-        """What is known; None where nothing is."""
+        """The smallest batch size known to be too large, if any."""
         known: dict[str, Any] = read_record(self._file) or {}
         size = known.get("batch_size")
         return TooBig(size, str(known.get("run")), str(known.get("job_id"))) if isinstance(size, int) else None
 
     def learn(self, found: TooBig) -> None:
-        """Keep a batch size that is smaller than what is known."""
+        """Store a batch size if it is smaller than the known one."""
         known = self.too_big()
         if known is None or found.batch_size < known.batch_size:
             write_record(self._file, vars(found))
 
     def forget(self) -> None:
-        """Forget it: where nothing fits, something else is wrong, and may be mended."""
+        """Forget it: if no batch size fits, the cause is elsewhere and may be fixed."""
         self._file.unlink(missing_ok=True)
