@@ -29,6 +29,8 @@ from snakemake_executor_plugin_slurm_attached.left_behind import (
 )
 from snakemake_executor_plugin_slurm_attached.retry_policy import Cut
 
+# How soon accounting is asked about the first job.
+_FIRST_QUESTION = 5.0
 # Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
 _ASK_AGAIN = 3.0
 _ASK_FOR = 45.0
@@ -110,6 +112,8 @@ class Follower:
         if is_over:
             job.failing_at = job.failed_at = time.monotonic()
         job.attempts = len(attempts(self._folder, submission))
+        if not self._jobs:
+            self._asked_at = min(self._asked_at, time.monotonic() - self._poll + _FIRST_QUESTION)
         with self._lock:
             self._jobs = {**self._jobs, _id(submission): job}
 

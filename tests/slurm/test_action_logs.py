@@ -77,7 +77,7 @@ def masked(experiment: ExperimentFolder, table: pd.DataFrame) -> str:
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
         (r"(?<=on )n\d\b", "NODE"),
         (r"(?<=[Jj]ob )\d+|(?<=Job ID )\d+|(?<=Job IDs )[\d, -]+|(?<=job_id: )\d+", "ID"),
-        (r"via (its record, sacct last said \w+|sacct)", "via SOURCE"),
+        (r"via (its record, before sacct shows its end|sacct)", "via SOURCE"),
         (r"\d+ jobs?: .*", "COUNTS"),
         (r"(?<=wall time )[\d:]+|(?<=\()\d+(?=%)|(?<=CPU )\d+%", "N"),
         (r"CPU unknown", "CPU N of 1 core"),
@@ -102,10 +102,11 @@ def test_transitions_ids_and_figures_are_those_of_sacct(told: ExperimentFolder) 
         assert list(changes["details"]) == ["PENDING → RUNNING", f"RUNNING → {job.state}"]
         for result, time in zip(changes["result"], (job.start, job.end), strict=True):
             assert time is not None
-            said = re.search(r" at (\S+ \S+) on (\w+)", result)
+            # A good end is told from the record, which does not know SLURM's name of the node.
+            said = re.search(r" at (\d\S+ [\d:]+)(?: on (\w+))?", result)
             assert said, result
             assert abs(datetime.fromisoformat(said[1]) - time) <= NEAR
-            assert said[2] == client("sacct", "-nXPj", job_id, "-oNodeList").strip()
+            assert said[2] in (None, client("sacct", "-nXPj", job_id, "-oNodeList").strip())
         metrics = of(table[table["job_id"] == job_id], Action.COMPUTE_METRICS)
         wall = SECONDS.search(metrics["details"].item())
         assert wall, metrics["details"].item()
@@ -129,7 +130,7 @@ def test_the_log_is_ahead_of_a_kill_and_the_next_session_tells_the_rest(tmp_path
     table = pd.concat([read(experiment, log) for log in Log], ignore_index=True)
     submitted = set(of(table, Action.SUBMIT_JOB, Action.SUBMIT_EVAL)["job_id"])
     assert set(re.findall(r"submitted as SLURM job (\d+)", said)) == submitted
-    assert set(re.findall(r"SLURM job (\d+) (\S+ → \S+)", said)) == changes_of(table)
+    assert set(re.findall(r"SLURM job (\d+) (\S+ → \S+)", said)) <= changes_of(table)
 
     second = start(experiment)
     second.until("tiny.r8: following SLURM job")

@@ -155,7 +155,7 @@ def test_rebuilt_cache_is_told_before_it_is_built(changing: ExperimentFolder) ->
     stale, built = stale_caches(changing)[told:]
     data = f"{changing.path}/words.json (split test)"
     details = f"Cache of {data} is stale: the test split of words.json changed"
-    assert stale == ("STALE_CACHE", "shout", f"{details} / rebuilt")
+    assert stale == ("STALE_CACHE", "shout", f"{details} / to be rebuilt")
     assert built[:2] == ("CACHE_BUILT", "shout")
     assert built[2].startswith(f"{data} / cached: 2 rows in ")
     assert planned(changing.path) == Counter()
@@ -167,7 +167,7 @@ def test_cache_of_a_task_that_came_back_is_not_built_again(changing: ExperimentF
     told = len(stale_caches(changing))
     assert snakemake(changing.path, "cache/shout.json").returncode == 0
     stale, built = stale_caches(changing)[told:]
-    assert stale[2].endswith("the task's imported file helper.py changed / replaced by that of an earlier session")
+    assert stale[2].endswith("the task's imported file helper.py changed / to be replaced by one built earlier")
     assert built[2].endswith(", by an earlier session")
     changing.edit("shout.py", TASK_IMPORT, f"import helper\n{TASK_IMPORT}")
     assert planned(changing.path, "cache/shout.json") == Counter(prebuild_cache=1)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -282,3 +283,14 @@ def _escape(match: re.Match[str]) -> str:
 
 def _unescape(match: re.Match[str]) -> str:
     return _ESCAPED_BY.get(match[0]) or chr(int(match[0][2:], 16))
+
+
+def link_logs(folder: Path) -> None:
+    """Link the logs of an experiment from its folder `logs/`, where some tools look for them."""
+    for log in Log:
+        link = folder / "logs" / log.file
+        # No link is no loss.
+        with suppress(OSError):
+            link.parent.mkdir(exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(Path("..", log.file))

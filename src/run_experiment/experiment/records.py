@@ -16,6 +16,8 @@ from run_experiment.common.json_files import Config, read_record
 
 # What a record says of how it was made; an older one has these beside each other, not under `provenance`.
 FACTS = ("host", "gpus", "project", "task", "python", "platform", "versions", "seeds")
+# Names of metrics that say how uncertain another one is.
+ERROR_SUFFIXES = ("/stderr", "/std", "/var")
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ class Target:
         return self.state is not State.FRESH
 
     @property
+    def was_tried(self) -> bool:
+        """Whether there is, or was tried to be, something of it."""
+        return self.state is State.STALE or self.attempt is not None
+
+    @property
     def marker(self) -> str:
         """File that Snakemake sees newer than a stale target: times of the user's own files prove nothing."""
         return f".snakemake/stale/{self.path}"

@@ -12,7 +12,7 @@ import pandas as pd
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_atomically
 from run_experiment.experiment.model import Evaluation, Experiment, Run
-from run_experiment.experiment.records import EvaluationRecord
+from run_experiment.experiment.records import ERROR_SUFFIXES, EvaluationRecord
 from run_experiment.jobscripts.environment import may_activate
 from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.planning.results_state import Records, results_identity
@@ -24,8 +24,6 @@ from run_experiment.results.versions import (
     training_note,
     versions_note,
 )
-
-_ERROR_SUFFIXES = ("/stderr", "/std", "/var")
 
 PROVENANCE = "results/provenance.json"
 
@@ -132,7 +130,7 @@ def headline_metric(table: pd.DataFrame) -> str | None:
     """The metric that stands for an evaluation: the first that is no measure of error."""
     columns = list(table.columns)
     metrics = columns[columns.index("epoch") + 1 : columns.index("samples")]
-    names = [name for name in metrics if not name.endswith(_ERROR_SUFFIXES)]
+    names = [name for name in metrics if not name.endswith(ERROR_SUFFIXES)]
     return next((name for name in names if table[name].notna().any()), None)
 
 

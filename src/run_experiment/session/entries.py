@@ -53,8 +53,8 @@ def identification(plan: SessionPlan, log: Log) -> list[Entry]:
 
 def submission(plan: SessionPlan, job: SessionJob, stagger: float, job_id: str) -> Entry:
     """A job was submitted."""
-    details = submission_details(plan, job, stagger)
-    return Entry(SUBMISSION[job.log], details, f"Job ID {job_id}", job.subject, job_id=job_id)
+    details, again = submission_details(plan, job, stagger), plan.again.get(job.target)
+    return Entry(SUBMISSION[job.log], details, f"Job ID {job_id}", job.subject, explanation=again, job_id=job_id)
 
 
 def submission_failure(plan: SessionPlan, job: SessionJob, reason: str) -> Entry:
@@ -90,16 +90,27 @@ def transition(job: SessionJob, job_id: str, before: str, after: str, result: st
     return Entry(Action.STATE_CHANGE, f"{before} → {after}", result, job.subject, job_id=job_id)
 
 
-def transition_result(log: Log, after: str, job: AccountedJob, failure: str) -> str:
-    """What a new state means, with accounting's times; `failure` is what is said of a job that failed."""
+def transition_result(log: Log, after: str, job: AccountedJob, failure: str, outcome: str) -> str:
+    """What a new state means, with accounting's times; `failure` says why a job failed, `outcome` what came out."""
     nodes = f" on {job.nodes}" if job.nodes else ""
     if after == "RUNNING":
-        return f"{_ACTIVITY[log]} started{_at(job.started)}{nodes}"
+        return started(log, job.started, nodes)
     if is_live(after):
         return "Waits to be started" + (f" ({job.reason})" if job.reason else "")
     if succeeded(after) and not failure:
-        return f"{_ACTIVITY[log]} finished{_at(job.ended)}{nodes}"
+        return finished(log, outcome, job.ended, nodes)
     return f"{_ACTIVITY[log]} ended{_at(job.ended)}{nodes}: {failure or describe(job)}"
+
+
+def started(log: Log, when: datetime | None, where: str = "") -> str:
+    """A job began: `Training started at 2026-01-31 10:00:05 on n1`."""
+    return f"{_ACTIVITY[log]} started{_at(when)}{where}"
+
+
+def finished(log: Log, outcome: str, when: datetime | None, where: str = "") -> str:
+    """A job succeeded: `Evaluation finished: match/accuracy 0.880, at 2026-01-31 10:05:00 on n1`."""
+    result = f": {outcome}{',' if when or where else ''}" if outcome else ""
+    return f"{_ACTIVITY[log]} finished{result}{_at(when)}{where}"
 
 
 def describe(job: AccountedJob) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from run_experiment.actionlog.entry import ActionLogs, Entry, Log
+from run_experiment.actionlog.entry import ActionLogs, Entry, Log, link_logs
 from run_experiment.session import entries
 from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted, Tick
 from run_experiment.session.jobs import FollowedJob, SessionJobs
@@ -45,6 +45,7 @@ class SessionLog:
         self._plan = plan
         self._show = show
         self._logs = ActionLogs(plan.folder)
+        link_logs(plan.folder)
         self._jobs = SessionJobs(plan)
         self._delays: dict[str, str] = {}
         self._rules = Rules(plan)
@@ -177,6 +178,8 @@ class SessionLog:
         followed = self._jobs.of(event.submission)
         followed.ended = event
         self._states.tell_held(followed)
+        if event.succeeded:
+            self._states.succeeded(followed)
         if event.again:
             # What comes after it waits for the next try.
             self._jobs.give_way(followed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Log
@@ -48,7 +48,7 @@ class SessionPlan:
     """What a session is about to do. `jobs` and `checkpoints` are all of the experiment's, by target.
 
     `wanted` are the targets that this session makes, of every kind, `needs` those that each of them waits for, `why`
-    the reason why each is made.
+    the reason why each is made, `again` the same for those that were made, or tried, before.
     `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` is how many of them
     are there already.
     """
@@ -64,6 +64,7 @@ class SessionPlan:
     why: Mapping[str, str]
     skipped: Mapping[Log, tuple[tuple[str, str], ...]]
     complete: Mapping[Log, int]
+    again: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_attached(self) -> bool:
@@ -113,6 +114,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
         wanted=wanted,
         needs={path: targets[path].needs for path in wanted},
         why={path: targets[path].why for path in wanted},
+        again={path: targets[path].why for path in wanted if targets[path].was_tried},
         skipped={
             Log.TORCHTUNE: _skipped(
                 plan, {run.name: training_of.get(run.name) or _untrained(run) for run in runs}, wanted

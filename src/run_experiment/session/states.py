@@ -9,6 +9,7 @@ from run_experiment.actionlog.entry import Entry, Log
 from run_experiment.session import entries
 from run_experiment.session.jobs import FollowedJob, SessionJobs
 from run_experiment.session.notices import Notices
+from run_experiment.session.outcomes import Outcome, outcome
 from run_experiment.session.plan import SessionPlan
 from run_experiment.session.rules import Rules
 from run_experiment.slurm.events import Accounted, Changed
@@ -59,6 +60,18 @@ class States:
         if after == "RUNNING":
             self._tell_notices(followed)
 
+    def succeeded(self, followed: FollowedJob) -> None:
+        """Tell a good end as soon as its record is there, before accounting has it."""
+        if not is_live(followed.state):
+            return
+        log, found = followed.job.log, self._outcome(followed)
+        if followed.state != "RUNNING":
+            self.tell(followed, "RUNNING", entries.started(log, found.started))
+        self.tell(followed, "COMPLETED", entries.finished(log, found.text, found.ended))
+
+    def _outcome(self, followed: FollowedJob) -> Outcome:
+        return outcome(followed.job.log, self._folder / followed.job.target, followed.job_id)
+
     def tell_notices(self) -> None:
         """Tell what jobs did: of each what it did since its start was told, or since it was asked last."""
         for followed in self._jobs.in_flight():
@@ -93,5 +106,6 @@ class States:
     def _tell_change(self, followed: FollowedJob, event: Changed) -> None:
         followed.accounted = event.job
         failure = followed.failure(self._rules.log(followed.job.target)) if not is_live(event.after) else ""
-        result = entries.transition_result(followed.job.log, event.after, event.job, failure)
+        outcome = self._outcome(followed).text if succeeded(event.after) else ""
+        result = entries.transition_result(followed.job.log, event.after, event.job, failure, outcome)
         self.tell(followed, event.after, result)

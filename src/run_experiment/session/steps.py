@@ -50,8 +50,8 @@ class Steps:
         run, job_id, ended = followed.job.run, followed.job_id, followed.ended
         if not attached:
             details = f"Job {job_id} via its exit status"
-        elif is_live(followed.state):
-            details = f"Job {job_id} via its record, sacct last said {followed.state}"
+        elif followed.accounted is None or is_live(followed.accounted.state):
+            details = f"Job {job_id} via its record, before sacct shows its end"
         else:
             details = f"Job {job_id} via sacct"
         self._verified(run, details, followed.verdict)
