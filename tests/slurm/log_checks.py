@@ -1,0 +1,197 @@
+"""Whether the action logs account for every job that SLURM's accounting knows. Each check returns what is wrong.
+
+Checks take values alone: jobs as sacct has them, entries as the package's reader has them, records by subject.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+from cluster_runs import ClusterJob
+
+from run_experiment.actionlog.entry import Action, Log
+from run_experiment.slurm.states import is_live
+
+Records = Mapping[str, Mapping[str, Any]]
+
+# Clocks of two processes, each in whole seconds.
+NEAR = timedelta(seconds=2)
+SUBMISSIONS = (Action.SUBMIT_JOB, Action.SUBMIT_EVAL)
+# Ends after which SLURM may start the same job again.
+_QUEUED_AGAIN = ("NODE_FAIL", "PREEMPTED")
+_TIME = re.compile(r" at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+
+
+def all_problems(jobs: Sequence[ClusterJob], table: pd.DataFrame, records: Records) -> list[str]:
+    """All that is wrong, with records as the experiment should have them: one a target."""
+    found = [*problems_of_targets(jobs, table, records), *incomplete(table, records)]
+    for job in jobs:
+        found += unaccounted(job, table)
+    return found
+
+
+def problems_of_targets(jobs: Sequence[ClusterJob], table: pd.DataFrame, records: Records) -> list[str]:
+    """Targets that are not made, or by more jobs than they need; jobs without an entry of their submission."""
+    found = [*not_made_once(jobs, records), *two_at_once(jobs), *torn(table)]
+    for job in jobs:
+        found += [f"{describe(job)}: {problem}" for problem in not_submitted_once(job, table)]
+    return found
+
+
+def unaccounted(job: ClusterJob, table: pd.DataFrame) -> list[str]:
+    """What the logs lack, or have too much, of what became of a job."""
+    checks = (wrong_transitions, wrong_times, wrong_metrics)
+    return [f"{describe(job)}: {problem}" for check in checks for problem in check(job, table)]
+
+
+def subject_of(job: ClusterJob) -> str:
+    """What the logs call the target of a job named `experiment.run`, `experiment.run.task.e0`, or without an epoch."""
+    _, run, *cell = job.name.split(".")
+    if len(cell) == 1:
+        return f"{run}/{cell[0]}/base"
+    return "/".join([run, *(re.sub(r"^e(\d+)$", r"epoch\1", part) for part in cell)])
+
+
+def describe(job: ClusterJob) -> str:
+    return f"job {job.job_id} ({subject_of(job)}, {job.state})"
+
+
+def not_made_once(jobs: Sequence[ClusterJob], records: Records) -> list[str]:
+    """Targets that not exactly one job made: the one that its record names."""
+    found = []
+    for subject in sorted({*records, *map(subject_of, jobs)}):
+        made = [job.job_id for job in jobs if subject_of(job) == subject and job.state == "COMPLETED"]
+        by = records.get(subject, {}).get("job_id")
+        if made != [by]:
+            found.append(f"{subject}: its record names job {by}, and these completed: {', '.join(made) or 'none'}")
+    return found
+
+
+def two_at_once(jobs: Iterable[ClusterJob]) -> list[str]:
+    """Pairs of jobs for one target that ran at the same time."""
+    ran = [job for job in jobs if job.start]
+    pairs = [pair for pair in combinations(ran, 2) if pair[0].name == pair[1].name]
+    return [f"{describe(one)} and {describe(other)} ran at the same time" for one, other in pairs if _met(one, other)]
+
+
+def _met(one: ClusterJob, other: ClusterJob) -> bool:
+    assert one.start
+    assert other.start
+    latest = datetime.max
+    return one.start < (other.end or latest) and other.start < (one.end or latest)
+
+
+def not_submitted_once(job: ClusterJob, table: pd.DataFrame) -> list[str]:
+    """A job has one entry of its submission, by its subject."""
+    subjects = list(_of(job, table, *SUBMISSIONS)["subject"])
+    if subjects == [subject_of(job)]:
+        return []
+    return [f"{len(subjects)} entries of its submission, not 1{_listed(subjects)}"]
+
+
+def wrong_transitions(job: ClusterJob, table: pd.DataFrame) -> list[str]:
+    """A job's transitions are a chain from PENDING to the state that accounting has, the only one that is an end."""
+    changes = [tuple(text.split(" → ")) for text in _of(job, table, Action.STATE_CHANGE)["details"]]
+    states = ["PENDING", *(after for _, after in changes)]
+    found = []
+    if [before for before, _ in changes] != states[:-1]:
+        found.append(f"its transitions are no chain{_listed(f'{one} → {other}' for one, other in changes)}")
+    if states[-1] != job.state:
+        found.append(f"the last state in the log is {states[-1]}")
+    if any(not is_live(state) and state not in _QUEUED_AGAIN for state in states[:-1]):
+        found.append(f"it went on after an end{_listed(states)}")
+    if job.start and "RUNNING" not in states:
+        found.append("the log does not have its start")
+    return found
+
+
+def wrong_times(job: ClusterJob, table: pd.DataFrame) -> list[str]:
+    """The last start and the end in the log have the times of accounting."""
+    changes = _of(job, table, Action.STATE_CHANGE)
+    started = changes[changes["details"].str.endswith("→ RUNNING")].tail(1)
+    ended = changes[~changes["details"].map(_leads_to_live)].tail(1)
+    known = [("start", job.start, started)] if job.start else []
+    return [
+        f"its {what} is {time} in accounting, in the log: {entry['result']}"
+        for what, time, entries in (*known, ("end", job.end, ended))
+        for entry in entries.to_dict("records")
+        if not _is_near(entry["result"], time)
+    ]
+
+
+def _is_near(result: str, time: datetime | None) -> bool:
+    said = _TIME.search(result or "")
+    return said is not None and time is not None and abs(datetime.fromisoformat(said[1]) - time) <= NEAR
+
+
+def wrong_metrics(job: ClusterJob, table: pd.DataFrame) -> list[str]:
+    """What a job used is in the log once, with its state."""
+    results = list(_of(job, table, Action.COMPUTE_METRICS)["result"])
+    return [] if results == [job.state] else [f"COMPUTE_METRICS is not there once{_listed(results)}"]
+
+
+def incomplete(table: pd.DataFrame, records: Records) -> list[str]:
+    """Each log ends with an ALL_COMPLETE that counts all targets which are made, and none was written too soon."""
+    found = []
+    for log in Log:
+        entries = table[table["log"] == log.value]
+        wanted = sum(("/" in subject) == (log is Log.INSPECT) for subject in records)
+        if wanted:
+            found += [f"{log.file}: {problem}" for problem in (*_too_soon(entries), *_miscounted(entries, wanted))]
+    return found
+
+
+def _too_soon(entries: pd.DataFrame) -> list[str]:
+    """Jobs submitted before an ALL_COMPLETE whose end comes after it, or never."""
+    found, live = [], set()
+    for entry in entries.to_dict("records"):
+        if entry["action"] in SUBMISSIONS and entry["job_id"]:
+            live.add(entry["job_id"])
+        elif entry["action"] == Action.STATE_CHANGE and not is_live(entry["details"].split(" → ")[-1]):
+            live.discard(entry["job_id"])
+        elif entry["action"] == Action.ALL_COMPLETE and live:
+            found.append(f"ALL_COMPLETE of {entry['time']} comes before the end of job {', '.join(sorted(live))}")
+    return found
+
+
+def _miscounted(entries: pd.DataFrame, wanted: int) -> list[str]:
+    """The last ALL_COMPLETE follows the last end and counts what is made, `wanted` of them."""
+    ends = entries[(entries["action"] == Action.STATE_CHANGE) & ~entries["details"].map(_leads_to_live)]
+    complete = entries[entries["action"] == Action.ALL_COMPLETE].tail(1)
+    if complete.empty or (len(ends) and complete.index[0] < ends.index[-1]):
+        return [f"no ALL_COMPLETE after the end of job {ends['job_id'].iloc[-1]}" if len(ends) else "no ALL_COMPLETE"]
+    details, result = complete["details"].item(), complete["result"].item()
+    counts = [_number(r"All (\d+)", details), _number(r"(\d+) complete before", details)]
+    if sum(counts) == wanted and result.startswith(f"{counts[0]} COMPLETED, 0 FAILED"):
+        return []
+    return [f"ALL_COMPLETE says {details!r}, {result!r}: {wanted} are made"]
+
+
+def _leads_to_live(details: str | None) -> bool:
+    return is_live((details or "").split(" → ")[-1])
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    return int(found[1]) if found else 0
+
+
+def torn(table: pd.DataFrame) -> list[str]:
+    """Entries that are not whole."""
+    return [
+        f"the entry {row['action']} of {row['time']} is torn" for row in table[table["truncated"]].to_dict("records")
+    ]
+
+
+def _of(job: ClusterJob, table: pd.DataFrame, *actions: Action) -> pd.DataFrame:
+    return table[(table["job_id"] == job.job_id) & table["action"].isin([action.value for action in actions])]
+
+
+def _listed(items: Iterable[str]) -> str:
+    text = ", ".join(items)
+    return f": {text}" if text else ""
