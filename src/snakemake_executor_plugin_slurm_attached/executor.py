@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from snakemake.settings.enums import Quietness
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -66,6 +67,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         settings = self.workflow.executor_settings
         # Absolute: jobs start elsewhere.
         self._folder = Path.cwd()
+        # The logger plugin has lines of its own where Snakemake is to be quiet about rules.
+        self._speaks = Quietness.RULES not in (self.workflow.output_settings.quiet or ())
         self._jobs: dict[str, JobExecutorInterface] = {}
         # What each job is told, by target, as above.
         self._facts: dict[str, dict[str, Any]] = {}
@@ -358,7 +361,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _tell(self, event: Event) -> None:
         """Hand an event to the logger plugins; those that the user has to know are messages, too."""
-        self.logger.log(level(event), message(event), extra={RECORD_ATTRIBUTE: event})
+        text = message(event) if self._speaks or level(event) > logging.INFO else None
+        self.logger.log(level(event), text, extra={RECORD_ATTRIBUTE: event})
         if isinstance(event, Accounted | Cancelled):
             # Who starts again tells it again; the logs do not.
             with suppress(OSError):

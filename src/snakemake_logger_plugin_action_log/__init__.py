@@ -17,7 +17,7 @@ from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import SessionPlan
 from snakemake_logger_plugin_action_log.events import event_of
 from snakemake_logger_plugin_action_log.plan_table import plan_table
-from snakemake_logger_plugin_action_log.quiet import hold_back_noise
+from snakemake_logger_plugin_action_log.quiet import hold_back_noise, is_quiet
 from snakemake_logger_plugin_action_log.settings import LogHandlerSettings
 from snakemake_logger_plugin_action_log.terminal import line
 from snakemake_logger_plugin_action_log.ticker import Ticker
@@ -34,7 +34,9 @@ class LogHandler(LogHandlerBase):
         self._plan: tuple[Sequence[Row], Callable[[], Collection[str]]] | None = None
         self._log: SessionLog | None = None
         self._ticker: Ticker | None = None
-        hold_back_noise(self.common_settings)
+        self._is_quiet = is_quiet(self.common_settings)
+        if self._is_quiet:
+            hold_back_noise()
 
     def emit(self, record: LogRecord) -> None:
         """Take what is of interest from an event."""
@@ -60,7 +62,8 @@ class LogHandler(LogHandlerBase):
             self._print(plan_table(rows, planned()))
 
     def _show(self, entry: Entry) -> None:
-        if text := line(entry, datetime.now()):
+        text = line(entry, datetime.now()) if self._is_quiet else None
+        if text:
             self._print(text)
 
     def _print(self, text: str) -> None:

@@ -14,6 +14,7 @@ from snakemake.settings.enums import Quietness
 _BEGINNINGS = (
     "Assuming unrestricted shared filesystem usage",
     "Building DAG of jobs",
+    "SLURM run ID:",
     "Using shell:",
     "Select jobs to execute",
     "Execute ",
@@ -31,9 +32,14 @@ _FAILURES = (
 )
 
 
-def hold_back_noise(settings: Any) -> None:
-    """Filter Snakemake's logger where its output settings ask for quiet about rules."""
-    if Quietness.RULES in (settings.quiet or ()) and _is_news not in logger.filters:
+def is_quiet(settings: Any) -> bool:
+    """Whether Snakemake's output settings ask for quiet about rules: then the terminal is ours."""
+    return Quietness.RULES in (settings.quiet or ())
+
+
+def hold_back_noise() -> None:
+    """Filter Snakemake's logger, once."""
+    if _is_news not in logger.filters:
         logger.addFilter(_is_news)
 
 
