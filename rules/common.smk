@@ -15,6 +15,7 @@ from run_experiment.common import paths
 from run_experiment.common.experiment_lock import ClaimError, claim, observe
 from run_experiment.planning.cluster_resources import RESOURCES, ClusterResources
 from run_experiment.results.collect import collect, hash_memory
+from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.model import resolve
 from run_experiment.jobs.job_ids import note_own_allocation
 from run_experiment.jobscripts.render import CPUS
@@ -29,6 +30,11 @@ from run_experiment.summary.read import read_summary
 from run_experiment.planning.target import mark_stale
 
 SOURCE = Path(workflow.basedir)
+
+# Before the settings are read: without the misplaced ones they would name another experiment than the one meant.
+if hints := command_hints(sys.argv[1:], config, workflow.resource_settings.cores):
+    print(*hints, sep="\n", file=sys.stderr)
+    sys.exit(2)
 
 try:
     settings = read_settings(SOURCE / "config/config.yaml", config, Path.cwd())

@@ -12,11 +12,11 @@ from run_experiment.common import paths
 from run_experiment.experiment.schema import (
     Compute,
     ControlsSection,
+    EvaluationSection,
     EvaluationSettings,
     ExperimentSummary,
     Hyperparameters,
     MatrixEntry,
-    Parameters,
     RunEntry,
     RunType,
     TaskEntry,
@@ -198,32 +198,36 @@ def resolve(summary: ExperimentSummary, folder: Path) -> Experiment:
     folder = folder.absolute()
     models = {entry.name: Model(entry.name, folder / entry.path) for entry in summary.models.base}
     training_data = folder / summary.data.training.path if summary.data.training else None
-    runs = tuple(_run(entry, summary, models, training_data, folder) for entry in summary.runs)
-    tasks = tuple(_task(entry, training_data, folder) for entry in summary.evaluation.tasks)
-    by_name = {run.name: run for run in runs}
+    merged = {entry.name: entry.parameters.over(summary.controls) for entry in summary.runs}
+    runs = {
+        entry.name: _run(entry, merged[entry.name], summary, models, training_data, folder) for entry in summary.runs
+    }
+    tasks = {entry.name: _task(entry, training_data, folder) for entry in summary.evaluation.tasks}
     return Experiment(
         folder=folder,
         name=summary.experiment.name,
         question=summary.experiment.question,
         date=summary.experiment.date,
         variables=tuple(summary.variables),
-        runs=runs,
-        tasks=tasks,
+        runs=tuple(runs.values()),
+        tasks=tuple(tasks.values()),
         evaluations=tuple(
-            item for entry in summary.evaluation.matrix for item in _cells(entry, summary, by_name[entry.run], tasks)
+            evaluation
+            for entry in summary.evaluation.matrix
+            for evaluation in _cells(entry, summary.evaluation, runs[entry.run], merged[entry.run], tasks)
         ),
     )
 
 
 def _run(
     entry: RunEntry,
+    controls: ControlsSection,
     summary: ExperimentSummary,
     models: Mapping[str, Model],
     training_data: Path | None,
     folder: Path,
 ) -> Run:
     model = models[entry.model] if entry.model else next(iter(models.values()))
-    controls = _merged(summary.controls, entry.parameters)
     training = None
     if entry.type == "fine-tuned" and training_data is not None:
         training = Training(
@@ -248,15 +252,6 @@ def _run(
     )
 
 
-def _merged(controls: ControlsSection, parameters: Parameters) -> ControlsSection:
-    """Controls with what a run sets itself, and the LoRA scaling filled in."""
-    own = {name: getattr(parameters, name) for name in parameters.model_fields_set & set(ControlsSection.model_fields)}
-    merged = controls.model_copy(update=own)
-    if merged.lora_alpha is None:
-        merged = merged.model_copy(update={"lora_alpha": 2.0 * merged.lora_rank})
-    return merged
-
-
 def _checkpoint_pattern(summary: ExperimentSummary) -> str:
     base, pattern = summary.output.base_directory, summary.output.checkpoint_pattern
     pattern = pattern or paths.CHECKPOINT_PATTERN
@@ -274,19 +269,18 @@ def _task(entry: TaskEntry, training_data: Path | None, folder: Path) -> Task:
     return Task(entry.name, folder / path, function, data, own_data=not same, args=entry.args)
 
 
-def _cells(entry: MatrixEntry, summary: ExperimentSummary, run: Run, tasks: tuple[Task, ...]) -> list[Evaluation]:
+def _cells(
+    entry: MatrixEntry, section: EvaluationSection, run: Run, controls: ControlsSection, tasks: Mapping[str, Task]
+) -> list[Evaluation]:
     """Evaluations of one line of the matrix; `epochs: null` means all epochs of a trained run."""
     epochs: list[int | None] = [None] if not run.training else list(entry.epochs or run.epochs)
-    section = summary.evaluation
     entries = {task.name: task for task in section.tasks}
-    resolved = {task.name: task for task in tasks}
-    run_entry = next(item for item in summary.runs if item.name == run.name)
     return [
         Evaluation(
             run=run,
-            task=resolved[name],
+            task=tasks[name],
             epoch=epoch,
-            prompting=_eval_prompting(summary, run_entry, entries[name]),
+            prompting=_eval_prompting(_prompting(controls), section, entries[name]),
             generation=generation_of(section),
             scorers=tuple(scorer.model_dump() for scorer in section.scorers),
             label=entry.vis_label or run.name,
@@ -297,16 +291,11 @@ def _cells(entry: MatrixEntry, summary: ExperimentSummary, run: Run, tasks: tupl
     ]
 
 
-def _eval_prompting(summary: ExperimentSummary, run: RunEntry, task: TaskEntry) -> Prompting:
+def _eval_prompting(trained: Prompting, section: EvaluationSettings, task: TaskEntry) -> Prompting:
     """Prompts of an evaluation: the task's own, else the evaluation's, else those the run was trained with."""
-    trained = _prompting(_merged(summary.controls, run.parameters))
-    system_prompt = trained.system_prompt
-    if summary.evaluation.system_prompt is not None:
-        system_prompt = summary.evaluation.system_prompt
-    if task.system_prompt is not None:
-        system_prompt = task.system_prompt
+    system_prompts = (task.system_prompt, section.system_prompt, trained.system_prompt)
     return Prompting(
         prompt=trained.prompt if task.prompt is None else task.prompt,
-        system_prompt=system_prompt,
+        system_prompt=next(prompt for prompt in system_prompts if prompt is not None),
         dataset_type=trained.dataset_type,
     )

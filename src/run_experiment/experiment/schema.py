@@ -158,6 +158,11 @@ class Hyperparameters(Section):
         "auto", description="Number format; `auto` takes bf16 where a GPU has it, else fp32."
     )
 
+    @property
+    def scaling(self) -> float:
+        """LoRA scaling: `lora_alpha`, or twice the rank if there is none."""
+        return 2.0 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+
 
 DatasetType = Literal["chat_completion", "text_completion"]
 
@@ -177,6 +182,12 @@ class Parameters(ControlsSection):
     """What differs in one run: any key of `controls`."""
 
     checkpoint_path: str | None = Field(None, description="For eval-only runs: the checkpoint's folder.")
+
+    def over(self, controls: ControlsSection) -> ControlsSection:
+        """What the run is trained and prompted with: its own parameters over those of all runs."""
+        own = {name: getattr(self, name) for name in self.model_fields_set & set(ControlsSection.model_fields)}
+        merged = controls.model_copy(update=own)
+        return merged.model_copy(update={"lora_alpha": merged.scaling})
 
 
 class BaseModelEntry(Section):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common.errors import InputError, Problem
+from run_experiment.common.paths import SUMMARY
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import load, shown
 
@@ -43,8 +44,8 @@ _NAMED = "names such as r8 or r8/task/epoch0 (one that looks like a number goes 
 def read_settings(file: Path, overrides: Mapping[str, Any], cwd: Path) -> Settings:
     """Settings of a file, with `--config` on top.
 
-    A folder named in the file is relative to the project, one named in `--config` to `cwd`.
-    Raises InputError for unknown keys, wrong types and names that no cluster has.
+    A folder named in the file is relative to the project, one named in `--config` to `cwd`; instead of the folder its
+    experiment_summary.yaml may be named. Raises InputError for unknown keys, wrong types and names that no cluster has.
     """
     source = load(file)
     if source.problems or not isinstance(source.data, dict | None):
@@ -57,7 +58,16 @@ def read_settings(file: Path, overrides: Mapping[str, Any], cwd: Path) -> Settin
     if not folder:
         raise InputError("--config", [Problem(0, "experiment_dir", "name the folder of an experiment")])
     base = cwd if "experiment_dir" in given else file.parent.parent
-    return Settings(**{**own, **given, "experiment_dir": (base / Path(folder).expanduser()).resolve()})
+    return Settings(**{**own, **given, "experiment_dir": _folder(base, folder)})
+
+
+def _folder(base: Path, written: str) -> Path:
+    try:
+        path = (base / Path(written).expanduser()).resolve()
+    except RuntimeError:
+        problem = Problem(0, "experiment_dir", f"there is no user of {shown(written)}; write the full path")
+        raise InputError("--config", [problem]) from None
+    return path.parent if path.name == SUMMARY and path.is_file() else path
 
 
 def _checked(values: Mapping[str, Any], origin: str, line: Callable[[str], int]) -> dict[str, Any]:

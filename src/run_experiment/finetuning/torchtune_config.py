@@ -56,12 +56,11 @@ def render_yaml(training: Training, output_dir: str, folder: Path) -> str:
 
 
 def _lora(given: Hyperparameters) -> dict[str, Any]:
-    alpha = 2.0 * given.lora_rank if given.lora_alpha is None else given.lora_alpha
     return {
         "lora_attn_modules": list(given.lora_attn_modules),
         "apply_lora_to_mlp": given.apply_lora_to_mlp,
         "lora_rank": given.lora_rank,
-        "lora_alpha": alpha,
+        "lora_alpha": given.scaling,
         "lora_dropout": given.lora_dropout,
     }
 

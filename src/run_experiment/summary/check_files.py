@@ -6,7 +6,6 @@ import os.path
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from run_experiment.checkpoints.verify import checkpoint_files
 from run_experiment.common.errors import CheckpointError
@@ -14,7 +13,7 @@ from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.model import Prompting, generation_of, split_script
-from run_experiment.experiment.schema import RunEntry, TaskEntry, TrainingData
+from run_experiment.experiment.schema import TaskEntry, TrainingData
 from run_experiment.finetuning.architecture import ModelError, lora_builder
 from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.inputs.task_signature import (
@@ -29,7 +28,7 @@ from run_experiment.summary.draft import Draft, Finding
 _FORMATS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
-def file_findings(draft: Draft, folder: Path) -> list[Finding]:
+def check_files(draft: Draft, folder: Path) -> list[Finding]:
     """What is missing or wrong in the files that a summary names; paths are relative to `folder`."""
     return [
         *_models(draft, folder),
@@ -139,7 +138,7 @@ def _split_counts(training: TrainingData, splits: Mapping[str, Sequence[Row]]) -
 def _used_splits(draft: Draft, splits: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
     """The splits that training reads: there, and each row with the text it needs."""
     needed = ["train"]
-    if any(run.type == "fine-tuned" and _is_validated(draft, run) for run in draft.runs.values()):
+    if any(run.type == "fine-tuned" and draft.merged(run).validation_during_training for run in draft.runs.values()):
         needed.append("validation")
     for name in needed:
         problem = _split_problem(name, splits)
@@ -148,19 +147,11 @@ def _used_splits(draft: Draft, splits: Mapping[str, Sequence[Row]]) -> Iterator[
             yield Finding(("data", "training", "path"), problem + reason)
 
 
-def _is_validated(draft: Draft, run: RunEntry) -> bool:
-    return bool(_of_run(draft, run, "validation_during_training"))
-
-
-def _of_run(draft: Draft, run: RunEntry, name: str) -> Any:
-    """A run's own parameter, else that of all runs."""
-    return getattr(run.parameters if name in run.parameters.model_fields_set else draft.controls, name)
-
-
 def _steps(draft: Draft, rows: int) -> Iterator[Finding]:
     """Runs of which the train split does not fill one optimizer step: nothing would be trained."""
     for path, run in draft.runs.items():
-        batch, steps = (_of_run(draft, run, name) for name in ("batch_size", "gradient_accumulation_steps"))
+        merged = draft.merged(run)
+        batch, steps = merged.batch_size, merged.gradient_accumulation_steps
         if run.type != "fine-tuned" or rows >= batch * steps:
             continue
         own = [
@@ -230,16 +221,16 @@ def _prompts_not_taken(draft: Draft, path: KeyPath, task: TaskEntry, signature: 
     for name, plain in (("prompt", "{input}"), ("system_prompt", "")):
         own = getattr(task, name)
         given = shared[name] if own is None else own
-        lost = [run for run in evaluated if (_of_run(draft, run, name) if given is None else given) != plain]
+        lost = [run for run in evaluated if (getattr(draft.merged(run), name) if given is None else given) != plain]
         if lost and not signature.takes(name):
-            trained = any(run.type == "fine-tuned" and _of_run(draft, run, name) != plain for run in lost)
+            trained = any(run.type == "fine-tuned" and getattr(draft.merged(run), name) != plain for run in lost)
             message = f"task {signature.function} takes no {name}: its evaluations do without it"
             yield Finding((*path, "script"), message + (", unlike the training" if trained else ""), warning=True)
 
 
 def _offered(draft: Draft, task: TaskEntry) -> set[str]:
     """Names of the arguments that every evaluation on a task has for it."""
-    types = {_of_run(draft, run, "dataset_type") for run in draft.runs.values()}
+    types = {draft.merged(run).dataset_type for run in draft.runs.values()}
     settings = draft.evaluation
     generation = generation_of(settings)
     data = Path(task.dataset or "same") if draft.has_training or task.dataset else None

@@ -22,7 +22,7 @@ _OF_A_RUN = ("attempts", "checkpoints", "eval")
 _OWN_FILES = {paths.SUMMARY, "run-torchtune.log", "run-inspect.log"}
 
 
-def cross_findings(draft: Draft, folder: Path, strict: bool = True) -> list[Finding]:
+def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Finding]:
     """What does not fit together, in an experiment's folder.
 
     Where not `strict`, unknown hyperparameters in `variables` are warnings.
@@ -50,8 +50,7 @@ def trained_epochs(draft: Draft, run: RunEntry) -> range:
     """Epochs that a run's training goes through; empty without training."""
     if run.type != "fine-tuned":
         return range(0)
-    own = run.parameters
-    return range(own.epochs if "epochs" in own.model_fields_set else draft.controls.epochs)
+    return range(draft.merged(run).epochs)
 
 
 def _variables(draft: Draft, strict: bool) -> Iterator[Finding]:

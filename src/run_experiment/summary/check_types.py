@@ -1,4 +1,4 @@
-"""Shape of a summary: keys, types and ranges, each fault in plain words."""
+"""Keys, types and ranges of a summary's values: pydantic finds the faults, this module puts them in plain words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from run_experiment.experiment.schema import (
     Section,
     sections,
 )
-from run_experiment.summary.draft import Finding
+from run_experiment.summary.draft import Finding, without
 
 # Of a key that other tools may have put: how alike it must be to count as misspelt.
 MISSPELT = 0.75
@@ -47,17 +47,22 @@ _PATTERNS = {
 }
 
 
-def shape_findings(source: Source, strict: bool) -> list[Finding]:
-    """What is wrong with keys, types and ranges; where not `strict`, unknown keys are warnings."""
+def check_types(source: Source, strict: bool) -> tuple[ExperimentSummary | None, list[Finding]]:
+    """The summary (None if there are errors) and what is wrong with keys, types and ranges.
+
+    Unless `strict`, unknown keys are ignored and are warnings.
+    """
     try:
-        ExperimentSummary.model_validate(source.data)
+        return ExperimentSummary.model_validate(source.data), []
     except ValidationError as error:
         errors = error.errors(include_url=False)
-    else:
-        return []
     # A list whose only item is faulty is not empty to the user.
     real = [item for item in errors if not (item["type"] == "too_short" and item["input"])]
-    return [_finding(dict(item), source, strict) for item in real]
+    findings = [_finding(dict(item), source, strict) for item in real]
+    if not all(finding.warning for finding in findings):
+        return None, findings
+    known = without(source.data, [finding.path for finding in findings])
+    return ExperimentSummary.model_validate(known), findings
 
 
 def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:

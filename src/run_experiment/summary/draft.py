@@ -1,4 +1,8 @@
-"""The parts of a summary that have the right shape, so that a fault in one part hides none in another."""
+"""The parts of a summary that can be checked further, so that a fault in one part hides none in another.
+
+Of a valid file these are the parts of its summary. Of a file with faults each part is validated by itself, without its
+faulty keys.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from run_experiment.experiment.schema import (
     BaseModelEntry,
     ControlsSection,
     EvaluationSettings,
+    ExperimentSummary,
     MatrixEntry,
     OutputSection,
     RunEntry,
@@ -56,30 +61,62 @@ class Draft:
     task_names: tuple[str, ...]
     unknown_epochs: frozenset[str]
 
+    def merged(self, run: RunEntry) -> ControlsSection:
+        """What a run is trained and prompted with."""
+        return run.parameters.over(self.controls)
 
-def draft_of(source: Source) -> Draft:
-    """What can be used of a file's values."""
-    data = source.data
-    evaluation = _mapping(data, ("evaluation",))
-    settings = {key: value for key, value in evaluation.items() if key not in ("tasks", "matrix")}
-    training = _at(data, ("data", "training"))
+
+def draft_of(source: Source, summary: ExperimentSummary | None) -> Draft:
+    """What can be used of a file: of its summary, or of its values if they make no valid summary."""
+    data, parts = source.data, _Parts(source.data, summary)
     models, runs, tasks = ("models", "base"), ("runs",), ("evaluation", "tasks")
     return Draft(
-        controls=_salvaged(ControlsSection, _mapping(data, ("controls",))) or ControlsSection(),
-        output=_salvaged(OutputSection, _mapping(data, ("output",))) or OutputSection(),
-        evaluation=_salvaged(EvaluationSettings, settings) or EvaluationSettings(),
-        training=_salvaged(TrainingData, training) if isinstance(training, dict) else None,
-        has_training=training is not None,
+        controls=parts.section(ControlsSection, ("controls",)) or ControlsSection(),
+        output=parts.section(OutputSection, ("output",)) or OutputSection(),
+        evaluation=parts.section(EvaluationSettings, ("evaluation",)) or EvaluationSettings(),
+        training=parts.section(TrainingData, ("data", "training")),
+        has_training=_at(data, ("data", "training")) is not None,
         variables=tuple(_mapping(data, ("variables",))),
-        models=_entries(BaseModelEntry, data, models),
-        runs=_entries(RunEntry, data, runs),
-        tasks=_entries(TaskEntry, data, tasks),
-        matrix=_entries(MatrixEntry, data, ("evaluation", "matrix")),
+        models=parts.entries(BaseModelEntry, models),
+        runs=parts.entries(RunEntry, runs),
+        tasks=parts.entries(TaskEntry, tasks),
+        matrix=parts.entries(MatrixEntry, ("evaluation", "matrix")),
         model_names=_names(source, models),
         run_names=_names(source, runs),
         task_names=_names(source, tasks),
         unknown_epochs=frozenset(_unknown_epochs(data)),
     )
+
+
+class _Parts:
+    """Sections by their path in the file."""
+
+    def __init__(self, data: Any, summary: ExperimentSummary | None) -> None:
+        self._data = data
+        self._summary = summary
+
+    def entries(self, model: type[AnySection], path: KeyPath) -> dict[KeyPath, AnySection]:
+        """Usable sections of a list; one alone counts as a list of one."""
+        if self._summary:
+            listed = _of_summary(self._summary, path)
+            return {place: listed[index] for index, (place, _) in enumerate(_items(self._data, path))}
+        salvaged = ((place, _salvaged(model, item)) for place, item in _items(self._data, path))
+        return {place: entry for place, entry in salvaged if entry is not None}
+
+    def section(self, model: type[AnySection], path: KeyPath) -> AnySection | None:
+        """One section; None if it cannot be used, or is absent."""
+        if self._summary:
+            found: AnySection | None = _of_summary(self._summary, path)
+            return found
+        values = _at(self._data, path)
+        return _salvaged(model, values) if isinstance(values, dict) else None
+
+
+def _of_summary(summary: ExperimentSummary, path: KeyPath) -> Any:
+    value: Any = summary
+    for step in path:
+        value = getattr(value, str(step), None)
+    return value
 
 
 def without(data: Any, paths: Iterable[KeyPath]) -> Any:
@@ -134,11 +171,6 @@ def _items(data: Any, path: KeyPath) -> list[tuple[KeyPath, Mapping[str, Any]]]:
         return [(path, value)]
     items = value if isinstance(value, list) else []
     return [((*path, index), item) for index, item in enumerate(items) if isinstance(item, dict)]
-
-
-def _entries(model: type[AnySection], data: Any, path: KeyPath) -> dict[KeyPath, AnySection]:
-    salvaged = ((place, _salvaged(model, item)) for place, item in _items(data, path))
-    return {place: entry for place, entry in salvaged if entry is not None}
 
 
 def _names(source: Source, path: KeyPath) -> tuple[str, ...]:

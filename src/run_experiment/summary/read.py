@@ -9,35 +9,31 @@ from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.yaml_lines import KeyPath, Source, dotted, load, shown
 from run_experiment.experiment.schema import ExperimentSummary
 from run_experiment.jobscripts.foreign import is_scaffolded
-from run_experiment.summary.check_files import file_findings
-from run_experiment.summary.check_references import cross_findings
-from run_experiment.summary.check_types import shape_findings
-from run_experiment.summary.draft import Finding, draft_of, without
+from run_experiment.summary.check_files import check_files
+from run_experiment.summary.check_references import check_references
+from run_experiment.summary.check_types import check_types
+from run_experiment.summary.draft import Finding, draft_of
 
 
 def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentSummary, list[Problem]]:
     """Read and check a summary and the files it names (relative to its folder); returns it with its warnings.
 
-    Where not `strict`, unknown keys are warnings: by default in a folder that another tool scaffolded.
+    Unless `strict`, unknown keys are warnings: by default in a folder that another tool scaffolded.
     Raises InputError with all problems of the file.
     """
-    if strict is None:
-        strict = not is_scaffolded(path.absolute().parent)
+    folder = path.absolute().parent
+    strict = not is_scaffolded(folder) if strict is None else strict
     source = _load(path)
     if not isinstance(source.data, dict):
         raise InputError(path.name, source.problems or [_not_a_mapping(source)])
-    shape = shape_findings(source, strict)
-    faulty = {finding.path for finding in shape if not finding.warning}
-    draft, folder = draft_of(source), path.absolute().parent
-    crossed = [finding for finding in cross_findings(draft, folder, strict) if not _is_within(finding.path, faulty)]
-    faulty |= {finding.path for finding in crossed if not finding.warning}
-    files = file_findings(draft, folder)
-    findings = [*shape, *crossed, *(finding for finding in files if not _is_within(finding.path, faulty))]
+    summary, findings = check_types(source, strict)
+    draft = draft_of(source, summary)
+    # In this order: what is wrong with a value by itself is said, and not what follows from it.
+    findings += _elsewhere(check_references(draft, folder, strict), findings)
+    findings += _elsewhere(check_files(draft, folder), findings)
     errors = _problems(source, (finding for finding in findings if not finding.warning))
-    if errors:
+    if errors or summary is None:
         raise InputError(path.name, errors)
-    ignored = [finding.path for finding in shape if finding.warning]
-    summary = ExperimentSummary.model_validate(without(source.data, ignored))
     return summary, _problems(source, (finding for finding in findings if finding.warning))
 
 
@@ -46,7 +42,11 @@ def _load(path: Path) -> Source:
         raise InputError(str(path), [Problem(0, "", f"is a folder; expected the file {path.name}")])
     try:
         return load(path)
+    except NotADirectoryError:
+        raise InputError(str(path.parent), [Problem(0, "", "is a file; write the folder that it is in")]) from None
     except FileNotFoundError:
+        if not path.parent.exists():
+            raise InputError(str(path.parent), [Problem(0, "", "there is no such folder")]) from None
         raise InputError(str(path), [Problem(0, "", "there is no such file")]) from None
     except OSError as error:
         raise InputError(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
@@ -56,6 +56,12 @@ def _not_a_mapping(source: Source) -> Problem:
     if source.data is None:
         return Problem(1, "", "the file is empty")
     return Problem(1, "", f"expected sections (experiment:, models:, runs:, evaluation:), found {shown(source.data)}")
+
+
+def _elsewhere(found: Iterable[Finding], before: Iterable[Finding]) -> list[Finding]:
+    """Findings at places that had no error before."""
+    faulty = {finding.path for finding in before if not finding.warning}
+    return [finding for finding in found if not _is_within(finding.path, faulty)]
 
 
 def _is_within(path: KeyPath, faulty: set[KeyPath]) -> bool:

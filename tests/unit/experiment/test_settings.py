@@ -59,6 +59,17 @@ def test_folder_is_relative_to_where_it_was_written(file: Path, monkeypatch: pyt
     assert settings(file, "", experiment_dir=".").experiment_dir == Path("/home")
     monkeypatch.setenv("HOME", "/home/me")
     assert settings(file, "experiment_dir: ~/mine").experiment_dir == Path("/home/me/mine")
+    assert settings(file, "", experiment_dir="~/mine").experiment_dir == Path("/home/me/mine")
+    assert message(file, "", experiment_dir="~nobody-here/mine") == (
+        '--config: experiment_dir: there is no user of "~nobody-here/mine"; write the full path'
+    )
+
+
+def test_folder_may_be_named_by_its_summary(file: Path, tmp_path: Path) -> None:
+    summary = tmp_path / "mine/experiment_summary.yaml"
+    summary.parent.mkdir()
+    summary.write_text("")
+    assert settings(file, "", experiment_dir=str(summary)).experiment_dir == summary.parent
 
 
 @pytest.mark.parametrize("given", [{}, {"experiment_dir": ""}, {"experiment_dir": None}])

@@ -11,7 +11,7 @@ import pytest
 
 from run_experiment.common.yaml_lines import parse
 from run_experiment.experiment.schema import ExperimentSummary, sections
-from run_experiment.summary.check_types import shape_findings
+from run_experiment.summary.check_types import check_types
 from run_experiment.summary.docs import EXAMPLE, PAGE, SCHEMA, reference_page, schema_json
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +25,7 @@ def test_files_are_up_to_date(path: Path, text: str) -> None:
 def test_example_is_valid() -> None:
     source = parse(EXAMPLE)
     assert source.problems == ()
-    assert shape_findings(source, strict=True) == []
+    assert check_types(source, strict=True)[1] == []
     assert EXAMPLE in reference_page()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from run_experiment.common.errors import InputError
 from run_experiment.common.suggestions import SYNONYMS
 from run_experiment.experiment.model import resolve
-from run_experiment.experiment.schema import EvaluationSettings, ExperimentSummary, Parameters
+from run_experiment.experiment.schema import EvaluationSettings, ExperimentSummary, Parameters, Section
 from run_experiment.summary.read import read_summary
 
 GOOD = """\
@@ -534,11 +534,30 @@ def test_missing_sections_are_all_named(folder: Path) -> None:
 
 
 def test_file_that_cannot_be_read(folder: Path) -> None:
-    absent = folder / "absent" / FILE
-    for path, message in ((absent, "there is no such file"), (folder, f"is a folder; expected the file {folder.name}")):
+    file = write(folder, "mine.yaml", "")
+    expected = {
+        folder / FILE: f"{folder / FILE}: there is no such file",
+        folder / "absent" / FILE: f"{folder / 'absent'}: there is no such folder",
+        file / FILE: f"{file}: is a file; write the folder that it is in",
+        folder: f"{folder}: is a folder; expected the file {folder.name}",
+    }
+    for path, message in expected.items():
         with pytest.raises(InputError) as caught:
             read_summary(path)
-        assert str(caught.value) == f"{path}: {message}"
+        assert str(caught.value) == message
+
+
+def test_valid_file_is_validated_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts are those of the summary, not validated anew."""
+    validated: list[object] = []
+
+    def validate(model: type[Section], values: object) -> Section:
+        validated.append(model)
+        return model.__pydantic_validator__.validate_python(values)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Section, "model_validate", classmethod(validate))
+    read(folder, GOOD)
+    assert validated == [ExperimentSummary]
 
 
 def test_unreadable_file(folder: Path) -> None:

@@ -1,0 +1,33 @@
+"""What to write instead, for commands that Snakemake would refuse in words that do not help."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+# Settings that are written on the command line, and are names of nothing else there.
+_GIVEN_BY_HAND = ("experiment_dir", "only", "redo")
+_CONFIG = {"--config", "-C"}
+
+
+def command_hints(arguments: Sequence[str], config: Container[str], cores: int | None) -> list[str]:
+    """Hints on Snakemake's own arguments, each one line; `config` has the settings that it did recognize.
+
+    `cores` is None if neither the command nor a profile says how many to use.
+    """
+    hints = [_needs_config(argument) for argument in arguments if _is_misplaced(argument, config)]
+    options = {argument.partition("=")[0] for argument in arguments if argument.startswith("-")}
+    if not hints and cores is None and options <= _CONFIG:
+        return [
+            "No profile is chosen: add --profile profiles/local to run on this machine, --profile profiles/slurm to "
+            "submit to a cluster, or -n to see what would run."
+        ]
+    return hints
+
+
+def _is_misplaced(argument: str, config: Container[str]) -> bool:
+    name, equals, _ = argument.partition("=")
+    return bool(equals) and name in _GIVEN_BY_HAND and name not in config
+
+
+def _needs_config(argument: str) -> str:
+    return f"{argument} is a setting, not a file to make: write --config {argument}"

@@ -1,0 +1,37 @@
+"""Commands that Snakemake would refuse in its own words get a line that says what to write."""
+
+from __future__ import annotations
+
+import pytest
+
+from run_experiment.experiment.command_hints import command_hints
+
+NO_PROFILE = [
+    "No profile is chosen: add --profile profiles/local to run on this machine, --profile profiles/slurm to submit to "
+    "a cluster, or -n to see what would run."
+]
+
+
+@pytest.mark.parametrize("name", ["experiment_dir", "only", "redo"])
+def test_setting_without_config_is_no_target(name: str) -> None:
+    expected = [f"{name}=a=b is a setting, not a file to make: write --config {name}=a=b"]
+    assert command_hints(["--profile", "profiles/local", f"{name}=a=b"], {}, 2) == expected
+    assert command_hints([f"{name}=a=b"], {}, None) == expected
+
+
+def test_each_misplaced_setting_has_its_hint() -> None:
+    arguments = ["only=r8", "--config", "experiment_dir=mine", "-n", "redo=r4"]
+    hints = command_hints(arguments, {"experiment_dir": "mine"}, 1)
+    assert [hint.split()[0] for hint in hints] == ["only=r8", "redo=r4"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--config", "experiment_dir=mine"], ["-C", "experiment_dir=mine"]])
+def test_profile_is_missed_if_nothing_says_how_many_cores(arguments: list[str]) -> None:
+    config = {"experiment_dir": "mine"}
+    assert command_hints(arguments, config, None) == NO_PROFILE
+    assert command_hints(arguments, config, 1) == []
+
+
+@pytest.mark.parametrize("option", ["--executor=slurm", "--lint", "--dag", "-j4", "--profile=mine"])
+def test_other_ways_to_call_snakemake_are_left_alone(option: str) -> None:
+    assert command_hints([option, "r8/artifacts=1", "--default-resources", "account=lab"], {}, None) == []
