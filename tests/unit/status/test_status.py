@@ -666,7 +666,7 @@ def test_torn_records_are_no_reason_to_fail(done: ExperimentFolder, text: str) -
 
 def test_a_bad_folder_and_a_bad_summary(new: ExperimentFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(new.path / "nowhere")]) == 2
-    assert capsys.readouterr().err == f"{new.path}/nowhere/experiment_summary.yaml: there is no such file\n"
+    assert capsys.readouterr().err == f"{new.path}/nowhere: there is no such folder\n"
     values = new.read()
     values["runs"][0]["parameters"] = {"lora_ranc": 4}
     new.write(values)
