@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Sequence
 
 # Settings that are written on the command line, and are names of nothing else there.
@@ -16,7 +17,7 @@ def command_hints(arguments: Sequence[str], config: Container[str], cores: int |
     """
     hints = [_needs_config(argument) for argument in arguments if _is_misplaced(argument, config)]
     options = {argument.partition("=")[0] for argument in arguments if argument.startswith("-")}
-    if not hints and cores is None and options <= _CONFIG:
+    if not hints and cores is None and options <= _CONFIG and not os.environ.get("SNAKEMAKE_PROFILE"):
         return [
             "No profile is chosen: add --profile profiles/local to run on this machine, --profile profiles/slurm to "
             "submit to a cluster, or -n to see what would run."

@@ -26,7 +26,10 @@ def test_each_misplaced_setting_has_its_hint() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--config", "experiment_dir=mine"], ["-C", "experiment_dir=mine"]])
-def test_profile_is_missed_if_nothing_says_how_many_cores(arguments: list[str]) -> None:
+def test_profile_is_missed_if_nothing_says_how_many_cores(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
     config = {"experiment_dir": "mine"}
     assert command_hints(arguments, config, None) == NO_PROFILE
     assert command_hints(arguments, config, 1) == []
@@ -35,3 +38,8 @@ def test_profile_is_missed_if_nothing_says_how_many_cores(arguments: list[str]) 
 @pytest.mark.parametrize("option", ["--executor=slurm", "--lint", "--dag", "-j4", "--profile=mine"])
 def test_other_ways_to_call_snakemake_are_left_alone(option: str) -> None:
     assert command_hints([option, "r8/artifacts=1", "--default-resources", "account=lab"], {}, None) == []
+
+
+def test_a_profile_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "profiles/local")
+    assert command_hints([], {}, None) == []
