@@ -140,7 +140,7 @@ def test_paths_of_torchtunes_own_components_are_refused_with_an_interpolation(mo
 
 def test_login_node_modules_import_nothing_heavy() -> None:
     heavy = "{'torch', 'torchtune', 'transformers', 'datasets', 'inspect_ai', 'omegaconf'}"
-    modules = ", ".join(f"run_experiment.finetuning.{name}" for name in ("architecture", "config", "metrics"))
+    modules = ", ".join(f"run_experiment.finetuning.{name}" for name in ("architecture", "torchtune_config", "metrics"))
     code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

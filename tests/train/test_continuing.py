@@ -128,13 +128,17 @@ def test_every_kill_of_a_script_costs_only_what_was_at_work() -> None:
 
     require_whole()
     assert record()["provenance"]["seeds"] == {"generation": 7}
-    assert computed() == Counter({f"w{number}": 1 for number in range(TOTAL)}) + Counter(["w9", "w18"])
     details = "Continuing attempt of job local-5 (inspect eval-set)"
+    first, second = (int(result.split()[0]) for _, _, result in told())
     assert told() == [
-        ("EVAL_RETRY", details, "9 of 30 samples reused, 21 to do"),
-        ("EVAL_RETRY", details, "18 of 30 samples reused, 12 to do"),
+        ("EVAL_RETRY", details, f"{reused} of 30 samples reused, {30 - reused} to do") for reused in (first, second)
     ]
-    assert record()["continued"] == {"job_id": "local-5", "reused_samples": 18}
+    # 10 and then 19 had been begun: of these the last one is lost, and the one before if it was not written yet.
+    assert 8 <= first <= 9
+    assert 17 <= second <= 18
+    assert computed().total() == TOTAL + (10 - first) + (19 - second)
+    assert set(computed()) == {f"w{number}" for number in range(TOTAL)}
+    assert record()["continued"] == {"job_id": "local-5", "reused_samples": second}
     assert sorted(path.name for path in ATTEMPTS.iterdir()) == ["local-5", "local-5.2"]
 
 

@@ -38,7 +38,8 @@ def gated(tmp_path: Path) -> ExperimentFolder:
 def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The workflow at work on an experiment, in a process group of its own; killed with its jobs at the end."""
     log = folder.with_name("first.log")
-    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--config", f"experiment_dir={folder}"]
+    command = [sys.executable, "-m", "snakemake", "--quiet", "host", "--profile", "profiles/local"]
+    command += ["--config", f"experiment_dir={folder}"]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=SOURCE, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True
