@@ -4,8 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
-# Tests that share what one of them makes run in one process, in the order of tests/conftest.py.
-SPREAD := --dist loadgroup --no-loadscope-reorder
+# Tests of a file run in one process, since they share what one of them makes; files in the order of tests/conftest.py.
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo setup test test-fast test-slurm bench check format docs clean
 

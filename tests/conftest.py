@@ -24,6 +24,8 @@ LONGEST = (
     "test_end_to_end.py",
     "test_scaffolded.py",
     "test_executor.py",
+    "test_faults.py",
+    "test_limits.py",
     "test_evaluation.py",
 )
 

@@ -16,9 +16,6 @@ from golden import assert_golden
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log
 
-# Where tests are spread over processes, these share one experiment.
-together = pytest.mark.xdist_group("told")
-
 GOLDEN = Path(__file__).parent / "golden"
 # A second for each clock.
 NEAR = timedelta(seconds=1)
@@ -50,7 +47,6 @@ def of(table: pd.DataFrame, *actions: Action) -> pd.DataFrame:
     return table[table["action"].isin([action.value for action in actions])]
 
 
-@together
 @pytest.mark.parametrize("log", Log)
 def test_every_action_is_told(told: ExperimentFolder, log: Log) -> None:
     table = read(told, log)
@@ -90,7 +86,6 @@ def masked(experiment: ExperimentFolder, table: pd.DataFrame) -> str:
     return text
 
 
-@together
 def test_transitions_ids_and_figures_are_those_of_sacct(told: ExperimentFolder) -> None:
     known = {job.job_id: job for job in settled(told.path, 4)}
     tables = [read(told, log) for log in Log]

@@ -28,8 +28,6 @@ from run_experiment.slurm.states import is_live, succeeded
 
 CLUSTER = Path(__file__).parent / "cluster"
 
-# Where tests are spread over processes, those here share one cluster.
-pytestmark = pytest.mark.xdist_group("clients")
 ODD_NAMES = [
     "a|b c",
     "q\"u'o`te",

@@ -13,9 +13,6 @@ import pytest
 
 CLUSTER = Path(__file__).parent / "cluster"
 
-# Where tests are spread over processes, those here share one cluster.
-pytestmark = pytest.mark.xdist_group("cluster")
-
 ENVIRONMENT = dict(os.environ)
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "n1", "n2")
 

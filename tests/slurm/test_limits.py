@@ -19,9 +19,6 @@ from experiments import ExperimentFolder
 CLUSTER = Path(__file__).parent / "cluster"
 STATUS_CLIENTS = ("sacct", "squeue", "scontrol", "sacctmgr", "sinfo")
 
-# Where tests are spread over processes, those here share one cluster.
-pytestmark = pytest.mark.xdist_group("limits")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cluster() -> Iterator[None]:

@@ -15,9 +15,6 @@ from torchtune import config
 from torchtune.modules.peft import disable_adapter
 from transformers import AutoModelForCausalLM
 
-# Where tests are spread over processes, these share what one of them makes.
-pytestmark = pytest.mark.xdist_group("adapters")
-
 TOLERANCE = 1e-4
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama-tied": {},

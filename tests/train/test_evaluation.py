@@ -24,9 +24,6 @@ from run_experiment.evaluation.command import eval_command
 from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome, require_success
 from run_experiment.experiment.model import Model
 
-# Where tests are spread over processes, these share what one of them makes.
-pytestmark = pytest.mark.xdist_group("evaluation")
-
 PROMPT = "Capitalize, {now: 1}: {input}"
 WORDS = ("apple", "river", "stone")
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -24,9 +24,6 @@ from run_experiment.finetuning.torchtune_config import render_yaml
 from run_experiment.inputs.data_files import DataError
 from run_experiment.machine.provenance import installed, told_installed
 
-# Where tests are spread over processes, these share what one of them makes.
-pytestmark = pytest.mark.xdist_group("recipe")
-
 EPOCHS = 3
 STEPS = len(WORDS) // 2
 

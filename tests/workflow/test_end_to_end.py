@@ -18,9 +18,6 @@ from snakemake_cli import planned, ran, snakemake
 from run_experiment.checkpoints.lora_shapes import expected_shapes
 from run_experiment.finetuning.metrics import read_metrics
 
-# Where tests are spread over processes, these share what one of them makes.
-pytestmark = pytest.mark.xdist_group("end to end")
-
 OWN_TASKS = '''"""Tasks as their owner wrote them, for no tool in particular."""
 
 from inspect_ai import Task, task
