@@ -27,6 +27,7 @@ from run_experiment.slurm.events import (
     Event,
     Reattached,
     Refused,
+    Unaccounted,
 )
 from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.ledger import Ledger, Submission
@@ -180,7 +181,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     def _give_up(self, former: Earlier) -> None:
         """Have a job that left nothing never judged again; how it ended is told."""
         if former.accounted:
-            self._follower.add_ended(former.submission)
+            self._account_for(former.submission)
         self._settled(former.submission, former.state or LOST)
 
     def format_job_exec(self, job: JobExecutorInterface) -> str:
@@ -275,8 +276,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         earlier = earlier_jobs(self._folder, self._ledger, self._tell)
         earlier |= cancel_outdated(earlier, self.workflow.dag, self._tell)
         for submission in unaccounted(self._folder, self._ledger):
-            self._follower.add_ended(submission)
+            self._account_for(submission)
         return earlier
+
+    def _account_for(self, submission: Submission) -> None:
+        """Log what accounting has of a job whose end is noted."""
+        self._tell(Unaccounted(submission))
+        self._follower.add_ended(submission)
 
     def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None = None) -> Request:
         return Request(

@@ -134,6 +134,8 @@ class SessionJobs:
         self._by_id: dict[str, FollowedJob] = {}
         # Tries that others follow.
         self._former: list[FollowedJob] = []
+        # Those whose ends an earlier session noticed, but could not account for.
+        self._unaccounted: list[FollowedJob] = []
         self.told = Told(plan.folder)
         self.current: dict[str, FollowedJob] = {}
         self.refused: set[str] = set()
@@ -149,6 +151,12 @@ class SessionJobs:
         followed = FollowedJob(self.job(submission.target), submission, state, is_current=True, is_earlier=earlier)
         self._by_id[followed.job_id] = self.current[submission.target] = followed
         return followed
+
+    def expect_figures(self, submission: Submission) -> None:
+        """A job ended before this session; what accounting has of it is still to be logged."""
+        followed = self.of(submission)
+        if not followed.is_current and followed not in self._unaccounted:
+            self._unaccounted.append(followed)
 
     def give_way(self, followed: FollowedJob) -> None:
         """A job ended and its target is submitted again: until then none counts for that."""
@@ -183,17 +191,24 @@ class SessionJobs:
         """The session's jobs that a log tells of."""
         return [job for job in self.current.values() if job.job.log is log]
 
+    def ended_before(self, log: Log) -> list[FollowedJob]:
+        """Jobs of a log that made their targets before this session, which only accounts for them."""
+        wanted = {job.target for job in self._plan.wanted_of(log)}
+        jobs = [job for job in self._unaccounted if job.job.log is log and job.verdict == "COMPLETED"]
+        return [job for job in jobs if job.job.target not in wanted]
+
     def in_flight(self) -> list[FollowedJob]:
         """Jobs whose end was not noticed."""
         return [job for job in self.current.values() if job.ended is None]
 
     def unsettled(self, log: Log) -> list[FollowedJob]:
         """Jobs that a log tells of, and of which not everything was told."""
-        return [job for job in self._all(log) if not job.is_settled]
+        waiting = [job for job in self._unaccounted if job.job.log is log]
+        return [job for job in (*waiting, *self._all(log)) if not job.is_settled]
 
     def first_submitted(self, log: Log) -> datetime:
         """When the first of the jobs was submitted that a log tells of. Raises ValueError where there are none."""
-        return min(job.submitted_at for job in self._all(log))
+        return min(job.submitted_at for job in self._all(log) or self.ended_before(log))
 
     def _all(self, log: Log) -> list[FollowedJob]:
         """With the tries that others follow."""

@@ -26,6 +26,7 @@ from run_experiment.slurm.events import (
     Reattached,
     Refused,
     Submitted,
+    Unaccounted,
 )
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.usage import gpu_status_text
@@ -61,6 +62,7 @@ class SessionLog:
             Delayed: self._on_delayed,
             Refused: self._on_refused,
             Reattached: self._on_reattached,
+            Unaccounted: self._on_unaccounted,
             Cancelled: self._on_cancelled,
             Polled: self._on_polled,
             PollFailed: self._on_poll_failed,
@@ -137,6 +139,9 @@ class SessionLog:
         entry = entries.reattachment(followed.job, followed.job_id, submission.time, event.state)
         self._write(followed.job.log, entry)
         self._see_whether_all_submitted()
+
+    def _on_unaccounted(self, event: Unaccounted) -> None:
+        self._jobs.expect_figures(event.submission)
 
     def _on_cancelled(self, event: Cancelled) -> None:
         self._states.tell(self._jobs.of(event.submission), "CANCELLED", f"Cancelled by run-experiment: {event.reason}")
@@ -262,7 +267,7 @@ class SessionLog:
         self._write(Log.INSPECT, entries.all_submitted([job.job_id for job in jobs], attached, refused, blocked))
 
     def _write_complete(self, log: Log) -> None:
-        jobs = self._jobs.current_of(log)
+        jobs = self._jobs.current_of(log) or self._jobs.ended_before(log)
         if not jobs or log in self._complete or self._detached:
             return
         self._complete.add(log)

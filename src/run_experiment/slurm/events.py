@@ -42,6 +42,13 @@ class Reattached:
 
 
 @dataclass(frozen=True)
+class Unaccounted:
+    """A job of an earlier main process ended, and what accounting has of it is still to come."""
+
+    submission: Submission
+
+
+@dataclass(frozen=True)
 class Cancelled:
     """A job was cancelled from here; `reason` says why."""
 
@@ -107,6 +114,7 @@ Event = (
     | Delayed
     | Refused
     | Reattached
+    | Unaccounted
     | Cancelled
     | Polled
     | PollFailed

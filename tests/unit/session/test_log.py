@@ -31,6 +31,7 @@ from run_experiment.slurm.events import (
     Reattached,
     Refused,
     Submitted,
+    Unaccounted,
 )
 from run_experiment.slurm.ledger import Ledger, Submission
 
@@ -457,6 +458,39 @@ def test_the_next_session_tells_what_the_first_did_not(session: Session) -> None
 
 
 TRANSITIONS = ("PENDING → RUNNING", "RUNNING → COMPLETED")
+
+
+def figures(target: str) -> list[object]:
+    """What comes of a job whose end an earlier session noticed."""
+    job, known = submission(target), accounted(target, "COMPLETED")
+    return [
+        Changed(job, "PENDING", "RUNNING", known),
+        Changed(job, "RUNNING", "COMPLETED", known),
+        Accounted(job, known),
+    ]
+
+
+def test_all_is_complete_only_when_jobs_of_the_session_before_are_accounted_for(session: Session) -> None:
+    session.tell(Submitted(submission(R4)), Submitted(submission(R8)), Ended(submission(R8), True, "COMPLETED"))
+    later = Session(plan(session.folder, wanted=frozenset({R4}), complete={Log.TORCHTUNE: 1, Log.INSPECT: 0}))
+    later.tell(Unaccounted(submission(R8)), Reattached(submission(R4), "RUNNING")).end(R4)
+    assert later.rows(Action.ALL_COMPLETE) == []
+    later.tell(*figures(R8))
+    assert later.rows(Action.ALL_COMPLETE) == [
+        ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
+    ]
+
+
+def test_a_session_that_only_accounts_for_jobs_says_that_all_are_complete(session: Session) -> None:
+    session.tell(Submitted(submission(R8)), Ended(submission(R8), True, "COMPLETED"))
+    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
+    # Asked for twice: when the session begins, and when its first job does.
+    later.tell(Unaccounted(submission(R8)), Unaccounted(submission(R8)))
+    assert later.rows(Action.ALL_COMPLETE) == []
+    later.tell(*figures(R8))
+    assert later.rows(Action.ALL_COMPLETE) == [
+        ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
+    ]
 
 
 def test_a_job_that_failed_while_nobody_looked(session: Session) -> None:
