@@ -23,7 +23,8 @@ from run_experiment.common.paths import eval_record, finetune_record, manifest
 from run_experiment.slurm.ledger import PATH as LEDGER
 
 CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sacctmgr", "sinfo", "sshare")
-OPTIONS = ["--slurm-attached-max-queued", "500", *AT_ONCE]
+# All that Snakemake says, of local rules, too: when a checkpoint was looked at is read there.
+OPTIONS = ["--quiet", "host", "--slurm-attached-max-queued", "500", *AT_ONCE]
 
 # Goals.
 MAKESPAN, ALLOCATED, CLIENT_PROCESSES, NOTICED = 1.15, 1.10, 1.3, 2.0
