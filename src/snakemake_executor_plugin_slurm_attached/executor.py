@@ -74,6 +74,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         # What each job is told, by target, as above.
         self._facts: dict[str, dict[str, Any]] = {}
         self._ledger = Ledger(self._folder / LEDGER)
+        # Whether jobs were to be run.
+        self._has_begun = False
         # None until they were looked for.
         self._earlier: dict[str, Earlier] | None = None
         self._ends: dict[str | None, End] = {}
@@ -93,9 +95,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Follow those that an earlier process submitted; let the others wait for their turn."""
-        if self._earlier is None:
+        if not self._has_begun:
+            self._has_begun = True
             self._interrupts.install()
             self.logger.addFilter(self._is_true)
+        if self._earlier is None:
             self._earlier = self._conclude_ended(self._look_for_earlier())
         # In the order of the experiment.
         for job in sorted(jobs, key=lambda job: int(job.jobid)):
@@ -131,7 +135,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if not self._has_unsettled():
             return
         try:
-            self._conclude_ended(self._earlier_jobs())
+            self._earlier = self._conclude_ended(self._earlier_jobs())
         except (SlurmError, OSError) as error:
             self.logger.warning(f"Jobs that ended meanwhile are not logged yet: {error}")
 
@@ -159,24 +163,30 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     def _conclude_ended(self, earlier: dict[str, Earlier]) -> dict[str, Earlier]:
         """Log jobs that ended while nothing followed them, unless their targets are made now; returns the others."""
         needed = {path for job in self.workflow.dag.needrun_jobs() for path in job.output}
-        ended = {target for target, former in earlier.items() if not former.is_live} - needed
+        # SLURM may show a job as running for a while after it made its target.
+        ended = {
+            target
+            for target, former in earlier.items()
+            if target not in needed and (not former.is_live or is_made(self._folder, former.submission))
+        }
         for target in ended:
             self._conclude(earlier[target])
         return {target: former for target, former in earlier.items() if target not in ended}
 
     def _conclude(self, former: Earlier) -> None:
         """Log how a job ended that no job of this command asks for."""
-        submission, why = former.submission, ""
+        submission, state, why = former.submission, "COMPLETED", ""
         made = is_made(self._folder, submission)
         if not made:
+            state = former.state or LOST
             if not former.accounted:
-                self._settled(submission, former.state or LOST)
+                self._settled(submission, state)
                 return
             why = why_failed(self._folder, former.accounted, submission, self._output(submission))
         self._tell(Reattached(submission, former.state))
         self._follower.add_ended(submission, former.accounted)
-        self._settled(submission, former.state)
-        self._tell(Ended(submission, made, former.state or "COMPLETED", why))
+        self._settled(submission, state)
+        self._tell(Ended(submission, made, state, why))
 
     def _give_up(self, former: Earlier) -> None:
         """Have a job that left nothing never judged again; how it ended is told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +74,7 @@ class Snapshot:
 
     def last_attempt(self, target: str) -> Attempt | None:
         """The last attempt at a record, with SLURM's verdict; also one that only the ledger knows."""
-        last, settled = self.history.newest(target), self.ledger.settled.get(target)
+        last, settled = self.history.newest(target), self._settled.get(target)
         if settled is None or succeeded(settled.state):
             return last
         if last and last.job_id == settled.job_id:
@@ -82,6 +82,14 @@ class Snapshot:
         if last and (last.moment or settled.time) > settled.time:
             return last
         return self._only_settled(target, settled)
+
+    @cached_property
+    def _settled(self) -> Mapping[str, Settled]:
+        """Jobs whose ends were noted, by target; none if the ledger cannot be read, which concerns who submits."""
+        try:
+            return self.ledger.settled
+        except OSError:
+            return {}
 
     def _only_settled(self, target: str, settled: Settled) -> Attempt:
         """The attempt of a job that left nothing itself."""
