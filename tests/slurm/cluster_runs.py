@@ -55,6 +55,8 @@ class Run:
                 stderr=subprocess.STDOUT,
                 # As a shell starts it: a process group of its own, which Ctrl-C reaches whole.
                 start_new_session=True,
+                # A shell's background jobs ignore Ctrl-C, and would have this process inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     @property
