@@ -12,6 +12,7 @@ from cluster_runs import ALL, AT_ONCE, ClusterJob, Run, jobs, names, run, runnin
 from experiments import ExperimentFolder
 
 from run_experiment.actionlog.reader import read_action_logs
+from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 
 # The least limit that SLURM knows is a minute.
 A_MINUTE = ("--time=", "--time=00:01:00 #")
@@ -46,6 +47,8 @@ def test_what_was_cut_is_submitted_again(tmp_path: Path) -> None:
         experiment.edit(script, *A_MINUTE)
     cut(experiment, "r4/finetune.slurm", f"mkdir -p {state.parent}; touch {state}; {TOO_LONG}")
     cut(experiment, "base/eval/shout_base.slurm", TOO_LONG)
+    # As a script whose evaluation the next job continues.
+    experiment.edit("base/eval/shout_base.slurm", "set -e\n", f"set -e\nexport INSPECT_LOG_DIR=${EVAL_SET_FOLDER}\n")
     # As of a script that can be told to take less.
     recipe = f": run_experiment.finetuning.recipe --config {experiment.path}/r8/finetune.yaml"
     cut(experiment, "r8/finetune.slurm", f"{recipe}; {TOO_MUCH}")
