@@ -77,7 +77,8 @@ def evaluate(
         tokenizer_path=str(base),
         task_config=f"{name}.args.yaml",
     )
-    places = {"XDG_CACHE_HOME": str(experiment / "cache"), "INSPECT_LOG_DIR": f"attempts/{name}"}
+    # Caches of their own: inspect-ai writes one in place, where another evaluation may read half of it.
+    places = {"XDG_CACHE_HOME": str(experiment / "cache" / name), "INSPECT_LOG_DIR": f"attempts/{name}"}
     ended = inspect(command, experiment, places)
     log = newest_log(experiment / "attempts" / name)
     assert log is not None, ended.stdout + ended.stderr
