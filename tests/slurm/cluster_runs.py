@@ -136,7 +136,7 @@ def client(*command: str) -> str:
     return result.stdout
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -178,7 +178,7 @@ def running(folder: Path, *wanted: str) -> dict[str, str]:
     def found() -> dict[str, ClusterJob]:
         return {job.name: job for job in jobs(folder)}
 
-    until(lambda: all((job := found().get(name)) and job.state == "RUNNING" for name in wanted), 60)
+    until(lambda: all((job := found().get(name)) and job.state == "RUNNING" for name in wanted), 180)
     return {name: job.job_id for name, job in found().items()}
 
 
