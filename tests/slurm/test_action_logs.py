@@ -117,8 +117,8 @@ def test_the_log_is_ahead_of_a_kill_and_the_next_session_tells_the_rest(tmp_path
     experiment = sleeping(tmp_path, train=6, evaluate=8)
     go = hold(experiment, "r8/finetune.slurm")
     first = start(experiment, "--slurm-attached-poll-seconds", poll)
-    until(lambda: (experiment.path / "r4/finetune.json").exists(), 60)
-    until(lambda: "tiny.r4.shout.e0: submitted" in first.output, 30)
+    until(lambda: (experiment.path / "r4/finetune.json").exists())
+    until(lambda: "tiny.r4.shout.e0: submitted" in first.output)
     first.kill()
     said = first.output
     seen = {log: (experiment.path / log.file).read_bytes() for log in Log}

@@ -65,7 +65,7 @@ def test_a_kill_while_sbatch_is_under_way_brings_no_second_job(tmp_path: Path, b
     experiment = sleeping(tmp_path, train=8)
     begun = tmp_path / "begun"
     first = Run(experiment.path, *AT_ONCE, environment=shim(tmp_path / "shims", "sbatch", f"touch {begun}; {body}"))
-    until(begun.exists, 60)
+    until(begun.exists)
     time.sleep(1)
     first.kill()
     second = run(experiment.path, *AT_ONCE)
@@ -82,7 +82,7 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     first = Run(experiment.path, *AT_ONCE, environment=slow)
     signal.signal(signal.SIGHUP, hangup)
-    until(begun.exists, 60)
+    until(begun.exists)
     first.interrupt(signal.SIGHUP)
     time.sleep(1)
     assert first.process.poll() is None

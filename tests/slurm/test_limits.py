@@ -40,7 +40,7 @@ def no_jobs() -> Iterator[None]:
     yield
     cluster("up")
     client("scancel", "--user=root")
-    until(lambda: not client("squeue", "-h"), 60)
+    until(lambda: not client("squeue", "-h"))
 
 
 def cluster(*arguments: str) -> str:
@@ -85,7 +85,7 @@ def test_nothing_is_lost_while_daemons_are_down(tmp_path: Path) -> None:
     go.touch()
     records = [experiment.path / f"{run}/finetune.json" for run in ("r4", "r8")]
     # Now there is something to be asked of accounting, too.
-    until(lambda: all(record.exists() for record in records), 60)
+    until(lambda: all(record.exists() for record in records))
     assert ": submitted as" not in second.output
     cluster("up")
     assert second.wait() == 0, second.output
@@ -193,13 +193,13 @@ def test_a_dead_node_costs_nothing_but_time_and_a_preempted_job_starts_again(tmp
     ids = running(experiment.path, *ALL[:3])
     cluster("kill", "n1")
     urgent = sbatch("sleep 5", "--nodelist=n2", "--gres=gpu:4")
-    until(lambda: client("squeue", "-hj", urgent, "-o%T").strip() == "RUNNING", 60)
+    until(lambda: client("squeue", "-hj", urgent, "-o%T").strip() == "RUNNING")
     started.until(f"SLURM job {ids['tiny.r4']} ended as NODE_FAIL")
     started.until("it is submitted again: its node failed, retry 1 of 3")
     elsewhere = running(experiment.path, "tiny.r4")["tiny.r4"]
     cluster("up")
     for name in ("tiny.r8", "tiny.base.shout"):
-        until(lambda name=name: client("squeue", "-hj", ids[name], "-o%T").strip() == "PENDING", 60)  # type: ignore[misc]
+        until(lambda name=name: client("squeue", "-hj", ids[name], "-o%T").strip() == "PENDING")  # type: ignore[misc]
         client("scontrol", "update", f"jobid={ids[name]}", "starttime=now")
     go.touch()
     assert started.wait() == 0, started.output

@@ -29,7 +29,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def settled(job_id: str, seconds: float = 30) -> AccountedJob:
     """What accounting says of a job that is no longer in the queue, once it has all of it."""
-    until(lambda: all(one.job_id != job_id for one in queue()), 60)
+    until(lambda: all(one.job_id != job_id for one in queue()))
     until(lambda: job_id in (known := accounting([job_id])) and known[job_id].settled, seconds)
     return accounting([job_id])[job_id]
 

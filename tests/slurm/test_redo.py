@@ -50,11 +50,11 @@ def test_redo_of_a_killed_main_process_is_gone_on_with(tmp_path: Path, runs_on: 
 
     go.unlink()
     killed = Run(experiment.path, *AT_ONCE, config=REDO)
-    until(lambda: states(experiment.path)[1:] == ["RUNNING"], 60)
+    until(lambda: states(experiment.path)[1:] == ["RUNNING"])
     killed.kill()
     if not runs_on:
         go.touch()
-        until(lambda: states(experiment.path)[1:] == ["COMPLETED"], 60)
+        until(lambda: states(experiment.path)[1:] == ["COMPLETED"])
     result = Run(experiment.path, *AT_ONCE, config=REDO)
     if runs_on:
         result.until("tiny.r8: following SLURM job")

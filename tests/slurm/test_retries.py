@@ -118,7 +118,7 @@ def test_what_was_cut_while_nobody_looked_is_submitted_again(tmp_path: Path) -> 
     first = Run(experiment.path, *AT_ONCE)
     ids = running(experiment.path, "tiny.r4")
     first.kill()
-    until(lambda: next(job for job in jobs(experiment.path) if job.name == "tiny.r4").end is not None, 60)
+    until(lambda: next(job for job in jobs(experiment.path) if job.name == "tiny.r4").end is not None)
     second = run(experiment.path, *AT_ONCE)
     assert second.process.returncode == 0, second.output
     assert f"tiny.r4: following SLURM job {ids['tiny.r4']} again (FAILED)" in second.output

@@ -47,7 +47,7 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
     started = Run(experiment.path, *AT_ONCE)
     try:
         ids = running(experiment.path, "tiny.r4")
-        until(lambda: "r8/finetune.json" in Ledger(experiment.path / PATH).open(), 30)
+        until(lambda: "r8/finetune.json" in Ledger(experiment.path / PATH).open())
         found = look(experiment.path, environment)
         assert (tmp_path / "shims/calls").read_text().split() == ["sacct"]
         assert found[""]["asked"] == "sacct"
