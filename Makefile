@@ -7,7 +7,7 @@ SETUP := .venv/.setup
 # Tests of a file run in one process, since they share what one of them makes; files in the order of tests/conftest.py.
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo setup test test-fast test-slurm bench check format docs clean
+.PHONY: demo setup test test-fast test-slurm soak bench check format docs clean
 
 demo: setup
 	$(BIN)/python examples/capitalization/prepare.py
@@ -32,7 +32,12 @@ test-fast: setup
 # mostly wait.
 test-slurm: setup
 	tests/slurm/cluster up
-	$(BIN)/pytest --numprocesses 4 $(SPREAD) tests/slurm
+	$(BIN)/pytest --numprocesses 4 $(SPREAD) --ignore tests/slurm/test_soak.py tests/slurm
+
+# An experiment to which everything happens, in about 8 minutes, on a cluster of its own; not a part of `test`.
+# `make soak SEED=N` draws again what happened with that seed, `FORM=short` is a smaller one of about 3 minutes.
+soak: setup
+	RUN_EXPERIMENT_SOAK=$(or $(FORM),long) RUN_EXPERIMENT_SOAK_SEED=$(SEED) $(BIN)/pytest --capture no tests/slurm/test_soak.py
 
 # How fast it is, on that cluster and in planning; exit status 1 if a goal is missed.
 bench: setup

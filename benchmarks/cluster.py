@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster_runs import AT_ONCE, ClusterJob, settled, shim
-from sleeping import BOUND, MANIFESTS, NEEDED, RECORDS, make_sleeping, times_file
+from sleeping_experiment import CELLS, Work, make_sleeping, times_file
 from snakemake_cli import SOURCE
 from tables import Figure
 
@@ -25,6 +26,14 @@ from run_experiment.slurm.ledger import PATH as LEDGER
 CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sacctmgr", "sinfo", "sshare")
 # All that Snakemake says, of local rules, too: when a checkpoint was looked at is read there.
 OPTIONS = ["--quiet", "host", "--slurm-attached-max-queued", "500", *AT_ONCE]
+
+# Seconds that trainings and evaluations take.
+TRAININGS = (10, 10, 12, 15, 20, 30, 45, 60)
+EVALUATION = 6
+GPUS = 8
+# No order of jobs is done sooner: one run after its training, and all the work on all GPUs.
+NEEDED = sum(TRAININGS) + EVALUATION * len(CELLS) * len(TRAININGS)
+BOUND = max(max(TRAININGS) + EVALUATION, NEEDED / GPUS)
 
 # Goals.
 MAKESPAN, ALLOCATED, CLIENT_PROCESSES, NOTICED = 1.15, 1.10, 1.3, 2.0
@@ -113,14 +122,18 @@ class Observed:
 
 
 def observe(folder: Path) -> Observed:
-    """Run the experiment of sleeping jobs. Raises BenchmarkError where not every job was done, once."""
-    experiment = make_sleeping(folder)
+    """Run the experiment of sleeping jobs. Raises BenchmarkError if not every job was done, once.
+
+    The order of the trainings is a new one each time.
+    """
+    work = Work(random.sample(TRAININGS, len(TRAININGS)), EVALUATION)
+    experiment, records = make_sleeping(folder, work), set(work.records.values())
     count = folder / "clients"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     for client in CLIENTS:
         environment |= shim(folder / "bin", client, f'echo {client} >> {count}\nexec $real "$@"')
     ledger, output = StampedLines(experiment.path / LEDGER), StampedLines(folder / "snakemake.log")
-    files = Appearances(experiment.path / path for path in [*MANIFESTS, *RECORDS])
+    files = Appearances(experiment.path / path for path in [*work.manifests, *records])
     for watch in (ledger, output, files):
         watch.start()
     started = time.time()
@@ -130,10 +143,10 @@ def observe(folder: Path) -> Observed:
     made = {str(path.relative_to(experiment.path)): moment for path, moment in files.stop().items()}
     if status:
         raise BenchmarkError("\n".join(line for _, line in said[-40:]))
-    accounted = settled(experiment.path, len(RECORDS))
-    jobs = _job_times(experiment.path, noted, made)
-    if not len(accounted) == len(jobs) == len(RECORDS):
-        raise BenchmarkError(f"{len(accounted)} jobs were submitted and {len(jobs)} noticed, not {len(RECORDS)}")
+    accounted = settled(experiment.path, len(records))
+    jobs = _job_times(experiment.path, records, noted, made)
+    if not len(accounted) == len(jobs) == len(records):
+        raise BenchmarkError(f"{len(accounted)} jobs were submitted and {len(jobs)} noticed, not {len(records)}")
     clients = len(count.read_text().splitlines())
     return Observed(jobs, made, accounted, clients, started, ended, said)
 
@@ -216,12 +229,14 @@ def _snakemake(experiment: Path, log: Path, environment: dict[str, str]) -> int:
         ).returncode
 
 
-def _job_times(folder: Path, ledger: list[tuple[float, str]], made: dict[str, float]) -> dict[str, JobTimes]:
+def _job_times(
+    folder: Path, records: Collection[str], ledger: list[tuple[float, str]], made: dict[str, float]
+) -> dict[str, JobTimes]:
     """Times of the jobs whose end was noticed, by their records."""
     noted: dict[str, dict[str, float]] = {}
     for moment, line in ledger:
         entry: dict[str, Any] = json.loads(line)
-        if entry.get("target") in RECORDS:
+        if entry.get("target") in records:
             noted.setdefault(entry["target"], {})[entry["event"]] = moment
     found = {}
     for target, moments in noted.items():

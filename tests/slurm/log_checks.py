@@ -111,22 +111,33 @@ def wrong_transitions(job: ClusterJob, table: pd.DataFrame) -> list[str]:
 
 
 def wrong_times(job: ClusterJob, table: pd.DataFrame) -> list[str]:
-    """The last start and the end in the log have the times of accounting."""
+    """The last start and the end in the log lie within those of accounting.
+
+    Ends are written from the record, which the job leaves shortly before SLURM calls it ended.
+    """
     changes = _of(job, table, Action.STATE_CHANGE)
-    started = changes[changes["details"].str.endswith("→ RUNNING")].tail(1)
-    ended = changes[~changes["details"].map(_leads_to_live)].tail(1)
-    known = [("start", job.start, started)] if job.start else []
+    rows = changes.to_dict("records")
+    started = [row["result"] for row in rows if row["details"].endswith("→ RUNNING")][-1:]
+    ended = [row["result"] for row in rows if not _leads_to_live(row["details"])][-1:]
+    if job.start and any(said < job.start - NEAR for said in map(_time, ended) if said):
+        # SLURM took the job for lost and ran it once more, after its record was there.
+        return []
     return [
-        f"its {what} is {time} in accounting, in the log: {entry['result']}"
-        for what, time, entries in (*known, ("end", job.end, ended))
-        for entry in entries.to_dict("records")
-        if not _is_near(entry["result"], time)
+        f"its {what} is {time} in accounting, in the log: {result}"
+        for what, time, results in (("start", job.start, started), ("end", job.end, ended))
+        for result in results
+        if time and not _is_within(_time(result), job)
     ]
 
 
-def _is_near(result: str, time: datetime | None) -> bool:
+def _is_within(said: datetime | None, job: ClusterJob) -> bool:
+    begin, end = job.start or job.end, job.end or job.start
+    return bool(said and begin and end) and begin - NEAR <= said <= end + NEAR
+
+
+def _time(result: str) -> datetime | None:
     said = _TIME.search(result or "")
-    return said is not None and time is not None and abs(datetime.fromisoformat(said[1]) - time) <= NEAR
+    return datetime.fromisoformat(said[1]) if said else None
 
 
 def wrong_metrics(job: ClusterJob, table: pd.DataFrame) -> list[str]:

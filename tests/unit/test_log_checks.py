@@ -131,7 +131,7 @@ TRAINED, EVALUATED = "job 11 (r4, COMPLETED): ", "job 13 (r4/shout/epoch0, COMPL
         (twice(2), f"{TRAINED}it went on after an end: PENDING, RUNNING, COMPLETED, COMPLETED"),
         (changed(2, details="RUNNING → FAILED"), f"{TRAINED}the last state in the log is FAILED"),
         (changed(1, details="PENDING → CONFIGURING"), f"{TRAINED}the log does not have its start"),
-        (changed(1, result=f"Started at {DAY}1:05"), f"{TRAINED}its start is 2025-01-31 10:01:00 in accounting"),
+        (changed(1, result=f"Started at {DAY}3:05"), f"{TRAINED}its start is 2025-01-31 10:01:00 in accounting"),
         (changed(2, result="Ended"), f"{TRAINED}its end is 2025-01-31 10:02:00 in accounting, in the log: Ended"),
         (without(3), f"{TRAINED}COMPUTE_METRICS is not there once"),
         (twice(3), f"{TRAINED}COMPUTE_METRICS is not there once: COMPLETED, COMPLETED"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments import WORDS, ExperimentFolder, summary
@@ -10,22 +11,37 @@ from finished_log import LEAVE_LOG, make_log
 from scaffolded import TASK
 from small_experiment import make_model, write_adapter
 
-from run_experiment.common.paths import eval_record, finetune_record, manifest
+from run_experiment.common.paths import cell, eval_record, finetune_record, manifest, subject
 
-# Seconds that trainings and evaluations take.
-TRAININGS = (10, 10, 12, 15, 20, 30, 45, 60)
-EVALUATION = 6
 EPOCHS = 2
 TASKS = ("shout", "cry")
-GPUS = 8
-
-RUNS = [f"r{number}" for number in range(len(TRAININGS))]
 CELLS = [f"{task}_epoch{epoch}" for task in TASKS for epoch in range(EPOCHS)]
-MANIFESTS = [manifest(run, epoch) for run in RUNS for epoch in range(EPOCHS)]
-RECORDS = [*(finetune_record(run) for run in RUNS), *(eval_record(run, cell) for run in RUNS for cell in CELLS)]
-# No order of jobs is done sooner: one run after its training, and all the work on all GPUs.
-NEEDED = sum(TRAININGS) + EVALUATION * len(CELLS) * len(RUNS)
-BOUND = max(max(TRAININGS) + EVALUATION, NEEDED / GPUS)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Seconds that each training takes, one a run, and each evaluation."""
+
+    trainings: Sequence[int]
+    evaluation: int
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs."""
+        return [f"r{number}" for number in range(len(self.trainings))]
+
+    @property
+    def records(self) -> dict[str, str]:
+        """Paths of the jobs' records, by what the logs call the jobs."""
+        trainings = {run: finetune_record(run) for run in self.runs}
+        cells = [(run, task, epoch) for run in self.runs for task in TASKS for epoch in range(EPOCHS)]
+        return trainings | {subject(*one): eval_record(one[0], cell(*one[1:])) for one in cells}
+
+    @property
+    def manifests(self) -> list[str]:
+        """Paths of the manifests of all checkpoints."""
+        return [manifest(run, epoch) for run in self.runs for epoch in range(EPOCHS)]
+
 
 _SCRIPT = """#!/bin/bash
 #SBATCH --time=00:10:00 --gres=gpu:1 --cpus-per-task=1 --mem=800M
@@ -37,19 +53,19 @@ date +%s.%N >> {times}
 """
 
 
-def make_sleeping(folder: Path) -> ExperimentFolder:
-    """The experiment, in a folder `experiment`; the order of the trainings is a new one each time."""
+def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
+    """The experiment, in a folder `experiment`."""
     experiment = ExperimentFolder(folder / "experiment")
     experiment.path.mkdir(parents=True)
     rows = [{"input": word, "output": word.upper()} for word in WORDS]
     experiment.write_data(dict.fromkeys(("train", "validation", "test"), rows))
     (experiment.path / "shout.py").write_text(TASK)
-    _write_summary(experiment, make_model(folder / "model"))
+    _write_summary(experiment, work.runs, make_model(folder / "model"))
     for epoch in range(EPOCHS):
         write_adapter(folder / "made" / f"epoch_{epoch}", seed=epoch)
     make_log(experiment.path, folder / "made" / "log.eval")
-    for run, seconds in zip(RUNS, random.sample(TRAININGS, len(TRAININGS)), strict=True):
-        _write_scripts(experiment.path, run, seconds)
+    for run, seconds in zip(work.runs, work.trainings, strict=True):
+        _write_scripts(experiment.path, run, seconds, work.evaluation)
     return experiment
 
 
@@ -58,25 +74,25 @@ def times_file(target: str) -> str:
     return f"{target.removesuffix('.json')}.times"
 
 
-def _write_summary(experiment: ExperimentFolder, model: Path) -> None:
+def _write_summary(experiment: ExperimentFolder, runs: Sequence[str], model: Path) -> None:
     values = summary(model, EPOCHS)
     values["runs"] = [
         {"name": run, "type": "fine-tuned", "model": "tiny", "parameters": {"lora_rank": number + 1}}
-        for number, run in enumerate(RUNS)
+        for number, run in enumerate(runs)
     ]
     (task,) = values["evaluation"]["tasks"]
     values["evaluation"]["tasks"] = [{**task, "name": name} for name in TASKS]
-    values["evaluation"]["matrix"] = [{"run": run, "tasks": [*TASKS], "epochs": [*range(EPOCHS)]} for run in RUNS]
+    values["evaluation"]["matrix"] = [{"run": run, "tasks": [*TASKS], "epochs": [*range(EPOCHS)]} for run in runs]
     experiment.write(values)
 
 
-def _write_scripts(folder: Path, run: str, seconds: int) -> None:
+def _write_scripts(folder: Path, run: str, seconds: int, evaluation: int) -> None:
     copied = " ".join(f"../made/epoch_{epoch}" for epoch in range(EPOCHS))
     training = f"mkdir -p {run}/artifacts\ncp -r {copied} {run}/artifacts/"
     _write_script(folder, f"{run}/finetune", seconds, training)
-    for cell in CELLS:
+    for name in CELLS:
         command = f"python -I -S {LEAVE_LOG} ../made/log.eval"
-        _write_script(folder, f"{run}/eval/{cell}", EVALUATION, command)
+        _write_script(folder, f"{run}/eval/{name}", evaluation, command)
 
 
 def _write_script(folder: Path, name: str, seconds: int, command: str) -> None:
