@@ -16,6 +16,8 @@ from run_experiment.slurm.events import Accounted, Changed
 from run_experiment.slurm.states import is_live, succeeded
 
 Write = Callable[[Log, Entry], None]
+# Ends that SLURM may start a job again after; one that then made its target ran, whether that was seen or not.
+_STARTED_AGAIN = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
 
 
 class States:
@@ -62,7 +64,7 @@ class States:
 
     def succeeded(self, followed: FollowedJob) -> None:
         """Tell a good end as soon as its record is there, before accounting has it."""
-        if not is_live(followed.state):
+        if not is_live(followed.state) and followed.state not in _STARTED_AGAIN:
             return
         log, found = followed.job.log, self._outcome(followed)
         if followed.state != "RUNNING":
