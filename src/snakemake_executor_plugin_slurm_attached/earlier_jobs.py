@@ -15,6 +15,7 @@ from typing import Any
 
 from run_experiment.attempts.files import is_since
 from run_experiment.common import paths
+from run_experiment.common.clock import now, stamp
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.events import Cancelled, Event
@@ -80,12 +81,12 @@ def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:
     except KeyError as error:
         raise ValueError(f"the job is not told its {error}") from error
     comment = f"{_MARK} {_key(folder)} {config_hash[:16]} {target}"
-    return Submission(target, config_hash, name, comment, os.getuid(), _stamp())
+    return Submission(target, config_hash, name, comment, os.getuid(), stamp(now()))
 
 
 def dated(submission: Submission) -> Submission:
     """The same submission, made now."""
-    return replace(submission, time=_stamp())
+    return replace(submission, time=stamp(now()))
 
 
 def find(submission: Submission) -> str | None:
@@ -216,7 +217,7 @@ def _noted(job: QueuedJob, target: str, noted: Submission | None) -> Submission:
     if noted and noted.comment == job.comment and noted.job_id in (None, job.job_id):
         return with_id(noted, job.job_id)
     short_hash = job.comment.split(" ", 3)[2]
-    return Submission(target, short_hash, job.name, job.comment, os.getuid(), _stamp(), job.job_id)
+    return Submission(target, short_hash, job.name, job.comment, os.getuid(), stamp(now()), job.job_id)
 
 
 def on_its_way(submission: Submission) -> float:
@@ -228,10 +229,6 @@ def on_its_way(submission: Submission) -> float:
 def _unknown(submission: Submission) -> str:
     """State of a job that SLURM does not show: accounting may be late."""
     return "PENDING" if on_its_way(submission) else ""
-
-
-def _stamp() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _key(folder: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from run_experiment.actionlog.entry import MAX_CHARACTERS, Action, Entry, Log, duration_text
 from run_experiment.common import paths
+from run_experiment.common.clock import moment_of
 from run_experiment.session.plan import SessionJob, SessionPlan
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.states import is_live, succeeded
@@ -185,7 +186,7 @@ def detachment(log: Log, job_ids: Sequence[str], waiting: int, cancelled: bool, 
 def reattachment(job: SessionJob, job_id: str, submitted: str, state: str) -> Entry:
     """A job of an earlier session is followed again, or taken as it ended."""
     ended = bool(state) and not is_live(state)
-    details = f"Job {job_id}, submitted{_at(_moment(submitted))} by an earlier session"
+    details = f"Job {job_id}, submitted{_at(moment_of(submitted))} by an earlier session"
     result = "ended while nobody followed it" if ended else "followed again"
     return Entry(Action.JOB_REATTACHED, details, f"{state}: {result}" if state else result, job.subject, job_id=job_id)
 
@@ -231,10 +232,3 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _at(moment: datetime | None) -> str:
     return f" at {moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else ""
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
