@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from logging import LogRecord
 
@@ -72,7 +73,9 @@ class LogHandler(LogHandlerBase):
     def _end_log(self) -> None:
         if self._ticker:
             self._ticker.stop()
-        log, self._log = self._log, None
+        # A tick that is under way comes to its end first.
+        with self.lock or nullcontext():
+            log, self._log = self._log, None
         if log and (lost := log.close()):
             print(f"The action logs are incomplete: {lost}", file=sys.stderr)
 
