@@ -64,7 +64,7 @@ def test_nothing_is_lost_while_daemons_are_down(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=1)
     go = hold(experiment)
     first = Run(experiment.path, *AT_ONCE)
-    running(experiment.path, "tiny.r4", "tiny.r8", "tiny.base.shout")
+    running(experiment.path, "tiny.r4", "tiny.r8")
     settled_base = experiment.path / "base/eval/shout_base.json"
     until(settled_base.exists)
     cluster("stop", "slurmdbd")
