@@ -94,7 +94,7 @@ def job(commands: str, *options: str) -> str:
     return submit([*QUIET, *options], f"#!/bin/bash\n{commands}\n")
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {queue()}"
@@ -170,9 +170,12 @@ def test_of_a_requeued_job_the_last_start_counts() -> None:
     until(lambda: running(one))
     subprocess.run(["scontrol", "requeue", one], check=True)
     seen: list[str] = []
-    while "PENDING" not in seen and len(seen) < 100:
+
+    def pending() -> bool:
         seen.append(accounting([one])[one].state)
-        time.sleep(0.2)
+        return seen[-1] == "PENDING"
+
+    until(pending)
     # RUNNING where accounting lags; on a busy machine REQUEUED may have passed unseen.
     assert set(seen) - {"RUNNING", "REQUEUED"} == {"PENDING"}
     cancel([one])

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from cluster_runs import ALL, AT_ONCE, ClusterJob, Run, jobs, names, run, running, settled, sleeping, until
+from cluster_runs import ALL, AT_ONCE, ClusterJob, Run, hold, jobs, names, run, running, settled, sleeping, until
 from experiments import ExperimentFolder
 
 from run_experiment.actionlog.reader import read_action_logs
@@ -114,10 +114,12 @@ def test_the_end_of_the_main_process_before_it_submits_again(tmp_path: Path, num
 
 def test_what_was_cut_while_nobody_looked_is_submitted_again(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path)
-    cut(experiment, "r4/finetune.slurm", f"sleep 6; {KILLED}")
+    cut(experiment, "r4/finetune.slurm", KILLED)
+    go = hold(experiment, "r4/finetune.slurm")
     first = Run(experiment.path, *AT_ONCE)
     ids = running(experiment.path, "tiny.r4")
     first.kill()
+    go.touch()
     until(lambda: next(job for job in jobs(experiment.path) if job.name == "tiny.r4").end is not None)
     second = run(experiment.path, *AT_ONCE)
     assert second.process.returncode == 0, second.output
