@@ -116,10 +116,10 @@ def forget_redos():
         configs = {path: target.config for path, target in plan.targets.items()}
         for redo in plan.redos.forget_made(configs):
             logger.info(
-                f"Made again as asked for on {redo.since}: {', '.join(redo.targets)}"
+                f"Made again, as requested on {redo.since}: {', '.join(redo.targets)}"
             )
     except OSError as error:
-        logger.warning(f"It could not be noted what was made again: {error}")
+        logger.warning(f"Could not record what was made again: {error}")
 
 
 def reason(path):
@@ -164,7 +164,7 @@ def collect_what_is_done():
     asked = subjects_of(planned_outputs())
     lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
     page = experiment.folder / paths.SUMMARY_PAGE
-    end = f"Results so far: {page}\nThe same command again makes only what is missing."
+    end = f"Results so far: {page}\nRun the same command again to make only what is missing."
     logger.error("\n".join(["Not done:", *lines, end]))
 
 
@@ -220,7 +220,9 @@ def begin_redos():
         try:
             plan.redos.begin(planned_outputs())
         except OSError as error:
-            logger.warning(f"After an interruption all is made again anew: {error}")
+            logger.warning(
+                f"Could not record what redo= asked for, so after an interruption it would all be made again: {error}"
+            )
 
 
 def begin_action_logs():

@@ -19,4 +19,4 @@ if __name__ == "__main__":
             trained, logs = job["training"] is not None, ActionLogs(Path())
             logs.write(Log.INSPECT, checkpoint_missing(wildcards.run, wildcards.epoch, folder, str(error), trained))
             lost = f"\n{logs.incomplete()}" if logs.incomplete() else ""
-            sys.exit(f"Checkpoint of {wildcards.run} failed its verification: {error}{lost}")
+            sys.exit(f"Checkpoint of {wildcards.run} failed verification: {error}{lost}")

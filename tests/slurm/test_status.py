@@ -59,7 +59,7 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
             "RUNNING",
         ]
         assert [found["r8"][key] for key in ("state", "job_id", "certain")] == ["pending", waiting, True]
-        assert found["r4/shout/epoch0"]["reason"] == f"its run is trained now as job {ids['tiny.r4']}"
+        assert found["r4/shout/epoch0"]["reason"] == f"its run is being trained as job {ids['tiny.r4']}"
         go.touch()
         assert started.wait(180) == 0, started.output
     finally:

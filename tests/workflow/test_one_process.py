@@ -82,7 +82,7 @@ def test_second_process_is_refused_and_the_first_unharmed(gated: ExperimentFolde
         second = snakemake(gated.path)
         assert second.returncode == 2, second.stdout
         owner = f"process {first.pid} on {socket.gethostname()} (user {getpass.getuser()}, since "
-        assert f"{gated.path} is being worked on by {owner}" in second.stdout
+        assert f"{gated.path} is already being worked on by {owner}" in second.stdout
         assert "Traceback" not in second.stdout
         assert "Not done:" not in second.stdout
         assert ran(second.stdout) == Counter()

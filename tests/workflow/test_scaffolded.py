@@ -84,7 +84,7 @@ def test_nothing_is_rendered_beside_a_cell_s_script(tmp_path: Path) -> None:
     assert log_of(experiment, "r8", "shout_epoch0").eval.metadata == {"epoch": 0}
     assert len(list((experiment.path / "r8/eval/shout_epoch0/logs").glob("*.eval"))) == 1
     text = (experiment.path / "logs/run_finetune/r4.log").read_text()
-    assert "skipped, for there are no environment modules here: module load anaconda3/2025.6" in text
+    assert "skipped, no environment modules on this machine: module load anaconda3/2025.6" in text
     assert "conda activate theirs" in text
 
     # A log of an evaluation by hand, newer than any, is never taken for that of a job.

@@ -97,7 +97,7 @@ def parse_since(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text.strip())
         return moment.astimezone().replace(tzinfo=None) if moment.tzinfo else moment
     except (ValueError, OverflowError):
-        message = f"--since {escape(text)}: no time; write 10m, 2h, 3d, 2025-01-31 or '2025-01-31 10:00'"
+        message = f"--since {escape(text)}: not a time; write 10m, 2h, 3d, 2025-01-31 or '2025-01-31 10:00'"
         raise LogCommandError(message) from None
 
 
@@ -105,7 +105,7 @@ def _read(folder: Path, logs: Sequence[Log]) -> pd.DataFrame:
     found = [log for log in logs if (folder / log.file).exists()]
     if not found:
         names = " or ".join(log.file for log in logs)
-        raise LogCommandError(f"{escape(str(folder))}: no {names}; is this the folder of an experiment that was run?")
+        raise LogCommandError(f"{escape(str(folder))}: no {names}; has an experiment been run in this folder?")
     try:
         return read_action_logs(folder, found)
     except OSError as error:

@@ -56,7 +56,7 @@ class Attempt:
     @property
     def error(self) -> str:
         """Why it failed, in the words of the job, else in SLURM's."""
-        return self.own_error or self.slurm_error or "it was cut off"
+        return self.own_error or self.slurm_error or "it was interrupted"
 
     @property
     def moment(self) -> datetime | None:
@@ -176,7 +176,7 @@ def _attempt(files: _Files, others: list[_Files]) -> Attempt:
         host=_text(known, "host"),
         begun=files.own,
         failure=_failure(files, others),
-        own_error=(_text(files.ended, "error") or "it does not say why") if files.ended else None,
+        own_error=(_text(files.ended, "error") or "no error message") if files.ended else None,
         slurm_state=_text(files.slurm, "state") or None,
         slurm_error=_text(files.slurm, "error"),
     )

@@ -1,4 +1,4 @@
-"""Time: local, with its offset; as records, the ledger and the logs have it."""
+"""Local times with their UTC offset, in the format that records, the ledger and the logs use."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def now() -> datetime:
-    """Local time, with its offset."""
+    """The local time with its UTC offset."""
     return datetime.now().astimezone()
 
 
 def stamp(moment: datetime) -> str:
-    """A time as records have it: ISO 8601, to the second."""
+    """A time as written in records: ISO 8601, to the second."""
     return moment.isoformat(timespec="seconds")
 
 
 def moment_of(text: Any) -> datetime | None:
-    """The time that a text tells; None if it tells none."""
+    """Parse an ISO time; None if the text is not one."""
     try:
         return datetime.fromisoformat(str(text)).astimezone()
     except (ValueError, OverflowError, OSError):

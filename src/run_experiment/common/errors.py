@@ -1,4 +1,4 @@
-"""Errors in a user's input, with their place and what to do."""
+"""Errors in a user's input: where they are and how to fix them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One problem of a file: where it is (line from 1, 0 if unknown; dotted path) and what to do."""
+    """One problem in a file: its line (from 1; 0 if unknown), its dotted path, and what to do about it."""
 
     line: int
     path: str
@@ -30,11 +30,11 @@ class InputError(Exception):
 
 
 class UnreadableError(InputError):
-    """A file that a summary names, or that was made from it, cannot be read now; a retry may succeed."""
+    """A file that the summary names, or one derived from it, cannot be read now; a retry may succeed."""
 
     def __init__(self, file: str, error: Exception) -> None:
-        super().__init__(file, [Problem(0, "", f"what it names cannot be read: {error}")])
+        super().__init__(file, [Problem(0, "", f"a file that it names cannot be read: {error}")])
 
 
 class CheckpointError(Exception):
-    """A checkpoint is missing or not whole; the message names the folder or file, and the tensor."""
+    """A checkpoint is missing or incomplete; the message names the folder or file, and the tensor."""

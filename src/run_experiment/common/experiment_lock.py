@@ -94,7 +94,7 @@ def claim(folder: Path, seen: Sighting) -> Claim:
         if seen.at_work or seen.text != _text(file):
             who = _name(_text(file))
             file.close()
-            raise ClaimError(f"While this was planned, {who} worked on {folder}: start again.")
+            raise ClaimError(f"While this run was being planned, {who} was working on {folder}. Start again.")
         return Claim(file, _this_process())
     except OSError as error:
         raise ClaimError(f"{path} cannot be written: {error.strerror}") from error
@@ -214,7 +214,7 @@ def _name(text: bytes) -> str:
 
 def _refusal(folder: Path, text: bytes) -> str:
     owner = _owner(text)
-    refusal = f"{folder} is being worked on by {_name(text)}: wait until that ends, or end it."
+    refusal = f"{folder} is already being worked on by {_name(text)}. Wait for it to end, or stop it."
     if owner is None or owner.host == socket.gethostname():
         return refusal
     return f"{refusal} If {owner.host} is down, remove {folder / OWNER} and start again."

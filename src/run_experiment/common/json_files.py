@@ -1,4 +1,4 @@
-"""JSON files, above all records: a result is fresh if the configuration in its record is today's."""
+"""JSON files, mainly records: a result is fresh if the configuration in its record equals today's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Config = Mapping[str, Any]
 
 
 def config_hash(config: Config) -> str:
-    """SHA-256 of a configuration's canonical JSON, in which the order of keys does not count."""
+    """SHA-256 of a configuration's canonical JSON, in which the order of keys does not matter."""
     return hashlib.sha256(canonical(config).encode()).hexdigest()
 
 
@@ -58,9 +58,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def describe_change(
     old: Config, new: Config, data: Path | str | None = None, script: Path | str | None = None, most: int = 3
 ) -> str:
-    """Describe in a line what differs between two configurations, `lora_rank: 4 → 8`; for hashes, what changed.
+    """Describe in one line what differs between two configurations: `lora_rank: 4 → 8`, `the data changed`.
 
-    `data` and `script` are the files that configurations only have hashes of: the data's, the task's.
+    `data` and `script` are the data file and the task script, of which configurations contain only hashes.
     """
     before, after = dict(_flat(old)), dict(_flat(new))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
@@ -72,7 +72,7 @@ def describe_change(
     parts = [_change(name, before.get(name), after.get(name), known) for name in names[:most]]
     if len(names) > most:
         parts.append(f"{len(names) - most} more")
-    # An empty mapping that was added or removed has no key to name.
+    # Adding or removing an empty mapping changes no key that could be named.
     return ", ".join(parts) or "its configuration changed"
 
 
@@ -91,7 +91,7 @@ def _change(name: str, before: Any, after: Any, known: Mapping[str, Any]) -> str
 
 
 def _hashed(name: str, known: Mapping[str, Any]) -> str:
-    """What a hash in a configuration stands for, in words."""
+    """The thing that a hash in a configuration stands for, in words."""
     section, _, item = name.removeprefix("task.").partition(".")
     item = item or (known["split"] if section == "data" else "") or ""
     said = {

@@ -1,4 +1,4 @@
-"""Where everything in an experiment's folder is: a contract that tools outside this project rely on.
+"""Paths of all files in an experiment's folder: a contract that other tools rely on.
 
 All paths are relative to the experiment folder.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-# What other trainers call the same: Hugging Face, PEFT, axolotl, LLaMA-Factory.
+# Names that other trainers use (Hugging Face, PEFT, axolotl, LLaMA-Factory).
 SYNONYMS = {
     "alpha": "lora_alpha",
     "bf16": "dtype",
@@ -38,7 +38,7 @@ SYNONYMS = {
 
 
 def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word that means the same or resembles a word most, None where none does."""
+    """The known word that means the same as `word` or resembles it most; None if none does."""
     by_lower = {name.lower(): name for name in known}
     synonym = by_lower.get(SYNONYMS.get(word.lower(), ""))
     if synonym:
@@ -48,7 +48,7 @@ def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean NAME?`, or the known names where none resembles the word and they are few."""
+    """`; did you mean NAME?`; if no name is similar and there are only a few, all known names."""
     names = list(known)
     match = closest(word, names)
     if match:

@@ -15,10 +15,10 @@ from run_experiment.jobscripts.edits import parse
 
 # Commands that set up the environment of a site, and what they do on a site that has none of them.
 _SKIPPED = {
-    "module": 'echo "skipped, for there are no environment modules here: module $*" >&2',
-    "ml": 'echo "skipped, for there are no environment modules here: ml $*" >&2',
+    "module": 'echo "skipped, no environment modules on this machine: module $*" >&2',
+    "ml": 'echo "skipped, no environment modules on this machine: ml $*" >&2',
     "conda": """case ${1-} in
-activate | deactivate) echo "skipped, for there is no conda here: conda $*" >&2 ;;
+activate | deactivate) echo "skipped, no conda on this machine: conda $*" >&2 ;;
 *) echo "conda: command not found" >&2; return 127 ;;
 esac""",
 }
@@ -34,8 +34,8 @@ if [ -f "$_folder/activate" ] && [ -e "$_folder/conda" ]; then echo "$_folder/ac
 done)
 if [ -n "$_found" ]; then . "$_found" "$@"; return; fi
 """
-_ACTIVATE_SKIPPED = 'echo "skipped, for there is no conda here: source activate $*" >&2\n'
-_ACTIVATE_FAILED = 'echo "activate: there is no conda here" >&2; return 127\n'
+_ACTIVATE_SKIPPED = 'echo "skipped, no conda on this machine: source activate $*" >&2\n'
+_ACTIVATE_FAILED = 'echo "activate: no conda on this machine" >&2; return 127\n'
 _LOGIN = re.compile(r"#!\s*\S*(?:/bash|/env\s+(?:-S\s+)?bash)\s+(?:-\w*l\w*|--login)\b")
 
 

@@ -34,8 +34,8 @@ _ROOM_GB = 8
 # What `|| exit` cannot stand behind: several lines, a comment, the end of a command that goes on or is none.
 _NO_COMMAND = re.compile(r"\n|(?:^|\s)#|[\\;&|]$")
 # What is said of files that are the user's, before their names.
-KEPT_WHOLE = "Used as they are, since they were edited or are another tool's"
-KEPT_HEAD = "With your #SBATCH and environment lines"
+KEPT_WHOLE = "Used as they are (edited, or written by another tool)"
+KEPT_HEAD = "Rendered with your own #SBATCH and environment lines"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class JobScripts:
     def left_behind(self, files: Mapping[str, Rendered]) -> list[str]:
         """What is said of each of those files that was edited, and that the summary has left behind since."""
         changed = "was edited, and the summary or the data changed since"
-        advice = "remove it to have it rendered anew, or take its `# Rendered by` line out to use it as it is"
+        advice = "remove it to have it rendered again, or delete its `# Rendered by` line to use it as it is"
         found = [path for path, new in files.items() if (there := self.existing(path)) and there.contradicts(new)]
         return [f"{path}: {changed}: {advice}" for path in found]
 

@@ -31,13 +31,13 @@ from run_experiment.planning.selection import choose
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Kind, State, Target
 
-NO_CHECKPOINT = "the checkpoint is not there"
+NO_CHECKPOINT = "the checkpoint does not exist"
 
 
 def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot | None = None) -> Plan:
-    """Compare every record of an experiment with what it would say today, and with what is chosen by hand.
+    """Compare every record of an experiment with today's configuration, and apply `only=` and `redo=`.
 
-    `snapshot` is what the command has seen of the folder so far. Raises InputError.
+    `snapshot` is what this command has already read from the folder. Raises InputError.
     """
     try:
         return _planned(experiment, settings, memory, snapshot or Snapshot(experiment.folder))
@@ -70,7 +70,7 @@ class _Builder:
         self._determinants = determinants
         self._memory = memory
         self._snapshot = plan.snapshot
-        # Trainings that only have to be taken back, by their record's path.
+        # Earlier trainings that only have to be restored, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
 
     def build(self) -> Plan:
@@ -96,24 +96,24 @@ class _Builder:
         own_script = Path(paths.finetune_script(run.name)).name in own
         config = self._determinants.training(run.training) | own
         if run.output_dir is None and not own_script:
-            message = f"torchtune names its checkpoints {paths.CHECKPOINT_NAME}: the pattern has to end in that"
+            message = f"torchtune names checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
         target = replace(self._compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
         target = self._redone(target, config)
         if target.wanted and (kept := self._kept_training(run, target)):
             self._kept[path] = kept
-            why = f"trained already, by job {kept.record.get('job_id')}: it is taken back"
+            why = f"already trained by job {kept.record.get('job_id')}; its checkpoints will be restored"
             return replace(target, why=why, attempt=None)
         return target
 
     def _kept_training(self, run: Run, target: Target) -> KeptTraining | None:
-        """The training that the job of a target takes back instead of training again."""
+        """The earlier training that the target's job restores instead of training again."""
         checkpoints = [str(run.checkpoint_dir(epoch)) for epoch in run.epochs]
         output = str(run.output_dir) if run.output_dir else None
         return kept_training(Sought(self._experiment.folder, run.name, target.config, target.redo, output, checkpoints))
 
     def _redone(self, target: Target, config: Config) -> Target:
-        """The same, but to be made again if that was asked for and is not done yet."""
+        """The target, marked stale if `redo=` asked for it and it has not been made again yet."""
         asked = target.path in self._plan.choice.redo
         since = self._plan.redos.since(target.path, config, target.wanted, asked)
         if target.wanted:
@@ -126,7 +126,7 @@ class _Builder:
     def _compared(
         self, kind: Kind, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
     ) -> Target:
-        """A target whose configuration is known now; `data` and `script` are files that it has hashes of."""
+        """The target of a known configuration, with its state; `data` and `script` are files hashed in it."""
         record = self._snapshot.record(kind, path)
         if record is None:
             state = self._unmade(path)
@@ -139,11 +139,11 @@ class _Builder:
         return Target(kind, path, State.FRESH, "done", config)
 
     def _unmade(self, path: str) -> State:
-        """State of a target without a readable record: Snakemake takes any file there for the target."""
+        """State of a target without a readable record: stale if a file is there, which Snakemake would accept."""
         return State.STALE if (self._experiment.folder / path).exists() else State.MISSING
 
     def _tried(self, target: Target, record: Record | None) -> Target:
-        """The same with the last attempt at it, if that was of this configuration, and not before the record."""
+        """The target with its last attempt, if that had this configuration and is newer than the record."""
         if target.kind not in (Kind.TRAINING, Kind.EVALUATION):
             return target
         last = self._snapshot.last_attempt(target.path)
@@ -151,11 +151,11 @@ class _Builder:
         if last is None or not last.is_of(target.config) or (made and (last.moment is None or made >= last.moment)):
             return target
         holder = None if last.is_over else self._snapshot.holder(target.path)
-        why = f"runs on this machine, process {holder}" if holder else last.why
+        why = f"running on this machine as process {holder}" if holder else last.why
         return replace(target, attempt=last, why=why)
 
     def _verify(self, run: Run, epoch: int | None) -> Target:
-        """The verification of a checkpoint: after the training, unless that is only taken back and was verified."""
+        """The verification of a checkpoint: waits for the training, unless a restored one was verified before."""
         path = paths.manifest(run.name, epoch)
         config: Config = {"model": self._determinants.model(run.model)}
         if not run.training:
@@ -167,16 +167,16 @@ class _Builder:
             target = self._verified(run, epoch, path, config | {"training": training_identity(made)})
             if not (training.wanted and target.wanted):
                 return target
-        why = "its training is taken back first" if kept else _after_training(training)
+        why = "its training will be restored first" if kept else _after_training(training)
         return Target(Kind.VERIFICATION, path, self._unmade(path), why, config, (training.path,))
 
     def _verified(self, run: Run, epoch: int | None, path: str, config: Config) -> Target:
-        """A checkpoint that is there, compared with what its manifest says."""
+        """The verification of a checkpoint, decided by comparing its files with its manifest."""
         record = self._snapshot.manifest(run.name, epoch)
         target = self._compared(Kind.VERIFICATION, path, config)
         files = self._checkpoint_files(run, epoch)
         if files is None:
-            # Removed, to save space maybe: no reason to fail unless an evaluation needs it.
+            # Perhaps removed to save space: that is an error only if an evaluation needs it.
             return replace(target, state=self._unmade(path), why=NO_CHECKPOINT, optional=True)
         if record and not target.wanted and files != record.hashes:
             return replace(target, state=State.STALE, why="the checkpoint's files changed")
@@ -185,7 +185,7 @@ class _Builder:
         return target
 
     def _why_unloadable(self, run: Run, epoch: int | None, manifest: Manifest) -> str | None:
-        """Why evaluations cannot load a whole checkpoint from its folder, which names others by their paths."""
+        """Why evaluations cannot load a complete checkpoint: its loadable folder refers to others by path."""
         if manifest.base_model != str(run.model.path):
             return "its base model moved"
         if manifest.checkpoint != str(self._checkpoint_dir(run, epoch)):
@@ -195,7 +195,7 @@ class _Builder:
         return None
 
     def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
-        """Hashes of a checkpoint's files as they lie there; None if it is not there."""
+        """Hashes of a checkpoint's files on disk; None if there is no checkpoint."""
         kept, here = self._kept.get(paths.finetune_record(run.name)), self._experiment.folder
         place = kept.place(here / run.checkpoint_dir(epoch)) if kept else here / self._checkpoint_dir(run, epoch)
         try:
@@ -226,19 +226,19 @@ class _Builder:
         return replace(target, config=config, needs=self._needs(evaluation) if target.wanted else ())
 
     def _needs(self, evaluation: Evaluation) -> tuple[str, ...]:
-        """What has to be made before an evaluation."""
+        """Paths of the targets that must be made before an evaluation."""
         needs = [self._plan[paths.cache_record(self._data_sets.of(evaluation).name)]]
         if evaluation.needs_checkpoint:
             manifest = self._plan[paths.manifest(evaluation.run.name, evaluation.epoch)]
-            # What was verified of a training that is taken back has to be in its place again.
-            taken_back = evaluation.run.training and not manifest.wanted
-            needs.append(self._plan[paths.finetune_record(evaluation.run.name)] if taken_back else manifest)
+            # A verified checkpoint of a training that will be restored is not in its place until then.
+            is_restored = evaluation.run.training and not manifest.wanted
+            needs.append(self._plan[paths.finetune_record(evaluation.run.name)] if is_restored else manifest)
         return tuple(target.path for target in needs if target.wanted)
 
     def _results(self) -> Target:
-        """The results: made again if a record is newer, or if they are of another experiment.
+        """The results: made again after any job, and if the experiment has changed.
 
-        They are of all that is there; what is neither there nor chosen is not waited for.
+        They cover what is done; jobs that `only=` leaves out are not waited for.
         """
         jobs = [one for one in self._plan.targets.values() if one.kind in (Kind.TRAINING, Kind.EVALUATION)]
         needs = tuple(one.path for one in jobs if not (one.wanted and self._plan.choice.why_not(one)))
@@ -248,7 +248,7 @@ class _Builder:
         return Target(Kind.RESULTS, path, state, "the experiment changed", {}, needs, optional=True)
 
     def _compared_with_checkpoint(self, path: str, config: Config, evaluation: Evaluation) -> Target:
-        """Compare an evaluation's record, which holds the hashes of the checkpoint's files too."""
+        """Compare an evaluation's record, which also contains the hashes of the checkpoint's files."""
         task, kind = evaluation.task, Kind.EVALUATION
         if not evaluation.needs_checkpoint:
             return self._compared(kind, path, config, task.data, task.script)
@@ -258,7 +258,7 @@ class _Builder:
             return Target(kind, path, self._unmade(path), manifest.why, config)
         files = self._checkpoint_files(run, epoch)
         if files is None and record:
-            # What was evaluated and then removed cannot have changed since.
+            # A checkpoint that was evaluated and then removed cannot have changed since.
             files = record.config.get(CHECKPOINT)
         target = self._compared(kind, path, {**config, CHECKPOINT: files}, task.data, task.script)
         if target.state is State.MISSING and manifest.wanted:
@@ -267,7 +267,7 @@ class _Builder:
 
 
 def _after_training(training: Target) -> str:
-    """Why what needs a training is not made yet."""
+    """Why targets that need this training are not made yet."""
     if training.attempt:
         return f"its training {training.attempt.what}"
     again = training.state is State.STALE
@@ -275,7 +275,7 @@ def _after_training(training: Target) -> str:
 
 
 def _after_verification(manifest: Target) -> str:
-    """Why an evaluation that needs a verified checkpoint is not made yet."""
+    """Why an evaluation that needs this verified checkpoint is not made yet."""
     if manifest.why == NO_CHECKPOINT:
         return "its checkpoint is missing"
     if manifest.state is State.STALE:

@@ -1,4 +1,4 @@
-"""What each job is to do, in files: jobs do not read the summary, which may be edited while they wait."""
+"""Files that tell each job what to do: jobs do not read the summary, which may be edited while they wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of an experiment: all of its targets, what is chosen of them, and the scripts of their jobs."""
+"""The plan of an experiment: all of its targets, which of them are selected, and their job scripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from run_experiment.planning.target import Target
 
 @dataclass(frozen=True)
 class Row:
-    """A run or an evaluation in the plan's table; `path` is None if nothing is ever made."""
+    """A run or an evaluation in the plan's table; `path` is None if there is nothing to make (no training)."""
 
     subject: str
     path: str | None
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass
 class Plan:
-    """All targets of an experiment, by the path that stands for them; `snapshot` is what they were decided by."""
+    """All targets of an experiment by their path; `snapshot` is the state of the folder that they rest on."""
 
     experiment: Experiment
     snapshot: Snapshot
@@ -46,15 +46,15 @@ class Plan:
         return self.targets[path]
 
     def finals(self) -> list[str]:
-        """Targets that are wanted for themselves: trainings, their checkpoints, evaluations; all, or those chosen."""
+        """Paths of the selected targets that are goals themselves: trainings, checkpoints, evaluations."""
         return [target.path for target in self.targets.values() if self._is_final(target)]
 
     def checkpoint_dir(self, run: Run, epoch: int | None) -> Path:
-        """Folder that a run's training says, by now, that it wrote a checkpoint to; else where it is to be written."""
+        """Folder of a checkpoint, according to the training's record on disk now, else according to the summary."""
         return written_to(run, epoch, read_training(self.experiment.folder / paths.finetune_record(run.name)))
 
     def write_scripts(self) -> list[str]:
-        """Write job scripts and configs that are missing or outdated; returns a line for each kind of edited ones."""
+        """Write job scripts and configs that are missing or outdated; returns messages on edited ones that are kept."""
         by_kind: dict[str, list[str]] = {}
         for files in self._rendered(self.targets):
             for path, kind in self.scripts.write(files).items():
@@ -67,7 +67,7 @@ class Plan:
         return [said for files in self._rendered(wanted) for said in self.scripts.left_behind(files)]
 
     def _rendered(self, targets: Collection[str]) -> Iterator[dict[str, Rendered]]:
-        """Job scripts and configs of these targets as they would be rendered."""
+        """Job scripts and configs of these targets, as rendered today."""
         for run in self.experiment.fine_tuned:
             if run.output_dir is not None and paths.finetune_record(run.name) in targets:
                 yield self.scripts.finetune(run)
@@ -77,11 +77,11 @@ class Plan:
 
     @property
     def unfinished_redos(self) -> list[str]:
-        """Messages on commands that asked for something to be made again that is not yet."""
+        """Messages on earlier `redo=` commands that are not finished."""
         return self.redos.unfinished({path: target.config for path, target in self.targets.items()})
 
     def rows(self) -> list[Row]:
-        """A row for each run and evaluation: what it is, whether it is wanted, and why."""
+        """A row for each run and evaluation: its name, whether it has to be made, and why."""
         rows = []
         for run in self.experiment.runs:
             target = self.targets.get(paths.finetune_record(run.name))
@@ -99,6 +99,6 @@ class Plan:
 
 
 def written_to(run: Run, epoch: int | None, record: TrainingRecord | None) -> Path:
-    """Folder that a training says it wrote a checkpoint to; else where the summary says that it is to be written."""
+    """Folder of a checkpoint: according to the training's record, else according to the summary."""
     elsewhere = paths.CHECKPOINT_PATTERN.format(run=run.name, epoch=epoch)
     return Path(elsewhere) if record and elsewhere in record.checkpoints else run.checkpoint_dir(epoch)

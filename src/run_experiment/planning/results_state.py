@@ -1,4 +1,4 @@
-"""What the results are of: the records that are today's, and whether the page is of them."""
+"""The records that the results are made from, and whether the summary page is up to date with them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _MARKER = re.compile(r"<!-- experiment (\w+) -->")
 
 
 class Records:
-    """The records that are today's: a stale one is of another experiment, and no result of this one."""
+    """The fresh records: a stale one is not a result of today's experiment."""
 
     def __init__(self, plan: Plan) -> None:
         self.experiment = plan.experiment
         self._plan = plan
 
     def training(self, run: Run) -> TrainingRecord | None:
-        """Record of a run's training."""
+        """Record of a run's training; None if it is stale or missing."""
         wanted = self._plan[paths.finetune_record(run.name)].wanted
         return None if wanted else self._plan.snapshot.training(run.name)
 
     def evaluation(self, evaluation: Evaluation) -> EvaluationRecord | None:
-        """Record of an evaluation."""
+        """Record of an evaluation; None if it is stale or missing."""
         run, cell = evaluation.run.name, evaluation.cell
         return None if self._plan[paths.eval_record(run, cell)].wanted else self._plan.snapshot.evaluation(run, cell)
 
@@ -39,7 +39,7 @@ class Records:
         return {item.subject: record for item in self.experiment.evaluations if (record := self.evaluation(item))}
 
     def missing(self) -> list[tuple[str, str]]:
-        """Runs and evaluations that are to be made, each with the reason."""
+        """Runs and evaluations that have to be made, each with the reason."""
         targets = [(run.name, self._plan[paths.finetune_record(run.name)]) for run in self.experiment.fine_tuned]
         targets += [
             (item.subject, self._plan[paths.eval_record(item.run.name, item.cell)])
@@ -49,19 +49,19 @@ class Records:
 
 
 def results_outdated(plan: Plan) -> bool:
-    """Whether the summary page is of something else: other runs, parameters, evaluations, results or question."""
+    """Whether the summary page shows other runs, parameters, evaluations, results or another question than today's."""
     try:
         found = _MARKER.search((plan.experiment.folder / paths.SUMMARY_PAGE).read_text(encoding="utf-8"))
     except OSError:
         return False
-    # It is not ours any more.
+    # The user has replaced it with something else.
     except UnicodeDecodeError:
         return True
     return not found or found[1] != results_identity(Records(plan))
 
 
 def results_identity(records: Records) -> str:
-    """Short hash of what the results are of."""
+    """Short hash of everything that the summary page is made from."""
     experiment = records.experiment
     made = [*map(records.training, experiment.fine_tuned), *map(records.evaluation, experiment.evaluations)]
     return config_hash(

@@ -1,4 +1,4 @@
-"""The experiment folder as one command sees it: each record, manifest, attempt and the ledger is read once."""
+"""The experiment folder as one command sees it: records, manifests, attempts and the ledger, each read once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Snapshot:
-    """What lies in an experiment `folder`; a file that changes after it was first asked for is not read again."""
+    """The contents of an experiment `folder`; a file is read when first needed, and never again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,11 +69,11 @@ class Snapshot:
         return FileLocks()
 
     def holder(self, target: str) -> int | None:
-        """Number of the process of this machine that is at work on a record."""
+        """PID of the process on this machine that is making a record; None if there is none."""
         return self.locks.holder(self.folder / paths.lock(target))
 
     def last_attempt(self, target: str) -> Attempt | None:
-        """The last attempt at a record, with SLURM's verdict; also one that only the ledger knows."""
+        """The last attempt at a record, with SLURM's verdict, even if only the ledger knows it."""
         last, settled = self.history.newest(target), self._settled.get(target)
         if settled is None or succeeded(settled.state):
             return last
@@ -85,14 +85,14 @@ class Snapshot:
 
     @cached_property
     def _settled(self) -> Mapping[str, Settled]:
-        """Jobs whose ends were noted, by target; none if the ledger cannot be read, which concerns who submits."""
+        """Jobs whose end was recorded, by target; empty if the ledger is unreadable, which the submitter reports."""
         try:
             return self.ledger.settled
         except OSError:
             return {}
 
     def _only_settled(self, target: str, settled: Settled) -> Attempt:
-        """The attempt of a job that left nothing itself."""
+        """The attempt of a job that left no files of its own."""
         run, name = paths.target_of(target)
         return Attempt(
             folder=self.folder / paths.attempts(run) / settled.job_id,

@@ -1,4 +1,4 @@
-"""Targets: the things to make, and whether each is fresh, stale or missing."""
+"""Targets: files to make, each with its state: fresh, stale or missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class State(enum.Enum):
 
 
 class Kind(enum.StrEnum):
-    """What a target is."""
+    """The kind of a target."""
 
     TRAINING = "training"
     VERIFICATION = "verification"
@@ -34,12 +34,13 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """One thing to make: the path that stands for it, whether and why, and what it needs first.
+    """A target: the path that identifies it, its state with the reason, and the targets that it needs.
 
-    `why` is the one reason that `-n`, status, the results page and the action log give. `config` is what determines it,
-    as far as that is known before what it needs is made. `attempt` is the last attempt at this configuration, if
-    nothing was made after it. `own_script`: the user's own job script makes it, or another tool's. `optional` targets
-    are made only for others. `redo` is the time (ISO) since when what was made of it counts; empty if anything does.
+    `why` is the one reason that `-n`, status, the results page and the action log give. `config` is the configuration,
+    as far as it is known before the needed targets are made. `attempt` is the last attempt at this configuration, None
+    if the target was made afterwards. `own_script` is true if a script of the user's or of another tool makes it.
+    `optional` targets are made only if others need them. Results made before `redo` (ISO time; empty for no limit) do
+    not count.
     """
 
     kind: Kind
@@ -60,33 +61,35 @@ class Target:
 
     @property
     def was_tried(self) -> bool:
-        """Whether there is, or was tried to be, something of it."""
+        """Whether it was made or attempted before."""
         return self.state is State.STALE or self.attempt is not None
 
     @property
     def marker(self) -> str:
-        """File that Snakemake sees newer than a stale target: times of the user's own files prove nothing."""
+        """File that Snakemake finds newer than a stale target; times of the user's own files prove nothing."""
         return f".snakemake/stale/{self.path}"
 
     @property
     def inputs(self) -> list[str]:
-        """What the target depends on in Snakemake's eyes: if it is fresh nothing, but for the results."""
+        """Inputs of the target as Snakemake sees them; a fresh one has none, except the results."""
         return [*self.needs, *([self.marker] if self.state is State.STALE else [])]
 
 
 def mark_stale(folder: Path, targets: Iterable[Target]) -> None:
-    """Write the marker of each stale target in the experiment `folder`. Its text names the result by when its file
-    came, so that no two stale results share it: Snakemake takes an input of known content for unchanged.
+    """Write the marker of each stale target in the experiment `folder`.
+
+    Its text contains the change time of the target's file, so that it differs for every stale result: Snakemake
+    considers an input with known content unchanged.
     """
     for target in targets:
         if target.state is State.STALE:
             marker, made = folder / target.marker, folder / target.path
             try:
                 stat = made.stat()
-            # There is none, or a live job has just removed it.
+            # The target is missing, or a running job has just removed it.
             except FileNotFoundError:
                 stat = None
-            # The change time: a file that was put back may have the modification time that it had.
+            # The change time: a file restored from a copy may have kept its modification time.
             write_atomically(marker, f"{target.path}: {target.why}\n{stat and stat.st_ctime_ns}\n")
             if stat:
                 newer = max(time.time(), stat.st_mtime + 1)

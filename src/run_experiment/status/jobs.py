@@ -68,7 +68,7 @@ class Jobs:
         if (submission := self._open.get(target)) is not None:
             found = replace(self._submitted(submission, log), config_hash=submission.config_hash)
         elif (holder := self._snapshot.holder(target)) is not None:
-            reason = f"on this machine, process {holder}"
+            reason = f"on this machine as process {holder}"
             found = Evidence(State.RUNNING, None, process_start(holder), reason, log)
         else:
             return None
@@ -106,7 +106,7 @@ class Jobs:
             return self._last_known(submission, since, log)
         if is_new:
             return Evidence(State.PENDING, job_id, since, "SLURM does not show it yet", certain=False)
-        reason = f"SLURM does not show job {job_id} any more, and it left no record"
+        reason = f"SLURM no longer knows job {job_id}, and it left no record"
         return Evidence(State.MISSING, job_id, since, reason, self._existing(log), certain=False)
 
     def _answered(self, submission: Submission, job_id: str, since: datetime | None, log: str) -> Evidence | None:
@@ -124,7 +124,7 @@ class Jobs:
             return Evidence(state, job.job_id, aware(since), job.reason, self._existing(log), job.state)
         ended = aware(job.ended)
         if succeeded(job.state) and ended and self._now - ended < _LATE:
-            return Evidence(State.RUNNING, job.job_id, ended, "it ended; its record does not show yet", log, job.state)
+            return Evidence(State.RUNNING, job.job_id, ended, "it ended; its record is not visible yet", log, job.state)
         left = self._attempt(submission)
         by = f" by {job.cancelled_by}" if job.cancelled_by else ""
         reason = f"SLURM job {job.job_id} ended as {job.state}{by}"
@@ -142,7 +142,7 @@ class Jobs:
         written = written_at(self._folder / log)
         began = since is not None and written is not None and written >= since - CLOCKS
         state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
-        return Evidence(state, submission.job_id, since, "as last known", read_on, certain=False)
+        return Evidence(state, submission.job_id, since, "last known state", read_on, certain=False)
 
     def _attempt(self, submission: Submission) -> Attempt | None:
         """What a job left of its last attempt."""

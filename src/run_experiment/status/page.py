@@ -91,14 +91,14 @@ def _follower(status: Status) -> str:
         who = f"process {owner.pid} on {escape(owner.host)}, user {escape(owner.user)}"
         return f"Followed by {who}, since {_time(since)} ({age((status.time - since).total_seconds())})"
     if status.total == status.counts[State.DONE]:
-        return "No process follows this experiment: everything is done"
+        return "No process is following this experiment: everything is done"
     live = any(item.state in (State.RUNNING, State.PENDING) for item in status.items)
     advice = f"run the same command to {'follow its jobs' if live else 'continue'}"
     last = ""
     if owner:
-        end = f"until {_time(datetime.fromisoformat(owner.ended))}" if owner.ended else "which did not note its end"
+        end = f"until {_time(datetime.fromisoformat(owner.ended))}" if owner.ended else "which did not record its end"
         last = f" (the last one was process {owner.pid} on {escape(owner.host)}, {end})"
-    return f"No process follows this experiment; {advice}{last}"
+    return f"No process is following this experiment; {advice}{last}"
 
 
 def _table(status: Status, width: int) -> list[str]:
@@ -212,7 +212,7 @@ def _legend(status: Status, width: int) -> list[str]:
     said = [*(["first the model as given"] if has_base else []), *([_epochs(trained)] if trained else [])]
     parts = [_GAP.join(marks), f"One mark per epoch: {', then '.join(said)}" if said else ""]
     if not all(item.certain for item in status.items):
-        parts.append("?, r, p: as last known")
+        parts.append("?, r, p: last known state")
     return [line for part in parts if part for line in textwrap.wrap(part, width)]
 
 
@@ -231,7 +231,7 @@ def _outdated(status: Status, width: int) -> list[str]:
     """What is to be made again, and what has a reason of its own not to be made."""
     held_up = [item for item in status.missing if item.state is State.MISSING and (item.read_on or not item.certain)]
     stale = [item for item in status.missing if item.state is State.STALE]
-    return _list("To be made again, or held up:", [*stale, *held_up], status.time, width)
+    return _list("To be made again, or blocked:", [*stale, *held_up], status.time, width)
 
 
 def _redos(status: Status, width: int) -> list[str]:
@@ -246,7 +246,7 @@ def _list(title: str, items: Sequence[Item], moment: datetime, width: int) -> li
         groups.setdefault((item.run, item.reason), []).append(item)
     together = sorted(groups.values(), key=lambda group: _when(group[-1]))[-_MOST:]
     lines = [line for group in together for line in _entry(group, moment, width)]
-    more = [f"  and {len(groups) - _MOST} older reasons: --missing lists all"] if len(groups) > _MOST else []
+    more = [f"  and {len(groups) - _MOST} older reasons; --missing lists them all"] if len(groups) > _MOST else []
     return ["", title, *more, *lines] if lines else []
 
 

@@ -200,7 +200,7 @@ def _is_of(found: Evidence, config: Mapping[str, Any]) -> bool:
 
 
 def _outdated(reason: str) -> str:
-    why = "of another configuration; the same command cancels it and submits it again"
+    why = "its configuration is outdated; running the same command cancels and resubmits it"
     return f"{reason}; {why}" if reason else why
 
 
@@ -209,9 +209,9 @@ def _held_up_by_training(training: Item) -> str:
     job = f" as job {training.job_id}" if training.job_id else ""
     match training.state:
         case State.RUNNING:
-            return f"its run is trained now{job}"
+            return f"its run is being trained{job}"
         case State.PENDING:
-            return f"its training waits{job}"
+            return f"its training is pending{job}"
         case State.FAILED:
             return f"its training failed{job}"
         case State.CANCELLED:
@@ -222,7 +222,7 @@ def _held_up_by_training(training: Item) -> str:
 def _held_up_by_checkpoint(checkpoint: Item) -> str:
     """Why a checkpoint cannot be evaluated, if it failed its verification; else empty."""
     failed = checkpoint.state is State.FAILED
-    return f"its checkpoint failed its verification: {checkpoint.reason}" if failed else ""
+    return f"its checkpoint failed verification: {checkpoint.reason}" if failed else ""
 
 
 def _owner(text: bytes) -> Owner | None:

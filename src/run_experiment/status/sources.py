@@ -16,7 +16,7 @@ from run_experiment.slurm.ledger import Submission
 
 # How far the clocks of two machines may be apart.
 CLOCKS = timedelta(seconds=2)
-_NO_SLURM = "SLURM cannot be asked from here: job states are the last known ones, from the ledger and records"
+_NO_SLURM = "SLURM cannot be reached from here: job states are the last known ones, from the ledger and records"
 
 
 @dataclass(frozen=True)

@@ -201,14 +201,14 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
 def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
     for name in task.args:
         if name == DATA_ARGUMENT:
-            yield Finding((*path, "args", name), "name the data file in dataset, so that a change of it is noticed")
+            yield Finding((*path, "args", name), "name the data file in dataset, so that changes to it are noticed")
         elif not signature.takes(name):
             hint = did_you_mean(name, signature.parameters)
             yield Finding((*path, "args", name), f"task {signature.function} has no such parameter{hint}")
     offered = {*_offered(draft, task), *task.args}
     for name in signature.required:
         if name not in offered:
-            message = f"task {signature.function} needs {name}, which nothing gives; set it in args"
+            message = f"task {signature.function} needs {name}, which nothing provides; set it in args"
             yield Finding((*path, "args"), message)
     yield from _prompts_not_taken(draft, path, task, signature)
 
@@ -224,7 +224,7 @@ def _prompts_not_taken(draft: Draft, path: KeyPath, task: TaskEntry, signature: 
         lost = [run for run in evaluated if (getattr(draft.merged(run), name) if given is None else given) != plain]
         if lost and not signature.takes(name):
             trained = any(run.type == "fine-tuned" and getattr(draft.merged(run), name) != plain for run in lost)
-            message = f"task {signature.function} takes no {name}: its evaluations do without it"
+            message = f"task {signature.function} takes no {name}, so its evaluations run without it"
             yield Finding((*path, "script"), message + (", unlike the training" if trained else ""), warning=True)
 
 

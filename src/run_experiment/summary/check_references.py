@@ -87,7 +87,7 @@ def _models_of_runs(draft: Draft) -> Iterator[Finding]:
     for path, run in draft.runs.items():
         if run.model is None and len(draft.model_names) > 1:
             models = ", ".join(draft.model_names)
-            yield Finding((*path, "model"), f"is required where there are several base models: {models}")
+            yield Finding((*path, "model"), f"is required if there are several base models: {models}")
         elif run.model is not None and draft.model_names and run.model not in draft.model_names:
             yield Finding((*path, "model"), _unknown("model", run.model, draft.model_names))
 
@@ -151,7 +151,7 @@ def _repeated_evaluations(draft: Draft) -> Iterator[Finding]:
                 run, task, epoch = cell
                 when = "" if epoch is None else f" after epoch {epoch}"
                 where = "" if seen[cell] == path else f", first in {dotted(seen[cell])}"
-                yield Finding(path, f"run {run} on task {task}{when} is asked for twice{where}")
+                yield Finding(path, f"run {run} on task {task}{when} appears twice{where}")
                 break
             seen[cell] = path
 
@@ -230,7 +230,7 @@ def _checkpoint_pattern(draft: Draft) -> Iterator[Finding]:
     if problem:
         yield Finding(path, problem)
     elif os.path.isabs(pattern):
-        yield Finding(path, "must be relative; output.base_directory has the folder that it is in")
+        yield Finding(path, "must be relative to output.base_directory")
     elif re.search(r"\{run\}\d*\{epoch\}|\{epoch\}\d*\{run\}", pattern):
         yield Finding(path, "runs would share folders; put something other than digits between {run} and {epoch}")
 

@@ -184,7 +184,7 @@ def test_no_entries_are_no_error(folder: Path, capsys: pytest.CaptureFixture[str
         *(
             (
                 ["--since", text],
-                f"--since {text}: no time; write 10m, 2h, 3d, 2025-01-31 or '2025-01-31 10:00'",
+                f"--since {text}: not a time; write 10m, 2h, 3d, 2025-01-31 or '2025-01-31 10:00'",
             )
             for text in ("yesterday", "10", "5 m", "2025-02-30", "99999999999999d", "99999999d", "")
         ),
@@ -198,7 +198,7 @@ def test_bad_filter_is_told_in_one_line(
 
 
 def test_folder_without_logs_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = "is this the folder of an experiment that was run?"
+    asked = "has an experiment been run in this folder?"
     missing = folder / "missing"
     assert main(["log", str(missing)]) == 2
     assert capsys.readouterr().err == f"{missing}: no run-torchtune.log or run-inspect.log; {asked}\n"

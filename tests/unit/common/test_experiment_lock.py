@@ -73,7 +73,7 @@ def test_second_claim_is_refused_until_the_first_is_released(tmp_path: Path) -> 
     first = claim(tmp_path, observe(tmp_path))
     seen = observe(tmp_path)
     assert seen.at_work
-    with pytest.raises(ClaimError, match=rf"is being worked on by process {os.getpid()} on .* \(user .+, since 20"):
+    with pytest.raises(ClaimError, match=rf"is already being worked on by process {os.getpid()} on .* \(user .+, since"):
         claim(tmp_path, seen)
     first.release()
     claim(tmp_path, observe(tmp_path)).release()
@@ -96,7 +96,7 @@ def test_plan_that_was_made_while_another_worked_is_outdated(tmp_path: Path, kil
         seen = observe(tmp_path)
         if killed:
             other.kill()
-    with pytest.raises(ClaimError, match=r"While this was planned, process .*: start again"):
+    with pytest.raises(ClaimError, match=r"While this run was being planned, process .*\. Start again"):
         claim(tmp_path, seen)
     claim(tmp_path, observe(tmp_path)).release()
 
@@ -150,7 +150,7 @@ def test_unreadable_owner_is_no_obstacle_unless_it_lives(tmp_path: Path, text: s
     (tmp_path / OWNER).write_text(text)
     first = claim(tmp_path, observe(tmp_path))
     (tmp_path / OWNER).write_text(text)
-    with pytest.raises(ClaimError, match="is being worked on by another process"):
+    with pytest.raises(ClaimError, match="is already being worked on by another process"):
         claim(tmp_path, observe(tmp_path))
     first.release()
 
@@ -167,7 +167,7 @@ def test_without_locks_a_living_owner_is_respected(tmp_path: Path, no_locks: Cal
     with at_work(tmp_path, HOLD_UNLOCKED) as other:
         seen = observe(tmp_path)
         assert seen.at_work
-        with pytest.raises(ClaimError, match=f"is being worked on by process {other.pid}"):
+        with pytest.raises(ClaimError, match=f"is already being worked on by process {other.pid}"):
             claim(tmp_path, seen)
     claim(tmp_path, observe(tmp_path)).release()
 

@@ -45,7 +45,7 @@ def test_what_a_site_lacks_is_skipped_and_said(line: str) -> None:
     status, output = run(f"set -euo pipefail\n{line}\necho trained")
     assert (status, output[-1]) == (0, "trained")
     (said,) = output[:-1]
-    assert said.startswith("skipped, for there ")
+    assert said.startswith("skipped, no ")
     assert said.endswith(line.replace(". activate", "source activate"))
 
 
@@ -58,7 +58,7 @@ def test_a_rendered_script_skips_nothing(line: str, monkeypatch: pytest.MonkeyPa
         text = Rendered(head, f"set -euo pipefail\n{commands}echo trained\n").text
         status, output = run(text)
         words = line.replace(". ", "source ").split()
-        said = "activate: there is no conda here" if words[0] == "source" else f"{words[0]}: command not found"
+        said = "activate: no conda on this machine" if words[0] == "source" else f"{words[0]}: command not found"
         assert (status, len(output)) == (127, 1)
         assert output[0].endswith(said)
 

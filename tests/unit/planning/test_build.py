@@ -152,7 +152,7 @@ def with_cache(cache: str, evaluations: str) -> dict[str, Said]:
 
 
 MOVED = dict.fromkeys((*R4.values(), *R8.values(), GIVEN), ("stale", "its base model moved", ()))
-GONE: dict[str, Said] = {R4[0]: ("stale", "the checkpoint is not there", ())}
+GONE: dict[str, Said] = {R4[0]: ("stale", "the checkpoint does not exist", ())}
 
 CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
     "a run's parameter": (
@@ -224,7 +224,7 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
     ),
     "a checkpoint and its manifest removed": (
         both(remove_checkpoint, remove(R4[0])),
-        {R4[0]: ("missing", "the checkpoint is not there", ())},
+        {R4[0]: ("missing", "the checkpoint does not exist", ())},
     ),
     "a job script of another tool": (
         write("r4/finetune.slurm", "#!/bin/bash\npython train.py\n"),
@@ -273,7 +273,7 @@ def test_model_that_cannot_be_read_is_named(done: ExperimentFolder, capsys: pyte
     # A file whose first bytes nobody can read, not even root.
     (done.path.parent / "model/tokenizer.model").symlink_to("/proc/self/mem")
     assert main(["results", str(done.path)]) == 2
-    assert capsys.readouterr().err.startswith(f"{done.summary}: what it names cannot be read: ")
+    assert capsys.readouterr().err.startswith(f"{done.summary}: a file that it names cannot be read: ")
 
 
 def test_training_again_with_the_same_weights_evaluates_nothing(done: ExperimentFolder) -> None:
@@ -450,7 +450,7 @@ def lose_training(experiment: ExperimentFolder, aside: bool) -> None:
 @pytest.mark.parametrize("aside", [False, True])
 def test_a_training_that_is_taken_back_costs_no_evaluation(done: ExperimentFolder, aside: bool) -> None:
     lose_training(done, aside)
-    reason = "trained already, by job local-0: it is taken back"
+    reason = "already trained by job local-0; its checkpoints will be restored"
     assert wanted(plan_of(done)) == {"r4/finetune.json": ("missing", reason, ())}
 
 
@@ -466,7 +466,7 @@ def test_checkpoints_of_a_training_that_is_taken_back_are_verified_after_it(done
     lose_training(done, aside=False)
     (done.path / R4[1]).unlink()
     found = wanted(plan_of(done))
-    assert found[R4[1]] == ("missing", "its training is taken back first", ("r4/finetune.json",))
+    assert found[R4[1]] == ("missing", "its training will be restored first", ("r4/finetune.json",))
     assert set(found) == {"r4/finetune.json", R4[1]}, "what was evaluated is what is there"
 
 
@@ -478,7 +478,7 @@ def test_a_training_is_not_taken_back_that_is_not_wanted_or_not_whole(done: Expe
     if what == "parameter":
         done.set_parameters("r4", lora_rank=2)
     found = wanted(plan_of(done, redo=("r4",)) if what == "redo" else plan_of(done))
-    assert found["r4/finetune.json"][1] != "trained already, by job local-0: it is taken back"
+    assert found["r4/finetune.json"][1] != "already trained by job local-0; its checkpoints will be restored"
     assert found[R4_EVALS[0]][1:] == (NOT_YET, (R4[0],))
 
 
@@ -491,5 +491,5 @@ def test_a_training_is_taken_back_from_where_it_is_wanted_now(done: ExperimentFo
     write_record(kept / "record.json", {**record, "config": plan_of(done)["r4/finetune.json"].config})
     other = {**record, "config": {"lr": 1}, "checkpoints": ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]}
     write_record(done.path / "r4/finetune.json", other)
-    assert plan_of(done)["r4/finetune.json"].why == "trained already, by job local-0: it is taken back"
+    assert plan_of(done)["r4/finetune.json"].why == "already trained by job local-0; its checkpoints will be restored"
     assert not plan_of(done)[R4_EVALS[0]].wanted

@@ -205,7 +205,7 @@ def test_a_complete_experiment_lacks_nothing(
     assert main(["status", str(done.path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"tiny: {done.path}",
-        "No process follows this experiment: everything is done",
+        "No process is following this experiment: everything is done",
         f"[{'#' * 30}] 12 of 12 done",
         "",
         "run    training  job       time  verified  shout",
@@ -258,7 +258,7 @@ def test_checkpoints_that_were_removed_are_only_missing_where_something_needs_th
     said = items(status(done))
     assert (said["r4/epoch_0"]["state"], said["r4/shout/epoch0"]["state"]) == ("skipped", "done")
     missing = reasons(status(done, "--missing", exit_status=3))
-    assert missing == {"r8/epoch_1": "the checkpoint is not there", "r8/shout/epoch1": "its checkpoint is missing"}
+    assert missing == {"r8/epoch_1": "the checkpoint does not exist", "r8/shout/epoch1": "its checkpoint is missing"}
 
 
 # What failed
@@ -437,7 +437,7 @@ def test_a_checkpoint_that_is_not_whole(new: ExperimentFolder, status: Callable[
     found = items(status(new))
     assert (found["r4/epoch_0"]["state"], found["r4/epoch_1"]["state"]) == ("missing", "failed")
     assert found["r4/epoch_1"]["read_on"] == verification_log("r4", "epoch_1")
-    assert found["r4/shout/epoch1"]["reason"].startswith("its checkpoint failed its verification: r4/artifacts/epoch_1")
+    assert found["r4/shout/epoch1"]["reason"].startswith("its checkpoint failed verification: r4/artifacts/epoch_1")
     after = datetime.fromtimestamp(log.stat().st_mtime).astimezone() + timedelta(minutes=1)
     train(new, "r4", seed=0, ended=after.isoformat())
     assert states(status(new))["r4/epoch_1"] == "missing"
@@ -477,8 +477,8 @@ def test_states_of_jobs_come_from_one_question_to_accounting(
     assert timedelta(minutes=4) < NOW - began < timedelta(minutes=6)
     # A job of its id, but of another name, is another one: ids begin anew after a controller lost its state.
     assert (found["base/shout/base"]["state"], found["base/shout/base"]["certain"]) == ("missing", False)
-    assert found["r4/shout/epoch0"]["reason"] == "its run is trained now as job 41"
-    assert found["r8/shout/epoch1"]["reason"] == "its training waits as job 42"
+    assert found["r4/shout/epoch0"]["reason"] == "its run is being trained as job 41"
+    assert found["r8/shout/epoch1"]["reason"] == "its training is pending as job 42"
 
 
 def test_a_job_of_another_configuration_is_told(
@@ -541,7 +541,7 @@ def test_without_slurm_states_are_the_last_known(
     assert not found["r4"]["certain"]
     assert said["asked"] is None
     assert said["notes"] == [
-        "SLURM cannot be asked from here: job states are the last known ones, from the ledger and records"
+        "SLURM cannot be reached from here: job states are the last known ones, from the ledger and records"
     ]
     assert main(["status", str(new.path)]) == 0
     page = capsys.readouterr().out
@@ -555,7 +555,7 @@ def test_a_job_on_this_machine_is_known_by_its_lock(new: ExperimentFolder, statu
     with locked(new.path / paths.lock("base/eval/shout_base.json")):
         found = items(status(new))
         assert found["base/shout/base"]["state"] == "running"
-        assert found["base/shout/base"]["reason"] == f"on this machine, process {os.getpid()}"
+        assert found["base/shout/base"]["reason"] == f"on this machine as process {os.getpid()}"
         assert datetime.fromisoformat(found["base/shout/base"]["since"]) < NOW + timedelta(seconds=1)
         assert found["r4"]["state"] == "missing"
     assert states(status(new))["base/shout/base"] == "missing"

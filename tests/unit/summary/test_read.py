@@ -221,8 +221,8 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("untrained-own", [("{lora_rank: 4}", "{epochs: 1}")], "29: evaluation.matrix[0].epochs[1]: epoch 1 of run r4 is not trained; its only epoch is 0"),
     ("no-epochs", [("epochs: [0, 1]", "epochs: []")], "29: evaluation.matrix[0].epochs: must not be empty; null means all epochs"),
     ("control-epochs", [("{run: base, tasks: [cap]}", "{run: base, tasks: [cap], epochs: [0]}")], "31: evaluation.matrix[2].epochs: must be null: run base is control and has no epochs"),
-    ("repeated", [("{run: base, tasks: [cap]}", "{run: r8, tasks: [cap], epochs: [1]}")], "31: evaluation.matrix[2]: run r8 on task cap after epoch 1 is asked for twice, first in evaluation.matrix[1]"),
-    ("repeated-inside", [("epochs: [0, 1]", "epochs: [1, 1]")], "29: evaluation.matrix[0]: run r4 on task cap after epoch 1 is asked for twice"),
+    ("repeated", [("{run: base, tasks: [cap]}", "{run: r8, tasks: [cap], epochs: [1]}")], "31: evaluation.matrix[2]: run r8 on task cap after epoch 1 appears twice, first in evaluation.matrix[1]"),
+    ("repeated-inside", [("epochs: [0, 1]", "epochs: [1, 1]")], "29: evaluation.matrix[0]: run r4 on task cap after epoch 1 appears twice"),
     # Checkpoints
     ("eval-only", [("type: control", "type: eval-only")], "21: runs[2].checkpoint_path: is required for an eval-only run: the folder of its checkpoint"),
     ("checkpoint-missing", [("type: control", "type: eval-only\n    parameters: {checkpoint_path: nowhere}")], '23: runs[2].parameters.checkpoint_path: there is no folder "DIR/nowhere"'),
@@ -336,7 +336,7 @@ def test_all_problems_are_reported_at_once(folder: Path) -> None:
 
 def test_model_is_needed_where_there_are_several(folder: Path) -> None:
     assert errors(folder, changed(TWO_MODELS)) == [
-        f"{FILE}:{line}: runs[{index}].model: is required where there are several base models: tiny, other"
+        f"{FILE}:{line}: runs[{index}].model: is required if there are several base models: tiny, other"
         for index, line in enumerate((17, 19, 22))
     ]
 
@@ -409,7 +409,7 @@ def test_weights_are_needed(folder: Path) -> None:
 def test_required_parameters_of_a_task(folder: Path) -> None:
     write(folder, "cap.py", "@task\ndef cap(data_path, prompt, temperature, scorer): ...")
     assert errors(folder, GOOD) == [
-        f"{FILE}:26: evaluation.tasks[0].args: task cap needs scorer, which nothing gives; set it in args"
+        f"{FILE}:26: evaluation.tasks[0].args: task cap needs scorer, which nothing provides; set it in args"
     ]
     read(folder, changed(("  temperature", "  scorer: match\n  temperature")))
     read(folder, changed(("script: cap.py", "script: cap.py\n      args: {scorer: match}")))
@@ -453,8 +453,8 @@ def test_warnings(folder: Path, changes: list[tuple[str, str]], line: str) -> No
 
 PLAIN_TASK = "@task\ndef upper(data_path: str): ..."
 SYSTEM = ("  prompt:", "  system_prompt: Be brief.\n  prompt:")
-NO_PROMPT = "27: evaluation.tasks[0].script: task upper takes no prompt: its evaluations do without it"
-NO_SYSTEM_PROMPT = "evaluation.tasks[0].script: task upper takes no system_prompt: its evaluations do without it"
+NO_PROMPT = "27: evaluation.tasks[0].script: task upper takes no prompt, so its evaluations run without it"
+NO_SYSTEM_PROMPT = "evaluation.tasks[0].script: task upper takes no system_prompt, so its evaluations run without it"
 
 
 @pytest.mark.parametrize(
