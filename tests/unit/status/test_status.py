@@ -487,7 +487,7 @@ def test_a_job_of_another_configuration_is_told(
     play_sacct(clients, (submit(new, TRAIN_R4, "tiny.r4", "41"), "RUNNING"))
     assert items(status(new))["r4"]["reason"] == ""
     new.set_parameters("r4", lr=0.001)
-    assert "of another configuration" in items(status(new))["r4"]["reason"]
+    assert "its configuration is outdated" in items(status(new))["r4"]["reason"]
 
 
 @pytest.mark.parametrize(
