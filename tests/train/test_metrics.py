@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from run_experiment.finetuning.metrics import COLUMNS, MetricsLogger, final_losses, read_metrics
+from run_experiment.finetuning.metrics import COLUMNS, DivergedError, MetricsLogger, final_losses, read_metrics
 
 
 def started(folder: Path, *, epoch: int = 0, **arguments: Any) -> MetricsLogger:
@@ -61,9 +61,44 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     assert read_metrics(path)["loss"].tolist() == [2.0]
 
 
-def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
-    started(tmp_path).log("loss", math.inf, step=1)
-    assert final_losses(tmp_path / "metrics.csv")["train_loss"] == math.inf
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["loss", "validation_loss", "grad_norm"])
+def test_a_value_that_is_not_finite_is_written_and_ends_the_training(tmp_path: Path, name: str, value: float) -> None:
+    logger = started(tmp_path)
+    logger.log("loss", 2.0, step=1)
+    with pytest.raises(DivergedError) as caught:
+        logger.log(name, torch.tensor(value), step=2)
+    what = {"loss": "loss", "validation_loss": "validation loss", "grad_norm": "gradient norm"}[name]
+    number = "NaN" if math.isnan(value) else "infinite"
+    expected = f"the training diverged: the {what} is {number} at step 2 of 5 (epoch 0): lower lr"
+    assert caught.value.explained(5).startswith(expected)
+    assert read_metrics(tmp_path / "metrics.csv")["step"].tolist() == [1, 2]
+
+
+def test_a_first_loss_that_is_not_finite_is_the_base_model_s(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError) as caught:
+        started(tmp_path).log("loss", math.nan, step=1)
+    assert "at step 1 of 9 (epoch 0): check the base model's weights" in caught.value.explained(9)
+
+
+def metrics(path: Path, *rows: str) -> Path:
+    """A metrics file with epoch, step, loss and validation loss, as other versions and trainers leave it."""
+    path.write_text("\n".join(["epoch,step,loss,validation_loss", *rows, ""]))
+    return path
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_final_loss_never_leaves_out_steps_that_are_not_finite(tmp_path: Path, value: str) -> None:
+    path = metrics(
+        tmp_path / "metrics.csv", "0,1,5.8,", f"0,2,{value},", "0,2,,1.5", f"1,3,2.0,\n1,4,{value},", f"1,4,,{value}"
+    )
+    losses = final_losses(path)
+    assert [str(loss) for loss in losses.values()] == [value, value]
+
+
+def test_an_empty_cell_is_no_loss(tmp_path: Path) -> None:
+    losses = final_losses(metrics(tmp_path / "metrics.csv", "0,1,4.0,", "0,1,,0.5", "0,2,2.0,"))
+    assert losses == {"train_loss": 3.0, "validation_loss": 0.5}
 
 
 def test_resuming_goes_on_below_and_training_anew_begins_anew(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch.optim import AdamW
 
+from run_experiment.experiment.model import Training
 from run_experiment.finetuning import checkpointer
 from run_experiment.finetuning.metrics import final_losses, read_metrics
-from run_experiment.finetuning.recipe import resolve_auto
+from run_experiment.finetuning.recipe import finetune, resolve_auto
 from run_experiment.finetuning.schedules import constant, cosine
 from run_experiment.finetuning.torchtune_config import render_yaml
 from run_experiment.inputs.data_files import DataError
@@ -26,6 +27,8 @@ from run_experiment.machine.provenance import installed, told_installed
 
 EPOCHS = 3
 STEPS = len(WORDS) // 2
+_MISSING = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+NO_DEVICES = ["cuda:99", "quantum", *(device for device, missing in _MISSING.items() if missing)]
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +201,58 @@ def test_an_older_epoch_folder_is_replaced_whole(llama: Path, data: Path, tmp_pa
     train(make_training(llama, data), tmp_path)
     assert not stale.exists()
     assert (stale.parent / "adapter_model.safetensors").is_file()
+
+
+def run(training: Training, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a training exits with, trained as its job does it."""
+    # Of the whole process, and read by torchtune.
+    monkeypatch.delenv("RUN_EXPERIMENT_CHANGES", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        finetune(parse_config(training, folder))
+    return str(caught.value.code)
+
+
+def test_a_training_that_diverges_stops_at_its_step(
+    llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = make_training(llama, data, lr=1e30, batch_size=2, epochs=2)
+    said = run(training, tmp_path, monkeypatch)
+    assert said.startswith("the training diverged: the loss is NaN at step 2 of 12 (epoch 0): lower lr")
+    frame = read_metrics(tmp_path / "artifacts/metrics.csv")
+    assert frame["step"].tolist() == [1, 2]
+    assert not list(tmp_path.glob("artifacts/epoch_*"))
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_an_adapter_that_the_last_step_broke_is_no_checkpoint(
+    llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: bool
+) -> None:
+    training = make_training(llama, data, lr=1e39, batch_size=12, validation_during_training=validation)
+    said = run(training, tmp_path, monkeypatch)
+    assert said.startswith("the training diverged: the adapter is NaN at step 1 of 1 (epoch 0): lower lr")
+    assert not list(tmp_path.glob("artifacts/epoch_*"))
+
+
+@pytest.mark.parametrize("device", NO_DEVICES)
+def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(
+    llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.delenv("RUN_EXPERIMENT_CHANGES", raising=False)
+    cfg = OmegaConf.merge(parse_config(make_training(llama, data), tmp_path), {"device": device})
+    with pytest.raises(SystemExit) as caught:
+        finetune(cfg)
+    said = str(caught.value.code)
+    assert said.startswith(f"device is '{device}', which torch {torch.__version__} cannot use here: ")
+    assert "set device: auto" in said
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_data_that_cannot_be_trained_on_is_told_without_a_traceback(
+    llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "fewer samples than one step takes (16)" in run(
+        make_training(llama, data, batch_size=16), tmp_path, monkeypatch
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,13 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from run_experiment.common.secret_values import secret_values, without_secrets
+
 MAX_CHARACTERS = 2000
 
 # Line that closes an entry cut off by a crash or a full disk. No entry can contain it: each line of an entry begins
 # with the name of a field.
 CUT_OFF = "(cut off: the rest of this entry was not written)"
-
-# Shorter values of secret variables (`false`, `1`) would turn ordinary text into stars.
-_SHORTEST_SECRET = 6
-_SECRET_NAME = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
 
 # Control characters, line separators, direction marks, surrogates, and the backslash itself.
 _ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\\]")
@@ -139,7 +137,7 @@ FIELDS = {
 
 def render(entry: Entry, moment: datetime, environment: Mapping[str, str] = os.environ) -> str:
     """Text of an entry, one line a field; values of the environment's secret variables are replaced by stars."""
-    secrets = _secrets(environment)
+    secrets = secret_values(environment)
     subject = f": {_line(entry.subject, secrets)}" if entry.subject else ""
     values = {label: getattr(entry, name) for label, name in FIELDS.items()}
     lines = [f"{label}: {_line(value, secrets)}\n" for label, value in values.items() if value is not None]
@@ -246,33 +244,9 @@ def _after_torn_entry(file: int) -> bytes:
 
 def _line(text: str, secrets: list[str]) -> str:
     """A value as it is written: without secrets, cut, escaped; in this order, since each would hide the one before."""
-    text = _without_secrets(text, secrets)
+    text = without_secrets(text, secrets)
     cut = f"… (cut after {MAX_CHARACTERS:,} of {len(text):,} characters)" if len(text) > MAX_CHARACTERS else ""
     return escape(text[:MAX_CHARACTERS]) + cut
-
-
-def _secrets(environment: Mapping[str, str]) -> list[str]:
-    """Values of secret variables, and their lines: a key of several lines may be met in parts."""
-    # Another thread may change the environment meanwhile.
-    values = [environment.get(name, "").strip() for name in environment if _SECRET_NAME.search(name)]
-    parts = {part.strip() for value in values for part in (value, *value.splitlines())}
-    return [part for part in parts if len(part) >= _SHORTEST_SECRET]
-
-
-def _without_secrets(text: str, secrets: list[str]) -> str:
-    """Replace every secret with stars; of overlapping secrets nothing is left."""
-    spans = sorted(match.span(1) for secret in secrets if secret in text for match in _occurrences(secret, text))
-    kept, end = [], 0
-    for start, stop in spans:
-        if start >= end:
-            kept.append(text[end:start] + "***")
-        end = max(end, stop)
-    return "".join(kept) + text[end:]
-
-
-def _occurrences(secret: str, text: str) -> Iterable[re.Match[str]]:
-    """All places of a secret, overlapping ones, too."""
-    return re.finditer(f"(?=({re.escape(secret)}))", text)
 
 
 def _escape(match: re.Match[str]) -> str:

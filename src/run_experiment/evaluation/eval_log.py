@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from run_experiment.common.secret_values import without_secrets
+
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalResults, EvalSampleSummary
+
+# Styles that inspect-ai writes into messages for the terminal; other brackets are part of the text.
+_STYLE = "bold|dim|italic|underline|black|red|green|yellow|blue|magenta|cyan|white"
+_MARKUP = re.compile(rf"\[/?(?:{_STYLE})(?: (?:{_STYLE}))*\]|\[/\]")
 
 
 class EvalError(Exception):
@@ -92,12 +99,13 @@ def _error(log: EvalLog, samples: list[EvalSampleSummary]) -> str | None:
     if log.error is None:
         return next((f"sample {item.id}: {_first_line(item.error)}" for item in samples if item.error), None)
     first = _first_line(log.error.message)
-    last = log.error.traceback.strip().rpartition("\n")[2].strip()
+    last = _first_line(log.error.traceback.strip().rpartition("\n")[2])
     return first if last in ("", first) else f"{first} ({last})"
 
 
 def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+    """The first line as it may be recorded: without secrets and without the markup that inspect-ai's display uses."""
+    return _MARKUP.sub("", without_secrets(text).strip().partition("\n")[0].strip())
 
 
 def _metrics(results: EvalResults) -> dict[str, float | None]:

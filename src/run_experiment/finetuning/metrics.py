@@ -30,7 +30,28 @@ COLUMNS = (
 # torchtune's names of what we keep.
 _RENAMED = {"tokens_per_second_per_gpu": "tokens_per_second", "peak_memory_active": "peak_memory_gib"}
 
+# If one of these is not a finite number, nothing that is computed after it can be of use.
+_MUST_BE_FINITE = {"loss": "loss", "validation_loss": "validation loss", "grad_norm": "gradient norm"}
+_CHECK_BASE = "check the base model's weights and dtype"
+_CHANGE_STEPS = "lower lr, warm up longer or set clip_grad_norm"
+
 log = logging.getLogger(__name__)
+
+
+class DivergedError(Exception):
+    """A training diverged: `what` (a loss, say) became `value`, NaN or infinite, in a step (from 1) of an epoch."""
+
+    def __init__(self, what: str, value: float, epoch: int, step: int) -> None:
+        super().__init__(f"the {what} is {_number(value)} at step {step} (epoch {epoch})")
+        self.what, self.value, self.epoch, self.step = what, value, epoch, step
+
+    def explained(self, steps: int) -> str:
+        """The message for the user, with the number of steps that were planned and what to change."""
+        where = f"at step {self.step} of {steps} (epoch {self.epoch})"
+        # The first loss is that of the base model: nothing has been learned yet.
+        is_base = self.step == 1 and self.what == "loss"
+        advice = _CHECK_BASE if is_base else _CHANGE_STEPS
+        return f"the training diverged: the {self.what} is {_number(self.value)} {where}: {advice}"
 
 
 class MetricsLogger:
@@ -72,12 +93,18 @@ class MetricsLogger:
             os.fsync(self._file.fileno())
 
     def log_dict(self, payload: Mapping[str, Any], step: int) -> None:
-        """Write a row of scalars (numbers or one-element tensors)."""
+        """Write a row of scalars (numbers or one-element tensors).
+
+        Raises DivergedError, with the row written, for a loss or gradient norm that is not a finite number.
+        """
         values = {_RENAMED.get(name, name): float(value) for name, value in payload.items()}
         known = {name: value for name, value in values.items() if name in COLUMNS}
         self._writer.writerow({"epoch": self._epoch, "step": step} | known)
         if self._wandb_run is not None:
             self._wandb_run.log({"epoch": self._epoch} | known, step=step)
+        for name, what in _MUST_BE_FINITE.items():
+            if not math.isfinite(value := known.get(name, 0.0)):
+                raise DivergedError(what, value, self._epoch, step)
 
     def log(self, name: str, data: Any, step: int) -> None:
         """Write a row of one scalar."""
@@ -130,9 +157,10 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 
 def final_losses(path: Path) -> dict[str, float | None]:
-    """`train_loss`, the last epoch's mean, and `validation_loss`, the last; None where there is none.
+    """`train_loss`, the last epoch's mean, and `validation_loss`, the last; None if there is none.
 
-    Raises OSError, and ValueError where the file is of another form.
+    NaN if one of the values is NaN: a mean never leaves steps out. Raises OSError, and ValueError if the file is of
+    another form.
     """
     rows = _rows(path)
     train, validation = _values(rows, "loss"), _values(rows, "validation_loss")
@@ -144,9 +172,13 @@ def final_losses(path: Path) -> dict[str, float | None]:
 
 
 def _values(rows: list[dict[str, str]], column: str) -> list[tuple[float, float]]:
-    """Epoch and value of the rows that have a number in a column. Raises ValueError."""
-    found = [(float(row.get("epoch") or ""), float(row.get(column) or "nan")) for row in rows]
-    return [(epoch, value) for epoch, value in found if not math.isnan(value)]
+    """Epoch and value of the rows that have one in a column, NaN included. Raises ValueError."""
+    found = [(float(row.get("epoch") or ""), row.get(column)) for row in rows]
+    return [(epoch, float(value)) for epoch, value in found if value]
+
+
+def _number(value: float) -> str:
+    return "NaN" if math.isnan(value) else "infinite"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

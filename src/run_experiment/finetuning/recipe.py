@@ -10,7 +10,9 @@ that the environment variable RUN_EXPERIMENT_CHANGES names.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +23,7 @@ from torchtune import config, training, utils
 from torchtune.data import padded_collate_sft
 
 from run_experiment.common.json_files import describe_change
+from run_experiment.finetuning.metrics import DivergedError
 from run_experiment.finetuning.resume_state import CHANGES, drop_state
 from run_experiment.inputs.data_files import DataError
 from run_experiment.machine.provenance import tell_installed
@@ -89,6 +92,11 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
             # Last of all, since setting up draws random numbers.
             self._set_rng_states()
 
+    @property
+    def planned_steps(self) -> int:
+        """Steps of the whole training."""
+        return int(self.total_epochs * self._steps_per_epoch)
+
     def _update_recipe_state(self, checkpoint: dict[str, Any]) -> None:
         before = checkpoint.get(_CONFIG)
         # States of older versions have none.
@@ -120,13 +128,21 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
         """End an epoch: log the validation loss if there is a validation split, then save its checkpoint.
 
         In this order, and with the rows on disk, so that no row is missing where another training goes on.
+        Raises DivergedError instead of saving weights that are not finite.
         """
+        self._require_finite_adapter(epoch)
         if self._validation_set is not None:
             self._metric_logger.log_dict({"validation_loss": self.validation_loss()}, step=self.global_step)
         self._metric_logger.sync()
         self._checkpointer.recipe_state = self._state()
         super().save_checkpoint(epoch)
         self._metric_logger.begin_epoch(epoch + 1)
+
+    def _require_finite_adapter(self, epoch: int) -> None:
+        """Raise DivergedError if the last step, whose loss was still finite, broke the adapter."""
+        for weights in self._model.parameters():
+            if weights.requires_grad and not torch.isfinite(weights).all():
+                raise DivergedError("adapter", math.nan, epoch, self.global_step)
 
     def _state(self) -> dict[str, Any]:
         """What a resumed training needs besides the adapter."""
@@ -176,6 +192,22 @@ def apply_changes(cfg: DictConfig) -> DictConfig:
     return OmegaConf.merge(cfg, OmegaConf.load(path)) if path else cfg
 
 
+class DeviceError(Exception):
+    """The device of a config is not there; the message says why."""
+
+
+def require_device(name: str) -> None:
+    """Raise DeviceError unless a device can be used: torchtune would take the CPU in place of a missing GPU."""
+    try:
+        torch.empty(1, device=name)
+    # What is missing decides which: AssertionError, NotImplementedError, RuntimeError.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        advice = "ask for a GPU (#SBATCH --gpus=1), load its driver or set device: auto"
+        message = f"device is {name!r}, which torch {torch.__version__} cannot use here: {reason} ({advice})"
+        raise DeviceError(message) from error
+
+
 def resolve_auto(cfg: DictConfig) -> DictConfig:
     """Choose device (CUDA if there is one) and dtype (bf16 if that GPU has it) where they are `auto`."""
     if cfg.device == "auto":
@@ -201,13 +233,19 @@ def _deciding(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def finetune(cfg: DictConfig) -> None:
-    """Train as a config says."""
+    """Train as a config says; exits with a message if data, device or a loss that is not finite do not allow it."""
     cfg = resolve_auto(apply_changes(cfg))
-    tell_installed(Path(cfg.output_dir))
-    config.log_config(recipe_name=FinetuneRecipe.__name__, cfg=cfg)
-    recipe = FinetuneRecipe(cfg=cfg)
-    recipe.setup(cfg=cfg)
-    recipe.train()
+    try:
+        require_device(cfg.device)
+        tell_installed(Path(cfg.output_dir))
+        config.log_config(recipe_name=FinetuneRecipe.__name__, cfg=cfg)
+        recipe = FinetuneRecipe(cfg=cfg)
+        recipe.setup(cfg=cfg)
+        recipe.train()
+    except DivergedError as error:
+        sys.exit(error.explained(recipe.planned_steps))
+    except (DeviceError, DataError) as error:
+        sys.exit(str(error))
     recipe.cleanup()
 
 

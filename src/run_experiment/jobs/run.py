@@ -27,7 +27,7 @@ from run_experiment.jobs.script_process import run_script
 from run_experiment.jobs.specs import Job
 from run_experiment.machine.gpu_samples import samples_itself, sampling
 from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
-from run_experiment.machine.processes import Terminated, locked
+from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
 
 # Exit statuses of a script that was killed, by SIGKILL or SIGTERM: bash's of what it ran, and its own.
@@ -152,7 +152,8 @@ def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], s
         status = run_script(Path(job.script), attempt.output, environment, Path(job.folder), attempt.lock)
     killed_for_memory = memory_kills() > kills
     if status:
-        what = f"{job.script} ended with exit status {status}"
+        said = "".join(f": {line}" for line in last_lines(attempt.log, 1))
+        what = f"{job.script} ended with exit status {status}{said}"
         raise JobError(failure(what, attempt.log), _kind(status, attempt.log, killed_for_memory))
     return killed_for_memory
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from run_experiment.common.secret_values import without_secrets
+
 
 class Terminated(BaseException):
     """SIGTERM came; the message is the reason for the user."""
@@ -86,13 +88,15 @@ def query(command: list[str], timeout: float, hurry: threading.Event) -> str | N
 
 
 def last_lines(log: Path, most: int = 5) -> list[str]:
-    """The last lines of a log that are not blank."""
+    """The last lines of a log that are not blank, without the environment's secrets: they get into records."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16_384))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return []
+    # Before it is split: a secret may have several lines.
+    text = without_secrets(text)
     return [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-most:]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from run_experiment.experiment.records import FACTS, JobRecord
+from run_experiment.experiment.records import FACTS, JobRecord, TrainingRecord
 from run_experiment.machine.provenance import PACKAGES, versions
 
 # A training, an evaluation is marked if it was made with another version of this package.
@@ -70,9 +71,10 @@ def versions_note(marks: Sequence[str]) -> str:
     return f"{were}: {'; '.join(dict.fromkeys(others))} (column `versions`)."
 
 
-def training_note(record: JobRecord) -> str:
-    """What is unusual about a training: a smaller batch, several attempts; empty if it went as asked."""
-    notes = []
+def training_note(record: TrainingRecord) -> str:
+    """What is unusual about a training: it diverged, a smaller batch, several attempts; empty if it went as asked."""
+    diverged = any(isinstance(loss, float) and not math.isfinite(loss) for loss in record.losses.values())
+    notes = ["diverged: its loss is not a finite number"] if diverged else []
     if "batch_size" in (changes := record.changes):
         asked = _mapping(record.config.get("hyperparameters"))
         notes.append(f"batch {_batch({**asked, **changes})} instead of {_batch(asked)}: memory")

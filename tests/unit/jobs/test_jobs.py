@@ -193,13 +193,33 @@ def test_failure_keeps_its_log_and_its_reason(training: FinetuneJob) -> None:
     write_script("r4/finetune.slurm", "echo one; echo two >&2; exit 3")
     with pytest.raises(JobError) as caught:
         finetune(training, "3", LOG)
-    message = f"r4/finetune.slurm ended with exit status 3; its log is {LOG.absolute()}\n    one\n    two"
+    message = f"r4/finetune.slurm ended with exit status 3: two; its log is {LOG.absolute()}\n    one\n    two"
     assert str(caught.value) == message
     attempt = read("r4/attempts/local-3/attempt.json")
     assert (attempt["target"], attempt["error"], attempt["config"]) == ("finetune", message, training.config)
     assert files("r4/attempts") == ["local-3/attempt.json", "local-3/job.log"]
     assert Path("r4/attempts/local-3/job.log").read_text() == "one\ntwo\n"
     assert not RECORD.exists()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_secrets_that_a_script_prints_are_only_in_its_own_output(
+    training: FinetuneJob, folder: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "canary-hf-8471")
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-oa\ncanary-8471")
+    write_script("r4/finetune.slurm", f'{TRAIN}\necho "tok $HF_TOKEN $OPENAI_API_KEY" >&2; exit {status}')
+    said = ""
+    try:
+        finetune(training, "3", LOG)
+    except JobError as error:
+        said = str(error)
+    assert ("exit status 3: tok *** ***; its log is" in said) == bool(status)
+    found = [path for path in folder.rglob("*") if path.is_file() and "canary" in path.read_text(errors="replace")]
+    own = {LOG.absolute(), (folder / "r4/attempts/local-3/job.log")}
+    assert LOG.absolute() in found
+    assert set(found) <= own
+    assert "canary" not in said
 
 
 def test_failures_of_the_same_id_do_not_collide(training: FinetuneJob) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -396,6 +397,13 @@ def test_training_that_was_made_smaller_has_a_note(done: ExperimentFolder) -> No
     assert r8.split("|")[5].strip() == ""
 
 
+def test_a_loss_that_is_nan_is_shown_as_such(done: ExperimentFolder) -> None:
+    note(done, "r4/finetune.json", losses={"train_loss": math.nan, "validation_loss": None})
+    _, _, r4, _ = section(collected(done)[1], "Training").splitlines()
+    cells = [cell.strip() for cell in r4.split("|")]
+    assert (cells[2], cells[3], cells[5]) == ("nan", "", "diverged: its loss is not a finite number")
+
+
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
@@ -404,6 +412,9 @@ def test_training_that_was_made_smaller_has_a_note(done: ExperimentFolder) -> No
         ({"attempts": [LOST]}, "2 attempts"),
         ({"attempts": [LOST, {"job_id": "18", "failure": None}]}, "2 attempts"),
         ({"attempts": "?", "changes": ["?"]}, ""),
+        ({"losses": {"train_loss": math.nan}}, "diverged: its loss is not a finite number"),
+        ({"losses": {"train_loss": 0.5, "validation_loss": math.inf}}, "diverged: its loss is not a finite number"),
+        ({"losses": {"train_loss": 0.5, "validation_loss": None}}, ""),
         ({"changes": {"batch_size": 2}, "config": {}}, "batch 2 × None instead of None × None: memory"),
     ],
 )
