@@ -17,7 +17,7 @@ def capitalization(data_path: str, prompt: str = "{input}", system_prompt: str =
     """Ask for every word of a split; the answer has to be that word alone, capitalised."""
 
     def record_to_sample(record: dict[str, Any]) -> Sample:
-        return Sample(input=prompt.replace("{input}", record["input"]), target=record["output"])
+        return Sample(input=prompt.format(input=record["input"]), target=record["output"])
 
     dataset = hf_dataset(
         path="json",

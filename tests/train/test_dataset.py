@@ -17,7 +17,7 @@ from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.finetuning.torchtune_config import render_config
 from run_experiment.inputs.data_files import DataError, read_splits
 
-PROMPTS = ["Capitalize: {input}", "  {input}\n\n", "{input}\n<|eot_id|><|im_end|>", 'é "🦊" {"a": {input}}']
+PROMPTS = ["Capitalize: {input}", "  {input}\n\n", "{input}\n<|eot_id|><|im_end|>", 'é "🦊" {{"a": {input}}}']
 SYSTEM_PROMPTS = ["", "You are helpful.\n"]
 
 
@@ -73,7 +73,7 @@ def test_prompts_are_those_of_the_evaluation(
     conversations: list[list[ChatMessage]] = [
         [
             *([ChatMessageSystem(content=system)] if system else []),
-            ChatMessageUser(content=prompt.replace("{input}", "apple")),
+            ChatMessageUser(content=prompt.format(input="apple")),
         ]
         for prompt, system in cases
     ]

@@ -229,10 +229,11 @@ def _run(
 ) -> Run:
     model = models[entry.model] if entry.model else next(iter(models.values()))
     training = None
-    if entry.type == "fine-tuned" and training_data is not None:
+    data = folder / entry.data if entry.data else training_data
+    if entry.type == "fine-tuned" and data is not None:
         training = Training(
             model=model,
-            data=training_data,
+            data=data,
             prompting=_prompting(controls),
             hyperparameters=Hyperparameters.model_validate(
                 {name: getattr(controls, name) for name in Hyperparameters.model_fields}

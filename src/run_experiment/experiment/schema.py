@@ -284,7 +284,14 @@ class RunEntry(Section):
     parameters: Parameters = Field(default_factory=Parameters, description="What differs from `controls`.")
     checkpoint_path: str | None = Field(None, description="For eval-only runs: the checkpoint's folder.")
     compute: Compute | None = Field(None, description="An estimate of what its training needs.")
-    training_condition: str | None = Field(None, description="Kept for other tools.")
+    data: str | None = Field(
+        None,
+        validation_alias=AliasChoices("data", "dataset_path"),
+        description="Data file of its training instead of `data.training.path`; its tasks then name their `dataset`.",
+    )
+    training_condition: str | None = Field(
+        None, description="Name of its data in other tools; here `data` chooses the file and is required beside it."
+    )
 
 
 class Scorer(Section):
@@ -312,7 +319,9 @@ class TaskEntry(Section):
     system_prompt: str | None = Field(None, description="System prompt instead of `controls.system_prompt`.")
     args: dict[str, Any] = Field(default_factory=dict, description="More arguments of the task's function.")
     description: str | None = Field(None, description="Kept for the reader.")
-    eval_condition: str | None = Field(None, description="Kept for other tools.")
+    eval_condition: str | None = Field(
+        None, description="Name of its data in other tools; here `dataset` chooses the file and is required beside it."
+    )
     assistant_prefix: str | None = Field(None, description="Kept for other tools.")
 
 

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from run_experiment.finetuning.tokenizer import ModelTokenizer
-from run_experiment.inputs.data_files import DataError, Row, read_splits
+from run_experiment.inputs.data_files import DataError, Row, read_splits, text_problem
 
 IGNORE_INDEX = -100
 
@@ -66,6 +66,9 @@ class Encoder:
         missing = [key for key in ("input", "output") if row.get(key) is None]
         if missing:
             raise DataError(f"no `{'` and no `'.join(missing)}`")
+        for key in ("input", "output"):
+            if problem := text_problem(str(row[key])):
+                raise DataError(f"{key} {problem}")
         messages = self._messages(str(row["input"]))
         text = self.render_prompt(messages)
         # With special tokens, as the provider does it: a BOS that the template has already written is doubled.
@@ -80,7 +83,14 @@ class Encoder:
 
     def _messages(self, value: str) -> list[Message]:
         system = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
-        return [*system, {"role": "user", "content": self._prompt.replace("{input}", value)}]
+        return [*system, {"role": "user", "content": self._filled(value)}]
+
+    def _filled(self, value: str) -> str:
+        """The prompt of an input, as `prompt.format(input=…)` in a task makes it."""
+        try:
+            return self._prompt.format(input=value)
+        except (ValueError, LookupError) as error:
+            raise DataError(f"the prompt {self._prompt!r} cannot be filled: write {{{{ and }}}} for braces") from error
 
     def _completion(self, messages: list[Message], prompt: str, output: str) -> list[int]:
         if not self._uses_template:

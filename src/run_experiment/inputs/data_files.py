@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from run_experiment.inputs.csv_rows import csv_rows
+
 Row = Mapping[str, Any]
+
+# Formats by a file's ending, in lower case; a file called .json may hold JSON Lines.
+FORMATS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
+
+# How files begin that are no text, or not the text that they stand for.
+_SIGNATURES = {
+    b"version https://git-lfs": "is a Git LFS pointer, not the data itself: run `git lfs pull` where it came from",
+    b"\x1f\x8b": "is compressed (gzip): unpack it",
+    b"PK\x03\x04": "is a spreadsheet or a ZIP archive, whatever its name: save it as CSV UTF-8",
+    b"PAR1": "is a Parquet file: save it as JSON Lines",
+    b"\xff\xfe": "is UTF-16, not UTF-8: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16, not UTF-8: save it as UTF-8",
+}
 
 
 class DataError(Exception):
@@ -20,14 +34,10 @@ class DataError(Exception):
 def read_splits(path: Path) -> dict[str, Sequence[Row]]:
     """Read a data file by its ending: splits by name. JSON Lines, CSV and a JSON list are one split, `train`.
 
-    Raises DataError where the file is missing, empty or not what its ending says.
+    Text is UTF-8, with or without a byte order mark.
+    Raises DataError if the file is missing, empty or not what its ending says.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    text = _read_text(path)
     try:
         splits = _parse(text, path.suffix.lower())
     except (ValueError, RecursionError, csv.Error) as error:
@@ -37,18 +47,46 @@ def read_splits(path: Path) -> dict[str, Sequence[Row]]:
     return splits
 
 
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(32)
+        for signature, problem in _SIGNATURES.items():
+            if beginning.startswith(signature):
+                raise DataError(f"{path} {problem}")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    if "\0" in text:
+        raise DataError(f"{path} has NUL characters: if it is UTF-16, save it as UTF-8; else it is damaged")
+    return text
+
+
 def _parse(text: str, suffix: str) -> dict[str, Sequence[Row]]:
-    if suffix == ".csv":
-        return {"train": _csv_rows(text)}
-    if suffix in (".jsonl", ".ndjson"):
-        return {"train": _json_lines(text)}
-    if suffix != ".json":
+    kind = FORMATS.get(suffix)
+    if kind is None:
         raise ValueError("expected .json, .jsonl or .csv")
-    content = json.loads(text)
+    if kind == "csv":
+        return {"train": csv_rows(text)}
+    return {"train": _json_lines(text)} if kind == "jsonl" else _json(text)
+
+
+def _json(text: str) -> dict[str, Sequence[Row]]:
+    try:
+        content = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        # As the Hugging Face Hub has them: JSON Lines, named .json.
+        if error.msg == "Extra data" and text.lstrip().startswith("{"):
+            return {"train": _json_lines(text)}
+        raise
     if isinstance(content, list):
         return {"train": content}
     if not isinstance(content, dict):
         raise ValueError("expected splits, each a list of objects, or one list")
+    if isinstance(content.get("input"), str):
+        return {"train": [content]}
     return {name: rows for name, rows in content.items() if isinstance(rows, list)}
 
 
@@ -56,25 +94,48 @@ def _json_lines(text: str) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(text.split("\n"), start=1):
         try:
-            rows += [json.loads(line)] if line.strip() else []
+            rows += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
         except json.JSONDecodeError as error:
-            raise ValueError(f"line {number}: {error.msg} (column {error.colno})") from error
+            hint = "; the file is JSON, not JSON Lines: name it .json" if number == 1 and _is_json(text) else ""
+            raise ValueError(f"line {number}: {error.msg} (column {error.colno}){hint}") from error
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {error}") from error
+    if len(rows) == 1 and isinstance(rows[0], list):
+        raise ValueError("line 1: the file is JSON, not JSON Lines: name it .json")
     return rows
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; readers differ in which value of a repeated key they take, so there must be none."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {json.dumps(twice)} twice")
+    return values
+
+
+def text_problem(text: str) -> str | None:
+    """Why a text cannot be encoded; None if it can. JSON can hold halves of characters: a cut emoji."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        return f"has half of a character at position {error.start + 1} ({half}, a surrogate without its pair)"
+    return None
 
 
 def split_hash(path: Path, split: str) -> str:
     """SHA-256 of one split's rows; of no rows if there is no such split. Raises DataError."""
     return rows_hash(read_splits(path).get(split, []))
-
-
-def _csv_rows(text: str) -> list[Row]:
-    rows: list[Row] = list(csv.DictReader(io.StringIO(text), strict=True))
-    for number, row in enumerate(rows, start=1):
-        if None in row:
-            raise ValueError(f"row {number} has more columns than the header")
-    return rows
 
 
 def rows_hash(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from run_experiment.checkpoints.verify import checkpoint_files
@@ -13,9 +13,8 @@ from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.model import Prompting, generation_of, split_script
-from run_experiment.experiment.schema import TaskEntry, TrainingData
+from run_experiment.experiment.schema import TaskEntry
 from run_experiment.finetuning.architecture import ModelError, lora_builder
-from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.inputs.task_signature import (
     DATA_ARGUMENT,
     TaskScriptError,
@@ -23,9 +22,8 @@ from run_experiment.inputs.task_signature import (
     offered_arguments,
     read_signature,
 )
+from run_experiment.summary.check_data import check_training_data, missing_file
 from run_experiment.summary.draft import Draft, Finding
-
-_FORMATS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
 def check_files(draft: Draft, folder: Path) -> list[Finding]:
@@ -34,7 +32,7 @@ def check_files(draft: Draft, folder: Path) -> list[Finding]:
         *_models(draft, folder),
         *_run_folders(draft, folder),
         *_checkpoints(draft, folder),
-        *_training_data(draft, folder),
+        *check_training_data(draft, folder),
         *_tasks(draft, folder),
     ]
 
@@ -95,98 +93,16 @@ def _checkpoint(path: KeyPath, where: Path) -> Iterator[Finding]:
         yield Finding(path, f"{shown(str(error), 500)[1:-1]}; expected {expected}")
 
 
-def _missing_file(path: KeyPath, file: Path) -> Iterator[Finding]:
-    if os.path.isdir(file):
-        yield Finding(path, f"{shown(str(file), 200)} is a folder; expected a file")
-    elif not os.path.isfile(file):
-        yield Finding(path, f"there is no file {shown(str(file), 200)}")
-    elif os.path.getsize(file) == 0:
-        yield Finding(path, f"{shown(str(file), 200)} is empty")
-
-
-def _training_data(draft: Draft, folder: Path) -> Iterator[Finding]:
-    training, path = draft.training, ("data", "training", "path")
-    if training is None:
-        return
-    file = folder / training.path
-    missing = list(_missing_file(path, file))
-    if missing:
-        yield from missing
-        return
-    written = _FORMATS.get(file.suffix.lower())
-    if training.format and written and training.format != written:
-        yield Finding(("data", "training", "format"), f"is {training.format}, but {file.name} ends in {file.suffix}")
-    try:
-        splits = read_splits(file)
-    except DataError as error:
-        yield Finding(path, shown(str(error), 500)[1:-1])
-        return
-    yield from _split_counts(training, splits)
-    if any(run.type == "fine-tuned" for run in draft.runs.values()):
-        yield from list(_used_splits(draft, splits)) or _steps(draft, len(splits["train"]))
-
-
-def _split_counts(training: TrainingData, splits: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
-    for name, count in (training.splits or {}).items():
-        path = ("data", "training", "splits", name)
-        if name not in splits:
-            yield Finding(path, f"the data file has no such split{did_you_mean(name, splits)}", warning=True)
-        elif len(splits[name]) != count:
-            yield Finding(path, f"says {count}, but the data file has {len(splits[name])}", warning=True)
-
-
-def _used_splits(draft: Draft, splits: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
-    """The splits that training reads: there, and each row with the text it needs."""
-    needed = ["train"]
-    if any(run.type == "fine-tuned" and draft.merged(run).validation_during_training for run in draft.runs.values()):
-        needed.append("validation")
-    for name in needed:
-        problem = _split_problem(name, splits)
-        if problem:
-            reason = " (validation_during_training)" if name == "validation" else ""
-            yield Finding(("data", "training", "path"), problem + reason)
-
-
-def _steps(draft: Draft, rows: int) -> Iterator[Finding]:
-    """Runs of which the train split does not fill one optimizer step: nothing would be trained."""
-    for path, run in draft.runs.items():
-        merged = draft.merged(run)
-        batch, steps = merged.batch_size, merged.gradient_accumulation_steps
-        if run.type != "fine-tuned" or rows >= batch * steps:
-            continue
-        own = [
-            name for name in ("batch_size", "gradient_accumulation_steps") if name in run.parameters.model_fields_set
-        ]
-        place = (*path, "parameters", own[0]) if own else ("data", "training", "path")
-        product = f"batch_size {batch} × gradient_accumulation_steps {steps} = {batch * steps}"
-        yield Finding(place, f"split train has {rows} rows, fewer than one optimizer step takes ({product})")
-
-
-def _split_problem(name: str, splits: Mapping[str, Sequence[Row]]) -> str | None:
-    rows = splits.get(name)
-    if not rows:
-        there = "is empty" if name in splits else f"is missing; there is {', '.join(map(shown, splits))}"
-        return f"split {name} {there}"
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            return f"row {number} of split {name} is not an object with input and output"
-        for key in ("input", "output"):
-            if not isinstance(row.get(key), str):
-                found = f"is {shown(row[key])}, not text" if key in row else "is missing"
-                return f"row {number} of split {name}: {key} {found}"
-    return None
-
-
 def _tasks(draft: Draft, folder: Path) -> Iterator[Finding]:
     for path, task in draft.tasks.items():
         if task.dataset not in (None, "same"):
-            yield from _missing_file((*path, "dataset"), folder / str(task.dataset))
+            yield from missing_file((*path, "dataset"), folder / str(task.dataset))
         yield from _task_script(draft, path, task, folder)
 
 
 def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> Iterator[Finding]:
     file, function = split_script(task.script)
-    missing = list(_missing_file((*path, "script"), folder / file))
+    missing = list(missing_file((*path, "script"), folder / file))
     if missing:
         yield from missing
         return
@@ -196,6 +112,7 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
         yield Finding((*path, "script"), shown(str(error), 500)[1:-1])
         return
     yield from _arguments(draft, path, task, signature)
+    yield from _doubled_braces(draft, path, task, folder / file)
 
 
 def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
@@ -211,6 +128,17 @@ def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSign
             message = f"task {signature.function} needs {name}, which nothing provides; set it in args"
             yield Finding((*path, "args"), message)
     yield from _prompts_not_taken(draft, path, task, signature)
+    if signature.takes(DATA_ARGUMENT) and task.dataset in (None, "same"):
+        yield from _data_of_several(draft, path, task)
+
+
+def _data_of_several(draft: Draft, path: KeyPath, task: TaskEntry) -> Iterator[Finding]:
+    """A task that would read the training data, where runs have data of their own."""
+    own = {run.name for run in draft.runs.values() if run.data and run.type == "fine-tuned"}
+    evaluated = [entry.run for entry in draft.matrix.values() if task.name in entry.tasks and entry.run in own]
+    if evaluated:
+        message = f"is required: run {evaluated[0]} has data of its own; name the file that all runs are evaluated on"
+        yield Finding((*path, "dataset"), message)
 
 
 def _prompts_not_taken(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
@@ -226,6 +154,16 @@ def _prompts_not_taken(draft: Draft, path: KeyPath, task: TaskEntry, signature: 
             trained = any(run.type == "fine-tuned" and getattr(draft.merged(run), name) != plain for run in lost)
             message = f"task {signature.function} takes no {name}, so its evaluations run without it"
             yield Finding((*path, "script"), message + (", unlike the training" if trained else ""), warning=True)
+
+
+def _doubled_braces(draft: Draft, path: KeyPath, task: TaskEntry, script: Path) -> Iterator[Finding]:
+    """A prompt with `{{`, which training fills as `str.format` does, and a task that seems to fill it otherwise."""
+    runs = {entry.run for entry in draft.matrix.values() if task.name in entry.tasks}
+    prompts = [draft.merged(run).prompt for run in draft.runs.values() if run.name in runs]
+    doubled = any("{{" in text or "}}" in text for text in (prompts if task.prompt is None else [task.prompt]))
+    if doubled and ".format(" not in script.read_text(encoding="utf-8", errors="replace"):
+        message = "the prompt has {{ or }}, which mean { and }; a task that does not fill it with"
+        yield Finding((*path, "script"), f"{message} prompt.format(input=…) keeps them doubled", warning=True)
 
 
 def _offered(draft: Draft, task: TaskEntry) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os.path
 import re
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from run_experiment.common import paths
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, dotted, shown
 from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, Parameters, RunEntry, TaskEntry
+from run_experiment.summary.check_prompts import check_prompts, template_problem
 from run_experiment.summary.draft import Draft, Finding
 
 Named = BaseModelEntry | RunEntry | TaskEntry
@@ -36,14 +36,14 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
         _matrix_epochs,
         _repeated_evaluations,
         _runs_without_evaluation,
-        _prompts,
+        check_prompts,
         _sampling,
         _not_used,
         _checkpoint_pattern,
         _paths,
     )
     found = [finding for check in checks for finding in check(draft)]
-    return [*_variables(draft, strict), *found, *_checkpoint_folders(draft, folder)]
+    return [*_variables(draft, strict), *found, *_conditions(draft, strict), *_checkpoint_folders(draft, folder)]
 
 
 def trained_epochs(draft: Draft, run: RunEntry) -> range:
@@ -105,9 +105,12 @@ def _checkpoints(draft: Draft) -> Iterator[Finding]:
 
 
 def _training_data(draft: Draft) -> Iterator[Finding]:
-    fine_tuned = [run.name for run in draft.runs.values() if run.type == "fine-tuned"]
+    fine_tuned = [run.name for run in draft.runs.values() if run.type == "fine-tuned" and not run.data]
     if fine_tuned and not draft.has_training:
         yield Finding(("data", "training"), f"is required: run {fine_tuned[0]} is fine-tuned")
+    for path, run in draft.runs.items():
+        if run.data and run.type != "fine-tuned":
+            yield Finding((*path, "data"), f"is for fine-tuned runs; this one is {run.type}")
     for path, task in draft.tasks.items():
         if task.dataset == "same" and not draft.has_training:
             yield Finding((*path, "dataset"), "is same, but there is no data.training")
@@ -171,33 +174,6 @@ def _runs_without_evaluation(draft: Draft) -> Iterator[Finding]:
             yield Finding((*path, "name"), message, warning=True)
 
 
-def _prompts(draft: Draft) -> Iterator[Finding]:
-    prompts: list[tuple[KeyPath, str | None]] = [(("controls", "prompt"), draft.controls.prompt)]
-    prompts += [((*path, "parameters", "prompt"), run.parameters.prompt) for path, run in draft.runs.items()]
-    prompts += [((*path, "prompt"), task.prompt) for path, task in draft.tasks.items()]
-    for path, prompt in prompts:
-        problem = None if prompt is None else _template_problem(prompt, required=("input",))
-        if problem:
-            yield Finding(path, problem)
-
-
-def _template_problem(template: str, required: tuple[str, ...]) -> str | None:
-    """What keeps a text from being a template of just the required fields."""
-    try:
-        fields = [parts[1:] for parts in string.Formatter().parse(template) if parts[1] is not None]
-    except ValueError as error:
-        return f"is not a valid template ({error}); write {{{{ and }}}} for braces"
-    for name, spec, conversion in fields:
-        if name not in required or spec or conversion:
-            return f"has {{{shown(name)[1:-1]}}} beside {_braced(required)}; write {{{{ and }}}} for braces"
-    missing = [name for name in required if name not in {field[0] for field in fields}]
-    return f"must contain {_braced(missing)}" if missing else None
-
-
-def _braced(names: Iterable[str]) -> str:
-    return " and ".join(f"{{{name}}}" for name in names)
-
-
 def _sampling(draft: Draft) -> Iterator[Finding]:
     settings, path = draft.evaluation, ("evaluation", "temperature")
     if settings.do_sample and settings.temperature is None:
@@ -213,20 +189,36 @@ def _not_used(draft: Draft) -> Iterator[Finding]:
     written: list[tuple[KeyPath, str | None]] = [
         (("evaluation", "assistant_prefix"), draft.evaluation.assistant_prefix)
     ]
-    written += [((*path, "training_condition"), run.training_condition) for path, run in draft.runs.items()]
-    for path, task in draft.tasks.items():
-        written += [((*path, "eval_condition"), task.eval_condition)]
-        written += [((*path, "assistant_prefix"), task.assistant_prefix)]
+    written += [((*path, "assistant_prefix"), task.assistant_prefix) for path, task in draft.tasks.items()]
     for path, value in written:
         if value:
             yield Finding(path, "is kept for other tools; it has no effect here", warning=True)
+
+
+def _conditions(draft: Draft, strict: bool) -> Iterator[Finding]:
+    """Conditions that choose data in other tools, without the file that they stand for: its name is not known here.
+
+    A folder that such a tool made has the files in its configs already.
+    """
+    asked = [
+        ((*path, "training_condition"), "data")
+        for path, run in draft.runs.items()
+        if run.training_condition and not run.data
+    ]
+    asked += [
+        ((*path, "eval_condition"), "dataset")
+        for path, task in draft.tasks.items()
+        if task.eval_condition and not task.dataset
+    ]
+    for place, key in asked:
+        yield Finding(place, f"chooses no data file here; name the file in {key} beside it", warning=not strict)
 
 
 def _checkpoint_pattern(draft: Draft) -> Iterator[Finding]:
     pattern, path = draft.output.checkpoint_pattern, ("output", "checkpoint_pattern")
     if pattern is None:
         return
-    problem = _template_problem(pattern, required=("run", "epoch"))
+    problem = template_problem(pattern, required=("run", "epoch"))
     if problem:
         yield Finding(path, problem)
     elif os.path.isabs(pattern):
@@ -239,7 +231,7 @@ def _checkpoint_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
     """The folder that a run is trained to has no other files: that of an earlier training is moved away whole."""
     written, base = draft.output.checkpoint_pattern, draft.output.base_directory or ""
     pattern = Path(written or paths.CHECKPOINT_PATTERN)
-    if _template_problem(str(pattern), required=("run", "epoch")) or pattern.name != paths.CHECKPOINT_NAME:
+    if template_problem(str(pattern), required=("run", "epoch")) or pattern.name != paths.CHECKPOINT_NAME:
         return
     if "\0" in f"{base}{pattern}":
         return
@@ -279,6 +271,7 @@ def _written_paths(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
     ]
     for path, run in draft.runs.items():
         written += [
+            ((*path, "data"), run.data),
             ((*path, "checkpoint_path"), run.checkpoint_path),
             ((*path, "parameters", "checkpoint_path"), run.parameters.checkpoint_path),
         ]

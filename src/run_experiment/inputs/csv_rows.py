@@ -1,0 +1,71 @@
+"""Rows of CSV files as spreadsheets save them: comma, semicolon or tab between columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+# Of one cell, in characters; Python's own limit is 131,072.
+_LARGEST_CELL = 2**31 - 1
+_DELIMITERS = (",", ";", "\t")
+_NEEDED = {"input", "output"}
+# What pandas takes for a missing value.
+_NOTHING = {
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+}
+_WHOLE = re.compile(r"\s*[-+]?\d+\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    """Rows by the names of the first line. Raises ValueError or csv.Error, naming the row.
+
+    Columns are separated by commas, unless only another separator makes the columns `input` and `output`.
+    """
+    csv.field_size_limit(_LARGEST_CELL)
+    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=_delimiter(text))
+    columns = list(reader.fieldnames or ())
+    if twice := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+        raise ValueError(f"the first line has the column {twice[0]!r} twice")
+    rows = list(reader)
+    for number, row in enumerate(rows, start=1):
+        if None in row:
+            raise ValueError(f"row {number} has more columns than the header")
+    return rows
+
+
+def _delimiter(text: str) -> str:
+    fitting = [delimiter for delimiter in _DELIMITERS if set(_header(text, delimiter)) >= _NEEDED]
+    return fitting[0] if fitting else ","
+
+
+def _header(text: str, delimiter: str) -> list[str]:
+    return next(csv.reader(io.StringIO(text), strict=True, delimiter=delimiter), [])
+
+
+def read_otherwise(cells: Sequence[str]) -> tuple[int, str, str] | None:
+    """The first cell of a column that pandas, and so Hugging Face datasets, reads as other text than is written.
+
+    As its number (from 1), its text, and what is read. None if all cells are read as written.
+    """
+    for number, cell in enumerate(cells, start=1):
+        if cell in _NOTHING:
+            return number, cell, "nothing"
+    read = _numbers(cells) or _truths(cells)
+    numbered = enumerate(zip(cells, read, strict=False), start=1)
+    return next(((number, cell, value) for number, (cell, value) in numbered if cell != value), None)
+
+
+def _numbers(cells: Sequence[str]) -> list[str]:
+    """A column as pandas prints it if all of it are numbers, else nothing."""
+    if all(_WHOLE.fullmatch(cell) for cell in cells):
+        return [str(int(cell)) for cell in cells]
+    return [str(float(cell)) for cell in cells] if all(_NUMBER.fullmatch(cell) for cell in cells) else []
+
+
+def _truths(cells: Sequence[str]) -> list[str]:
+    truths = all(cell.lower() in ("true", "false") for cell in cells)
+    return [cell.capitalize() for cell in cells] if truths else []

@@ -1,0 +1,76 @@
+"""Columns of training data: those that training leaves out, and those that evaluations may read as other text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from run_experiment.common.yaml_lines import KeyPath, shown
+from run_experiment.experiment.model import split_script
+from run_experiment.inputs.csv_rows import read_otherwise
+from run_experiment.inputs.data_files import Row
+from run_experiment.summary.draft import Draft, Finding
+
+_USED = ("input", "output")
+# What a model would be given, in the formats of other trainers: an evaluation that reads them is no reason to train
+# without them.
+_OF_A_PROMPT = re.compile(
+    r"instructions?|context|system(_prompt)?|messages|conversations?|history|prompt|question|query|passage|documents?",
+    re.IGNORECASE,
+)
+# What describes a row and is no part of its prompt.
+_DESCRIPTION = re.compile(
+    r"(.*_)?(id|uuid|index|idx|name|source|url|split|label|category|type|topic|tags?|lang(uage)?|difficulty|level|"
+    r"meta(data)?|notes?|comments?|date|license|version|hash|score|count|length)",
+    re.IGNORECASE,
+)
+# Of the rows; below it, empty inputs are thought to be meant.
+_MANY_EMPTY = 0.1
+
+
+def column_warnings(draft: Draft, folder: Path, place: KeyPath, path: Path, rows: Sequence[Row]) -> Iterator[Finding]:
+    """One warning about what training leaves out of its rows, and one about cells that tasks may read otherwise."""
+    sources = _task_sources(draft, folder)
+    dropped = [name for name in dict.fromkeys(key for row in rows for key in row) if _is_dropped(name, sources)]
+    empty = sum(not str(row["input"]).strip() for row in rows)
+    many_empty = f"{empty} of {len(rows)} inputs of split train are empty" if empty >= _MANY_EMPTY * len(rows) else ""
+    if dropped:
+        also = f"; {many_empty}" if empty and many_empty else ""
+        message = f"training reads input and output only, and leaves out {', '.join(map(shown, dropped))}{also}"
+        yield Finding(place, f"{message}; put into input what belongs to the prompt", warning=True)
+    elif empty and many_empty:
+        yield Finding(place, many_empty, warning=True)
+    if path.suffix.lower() in (".csv", ".tsv") and any(re.search(r"""["']csv["']""", text) for text in sources):
+        yield from _read_as_values(place, rows)
+
+
+def _is_dropped(name: str, sources: Sequence[str]) -> bool:
+    if name in _USED or _DESCRIPTION.fullmatch(name):
+        return False
+    quoted = (f'"{name}"', f"'{name}'")
+    return bool(_OF_A_PROMPT.fullmatch(name)) or not any(text in source for source in sources for text in quoted)
+
+
+def _task_sources(draft: Draft, folder: Path) -> list[str]:
+    """Text of the tasks' scripts, as far as they can be read."""
+    sources = []
+    for script in {split_script(task.script)[0] for task in draft.tasks.values()}:
+        try:
+            sources.append((folder / script).read_text(encoding="utf-8", errors="replace"))
+        except (OSError, ValueError):
+            continue
+    return sources
+
+
+def _read_as_values(place: KeyPath, rows: Sequence[Row]) -> Iterator[Finding]:
+    """Cells that are text in training, and numbers or nothing where a task reads CSV with Hugging Face datasets."""
+    for column in _USED:
+        if found := read_otherwise([str(row[column]) for row in rows]):
+            number, cell, value = found
+            message = (
+                f"row {number}: training reads {column} as the text {shown(cell)}, hf_dataset reads CSV as {value}"
+            )
+            way_out = "use inspect-ai's csv_dataset in the task, or save the data as JSON"
+            yield Finding(place, f"{message}; {way_out}", warning=True)
+            return

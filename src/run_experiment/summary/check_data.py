@@ -1,0 +1,124 @@
+"""The training data that a summary names: files, splits, rows that can be trained on, and enough of them."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from run_experiment.common.suggestions import did_you_mean
+from run_experiment.common.yaml_lines import KeyPath, shown
+from run_experiment.experiment.schema import RunEntry, TrainingData
+from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
+from run_experiment.summary.check_columns import column_warnings
+from run_experiment.summary.check_steps import check_steps
+from run_experiment.summary.draft import Draft, Finding
+
+Splits = Mapping[str, Sequence[Row]]
+
+_SHARED: KeyPath = ("data", "training", "path")
+
+
+@dataclass(frozen=True)
+class _DataFile:
+    """A data file, the key that names it, and the runs that are trained on it, by their paths in the summary."""
+
+    place: KeyPath
+    path: Path
+    runs: Mapping[KeyPath, RunEntry]
+
+
+def missing_file(path: KeyPath, file: Path) -> Iterator[Finding]:
+    """What keeps a path from being a file with something in it."""
+    if os.path.isdir(file):
+        yield Finding(path, f"{shown(str(file), 200)} is a folder; expected a file")
+    elif not os.path.isfile(file):
+        yield Finding(path, f"there is no file {shown(str(file), 200)}")
+    elif os.path.getsize(file) == 0:
+        yield Finding(path, f"{shown(str(file), 200)} is empty")
+
+
+def check_training_data(draft: Draft, folder: Path) -> Iterator[Finding]:
+    """What keeps runs from being trained on their data files, and what training would make of them unexpectedly."""
+    for file in _data_files(draft, folder):
+        missing = list(missing_file(file.place, file.path))
+        yield from missing or _content(draft, folder, file)
+
+
+def _data_files(draft: Draft, folder: Path) -> Iterator[_DataFile]:
+    trained = {path: run for path, run in draft.runs.items() if run.type == "fine-tuned"}
+    if draft.training:
+        yield _DataFile(_SHARED, folder / draft.training.path, {k: run for k, run in trained.items() if not run.data})
+    for name in dict.fromkeys(run.data for run in trained.values() if run.data):
+        runs = {path: run for path, run in trained.items() if run.data == name}
+        yield _DataFile((*next(iter(runs)), "data"), folder / name, runs)
+
+
+def _content(draft: Draft, folder: Path, file: _DataFile) -> Iterator[Finding]:
+    shared = draft.training if file.place == _SHARED else None
+    if shared:
+        yield from _format(shared, file.path)
+    try:
+        splits = read_splits(file.path)
+    except DataError as error:
+        yield Finding(file.place, shown(str(error), 500)[1:-1])
+        return
+    if shared:
+        yield from _split_counts(shared, splits)
+    if file.runs:
+        yield from list(_used_splits(draft, file, splits)) or _trained_on(draft, folder, file, splits)
+
+
+def _format(training: TrainingData, path: Path) -> Iterator[Finding]:
+    written = FORMATS.get(path.suffix.lower())
+    # JSON Lines are often named .json, and are recognised.
+    if training.format and written and (training.format, written) not in {(written, written), ("jsonl", "json")}:
+        yield Finding(("data", "training", "format"), f"is {training.format}, but {path.name} ends in {path.suffix}")
+
+
+def _split_counts(training: TrainingData, splits: Splits) -> Iterator[Finding]:
+    for name, count in (training.splits or {}).items():
+        path = ("data", "training", "splits", name)
+        if name not in splits:
+            yield Finding(path, f"the data file has no such split{did_you_mean(name, splits)}", warning=True)
+        elif len(splits[name]) != count:
+            yield Finding(path, f"says {count}, but the data file has {len(splits[name])}", warning=True)
+
+
+def _used_splits(draft: Draft, file: _DataFile, splits: Splits) -> Iterator[Finding]:
+    """The splits that training reads: there, and each row with the text it needs."""
+    needed = ["train"]
+    if any(draft.merged(run).validation_during_training for run in file.runs.values()):
+        needed.append("validation")
+    for name in needed:
+        problem = _split_problem(name, splits)
+        if problem:
+            reason = " (validation_during_training)" if name == "validation" else ""
+            yield Finding(file.place, problem + reason)
+
+
+def _split_problem(name: str, splits: Splits) -> str | None:
+    rows = splits.get(name)
+    if not rows:
+        there = "is empty" if name in splits else f"is missing; there is {', '.join(map(shown, splits))}"
+        return f"split {name} {there}"
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            return f"row {number} of split {name} is not an object with input and output"
+        for key in ("input", "output"):
+            if problem := _value_problem(row, key):
+                return f"row {number} of split {name}: {key} {problem}"
+    return None
+
+
+def _value_problem(row: Row, key: str) -> str | None:
+    if key not in row:
+        return f"is missing; the row has {', '.join(map(shown, row)) or 'nothing'}"
+    value = row[key]
+    return text_problem(value) if isinstance(value, str) else f"is {shown(value)}, not text"
+
+
+def _trained_on(draft: Draft, folder: Path, file: _DataFile, splits: Splits) -> Iterator[Finding]:
+    yield from check_steps(draft, file.place, file.runs, len(splits["train"]))
+    yield from column_warnings(draft, folder, file.place, file.path, splits["train"])

@@ -1,0 +1,202 @@
+"""Training data that would train something else than meant, or nothing: refused, or said in one warning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from good_summary import FILE, GOOD, TASK, changed, errors, read, write
+
+from run_experiment.experiment.model import resolve
+
+DATA = "    path: words.json\n"
+ROWS = [{"input": word, "output": word.upper()} for word in "abcd"]
+
+
+def with_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
+    write(folder, "words.json", json.dumps({"train": rows}))
+
+
+# ruff: noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("w.csv", "input, output\na, A\n", 'row 1 of split train: output is missing; the row has "input", " output"'),
+        ("w.csv", "sep=;\ninput;output\na;A\n", 'input is missing; the row has "sep=;"'),
+        ("w.csv", "Input|Output\na|A\n", 'row 1 of split train: input is missing; the row has "Input|Output"'),
+        ("w.csv", "prompt,answer\na,A\n", 'row 1 of split train: input is missing; the row has "prompt", "answer"'),
+        ("w.jsonl", '{"messages": []}\n', 'row 1 of split train: input is missing; the row has "messages"'),
+        ("w.json", '[{"input": "a", "output": "A"}, {"input": "b \\ud83d", "output": ""}]', "row 2 of split train: input has half of a character at position 3 (\\ud83d"),
+        ("w.jsonl", '{"input": "a", "output": "\\udc00"}', "row 1 of split train: output has half of a character at position 1"),
+    ],
+)  # fmt: skip
+def test_refused(folder: Path, name: str, text: str, message: str) -> None:
+    write(folder, name, text)
+    (line,) = errors(folder, changed(("words.json", name)))
+    assert line.startswith(f"{FILE}:14: data.training.path: ")
+    assert message in line
+
+
+def test_json_lines_named_json_have_a_format(folder: Path) -> None:
+    write(folder, "words.json", "".join(json.dumps(row) + "\n" for row in ROWS))
+    assert read(folder, changed((DATA, DATA + "    format: jsonl\n")))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "warning"),
+    [
+        ([row | {"id": 1, "source_url": "x", "category": "c"} for row in ROWS], None),
+        ([{"input": " ", "output": ""}, *ROWS, *ROWS, *ROWS], None),
+        (
+            [row | {"instruction": "shout"} for row in ROWS],
+            'training reads input and output only, and leaves out "instruction"; '
+            "put into input what belongs to the prompt",
+        ),
+        (
+            [{"instruction": "shout", "input": "", "output": "A"}, *ROWS[1:3], ROWS[3] | {"passage": "…", "hint": ""}],
+            'training reads input and output only, and leaves out "instruction", "passage", "hint"; '
+            "1 of 4 inputs of split train are empty; put into input what belongs to the prompt",
+        ),
+        ([row | {"input": ""} for row in ROWS], "4 of 4 inputs of split train are empty"),
+    ],
+)
+def test_columns_that_training_leaves_out(folder: Path, rows: list[dict[str, Any]], warning: str | None) -> None:
+    with_rows(folder, rows)
+    found = [f"{FILE}:14: data.training.path: {warning}"] if warning else []
+    assert read(folder, GOOD)[1] == found
+
+
+def test_a_column_that_a_task_reads_is_explained_unless_it_is_of_a_prompt(folder: Path) -> None:
+    with_rows(folder, [row | {"choices": "x", "context": "y"} for row in ROWS])
+    write(folder, "cap.py", TASK + '# row["choices"], row["context"]\n')
+    (line,) = read(folder, GOOD)[1]
+    assert 'leaves out "context";' in line
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"), [("01,A\n02,B\n", True), ("one,A\ntwo,null\n", True), ("a,A\nb,B\n", False)]
+)
+def test_csv_that_tasks_read_as_numbers_or_nothing(folder: Path, rows: str, expected: bool) -> None:
+    write(folder, "words.csv", f"input,output\n{rows}{rows}")
+    text = changed(("words.json", "words.csv"))
+    assert read(folder, text)[1] == []
+    write(folder, "cap.py", TASK + "# hf_dataset('csv', data_files=data_path)\n")
+    warnings = read(folder, text)[1]
+    assert len(warnings) == expected
+    assert all(", hf_dataset reads CSV as " in line and "csv_dataset" in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            [("  epochs: 2\n", "  epochs: 2\n  num_warmup_steps: 2\n")],
+            "6: controls.num_warmup_steps: the warm-up takes 2 steps, but run r4 trains 2 steps (1 an epoch): "
+            "its learning rate never reaches lr 1e-05",
+        ),
+        ([("  epochs: 2\n", "  epochs: 2\n  num_warmup_steps: 1\n")], None),
+        (
+            [("{lora_rank: 8}", "{num_warmup_steps: 500, batch_size: 1, max_steps_per_epoch: 3}")],
+            "20: runs[1].parameters.num_warmup_steps: the warm-up takes 500 steps, but run r8 trains 6 steps "
+            "(3 an epoch): its learning rate never reaches lr 1e-05",
+        ),
+        (
+            [("  epochs: 2\n", "  epochs: 2\n  batch_size: 3\n  shuffle: false\n")],
+            "7: controls.shuffle: run r4 never trains on the last 1 of 4 rows: without shuffling, each epoch takes the "
+            "same 3 rows (whole steps of batch_size × gradient_accumulation_steps)",
+        ),
+        ([("  epochs: 2\n", "  epochs: 2\n  batch_size: 3\n")], None),
+        ([("  epochs: 2\n", "  epochs: 2\n  batch_size: 2\n  shuffle: false\n")], None),
+    ],
+)  # fmt: skip
+def test_steps(folder: Path, changes: list[tuple[str, str]], line: str | None) -> None:
+    assert read(folder, changed(*changes))[1] == ([f"{FILE}:{line}"] if line else [])
+
+
+@pytest.mark.parametrize("key", ["data", "dataset_path"])
+def test_a_run_has_data_of_its_own(folder: Path, key: str) -> None:
+    write(folder, "long.json", json.dumps({"train": ROWS * 2}))
+    own = ("{lora_rank: 4}\n", f"{{lora_rank: 4, num_warmup_steps: 4}}\n    {key}: long.json\n")
+    text = changed(own, ("script: cap.py", "script: cap.py\n      dataset: words.json"))
+    summary, warnings = read(folder, text)
+    experiment = resolve(summary, folder)
+    assert [str(run.training.data.name) for run in experiment.fine_tuned if run.training] == ["long.json", "words.json"]
+    # 8 rows are 2 steps an epoch.
+    assert len(warnings) == 1
+    assert "run r4 trains 4 steps (2 an epoch)" in warnings[0]
+    with_rows(folder, [{}])
+    assert [line.partition(": ")[2] for line in errors(folder, text)] == [
+        "data.training.path: row 1 of split train: input is missing; the row has nothing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            [("{lora_rank: 4}\n", "{lora_rank: 4}\n    data: words.json\n")],
+            "27: evaluation.tasks[0].dataset: is required: run r4 has data of its own; name the file that all runs are evaluated on",
+        ),
+        ([("    type: control\n", "    type: control\n    data: words.json\n")], "23: runs[2].data: is for fine-tuned runs; this one is control"),
+        ([("{lora_rank: 4}\n", "{lora_rank: 4}\n    data: gone.json\n"), ("script: cap.py", "script: cap.py\n      dataset: words.json")], '18: runs[0].data: there is no file "DIR/gone.json"'),
+        ([("{lora_rank: 4}\n", "{lora_rank: 4}\n    data: ../w.json\n"), ("script: cap.py", "script: cap.py\n      dataset: words.json")], "18: runs[0].data: \"../w.json\" leads out of the experiment's folder; write the full path"),
+        ([("{lora_rank: 4}\n", "{lora_rank: 4}\n    training_condition: A\n")], "18: runs[0].training_condition: chooses no data file here; name the file in data beside it"),
+        ([("script: cap.py", "script: cap.py\n      eval_condition: A")], "28: evaluation.tasks[0].eval_condition: chooses no data file here; name the file in dataset beside it"),
+    ],
+)  # fmt: skip
+def test_data_is_never_chosen_silently(folder: Path, changes: list[tuple[str, str]], line: str) -> None:
+    assert errors(folder, changed(*changes)) == [f"{FILE}:{line}"]
+
+
+def test_conditions_beside_their_files(folder: Path) -> None:
+    text = changed(
+        ("{lora_rank: 4}\n", "{lora_rank: 4}\n    data: words.json\n    training_condition: A\n"),
+        ("script: cap.py", "script: cap.py\n      dataset: words.json\n      eval_condition: A"),
+    )
+    assert read(folder, text)[1] == []
+
+
+def test_all_runs_have_data_of_their_own(folder: Path) -> None:
+    text = changed(
+        ("data:\n  training:\n    path: words.json\n", ""),
+        ("{lora_rank: 4}\n", "{lora_rank: 4}\n    data: words.json\n"),
+        ("{lora_rank: 8}\n", "{lora_rank: 8}\n    data: words.json\n"),
+        ("script: cap.py", "script: cap.py\n      dataset: words.json"),
+    )
+    assert len(resolve(read(folder, text)[0], folder).fine_tuned) == 2
+
+
+@pytest.mark.parametrize(
+    ("system_prompt", "warned"),
+    [
+        ("Be brief.", False),
+        ("Answer {name}.", False),
+        ('Say {{"a": 1}}.', True),
+        ('Say {"a": 1}.', True),
+        ("a { b", True),
+    ],
+)
+def test_system_prompts_that_evaluations_read_otherwise(folder: Path, system_prompt: str, warned: bool) -> None:
+    """As inspect-ai itself reads them."""
+    write(folder, "cap.py", TASK.replace("k: int", "system_prompt: str = '', k: int"))
+    text = changed(("  epochs: 2\n", f"  epochs: 2\n  system_prompt: {json.dumps(system_prompt)}\n"))
+    warnings = read(folder, text)[1]
+    assert [line.split(": ")[1] for line in warnings] == ["controls.system_prompt"] * warned
+    from inspect_ai._util.format import format_template
+
+    try:
+        assert (format_template(system_prompt, {}) != system_prompt) == warned
+    except ValueError:
+        assert warned
+
+
+def test_doubled_braces_of_a_prompt(folder: Path) -> None:
+    text = changed(('"Capitalize: {input}"', '\'{{"word": "{input}"}}\''))
+    (line,) = read(folder, text)[1]
+    assert "evaluation.tasks[0].script: the prompt has {{ or }}, which mean { and };" in line
+    write(folder, "cap.py", TASK + "# prompt.format(input=row['input'])\n")
+    assert read(folder, text)[1] == []
