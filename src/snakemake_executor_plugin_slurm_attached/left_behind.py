@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from run_experiment.attempts import history
 from run_experiment.attempts.history import Attempt
 from run_experiment.common import paths
+from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
 from run_experiment.finetuning.resume_state import RECIPE_STATE
 from run_experiment.machine.processes import last_lines
@@ -22,8 +23,6 @@ from snakemake_executor_plugin_slurm_attached.retry_policy import Left
 
 # What a try takes memory by.
 _SIZES = ("batch_size", "max_connections")
-# How far the clocks of two machines may be apart.
-_CLOCKS = timedelta(seconds=2)
 # What SLURM writes into the output of a job that took more memory than it asked for; without control groups that is
 # all that tells such a job from others that were killed.
 _OVER_MEMORY = re.compile(r"slurmstepd.*(exceeded (job |step )?memory limit|oom.kill)", re.IGNORECASE)
@@ -138,7 +137,7 @@ def _report(folder: Path, job: AccountedJob, submission: Submission) -> Attempt 
 
 def _is_of_last_start(attempt: Attempt, job: AccountedJob) -> bool:
     """Whether an attempt ended after the job's last start, as far as the clocks of two machines tell."""
-    return attempt.ended is None or (job.started is not None and attempt.ended >= job.started - _CLOCKS)
+    return attempt.ended is None or (job.started is not None and attempt.ended >= job.started - CLOCK_SKEW)
 
 
 def describe(job: AccountedJob) -> str:

@@ -163,6 +163,22 @@ def test_the_next_job_continues_one_that_was_killed(monkeypatch: pytest.MonkeyPa
     assert result == f"{TOTAL - again.total()} of 30 samples reused, {again.total()} to do"
 
 
+def test_another_home_folder_costs_only_samples_that_were_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """inspect-ai keeps finished samples there until it has ten to write; the next node may have another home."""
+    job = evaluation(connections=1)
+    trouble(w17="all")
+    killed(job)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
+
+    evaluate(job, "6", LOG)
+
+    require_whole()
+    assert [result for _, _, result in told()] == ["10 of 30 samples reused, 20 to do"]
+    assert computed().total() == TOTAL + 8
+
+
 def test_an_error_is_final_and_the_next_job_computes_what_is_missing() -> None:
     trouble(w17="error")
     with pytest.raises(

@@ -5,7 +5,6 @@ Entries are appended and never changed. Logs are written on the submitting host 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import threading
@@ -18,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from run_experiment.common.locks import try_lock
 from run_experiment.common.secret_values import secret_values, without_secrets
 
 MAX_CHARACTERS = 2000
@@ -218,18 +218,12 @@ def _append(path: Path, entry: bytes) -> None:
 def _lock(file: int) -> None:
     """Keep other processes from appending, so that none takes a half-written entry for a torn one.
 
-    Some file systems know no locks, and a stopped process may hold one: then it goes without.
+    Without locks in the file system, or if a stopped process holds the lock, the entry is written all the same.
     """
     end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with suppress(OSError):
+        while not try_lock(file) and time.monotonic() < end:
             time.sleep(0.0005)
-        except OSError:
-            return
-        else:
-            return
 
 
 def _after_torn_entry(file: int) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+# How far the clocks of two machines may be apart.
+CLOCK_SKEW = timedelta(seconds=2)
 
 
 def now() -> datetime:

@@ -1,12 +1,11 @@
-"""One main process at a time works on an experiment: for its life it holds a lock on a file that names it.
+"""Only one main process at a time works on an experiment: it holds a lock on a file that names it until it ends.
 
-The lock goes with the process, so nothing has to be unlocked after a kill or a crash. Where the file system knows no
-locks, the process named in the file decides.
+The lock ends with the process, so nothing has to be unlocked after a kill or a crash. If the file system has no locks,
+the experiment counts as locked while the process named in the file is alive.
 """
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import json
 import os
@@ -14,19 +13,21 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
 from run_experiment.common import paths
+from run_experiment.common.clock import now, stamp
+from run_experiment.common.locks import try_lock
+from run_experiment.common.process_identity import boot_id, is_alive, start_ticks
 
 OWNER = f"{paths.MEMORY}/owner.json"
 
 
 class ClaimError(Exception):
-    """The experiment is not to be worked on now: says why, and what to do."""
+    """The experiment cannot be claimed now; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,29 @@ class Owner:
     host: str
     pid: int
     user: str
-    # Tells a process from a later one with its number: which boot, and when in it (clock ticks; None if unknown).
+    # The boot and the start within it (clock ticks; None if unknown) tell a process from a later one with its id.
     boot_id: str
     start_ticks: int | None
     started: str
-    # Not noted by a process that was killed.
+    # None while it runs, and for ever if it was killed.
     ended: str | None = None
 
     @property
     def name(self) -> str:
-        """Who it is, for messages."""
+        """Description of the process for messages."""
         return f"process {self.pid} on {self.host} (user {self.user}, since {self.started})"
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What was seen of an experiment's owner: the file's bytes (empty for none), and whether it was at work."""
+    """The owner's file at one moment: its bytes (empty if there is none), and whether that process was at work."""
 
     text: bytes
     at_work: bool
 
 
 class Claim:
-    """This process works on the experiment, until `release` or its end."""
+    """The right of this process to work on the experiment, until `release` or its end."""
 
     def __init__(self, file: BinaryIO, owner: Owner) -> None:
         self._file = file
@@ -66,26 +67,26 @@ class Claim:
         _write(file, owner)
 
     def release(self) -> None:
-        """Note the end and let others work on the experiment; a full disk prevents only the note."""
+        """Record the end and let others work on the experiment; a full disk prevents only the record."""
         with suppress(OSError):
-            _write(self._file, replace(self._owner, ended=_now()))
+            _write(self._file, replace(self._owner, ended=stamp(now())))
         self._file.close()
 
 
 def observe(folder: Path) -> Sighting:
-    """See who works on an experiment, before its plan is made."""
+    """Look at who works on an experiment, before planning it."""
     try:
         with folder.joinpath(OWNER).open("rb") as file:
-            # In this order: who comes between the two is seen at work.
-            return Sighting(_text(file), _is_held(file, fcntl.LOCK_SH))
+            # In this order, so that a process that starts in between is seen at work.
+            return Sighting(_text(file), at_work=not _try_lock(file, shared=True))
     except (FileNotFoundError, PermissionError):
         return Sighting(b"", at_work=False)
 
 
 def claim(folder: Path, seen: Sighting) -> Claim:
-    """Claim an experiment for this process; `seen` is what was observed before its plan was made.
+    """Claim an experiment for this process; `seen` is what was observed before it was planned.
 
-    Raises ClaimError where another process works on it, or did since then: the plan does not know what that one made.
+    Raises ClaimError if another process works on it or has done so since, because the plan would be out of date.
     """
     path = folder / OWNER
     try:
@@ -101,11 +102,11 @@ def claim(folder: Path, seen: Sighting) -> Claim:
 
 
 def _lock(folder: Path, tries: int = 5) -> BinaryIO:
-    # Others hold it for a moment, to observe; a new owner needs a moment to write its name.
+    # Others hold the lock briefly while they observe; a new owner needs a moment to write its name.
     for _ in range(tries):
-        # The mode creates it where it is missing and leaves what it says. Jobs inherit no file that Python opens.
+        # This mode creates a missing file and does not truncate. Jobs do not inherit files that Python opens.
         file = folder.joinpath(OWNER).open("a+b")
-        if not _is_held(file, fcntl.LOCK_EX):
+        if _try_lock(file):
             return file
         text = _text(file)
         file.close()
@@ -113,47 +114,22 @@ def _lock(folder: Path, tries: int = 5) -> BinaryIO:
     raise ClaimError(_refusal(folder, text))
 
 
-def _is_held(file: BinaryIO, mode: int) -> bool:
-    """Whether another process holds the file; else it is locked here, until it is closed."""
+def _try_lock(file: BinaryIO, *, shared: bool = False) -> bool:
+    """Lock the file until it is closed; False if another process holds it, or works on it without locks."""
     try:
-        fcntl.flock(file, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return try_lock(file, shared=shared)
     except OSError:
         owner = _owner(_text(file))
-        return owner is not None and _is_at_work(owner)
-    return False
+        return owner is None or not _is_at_work(owner)
 
 
 def _is_at_work(owner: Owner) -> bool:
-    """Whether a process is at work, by its own word where it runs on another host."""
+    """Whether a process is at work; if it ran on another host, until it has recorded its end."""
     if owner.ended is not None:
         return False
     if owner.host != socket.gethostname():
         return True
-    return owner.boot_id == _boot_id() and _is_alive(owner.pid, owner.start_ticks)
-
-
-def _is_alive(pid: int, start_ticks: int | None) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # It is another user's.
-        pass
-    state, ticks = _process(pid)
-    return state != "Z" and (ticks is None or start_ticks is None or ticks == start_ticks)
-
-
-def _process(pid: int) -> tuple[str, int | None]:
-    """State and start (clock ticks since boot) of a process; unknown where the system does not tell."""
-    try:
-        # The program's name, in brackets, may hold spaces and brackets.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return "", None
-    return fields[0], int(fields[19])
+    return owner.boot_id == boot_id() and is_alive(owner.pid, owner.start_ticks)
 
 
 def _this_process() -> Owner:
@@ -162,17 +138,10 @@ def _this_process() -> Owner:
         host=socket.gethostname(),
         pid=pid,
         user=_user(),
-        boot_id=_boot_id(),
-        start_ticks=_process(pid)[1],
-        started=_now(),
+        boot_id=boot_id(),
+        start_ticks=start_ticks(pid),
+        started=stamp(now()),
     )
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def _user() -> str:
@@ -181,10 +150,6 @@ def _user() -> str:
     except (KeyError, OSError):
         # In a container the user may have no name.
         return f"user {os.getuid()}"
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _text(file: BinaryIO) -> bytes:
@@ -196,7 +161,7 @@ def _write(file: BinaryIO, owner: Owner) -> None:
     file.truncate(0)
     file.write(json.dumps(asdict(owner), indent=2).encode() + b"\n")
     file.flush()
-    # Other hosts see it at once.
+    # So that other hosts see it at once.
     os.fsync(file.fileno())
 
 

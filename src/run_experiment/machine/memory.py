@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from run_experiment.machine.processes import tail
+
 # What torch says, for GPU memory and for main memory.
 _TORCH = re.compile(
     r"(CUDA|HIP|XPU|MPS backend) out of memory|OutOfMemoryError|CU(BLAS|DNN)_STATUS_ALLOC_FAILED"
@@ -23,21 +25,12 @@ def says_out_of_memory(text: str) -> bool:
 
 def log_says_out_of_memory(log: Path) -> bool:
     """True if the end of a failed script's log says out of memory."""
-    return says_out_of_memory(_tail(log))
+    return says_out_of_memory(tail(log, _TAIL))
 
 
 def log_says_too_large(log: Path) -> bool:
     """True if torch could not fit a batch. (A job that asked for too little memory does not prove that.)"""
-    return bool(_TORCH.search(text := _tail(log))) and not _SLURM.search(text)
-
-
-def _tail(log: Path) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
+    return bool(_TORCH.search(text := tail(log, _TAIL))) and not _SLURM.search(text)
 
 
 def memory_kills(process: Path = Path("/proc/self"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -1,24 +1,23 @@
-"""The edge to other programs: every subprocess of the package starts here."""
+"""Processes of this machine: signals to them, locks against them, short queries, the ends of their logs."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from run_experiment.common.locks import try_lock
 from run_experiment.common.secret_values import without_secrets
 
 
 class Terminated(BaseException):
-    """SIGTERM came; the message is the reason for the user."""
+    """This process received SIGTERM; the message is the reason for the user."""
 
     def __init__(self) -> None:
         super().__init__("ended by SIGTERM: cancelled, preempted or out of time")
@@ -36,18 +35,19 @@ def raise_on_sigterm() -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[BinaryIO]:
-    """Hold a lock on a file while this process lives, or a child that inherits it.
+    """Hold a lock on a file; a child process that inherits the file keeps it locked.
 
-    Raises BlockingIOError where another process holds it.
+    Raises BlockingIOError if another process holds it. Without locks in the file system nothing is locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # Some shared file systems have no locks; that must not fail a job.
-            if isinstance(error, BlockingIOError):
-                raise
+            held = not try_lock(lock)
+        except OSError:
+            # A file system without locks must not fail a job.
+            held = False
+        if held:
+            raise BlockingIOError(f"{path} is locked")
         yield lock
 
 
@@ -87,74 +87,18 @@ def query(command: list[str], timeout: float, hurry: threading.Event) -> str | N
     return None
 
 
-def last_lines(log: Path, most: int = 5) -> list[str]:
-    """The last lines of a log that are not blank, without the environment's secrets: they get into records."""
+def tail(log: Path, size: int = 16_384) -> str:
+    """The end of a log, at most `size` bytes; empty if it cannot be read."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16_384))
-            text = file.read().decode("utf-8", errors="replace")
+            file.seek(max(0, log.stat().st_size - size))
+            return file.read().decode("utf-8", errors="replace")
     except OSError:
-        return []
-    # Before it is split: a secret may have several lines.
-    text = without_secrets(text)
+        return ""
+
+
+def last_lines(log: Path, most: int = 5) -> list[str]:
+    """The last lines of a log that are not blank, without the environment's secrets: they get into records."""
+    # Before the text is split: a secret may have several lines.
+    text = without_secrets(tail(log))
     return [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-most:]
-
-
-# SLURM's clients read options from these variables (inside an allocation, those of the surrounding job), and sbatch
-# passes them on to the job. Defaults of the user's, such as SBATCH_ACCOUNT, stay unless they change what sbatch does.
-_CLIENT_OPTIONS = ("SLURM", "SQUEUE_", "SACCT_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_TEST_ONLY", "SBATCH_WAIT")
-# These say which cluster to talk to, and as whom.
-_CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-
-
-@dataclass(frozen=True)
-class ClientResult:
-    """Exit status and output of a SLURM client."""
-
-    returncode: int
-    output: str
-    errors: str
-
-
-def run_client(command: Sequence[str], timeout: float, text: str = "") -> ClientResult:
-    """Run a SLURM client with `text` as its input, out of reach of the terminal's Ctrl-C.
-
-    Raises TimeoutError where it takes longer than `timeout` seconds, once it is killed with all that it started,
-    and OSError where it cannot be started. A text cannot hold lone surrogates.
-    """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_client_environment(os.environ),
-        start_new_session=True,
-    )
-    try:
-        output, errors = process.communicate(text.encode(errors="surrogateescape"), timeout)
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{command[0]} did not end within {timeout:g} s") from None
-    finally:
-        if process.returncode is None:
-            _kill_session(process)
-    return ClientResult(process.returncode, output.decode(errors="replace"), errors.decode(errors="replace"))
-
-
-def _client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without variables that change what clients do; their output is then English, with ISO times."""
-    return {
-        name: value for name, value in environment.items() if name in _CLUSTER or not name.startswith(_CLIENT_OPTIONS)
-    }
-
-
-def _kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its group; do not wait for one that is stuck in a system call."""
-    with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=1)
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        # Closing a pipe flushes it, which fails if the process is gone.
-        with suppress(OSError):
-            if pipe is not None:
-                pipe.close()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from run_experiment.actionlog.entry import OF_JOBS, Entry
 from run_experiment.attempts.notices import Notice, notices
+from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.session.jobs import FollowedJob, Told
 
-# How far the clocks of two machines may be apart.
-_CLOCKS = timedelta(seconds=2)
 # Time of a notice that has no sound one.
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -38,7 +37,7 @@ class Notices:
 
     def _found(self, followed: FollowedJob) -> list[Notice]:
         """What a job left; ids come again on one machine, and what an earlier job of its id left is none of it."""
-        since = followed.submitted_at - _CLOCKS
+        since = followed.submitted_at - CLOCK_SKEW
         return [
             notice
             for notice in notices(self._folder, followed.submission.target, followed.job_id)
@@ -47,7 +46,7 @@ class Notices:
 
     def _told_before(self, followed: FollowedJob, first: Notice) -> int:
         """How many earlier sessions told: what is older than the first one is of a start before SLURM's last one."""
-        return 0 if followed.is_new else self._before.notices(followed.job_id, _moment(first) - _CLOCKS)
+        return 0 if followed.is_new else self._before.notices(followed.job_id, _moment(first) - CLOCK_SKEW)
 
 
 def _moment(notice: Notice) -> datetime:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from run_experiment.machine.processes import ClientResult, run_client
 from run_experiment.slurm.amounts import count, cpu_seconds, limit_seconds, moment, requested_mib, tres_gpus, tres_mib
+from run_experiment.slurm.client_process import ClientResult, run_client
 from run_experiment.slurm.states import first_word, is_live
 
 _QUEUE_FIELDS = ("%A", "%T", "%r", "%j", "%k")

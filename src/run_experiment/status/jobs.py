@@ -11,19 +11,17 @@ from datetime import datetime, timedelta
 
 from run_experiment.attempts.files import ENDED, LOG
 from run_experiment.attempts.history import Attempt
-from run_experiment.common.clock import moment_of
+from run_experiment.common.clock import CLOCK_SKEW, moment_of, now
+from run_experiment.common.process_identity import started_at
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
 from run_experiment.status.items import State
 from run_experiment.status.sources import (
-    CLOCKS,
     ask,
     aware,
     first_line,
-    now,
-    process_start,
     written_at,
 )
 
@@ -69,7 +67,7 @@ class Jobs:
             found = replace(self._submitted(submission, log), config_hash=submission.config_hash)
         elif (holder := self._snapshot.holder(target)) is not None:
             reason = f"on this machine as process {holder}"
-            found = Evidence(State.RUNNING, None, process_start(holder), reason, log)
+            found = Evidence(State.RUNNING, None, started_at(holder), reason, log)
         else:
             return None
         return replace(found, attempt=self._number(target, found) if found.state in _LIVE else None)
@@ -140,7 +138,7 @@ class Jobs:
     def _last_known(self, submission: Submission, since: datetime | None, log: str) -> Evidence:
         """A job that nothing is known of runs if its log is younger than its submission."""
         written = written_at(self._folder / log)
-        began = since is not None and written is not None and written >= since - CLOCKS
+        began = since is not None and written is not None and written >= since - CLOCK_SKEW
         state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
         return Evidence(state, submission.job_id, since, "last known state", read_on, certain=False)
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
+from run_experiment.common.clock import now
 from run_experiment.common.experiment_lock import Owner, observe
 from run_experiment.common.json_files import config_hash
 from run_experiment.experiment.model import Evaluation, Experiment, Run, resolve
@@ -27,7 +28,7 @@ from run_experiment.planning.target import State as Freshness
 from run_experiment.planning.target import Target
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status.jobs import Evidence, Jobs
-from run_experiment.status.sources import complaint, now, traceback_end
+from run_experiment.status.sources import complaint, traceback_end
 from run_experiment.summary.read import read_summary
 
 

@@ -1,27 +1,25 @@
-"""What became of jobs, as SLURM, processes and file times say. Nothing is written."""
+"""What SLURM, processes and file times say about jobs. Nothing is written."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
+from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
 from run_experiment.slurm.ledger import Submission
 
-# How far the clocks of two machines may be apart.
-CLOCKS = timedelta(seconds=2)
 _NO_SLURM = "SLURM cannot be reached from here: job states are the last known ones, from the ledger and records"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What SLURM said: by id jobs of accounting (`sacct`) or of the queue (`squeue`); `source` is None if nothing."""
+    """SLURM's answer: jobs by id, from accounting (`sacct`) or the queue (`squeue`); `source` None if none answered."""
 
     source: str | None = None
     accounted: Mapping[str, AccountedJob] = field(default_factory=dict)
@@ -30,16 +28,16 @@ class Answer:
 
 
 def complaint(folder: Path, log: str, since: datetime | None) -> str | None:
-    """The last line that a step of the main process left in its log, if that is younger than `since`."""
+    """The last line in the log of a step of the main process, if the log is newer than `since`."""
     path = folder / log
     written = written_at(path)
-    if written is None or (since is not None and written < since - CLOCKS):
+    if written is None or (since is not None and written < since - CLOCK_SKEW):
         return None
     return next(iter(last_lines(path, 1)), None)
 
 
 def traceback_end(log: Path) -> str | None:
-    """The last line of a log that has a traceback: what was raised."""
+    """The exception at the end of a log, if the log has a traceback."""
     lines = last_lines(log, 1000)
     return lines[-1] if any(line.startswith("Traceback (most recent call last)") for line in lines) else None
 
@@ -47,11 +45,6 @@ def traceback_end(log: Path) -> str | None:
 def first_line(text: str) -> str:
     """The first line of a text."""
     return text.partition("\n")[0].strip()
-
-
-def now() -> datetime:
-    """Local time, with its offset."""
-    return datetime.now().astimezone()
 
 
 def ask(submissions: Iterable[Submission]) -> Answer:
@@ -64,7 +57,7 @@ def ask(submissions: Iterable[Submission]) -> Answer:
         if accounted:
             return Answer("sacct", accounted=accounted)
     except SlurmError:
-        # The queue may answer even if accounting does not; its error is reported if it does not either.
+        # The queue may answer even if accounting does not; if it fails too, its error is reported.
         pass
     return _ask_queue()
 
@@ -75,16 +68,6 @@ def _ask_queue() -> Answer:
     except SlurmError as error:
         why = "" if "not on the PATH" in str(error) else f" ({first_line(str(error))})"
         return Answer(note=f"{_NO_SLURM}{why}")
-
-
-def process_start(pid: int) -> datetime | None:
-    """When a process of this machine started."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-        boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(encoding="ascii"), re.MULTILINE)
-    except (OSError, IndexError, ValueError):
-        return None
-    return datetime.fromtimestamp(int(boot[1]) + ticks / os.sysconf("SC_CLK_TCK")).astimezone() if boot else None
 
 
 def aware(moment: datetime | None) -> datetime | None:

@@ -187,6 +187,20 @@ def test_the_log_with_the_most_samples_is_kept(logs: Path) -> None:
     assert [result for _, _, result in told()] == ["2 of 3 samples reused, 1 to do"]
 
 
+def test_an_attempt_that_fails_before_it_has_a_log_costs_no_samples(logs: Path) -> None:
+    Path("leaves").write_text("two\nwhole\n")
+    job = evaluation("[ ! -e broken ] || { rm broken; exit 1; }\n" + LEAVE.format(logs=logs))
+    fails(job, "the task broke")
+    Path("broken").touch()
+    fails(job, "exit status 1", "5")
+    assert not Path("broken").exists()
+
+    evaluate(job, "6", LOG)
+
+    assert told() == [(*CONTINUED, "2 of 3 samples reused, 1 to do")]
+    assert record()["continued"] == {"job_id": "local-4", "reused_samples": 2}
+
+
 @pytest.mark.parametrize("log", ["torn", "spoilt"])
 def test_a_log_that_cannot_be_read_is_given_up(logs: Path, log: str) -> None:
     job = leaving(logs, log, "whole")
@@ -233,6 +247,20 @@ def test_samples_without_ids_that_repeat_are_computed_anew(logs: Path) -> None:
         (*CONTINUED, "2 of 3 samples reused, 1 to do"),
         ("EVAL_RETRY", f"Attempt of job local-5 cannot be continued: {reason}", "started fresh"),
     ]
+
+
+def test_equal_rows_of_the_data_are_continued_after_two_interruptions(logs: Path) -> None:
+    """Without ids equal samples look like one that was computed twice, which is wrong only if the rows differ."""
+    Path("words.json").write_text(json.dumps({"test": [{"input": "a"}, {"input": "b"}, {"input": "a"}]}))
+    job = leaving(logs, "one", "two", "mixed")
+    fails(job, "after 1 of 3 samples")
+    fails(job, "after 2 of 3 samples", "5")
+
+    evaluate(job, "6", LOG)
+
+    assert EVAL_LOG.read_bytes() == (logs / "mixed.eval").read_bytes()
+    assert [result for _, _, result in told()] == ["2 of 3 samples reused, 1 to do"]
+    assert record()["continued"]["reused_samples"] == 2
 
 
 def test_a_success_that_is_refused_is_not_left_for_eval_set(logs: Path) -> None:

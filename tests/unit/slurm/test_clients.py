@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.machine.processes import ClientResult, run_client
+from run_experiment.slurm.client_process import ClientResult, run_client
 from run_experiment.slurm.clients import (
     AccountedJob,
     PassingError,
