@@ -1,4 +1,4 @@
-"""The command `run-experiment`: what users do beside running the workflow."""
+"""Show the state and the logs of an experiment, and collect its results."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _print(text: str) -> None:
-    """Print what may be long, and may hold characters that the terminal has not."""
+    """Print text that may be long or contain characters that the terminal cannot show."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Who read it has seen enough; Python would fail once more when it ends.
+        # The reader has closed the pipe; without this Python would fail again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -65,39 +65,43 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run-experiment", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     results = commands.add_parser(
-        "results", help=f"write {paths.EVALS_TABLE}, {paths.SUMMARY_PAGE} and {PROVENANCE} of what is done"
+        "results", help=f"write {paths.EVALS_TABLE}, {paths.SUMMARY_PAGE} and {PROVENANCE} from what is done so far"
     )
     results.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
     _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))
-    _add_status(commands.add_parser("status", help="show what is done, runs, waits, failed or is missing"))
+    _add_status(commands.add_parser("status", help="show what is done, running, pending, failed or missing"))
     return parser
 
 
 def _add_log(log: argparse.ArgumentParser) -> None:
     log.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
-    log.add_argument("--action", nargs="+", action="extend", default=[], help="only these, such as STATE_CHANGE")
-    log.add_argument("--subject", metavar="PATTERN", help="only of these, such as 'r8*' or 'r8/*/epoch1'")
-    log.add_argument("--since", metavar="TIME", help="only since 10m, 2h, 3d ago, 2025-01-31 or '2025-01-31 10:00'")
+    log.add_argument(
+        "--action", nargs="+", action="extend", default=[], help="only these actions, such as STATE_CHANGE"
+    )
+    log.add_argument("--subject", metavar="PATTERN", help="only these subjects, such as 'r8*' or 'r8/*/epoch1'")
+    log.add_argument("--since", metavar="TIME", help="only since 10m, 2h, 3d (ago), 2025-01-31 or '2025-01-31 10:00'")
     log.add_argument("--log", metavar="LOG", help="only one log: torchtune or inspect")
-    log.add_argument("--json", action="store_true", help="as JSON, with everything that the logs hold")
+    log.add_argument("--json", action="store_true", help="print JSON with all fields")
 
 
 def _add_status(status: argparse.ArgumentParser) -> None:
     status.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
-    status.add_argument("--json", action="store_true", help="as one JSON object")
-    status.add_argument("--missing", action="store_true", help="list what is not done, with reasons; exits 3 if any")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.add_argument(
+        "--missing", action="store_true", help="list what is not done, with reasons; exit status 3 if any"
+    )
     status.add_argument(
         "--watch",
         metavar="SECONDS",
         type=_seconds,
         nargs="?",
         const=10.0,
-        help="again every SECONDS (10), until Ctrl-C or until there is nothing to wait for",
+        help="repeat every SECONDS (default 10), until Ctrl-C or until nothing is running or pending",
     )
 
 
 def _seconds(text: str) -> float:
-    """Seconds between questions to SLURM, which others use, too."""
+    """Parse seconds; at least 1, since every repetition queries SLURM."""
     seconds = float(text)
     if not 1 <= seconds <= 86400:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 to 86400 seconds")

@@ -1,6 +1,6 @@
-"""The two action logs of an experiment: their entries, and how these are written.
+"""Writes entries to the two action logs of an experiment.
 
-Entries are appended and never changed. Logs are written on the submitting host only, by no job.
+Entries are appended and never changed. Only the submitting host writes them; jobs do not.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\"}
 _ESCAPE = re.compile(r"\\(?:[nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ESCAPED_BY = {escape: character for character, escape in _SHORT_ESCAPES.items()}
 
-# Seconds to wait while another process writes its entry.
+# Seconds to wait for another process that is writing an entry.
 _PATIENCE = 1.0
 
 
 class Log(StrEnum):
-    """An action log, by the stage that it records."""
+    """One of the two action logs, named for its stage."""
 
     TORCHTUNE = "torchtune"
     INSPECT = "inspect"
@@ -49,7 +49,7 @@ class Log(StrEnum):
 
 
 class Action(StrEnum):
-    """What an entry records."""
+    """The kind of event that an entry records."""
 
     DISCOVER_EXPERIMENT = "DISCOVER_EXPERIMENT"
     IDENTIFY_RUNS = "IDENTIFY_RUNS"
@@ -77,7 +77,7 @@ class Action(StrEnum):
 
     @property
     def logs(self) -> tuple[Log, ...]:
-        """The logs that have such entries."""
+        """The logs in which this action appears."""
         if self in _OF_TRAINING:
             return (Log.TORCHTUNE,)
         return (Log.INSPECT,) if self in _OF_EVALUATION else tuple(Log)
@@ -100,13 +100,13 @@ _OF_EVALUATION = frozenset(
     }
 )
 
-# Known only to jobs, which note it in their records.
+# Actions of jobs, which write them to their records; the session copies them to the logs.
 OF_JOBS = frozenset({Action.OOM_RETRY, Action.RESUME_TRAINING, Action.EVAL_RETRY})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What happened, to what, with which outcome. Values may be any text, of several lines too."""
+    """An event: what happened, to what, with which result. Values may be any text, even with several lines."""
 
     action: Action
     details: str
@@ -136,7 +136,7 @@ FIELDS = {
 
 
 def render(entry: Entry, moment: datetime, environment: Mapping[str, str] = os.environ) -> str:
-    """Text of an entry, one line a field; values of the environment's secret variables are replaced by stars."""
+    """Text of an entry, one line per field; values of secret environment variables are replaced by stars."""
     secrets = secret_values(environment)
     subject = f": {_line(entry.subject, secrets)}" if entry.subject else ""
     values = {label: getattr(entry, name) for label, name in FIELDS.items()}
@@ -145,7 +145,7 @@ def render(entry: Entry, moment: datetime, environment: Mapping[str, str] = os.e
 
 
 def escape(text: str) -> str:
-    """A text as one line: control characters, and backslashes, as visible escapes."""
+    """The text in one line, with control characters and backslashes as visible escapes."""
     return _ESCAPED.sub(_escape, text)
 
 
@@ -155,7 +155,7 @@ def unescape(line: str) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time in the two largest units that it has: `45 minutes`, `1 hour 5 minutes`."""
+    """A time span in its two largest units: `45 minutes`, `1 hour 5 minutes`."""
     rest = max(0, round(seconds))
     counts = {}
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
@@ -169,7 +169,7 @@ def duration_text(seconds: float) -> str:
 class ActionLogs:
     """Writes to the action logs of an experiment, from any thread.
 
-    What cannot be written is lost, and counted: a log never stops a run.
+    An entry that cannot be written is lost and counted: a log never stops a run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -188,7 +188,7 @@ class ActionLogs:
                     self._lost[log][error.strerror or str(error)] += 1
 
     def incomplete(self) -> str | None:
-        """Which log lacks how many entries, and why; None if all were written."""
+        """Message on the entries that each log lacks, and why; None if all were written."""
         with self._turn:
             return "; ".join(_account(log, lost) for log, lost in self._lost.items() if lost) or None
 
@@ -199,12 +199,12 @@ def _account(log: Log, lost: Counter[str]) -> str:
 
 
 def _append(path: Path, entry: bytes) -> None:
-    """Append an entry with one write. Raises OSError, also where only a part of it was written.
+    """Append an entry with one write. Raises OSError, even if a part of it was written.
 
-    The file is opened for each entry, so that one that was moved away is begun anew, and that file systems which
-    report a full disk when a file is closed do so now.
+    The file is opened for each entry: if the log was moved away, a new one is created, and file systems that report a
+    full disk on closing a file do so now.
     """
-    # Non-blocking, so that a pipe that nobody reads cannot hold up the run.
+    # Non-blocking, so that a pipe without a reader cannot block the run.
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
     try:
         _lock(file)
@@ -237,7 +237,7 @@ def _after_torn_entry(file: int) -> bytes:
 
 
 def _line(text: str, secrets: list[str]) -> str:
-    """A value as it is written: without secrets, cut, escaped; in this order, since each would hide the one before."""
+    """A value as written: first without secrets, then cut, then escaped, since each step could hide the one before."""
     text = without_secrets(text, secrets)
     cut = f"… (cut after {MAX_CHARACTERS:,} of {len(text):,} characters)" if len(text) > MAX_CHARACTERS else ""
     return escape(text[:MAX_CHARACTERS]) + cut
@@ -257,7 +257,7 @@ def link_logs(folder: Path) -> None:
     """Link the logs of an experiment from its folder `logs/`, where some tools look for them."""
     for log in Log:
         link = folder / "logs" / log.file
-        # No link is no loss.
+        # The links are only a convenience.
         with suppress(OSError):
             link.parent.mkdir(exist_ok=True)
             if not link.is_symlink():

@@ -1,4 +1,4 @@
-"""Reads action logs, ours or those of other tools in the same form."""
+"""Reads action logs, including those of other tools in the same format."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _Row = dict[str, str | bool | None]
 def read_action_log(path: Path) -> pd.DataFrame:
     """Entries of a log in order, one per row, with COLUMNS; None or NaT for missing values. Raises OSError.
 
-    `truncated` marks an entry that was not written whole, which has what there is of it. Times are local.
+    `truncated` marks an incomplete entry, which is read as far as it goes. Times are local.
     """
-    # After a crash NULs may stand for what was not written.
+    # After a crash the file may contain NULs in place of unwritten text.
     return _table(_rows(path.read_bytes().decode(errors="replace").replace("\0", "")))
 
 
 def read_action_logs(folder: Path | str, logs: Iterable[Log] = tuple(Log)) -> pd.DataFrame:
-    """Entries of an experiment's logs in time order, with the column `log`. Raises OSError; a missing log has none."""
+    """Entries of an experiment's logs in time order, with a column `log`; a missing log is empty. Raises OSError."""
     tables = [_table([]).assign(log=None)]
     for log in logs:
         if (path := Path(folder, log.file)).exists():
@@ -55,7 +55,7 @@ def read_action_logs(folder: Path | str, logs: Iterable[Log] = tuple(Log)) -> pd
 
 
 def _table(rows: list[_Row]) -> pd.DataFrame:
-    # Objects, since pandas' string type cannot hold every text.
+    # As objects, since pandas' string type cannot hold lone surrogates.
     table = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in COLUMNS})
     table["time"] = pd.to_datetime(table["time"], format="%Y-%m-%d %H:%M:%S", errors="coerce")
     return table.astype({"truncated": bool})
@@ -65,7 +65,7 @@ def _rows(text: str) -> list[_Row]:
     """One row per entry; lines that belong to no entry or field are skipped."""
     rows: list[_Row] = []
     row: _Row | None = None
-    # Nothing else ends a line.
+    # Other characters that `splitlines` splits at are part of the text.
     for line in text.removesuffix("\n").split("\n"):
         line = line.removesuffix("\r")
         if begun := _begun(line):
@@ -78,7 +78,7 @@ def _rows(text: str) -> list[_Row]:
             row = None
         elif field := _FIELD.match(line):
             row[FIELDS[field[1]]] = unescape(field[2] or "")
-    # Only the empty line is missing after the last possible field.
+    # After the last possible field only the empty line can be missing.
     if row is not None and "duration" in row and text.endswith("\n"):
         row["truncated"] = False
     return rows

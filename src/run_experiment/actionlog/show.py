@@ -1,4 +1,4 @@
-"""What `run-experiment log` shows: entries of the action logs, filtered, as a table or as JSON."""
+"""Shows entries of the action logs, filtered, as a table or as JSON (`run-experiment log`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from run_experiment.actionlog.reader import read_action_logs
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.slurm.states import first_word, is_live, succeeded
 
-# Widths: of the table at least, of a time, and the least of subjects and texts when others need room.
+# Widths: of the narrowest table, of a time, of the narrowest subject column, and of the narrowest text.
 _NARROWEST, _TIME, _NARROWEST_SUBJECT, _ROOM = 80, 19, 16, 36
 _GAP, _BETWEEN = "  ", " | "
 _INDENT = " " * 4
@@ -28,7 +28,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class LogCommandError(Exception):
-    """Nothing to show, or a filter is not understood; the message says which."""
+    """There is nothing to show or a filter is invalid; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def entries(folder: Path, filters: Filters, now: datetime) -> pd.DataFrame:
 
 
 def as_json(table: pd.DataFrame) -> str:
-    """Entries as a JSON array of objects; times in ISO format, null where there is no value."""
+    """Entries as a JSON array of objects: times in ISO format, null for missing values."""
     rows = [{**row, "time": row["time"] and row["time"].isoformat()} for row in _records(table)]
     return json.dumps(rows, indent=2)
 
@@ -65,7 +65,7 @@ def as_json(table: pd.DataFrame) -> str:
 def as_text(table: pd.DataFrame, width: int) -> str:
     """Entries as a table for a terminal of `width` columns, at least 80.
 
-    One line an entry, cut where it is too long; but what is said of a failure stands whole below it.
+    One line per entry, shortened if necessary; the full text of a failure follows below it.
     """
     rows = [_texts(row) for row in _records(table)]
     width = max(width, _NARROWEST)
@@ -85,8 +85,8 @@ def as_text(table: pd.DataFrame, width: int) -> str:
 
 
 def terminal_width() -> int:
-    """Columns of the terminal, or of COLUMNS; 120 if the output is not a terminal."""
-    return shutil.get_terminal_size((120, 0)).columns
+    """Columns of the terminal, or COLUMNS; without a terminal practically unlimited, since another program reads it."""
+    return shutil.get_terminal_size((100_000, 0)).columns
 
 
 def parse_since(text: str, now: datetime) -> datetime:
@@ -130,13 +130,13 @@ def _actions(names: Sequence[str], table: pd.DataFrame) -> list[str]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows with None for what is missing."""
+    """Rows, with None for missing values."""
     values = table.astype(object).where(table.notna(), None)
     return [{str(name): value for name, value in row.items()} for row in values.to_dict("records")]
 
 
 def _texts(row: dict[str, Any]) -> dict[str, str]:
-    """Values of a row as shown, before they are broken into lines."""
+    """Values of a row as text, before line breaking."""
     texts = {name: str(value) for name, value in row.items() if value is not None}
     extra = [f" ({texts['duration']})"] if "duration" in texts else []
     extra += [" (cut off)"] if row["truncated"] else []
@@ -151,7 +151,7 @@ def _texts(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _lines(head: str, row: dict[str, str], width: int) -> list[str]:
-    """The text lines of an entry, to the right of the other columns."""
+    """The lines of an entry, the first of which begins with `head`, its other columns."""
     room = width - len(head)
     said = [row[name] for name in ("details", "result", "recommendation") if row[name]]
     parts = [escape(line) for text in said for line in text.split("\n") if line]
@@ -174,7 +174,7 @@ def _failed(row: dict[str, str]) -> bool:
 
 
 def _cut_to(details: str, result: str, room: int) -> str:
-    """Both in one line, the result with two thirds of the room if it needs them."""
+    """Both in one line; the result gets up to two thirds of the room."""
     if not result or not details:
         return _cut(details or result, room)
     left = room - len(_BETWEEN)

@@ -1,7 +1,8 @@
-"""Files of attempts, `{run}/attempts/{job id}/`: where they lie, and the verdict that SLURM adds to them.
+"""Files of attempts, `{run}/attempts/{job id}/`.
 
-A job writes `begun.json` when it starts, and `attempt.json` in its place when it fails; if it is killed, the first
-stays. Who follows jobs on a cluster adds `slurm.json`, SLURM's verdict. A job that succeeds removes the folder.
+A job writes `begun.json` when it starts and replaces it with `attempt.json` when it fails; if it is killed,
+`begun.json` remains. On a cluster the main process adds `slurm.json`, SLURM's verdict. A job that succeeds removes
+the folder.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ BEGUN, ENDED, SLURM, LOG = "begun.json", "attempt.json", "slurm.json", "job.log"
 
 
 class Failure(enum.StrEnum):
-    """Why an attempt did not make its target: the next one may resume, has to be smaller, or would fail as well."""
+    """Why an attempt failed: the next one may resume, needs less memory, or would fail too."""
 
     INTERRUPTED = "interrupted"
     OUT_OF_MEMORY = "out of memory"
@@ -31,15 +32,15 @@ def is_since(moment: Any, since: str) -> bool:
     """True if the ISO time `moment` is at or after `since`. An empty `since` accepts everything."""
     try:
         return not since or datetime.fromisoformat(str(moment)) >= datetime.fromisoformat(since)
-    # It is no time, or one without an offset.
+    # Not a time, or one without an offset.
     except (ValueError, TypeError):
         return False
 
 
 def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str, error: str) -> None:
-    """Keep SLURM's verdict on a job of an experiment with its attempt: a job that was killed wrote none.
+    """Store SLURM's verdict with a job's attempt, since a job that is killed cannot write one.
 
-    `submission_target` is the record that the job was to make. Raises OSError.
+    `submission_target` is the record that the job should have made. Raises OSError.
     """
     run, target = paths.target_of(submission_target)
     attempts = folder / paths.attempts(run)
@@ -49,7 +50,7 @@ def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str
 
 
 def folders(attempts: Path, job_id: str | None = None) -> list[Path]:
-    """Folders of a job's attempts in `attempts`, in order; without `job_id` those of all jobs."""
+    """Folders of a job's attempts in the folder `attempts`, in order; without `job_id`, those of all jobs."""
     # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`.
     name = re.compile(rf"{re.escape(job_id)}(\.\d+)?" if job_id else r".+(?<!\.artifacts)")
     found = [path for path in attempts.glob(f"{job_id or ''}*") if name.fullmatch(path.name) and path.is_dir()]

@@ -1,4 +1,4 @@
-"""The attempts at the targets of a run: the one reader of `{run}/attempts`, which reads each file once."""
+"""The attempts at the targets of a run: the only reader of `{run}/attempts`, which reads each file once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import Config, config_hash, read_record
 
 _OLDEST = float("-inf")
-# How the error of an attempt begins that was cancelled, in words of its own.
+# Beginnings of the error messages of cancelled attempts.
 _CUT = ("ended by SIGTERM", "KeyboardInterrupt")
-# SLURM's states of jobs that were cut, whatever they themselves left.
+# SLURM states that decide the kind of failure, whatever the job itself wrote.
 _BY_STATE = {
     "OUT_OF_MEMORY": Failure.OUT_OF_MEMORY,
     **dict.fromkeys(("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "TIMEOUT"), Failure.INTERRUPTED),
@@ -27,11 +27,11 @@ _BY_STATE = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt that made nothing, or is still at work.
+    """An attempt that failed, or is still running.
 
-    `folder` lies in the experiment's folder as it was given, `target` is `finetune` or an evaluation's cell. `begun` is
-    all that the job itself wrote. `own_error` is why it failed, None if it could not say; `slurm_state` is SLURM's
-    verdict, None without one, `slurm_error` the same in words. Other texts are empty and times None if not known.
+    `target` is `finetune` or an evaluation's cell. `begun` is everything that the job itself wrote; `own_error` its
+    error message, None if it wrote none. `slurm_state` is SLURM's verdict, None if there is none; `slurm_error` says it
+    in words. Unknown texts are empty, unknown times None.
     """
 
     folder: Path
@@ -50,38 +50,38 @@ class Attempt:
 
     @property
     def is_over(self) -> bool:
-        """Whether its end was noted, by itself or by who followed it."""
+        """Whether its end is known, from the job itself or from SLURM."""
         return self.own_error is not None or self.slurm_state is not None
 
     @property
     def error(self) -> str:
-        """Why it failed, in the words of the job, else in SLURM's."""
+        """Why it failed: the job's own message, else SLURM's."""
         return self.own_error or self.slurm_error or "it was interrupted"
 
     @property
     def moment(self) -> datetime | None:
-        """When it ended; if that was not noted, when it began."""
+        """When it ended; if that is unknown, when it began."""
         return self.ended or self.began
 
     @property
     def place(self) -> tuple[float, int]:
-        """Where it stands among the attempts of a run: later ones are greater."""
+        """Sort key among the attempts of a run; later ones are greater."""
         with suppress(KeyError, TypeError, ValueError):
-            # Has fractions of a second, and does not go back when summer time ends.
+            # Has fractions of a second, and is not set back when summer time ends.
             return float(self.begun["clock"]), number_of(self.folder)
         began = self.began or self.ended
         return began.timestamp() if began else _OLDEST, number_of(self.folder)
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether it was ended from outside, and not for lack of time or memory, or by a node's failure."""
+        """Whether someone cancelled it; not if it ran out of time or memory, or its node failed."""
         if self.slurm_state:
             return self.slurm_state == "CANCELLED"
         return self.own_error is not None and self.own_error.startswith(_CUT)
 
     @property
     def may_run(self) -> bool:
-        """Whether it may still run, unseen from here: a local job of this machine would hold its lock."""
+        """Whether it may still be running elsewhere; a local job of this machine would hold its lock."""
         is_local = self.host == socket.gethostname() and not self.job_id.isdecimal()
         return not self.is_over and not is_local
 
@@ -96,24 +96,24 @@ class Attempt:
 
     @property
     def why(self) -> str:
-        """The same with the first line of the error: `failed as job 17: CUDA out of memory`."""
+        """How it ended, with the first line of the error: `failed as job 17: CUDA out of memory`."""
         error = self.own_error or self.slurm_error.removeprefix(f"SLURM job {self.job_id} ended as ")
         known = (error or self.slurm_state or "").partition("\n")[0].strip()
         return f"{self.what}: {known}" if known else self.what
 
     def is_of(self, config: Config) -> bool:
-        """Whether it was of a configuration, or does not say of which; it may have only the beginning of the hash."""
+        """Whether it had this configuration, or an unknown one; only the beginning of its hash may be known."""
         return not self.config_hash or config_hash(config).startswith(self.config_hash)
 
 
 def read(folder: Path, run: str, job_id: str | None = None) -> list[Attempt]:
-    """All attempts at the targets of a run in the experiment `folder`, or those of one job; oldest first."""
+    """Attempts at all targets of a run in the experiment `folder`, or only those of one job; oldest first."""
     found = [_Files(path) for path in folders(folder / paths.attempts(run), job_id)]
     return sorted((_attempt(one, found) for one in found if one.known), key=lambda attempt: attempt.place)
 
 
 class History:
-    """The attempts in an experiment `folder` by the records that they were to make; those of a run are read once."""
+    """The attempts in an experiment `folder` by target; those of a run are read once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -135,7 +135,7 @@ class History:
 
 
 class _Files:
-    """What lies in the folder of an attempt: records, None if missing or torn."""
+    """The JSON files in an attempt's folder; None if missing or incomplete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -150,7 +150,7 @@ class _Files:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What says whose attempt it is: a job whose node failed at its start could write nothing."""
+        """The file that identifies the attempt: SLURM's verdict if the job itself could write nothing."""
         return self.own or self.slurm
 
     @property
@@ -184,7 +184,7 @@ def _attempt(files: _Files, others: list[_Files]) -> Attempt:
 
 def _failure(files: _Files, others: list[_Files]) -> Failure:
     by_state = _BY_STATE.get(_text(files.slurm, "state"))
-    # SLURM says so of a whole job, in which an earlier attempt may have been the one: then the last one knows better.
+    # SLURM's verdict is on the whole job: if an earlier attempt ran out of memory, the last one may have another cause.
     if by_state is Failure.OUT_OF_MEMORY and files.ended and _another_ran_out_of_memory(files, others):
         return files.own_failure
     return by_state or files.own_failure

@@ -1,4 +1,4 @@
-"""Entries of jobs for the action log: jobs do not write there themselves, but note them in their records."""
+"""Entries for the action log that jobs leave in their records, since they do not write to the log themselves."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Notice:
 
 
 def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
-    """Entries of a job so far, in order, once each; the job ended, or is still running.
+    """Entries of a running or finished job so far, in order and without repeats.
 
-    A job that SLURM started again, or that tried again by itself, has several attempts.
+    A job that SLURM restarted, or that retried by itself, has several attempts.
     """
     run, _ = paths.target_of(submission_target)
     facts = [attempt.begun for attempt in history.read(folder, run, job_id)]
@@ -39,6 +39,6 @@ def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
 def _notice(event: Any) -> Notice | None:
     try:
         return Notice(str(event["time"]), Action(event["action"]), str(event["details"]), str(event["result"]))
-    # Of another version, or edited.
+    # Written by another version, or edited.
     except (KeyError, TypeError, ValueError):
         return None

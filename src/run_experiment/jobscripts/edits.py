@@ -1,4 +1,4 @@
-"""Rendered files that users may edit: a marker tells what was touched, and what was touched is kept."""
+"""Rendered files that users may edit: a marker with hashes shows which parts were edited, and those are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-# Above this line a job script holds facts of the site, from it on what is computed.
+# Above this line a job script has settings of the site; from it on, the commands.
 COMMANDS_BEGIN = "set -euo pipefail"
 
 _MARKER = re.compile(r"^# Rendered by run-experiment \(head (\w*), commands (\w*)\)\. .*\n", re.MULTILINE)
@@ -17,7 +17,7 @@ _SITE_LINE = re.compile(r"\s*(#.*|(module|ml|source|\.|conda\s+(de)?activate)(\s
 
 @dataclass(frozen=True)
 class Rendered:
-    """A file's text in two parts: the head (site facts) and the commands (what determines the result).
+    """A file's text in two parts: the head (settings of the site) and the commands (which determine the result).
 
     `formerly` is what earlier versions of this package rendered as the same commands; edits of those stay in use.
     """
@@ -47,30 +47,30 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Existing:
-    """A file as it lies there, and which of its parts are somebody's own: all, where another tool wrote it."""
+    """A file on disk, and which of its parts were edited; all, if another tool wrote it."""
 
     parts: Rendered
     own_head: bool
     own_commands: bool
-    # Short hash of the commands that were rendered last; None where the file was not rendered.
+    # Short hash of the commands as last rendered; None if the file was not rendered.
     rendered: str | None = None
 
     @property
     def commands_hash(self) -> str | None:
-        """SHA-256 of the commands where they are somebody's own; None where they are as rendered."""
+        """SHA-256 of edited commands; None if they are as rendered."""
         return _significant_hash(self.parts.commands) if self.own_commands else None
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the commands: of what matters in them, where they are somebody's own."""
+        """Short hash of the commands; if they were edited, only of what can change a result."""
         return (self.commands_hash or "")[:12] or self.parts.fingerprint
 
     def contradicts(self, new: Rendered) -> bool:
-        """Whether somebody edited commands that would be rendered differently today."""
+        """Whether the commands were edited and would be rendered differently today."""
         return self.own_commands and self.rendered not in (None, new.fingerprint, _hash(new.formerly))
 
     def updated(self, new: Rendered) -> str | None:
-        """Its text with the untouched parts rendered anew; None where that changes nothing."""
+        """The text with unedited parts rendered again; None if that changes nothing."""
         parts = Rendered(
             self.parts.head if self.own_head else new.head,
             self.parts.commands if self.own_commands else new.commands,
@@ -82,7 +82,7 @@ class Existing:
 
 
 def parse(text: str) -> Existing:
-    """Tell a file's parts, and which of them were edited."""
+    """Split a file into its parts and find out which of them were edited."""
     marker = _MARKER.search(text)
     if not marker:
         return Existing(Rendered("", text), own_head=True, own_commands=True)

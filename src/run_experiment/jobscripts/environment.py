@@ -1,6 +1,7 @@
-"""What a job script is run with: the command, and an environment in which lines of other sites do no harm.
+"""The command and the environment that a job script is run with.
 
-Only scripts of other tools have such lines: those of a rendered script are of this site, and have to work.
+Lines of other sites (modules, conda) are skipped, but only in scripts of other tools: in a rendered script they are
+settings of this site and have to work.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from run_experiment.jobscripts.edits import parse
 
-# Commands that set up the environment of a site, and what they do on a site that has none of them.
+# Commands that set up a site's environment, and what they do on a site without them.
 _SKIPPED = {
     "module": 'echo "skipped, no environment modules on this machine: module $*" >&2',
     "ml": 'echo "skipped, no environment modules on this machine: ml $*" >&2',
@@ -22,13 +23,13 @@ activate | deactivate) echo "skipped, no conda on this machine: conda $*" >&2 ;;
 *) echo "conda: command not found" >&2; return 127 ;;
 esac""",
 }
-# Variables that say that a site has them, though its functions were not handed on.
+# Variables that show that a site has these commands, even if its functions were not exported.
 _SIGNS = {
     "module": ("LMOD_CMD", "MODULESHOME"),
     "ml": ("LMOD_CMD", "MODULESHOME"),
     "conda": ("CONDA_EXE",),
 }
-# A file `activate` to be found first: that of our own environment, or of pyenv, must not stand for conda's.
+# A file `activate` that is found first, so that one of a virtual environment or pyenv is not taken for conda's.
 _ACTIVATE = """_found=$(IFS=:; for _folder in $PATH; do
 if [ -f "$_folder/activate" ] && [ -e "$_folder/conda" ]; then echo "$_folder/activate"; break; fi
 done)
@@ -40,7 +41,7 @@ _LOGIN = re.compile(r"#!\s*\S*(?:/bash|/env\s+(?:-S\s+)?bash)\s+(?:-\w*l\w*|--lo
 
 
 def script_command(script: Path, path: str) -> list[str]:
-    """Command that runs a script (absolute); one that wants a login shell gets what that sets up, then this PATH."""
+    """Command that runs a script (absolute). A login shell keeps what it sets up, and gets `path` appended to PATH."""
     with script.open(encoding="utf-8", errors="replace") as file:
         first = file.readline()
     if not _LOGIN.match(first):
@@ -49,9 +50,9 @@ def script_command(script: Path, path: str) -> list[str]:
 
 
 def may_activate(script: Path) -> bool:
-    """Whether a script may run another Python than that beside ours; a missing one does not.
+    """Whether a script may run another Python than ours.
 
-    It does not where its commands are as rendered, and nothing above them makes an environment.
+    A missing script does not, nor one whose commands are as rendered and whose head activates no environment.
     """
     try:
         existing = parse(_text(script))
@@ -66,11 +67,11 @@ def _text(script: Path) -> str:
 
 
 def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, script: Path) -> dict[str, str]:
-    """Environment of a script that runs in `folder`; `own` is an empty folder that is there as long as it runs.
+    """Environment of a script that runs in `folder`; `own` is an empty folder that exists while it runs.
 
-    Raises OSError where the script cannot be read.
+    Raises OSError if the script cannot be read.
     """
-    # INSPECT_EVAL_LIMIT and its like would change every evaluation behind the summary's back.
+    # INSPECT_EVAL_LIMIT and the like would change evaluations without a trace in the summary.
     kept = {name: value for name, value in inherited.items() if not name.startswith("INSPECT_EVAL_")}
     beside = Path(sys.executable).parent
     # Edited since or not.
@@ -86,9 +87,9 @@ def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, sc
 
 
 def _skipping(environment: Mapping[str, str]) -> dict[str, str]:
-    """Functions, as bash exports them, for commands of sites that have none of them.
+    """Exported bash functions in place of commands that this site does not have.
 
-    One that is exported already, defined later, or found as a program when it is called, is used instead.
+    A function exported before or defined later takes precedence, as does a program on the PATH.
     """
     return {
         f"BASH_FUNC_{name}%%": f'() {{ if type -P {name} >/dev/null; then command {name} "$@"; return; fi\n{body}\n}}'

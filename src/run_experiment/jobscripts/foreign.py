@@ -1,4 +1,4 @@
-"""What another tool left in an experiment's folder: which job scripts are its own, and how they mean to be run."""
+"""Job scripts that another tool wrote into an experiment's folder: which they are, and how to run them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from run_experiment.common import paths
 from run_experiment.jobscripts.edits import parse
 
 CELL_SCRIPT = "cell.slurm"
-# What the task of such a script reads, beside it.
+# Config files beside such a script that its task reads.
 _CELL_CONFIGS = ("eval.yaml", "eval_config.yaml")
 
 _JOB_SCRIPTS = ("*/finetune.slurm", "*/eval/*.slurm", f"*/eval/*/{CELL_SCRIPT}")
@@ -18,20 +18,20 @@ _WORD = re.compile(r"[\w./-]+")
 
 
 def is_scaffolded(folder: Path) -> bool:
-    """Whether another tool made the experiment: some run has a job script that was not rendered here."""
+    """Whether another tool prepared the experiment: some run has a job script that was not rendered here."""
     scripts = (path for pattern in _JOB_SCRIPTS for path in folder.glob(pattern))
     return any(_is_foreign(path) for path in scripts)
 
 
 def cell_files(folder: Path, run: str, task: str, epoch: int | None) -> list[str]:
-    """Job script of an evaluation in a folder of its own, and the configs beside it; empty where there is none.
+    """Job script of an evaluation in a folder of its own, and the configs beside it; empty if there is none.
 
-    A script of the usual name comes first. Paths are relative to the experiment's `folder`.
+    A script of the usual name is preferred. Paths are relative to the experiment's `folder`.
     """
     cell = paths.cell(task, epoch)
     if (folder / paths.eval_script(run, cell)).exists():
         return []
-    # Without training some tools leave `_base` out.
+    # Some tools omit `_base` for untrained models.
     for name in (cell, *([task] if epoch is None else [])):
         place = f"{paths.eval_folder(run)}/{name}"
         if (folder / place / CELL_SCRIPT).is_file():
@@ -41,10 +41,10 @@ def cell_files(folder: Path, run: str, task: str, epoch: int | None) -> list[str
 
 
 def working_directory(folder: Path, script: str) -> str:
-    """Folder that a job script has to run in, relative to the experiment's: where the files lie that it names.
+    """Working directory of a job script, relative to the experiment's folder.
 
-    That is the experiment's folder, but for another tool's script that names files only found beside it, because it
-    is meant to be submitted there.
+    That is the experiment's folder itself, except for another tool's script that names files beside it and is meant to
+    be submitted from there.
     """
     path = folder / script
     if not path.is_file() or not _is_foreign(path):
@@ -56,7 +56,7 @@ def working_directory(folder: Path, script: str) -> str:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Words of a script's commands that may be relative paths of files."""
+    """Words in a script's commands that may be relative paths."""
     for line in text.splitlines():
         if not line.lstrip().startswith("#"):
             yield from (word for word in _WORD.findall(line) if not word.startswith("/"))

@@ -1,4 +1,4 @@
-"""What `run-experiment status` does: shows the state of an experiment once or again and again, and what is missing."""
+"""Runs `run-experiment status`: shows an experiment's state once or repeatedly, or what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from run_experiment.status.read import read_status
 
 # Exit status if something is missing and `--missing` was given.
 INCOMPLETE = 3
-# Narrower than the terminal only if the terminal is wider.
+# Width of the output if it is not a terminal.
 _WIDTH = 100
 _CLEAR = "\x1b[H\x1b[2J"
 _TRIES = 3
@@ -29,7 +29,7 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Options:
-    """What is shown: JSON or text, everything or what is missing; `watch` is the seconds between two drawings."""
+    """How to show the status: as JSON or text, all of it or what is missing, repeated every `watch` seconds."""
 
     json: bool = False
     missing: bool = False
@@ -48,7 +48,7 @@ def show_status(folder: Path, options: Options, show: Callable[[str], None]) -> 
             try:
                 status = _read(folder, memory)
             except InputError as error:
-                # The summary is being edited, maybe.
+                # Perhaps the summary is being edited.
                 print(error, file=sys.stderr)
                 continue
             show(_drawn(status, options))
@@ -84,7 +84,7 @@ def as_json(status: Status) -> dict[str, Any]:
 
 
 def missing_as_json(status: Status) -> dict[str, Any]:
-    """What is not done: experiment, folder, time, complete, unfinished_redos, and missing, items as in `as_json`."""
+    """What is missing, as plain values: some of `as_json`'s keys, and `missing`, a list of items as there."""
     whole = as_json(status)
     kept = {name: whole[name] for name in ("experiment", "folder", "time", "complete", "unfinished_redos")}
     return {**kept, "missing": [_item(item) for item in status.missing]}
@@ -111,7 +111,7 @@ def _item(item: Item) -> dict[str, Any]:
 def _drawn(status: Status, options: Options) -> str:
     if options.json:
         values = missing_as_json(status) if options.missing else as_json(status)
-        # Of a watched experiment an object a line.
+        # With --watch, one object per line.
         return json.dumps(values, indent=None if options.watch else 2, ensure_ascii=False)
     text = missing_text(status) if options.missing else status_text(status, _width())
     if options.watch is None:
@@ -128,7 +128,7 @@ def _width() -> int:
 
 
 def _read(folder: Path, memory: StatusMemory) -> Status:
-    """The state, read again if files came and went meanwhile. Raises InputError."""
+    """Read the state; again if files appear or vanish meanwhile. Raises InputError."""
     for _ in range(_TRIES - 1):
         with suppress(OSError, UnreadableError):
             return read_status(folder, memory)

@@ -1,4 +1,4 @@
-"""What the state of an experiment is made of: plain values, without how they were found."""
+"""An experiment's state as plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from run_experiment.common.experiment_lock import Owner
 
 
 class State(enum.StrEnum):
-    """What state a training, a verification or an evaluation is in."""
+    """State of a training, a verification or an evaluation."""
 
     DONE = "done"
     RUNNING = "running"
@@ -30,11 +30,11 @@ TRAINING, VERIFICATION, EVALUATION = "training", "verification", "evaluation"
 
 @dataclass(frozen=True)
 class Item:
-    """A training, the verification of an epoch, or an evaluation, and what state it is in.
+    """A training, the verification of an epoch, or an evaluation, with its state.
 
-    `since` is when the state began, `seconds` how long a job that is done ran; `read_on` is a file of the folder that
-    says more; `certain` is False if the state is only the last known. `epoch` is None for a model as it is given.
-    `attempt` is the number of the attempt that runs or waits, 1 of the first.
+    `since` is when the state began, `seconds` how long a finished job ran, `read_on` a file with more details (relative
+    to the folder). `certain` is False if this is only the last known state. `epoch` is None for an untrained model.
+    `attempt` is the number (from 1) of the attempt that is running or pending.
     """
 
     kind: str
@@ -54,13 +54,13 @@ class Item:
 
     @property
     def is_made(self) -> bool:
-        """Whether nothing is missing of it."""
+        """Whether there is nothing left to do for it."""
         return self.state in (State.DONE, State.SKIPPED)
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run: its training, the verifications of its epochs (none without checkpoints), its evaluations."""
+    """A run: its training, the verifications of its checkpoints, its evaluations."""
 
     name: str
     type: str
@@ -70,7 +70,7 @@ class RunStatus:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """All of them, in the order in which they are made."""
+        """All items of the run, in the order in which they are made."""
         return (self.training, *self.verifications, *self.evaluations)
 
 
@@ -78,9 +78,9 @@ class RunStatus:
 class Status:
     """An experiment's state at one moment.
 
-    `owner` is the main process that follows it if `followed`, else the last one that did, None if there was none.
-    `asked` is the client that gave the states of SLURM's jobs, None if none did or had to; `notes` are for the reader.
-    `unfinished_redos` says what `redo=` asked for and is not made again yet.
+    `owner` is the main process that follows it if `followed`, else the last one that did; None if there was none.
+    `asked` is the SLURM client that answered, None if none did or none was needed. `notes` are messages for the user,
+    `unfinished_redos` messages on `redo=` commands that are not finished.
     """
 
     experiment: str
@@ -95,23 +95,23 @@ class Status:
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
-        """Everything that is or was to be made."""
+        """The items of all runs."""
         return tuple(item for run in self.runs for item in run.items)
 
     @cached_property
     def counts(self) -> dict[State, int]:
-        """How many are in each state."""
+        """Number of items in each state."""
         found = Counter(item.state for item in self.items)
         return {state: found[state] for state in State}
 
     @property
     def total(self) -> int:
-        """How many are to be made at all."""
+        """Number of items, without skipped ones."""
         return len(self.items) - self.counts[State.SKIPPED]
 
     @property
     def missing(self) -> list[Item]:
-        """What is not done; a verification only if its training is."""
+        """Items that are not done; verifications only of finished trainings."""
         return [
             item
             for run in self.runs
@@ -121,5 +121,5 @@ class Status:
 
     @property
     def is_moving(self) -> bool:
-        """Whether there is something to wait for."""
+        """Whether the state may still change by itself."""
         return self.followed or any(item.state in (State.RUNNING, State.PENDING) for item in self.items)

@@ -1,6 +1,6 @@
-"""What is known of an experiment's jobs without following them: by the ledger, SLURM, locks, and failed attempts.
+"""States of an experiment's jobs, found without following them: from the ledger, SLURM, locks and failed attempts.
 
-Nothing is written, and no lock is taken that a job could run into.
+Nothing is written, and no lock is taken that could make a job fail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from run_experiment.status.sources import (
     written_at,
 )
 
-# How long accounting may be late, and a shared file system with a record.
+# How late accounting may be, or a record on a shared file system.
 _LATE = timedelta(seconds=60)
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
 _LIVE = frozenset({State.RUNNING, State.PENDING})
@@ -33,10 +33,10 @@ _LIVE = frozenset({State.RUNNING, State.PENDING})
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of the newest job for a target. `since` is when the state began, None if unknown.
+    """State of the newest job for a target. `since` is when the state began, None if unknown.
 
-    `certain` is False if the state is only the last known; `config_hash` may be the beginning of one, or unknown.
-    `attempt` is the number of the attempt that a live job is, 1 of the first.
+    `certain` is False if this is only the last known state; `config_hash` may be only the beginning of the hash, or
+    None. `attempt` is the number (from 1) of a live job's attempt.
     """
 
     state: State
@@ -51,7 +51,7 @@ class Evidence:
 
 
 class Jobs:
-    """Jobs of an experiment, as seen at one moment. Raises OSError if the ledger cannot be read."""
+    """Jobs of an experiment at one moment. Raises OSError if the ledger cannot be read."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -62,7 +62,7 @@ class Jobs:
         self.answer = ask(self._open.values())
 
     def live(self, target: str, log: str) -> Evidence | None:
-        """What is known of a job whose end nobody has noted, for the target of a record; `log` is its script's."""
+        """State of a job for the record `target` whose end was not recorded; `log` is its script's log."""
         if (submission := self._open.get(target)) is not None:
             found = replace(self._submitted(submission, log), config_hash=submission.config_hash)
         elif (holder := self._snapshot.holder(target)) is not None:
@@ -73,7 +73,7 @@ class Jobs:
         return replace(found, attempt=self._number(target, found) if found.state in _LIVE else None)
 
     def ended(self, attempt: Attempt, log: str) -> Evidence:
-        """What is known of an attempt that made nothing; `log` is its script's."""
+        """State of an attempt that failed; `log` is its script's log."""
         state = State.CANCELLED if attempt.was_cancelled else State.FAILED
         folder = attempt.folder.relative_to(self._folder)
         read_on = self._existing(log)
@@ -99,7 +99,7 @@ class Jobs:
             return found
         if (left := self._attempt(submission)) and left.is_over:
             return self.ended(left, log)
-        # The queue is only asked for jobs of the user's own.
+        # squeue was asked only for the user's own jobs.
         if self.answer.source is None or (self.answer.source == "squeue" and submission.uid != os.getuid()):
             return self._last_known(submission, since, log)
         if is_new:
@@ -108,7 +108,7 @@ class Jobs:
         return Evidence(State.MISSING, job_id, since, reason, self._existing(log), certain=False)
 
     def _answered(self, submission: Submission, job_id: str, since: datetime | None, log: str) -> Evidence | None:
-        """What SLURM said of a job."""
+        """SLURM's answer on a job; None if there is none."""
         job = self.answer.accounted.get(job_id)
         if job is not None and _is_same(job, submission):
             return self._accounted(submission, job, log)
@@ -136,19 +136,19 @@ class Jobs:
         return Evidence(state, job.job_id, ended, reason, read_on, job.state)
 
     def _last_known(self, submission: Submission, since: datetime | None, log: str) -> Evidence:
-        """A job that nothing is known of runs if its log is younger than its submission."""
+        """State of a job without an answer from SLURM: running if its log is newer than its submission."""
         written = written_at(self._folder / log)
         began = since is not None and written is not None and written >= since - CLOCK_SKEW
         state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
         return Evidence(state, submission.job_id, since, "last known state", read_on, certain=False)
 
     def _attempt(self, submission: Submission) -> Attempt | None:
-        """What a job left of its last attempt."""
+        """The job's last attempt that left files."""
         newest = self._snapshot.history.newest(submission.target)
         return newest if newest and newest.job_id == submission.job_id else None
 
     def _number(self, target: str, job: Evidence) -> int:
-        """Number of the attempt that a live job is, among those of its configuration."""
+        """Number of a live job's attempt, among those with its configuration."""
         known = [None, "", job.config_hash]
         lefts = [left for left in self._snapshot.history.at(target) if not job.config_hash or left.config_hash in known]
         has_begun = bool(lefts) and not lefts[-1].is_over and job.job_id in (None, lefts[-1].job_id)
@@ -165,6 +165,6 @@ def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
 
 
 def _is_same(job: AccountedJob, submission: Submission) -> bool:
-    """Whether a job is the one submitted: a controller that lost its state uses ids again."""
+    """Whether a job is the one that was submitted: a controller that lost its state reuses ids."""
     same_comment = not job.comment or job.comment == submission.comment
     return (job.name, job.uid) == (submission.name, submission.uid) and same_comment

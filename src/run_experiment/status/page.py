@@ -1,4 +1,4 @@
-"""The state of an experiment as text: a row a run, a mark an epoch, and below it what failed."""
+"""The state of an experiment as text: one row per run, one mark per epoch, failures below."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MARKS = {
 _NARROWEST = 80
 _LONGEST_RUN, _NARROWEST_TASK, _BAR = 28, 6, 30
 _GAP = "  "
-# Lines of a list, so that one look is enough.
+# Longest list shown.
 _MOST = 10
-# Characters of a reason there.
+# Characters shown of a reason.
 _LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A task and its epochs, None for a model that was not trained here."""
+    """A task and its epochs; None stands for an untrained model."""
 
     task: str
     epochs: tuple[int | None, ...]
@@ -49,7 +49,7 @@ def status_text(status: Status, width: int) -> str:
 
 
 def missing_text(status: Status) -> str:
-    """What is not done, a line each with its state and reason."""
+    """One line for each missing item, with its state and reason."""
     if not status.missing:
         done = f"Nothing is missing: {status.counts[State.DONE]} of {status.total} are done."
         return "\n".join([done, *map(escape, status.unfinished_redos)])
@@ -59,7 +59,7 @@ def missing_text(status: Status) -> str:
 
 
 def age(seconds: float) -> str:
-    """A time span in two units: 45s, 12m, 3h05m, 2d04h."""
+    """A time span in short form: 45s, 12m, 3h05m, 2d04h."""
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
     if minutes < 1:
         return f"{max(0, int(seconds))}s"
@@ -94,6 +94,8 @@ def _follower(status: Status) -> str:
         return "No process is following this experiment: everything is done"
     live = any(item.state in (State.RUNNING, State.PENDING) for item in status.items)
     advice = f"run the same command to {'follow its jobs' if live else 'continue'}"
+    if owner is None and not live:
+        advice = "start it with snakemake"
     last = ""
     if owner:
         end = f"until {_time(datetime.fromisoformat(owner.ended))}" if owner.ended else "which did not record its end"
@@ -102,7 +104,7 @@ def _follower(status: Status) -> str:
 
 
 def _table(status: Status, width: int) -> list[str]:
-    """A row a run; tasks that have no room beside the others in a table of their own below."""
+    """One row per run; tasks that do not fit beside the others follow in tables below."""
     left = _left(status)
     names = [line[: _run_width(status) + len(_GAP)] for line in left]
     lines: list[str] = []
@@ -119,7 +121,7 @@ def _run_width(status: Status) -> int:
 
 
 def _left(status: Status) -> list[str]:
-    """The columns of the runs and their trainings, with their head."""
+    """The columns on runs and their trainings, with their header."""
     rows = [("run", "training", "job", "time", "verified")]
     rows += [
         (
@@ -136,7 +138,7 @@ def _left(status: Status) -> list[str]:
 
 
 def _verified(run: RunStatus) -> str:
-    """Epochs whose checkpoints are verified, of those that have to be."""
+    """Number of verified checkpoints, of those to verify."""
     wanted = [item for item in run.verifications if item.state is not State.SKIPPED]
     done = sum(item.state is State.DONE for item in wanted)
     failed = sum(item.state is State.FAILED for item in wanted)
@@ -144,7 +146,7 @@ def _verified(run: RunStatus) -> str:
 
 
 def _duration(item: Item, moment: datetime) -> str:
-    """How long a training took, or has been in its state."""
+    """How long a training took, or how long it has been in its state."""
     if item.state is State.DONE:
         return "" if item.seconds is None else age(item.seconds)
     return "" if item.since is None else age((moment - item.since).total_seconds())
@@ -163,7 +165,7 @@ def _order(epoch: int | None) -> int:
 
 
 def _blocks(columns: Sequence[_Column], room: int, later: int) -> list[list[_Column]]:
-    """Columns that have room beside each other, in the first table and in later ones; one at least."""
+    """Split columns into tables that fit: the first table has `room`, the others `later`; at least one column each."""
     blocks: list[list[_Column]] = [[]]
     left = room
     for column in columns:
@@ -176,7 +178,7 @@ def _blocks(columns: Sequence[_Column], room: int, later: int) -> list[list[_Col
 
 
 def _widths(block: Sequence[_Column], room: int) -> list[int]:
-    """Widths of columns: those of whole names where there is room, else what there is, in equal parts."""
+    """Widths of columns: full names if they fit, else the room is shared equally."""
     widths = [column.narrowest for column in block]
     extra = room - sum(widths) - len(_GAP) * (len(widths) - 1)
     while extra > 0:
@@ -222,25 +224,25 @@ def _epochs(epochs: Sequence[int]) -> str:
 
 
 def _failures(status: Status, width: int) -> list[str]:
-    """What failed or was cancelled, with reasons."""
+    """Failed and cancelled items, with reasons."""
     failed = [item for item in status.items if item.state in (State.FAILED, State.CANCELLED)]
     return _list("Failed or cancelled:", failed, status.time, width)
 
 
 def _outdated(status: Status, width: int) -> list[str]:
-    """What is to be made again, and what has a reason of its own not to be made."""
+    """Stale items, and missing ones that something blocks."""
     held_up = [item for item in status.missing if item.state is State.MISSING and (item.read_on or not item.certain)]
     stale = [item for item in status.missing if item.state is State.STALE]
     return _list("To be made again, or blocked:", [*stale, *held_up], status.time, width)
 
 
 def _redos(status: Status, width: int) -> list[str]:
-    """What was asked for to be made again, is not yet, and counts as done."""
+    """Messages on unfinished `redo=` commands, whose items count as done."""
     return [line for note in status.unfinished_redos for line in ("", *textwrap.wrap(escape(note), width))]
 
 
 def _list(title: str, items: Sequence[Item], moment: datetime, width: int) -> list[str]:
-    """What has the same reason in a run together, the newest last."""
+    """Items grouped by run and reason, the newest last."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in sorted(items, key=_when):
         groups.setdefault((item.run, item.reason), []).append(item)
@@ -255,11 +257,11 @@ def _when(item: Item) -> float:
 
 
 def _entry(group: Sequence[Item], moment: datetime, width: int) -> list[str]:
-    """What has one reason, with the newest job."""
+    """A group of items with the same reason, and its newest job."""
     newest = group[-1]
     what = _name(newest) if len(group) == 1 else f"{newest.run}, {_kinds(group)}"
     job = f", {'newest ' if len(group) > 1 else ''}job {escape(newest.job_id)}" if newest.job_id else ""
-    # A reason that names the job itself is enough.
+    # Not twice, if the reason names the job.
     job = "" if f"job {newest.job_id}" in newest.reason else job
     when = f", {age((moment - newest.since).total_seconds())} ago" if newest.since else ""
     reason = _cut(_whole_reason(newest), _LONGEST_REASON)
@@ -297,6 +299,6 @@ def _cut(text: str, width: int) -> str:
 
 
 def _middle_cut(text: str, width: int) -> str:
-    """Cut in the middle: runs often differ only at the end."""
+    """Cut in the middle, since runs often differ only at the end."""
     end = width // 2
     return text if len(text) <= width else text[: width - 1 - end] + "…" + text[-end:]

@@ -1,6 +1,6 @@
-"""What state an experiment is in: read from its folder and one question to SLURM, while it runs or long after.
+"""Reads the state of an experiment from its folder and one query to SLURM, while it runs or long after.
 
-Freshness is the plan's; nothing is written into the folder.
+The plan decides what is fresh. Nothing is written into the folder.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from run_experiment.summary.read import read_summary
 
 
 def read_status(folder: Path, memory: StatusMemory) -> Status:
-    """The state of the experiment in `folder` (absolute). Raises InputError, and OSError where files come and go."""
+    """The state of the experiment in `folder` (absolute). Raises InputError, and OSError if files vanish meanwhile."""
     summary, _ = read_summary(folder / paths.SUMMARY)
     experiment = resolve(summary, folder)
     seen = observe(folder)
     snapshot = Snapshot(folder)
-    # Before the records are read: what ends meanwhile has its record by then.
+    # Before the records are read, so that a job that ends in between has its record.
     jobs = Jobs(snapshot)
     memory.learn(folder, _manifests(experiment, snapshot))
     plan = make_plan(experiment, Settings(experiment_dir=folder), memory, snapshot)
@@ -73,7 +73,7 @@ def evaluation_log(run: str, cell: str) -> str:
 
 
 def verification_log(run: str, checkpoint: str) -> str:
-    """What the verification of a checkpoint complained of, as its rule names it."""
+    """Log of a checkpoint's verification, as its rule names it."""
     return f"logs/verify_checkpoint/{run}/{checkpoint}.log"
 
 
@@ -147,7 +147,7 @@ class _Reader:
         return self._without_data(item, evaluation, target) if item.state in (State.MISSING, State.STALE) else item
 
     def _without_data(self, item: Item, evaluation: Evaluation, target: Target) -> Item:
-        """An evaluation that is to be made, with what keeps it from its data."""
+        """The item of an evaluation, with the reason if its data set could not be cached."""
         data_set = self._plan.data_sets.of(evaluation).name
         log = cache_log(data_set)
         said = traceback_end(self._folder / log) if paths.cache_record(data_set) in target.needs else None
@@ -196,7 +196,7 @@ def _with(item: Item, found: Evidence) -> Item:
 
 
 def _is_of(found: Evidence, config: Mapping[str, Any]) -> bool:
-    """Whether a job was of today's configuration, as far as it says: a comment has only a hash's beginning."""
+    """Whether a job has today's configuration, as far as is known: a comment contains only the beginning of a hash."""
     return not found.config_hash or config_hash(config).startswith(found.config_hash)
 
 
@@ -206,7 +206,7 @@ def _outdated(reason: str) -> str:
 
 
 def _held_up_by_training(training: Item) -> str:
-    """What a training is doing, or how it ended, that keeps what needs it from being made; else empty."""
+    """Why targets that need this training cannot be made now; empty if they can."""
     job = f" as job {training.job_id}" if training.job_id else ""
     match training.state:
         case State.RUNNING:
@@ -221,7 +221,7 @@ def _held_up_by_training(training: Item) -> str:
 
 
 def _held_up_by_checkpoint(checkpoint: Item) -> str:
-    """Why a checkpoint cannot be evaluated, if it failed its verification; else empty."""
+    """Why a checkpoint that failed verification cannot be evaluated; else empty."""
     failed = checkpoint.state is State.FAILED
     return f"its checkpoint failed verification: {checkpoint.reason}" if failed else ""
 

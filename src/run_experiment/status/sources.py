@@ -48,7 +48,7 @@ def first_line(text: str) -> str:
 
 
 def ask(submissions: Iterable[Submission]) -> Answer:
-    """Ask accounting once for all jobs, or the queue if it does not answer."""
+    """Ask accounting once for all jobs; if it does not answer, the queue."""
     job_ids = [one.job_id for one in submissions if one.job_id and re.fullmatch("[0-9]+", one.job_id)]
     if not job_ids:
         return Answer()
@@ -71,12 +71,12 @@ def _ask_queue() -> Answer:
 
 
 def aware(moment: datetime | None) -> datetime | None:
-    """A local time with its offset."""
+    """The time with its UTC offset; naive times are local."""
     return moment.astimezone() if moment else None
 
 
 def written_at(path: Path) -> datetime | None:
-    """When a file was last written to; None if there is none."""
+    """When a file was last written; None if it does not exist."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     except OSError:

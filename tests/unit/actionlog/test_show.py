@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -89,6 +90,17 @@ def test_table_is_never_wider_than_the_terminal(
     assert OOM in " ".join(line.strip() for line in lines)
     # The epochs of an evaluation can be told apart.
     assert sum("epoch0 " in line for line in lines) == 2
+
+
+def test_output_to_another_program_is_not_cut(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_terminal(*_: object) -> os.terminal_size:
+        raise OSError
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(os, "get_terminal_size", no_terminal)
+    assert f"{'x' * 90} | {'y' * 90}" in "\n".join(shown(capsys, folder))
 
 
 def test_missing_checkpoint_and_refused_submission_are_whole(
