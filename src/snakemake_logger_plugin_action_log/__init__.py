@@ -27,7 +27,7 @@ __all__ = ["LogHandler", "LogHandlerSettings"]
 
 
 class LogHandler(LogHandlerBase):
-    """Observes what Snakemake plans and does; an error here must never end or hang the run."""
+    """Observes Snakemake's events; an error here must never end or block the run."""
 
     def __post_init__(self) -> None:
         """Begin with nothing seen; the logs begin when the workflow says that a session does."""

@@ -12,7 +12,7 @@ from run_experiment.slurm import events
 
 
 def event_of(record: LogRecord) -> object | None:
-    """The event that a record tells of; None where there is none that matters here."""
+    """The event that a log record describes; None if it does not matter here."""
     values = vars(record)
     if job_event := values.get(events.RECORD_ATTRIBUTE):
         return job_event  # type: ignore[no-any-return]

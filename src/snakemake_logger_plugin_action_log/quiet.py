@@ -1,6 +1,6 @@
-"""Holds back what Snakemake says of its own work, so that the terminal has a line for each thing that happens.
+"""Suppresses Snakemake's messages about its own work, so that the terminal shows one line per event.
 
-`quiet` in profiles/default does it where Snakemake lets one choose; `--quiet host` brings everything back.
+Snakemake's option `quiet` in profiles/default suppresses most of them; `--quiet host` shows everything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FAILURES = (
 
 
 def is_quiet(settings: Any) -> bool:
-    """Whether Snakemake's output settings ask for quiet about rules: then the terminal is ours."""
+    """Whether Snakemake's output settings suppress rules, so that only this plugin writes about jobs."""
     return Quietness.RULES in (settings.quiet or ())
 
 

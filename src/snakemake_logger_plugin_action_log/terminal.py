@@ -1,4 +1,4 @@
-"""What the user sees while it runs: a line for each thing that happened, made from the entries of the action logs."""
+"""The lines that the user sees during a run, one per event, made from the entries of the action logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOCAL = "local-"
 
 
 def line(entry: Entry, moment: datetime) -> str | None:
-    """Text of an entry for the terminal, of several lines where a failure says more; None where it is no news."""
+    """Text of an entry for the terminal, several lines for a failure; None if the entry is not shown."""
     text = _TEXTS[entry.action](entry) if entry.action in _TEXTS else None
     return f"[{moment:%H:%M:%S}] {text}" if text else None
 

@@ -61,7 +61,7 @@ def test_what_lives_on_after_a_kill_is_never_joined_by_another(tmp_path: Path, k
     again = snakemake(experiment.path, "r4/finetune.json")
 
     assert again.returncode == 1
-    assert "another process is at work on it" in again.stdout
+    assert "another process is working on it" in again.stdout
     assert processes(experiment.path, "sleep 30") == sleeping
     for number in sleeping:
         os.kill(number, signal.SIGKILL)

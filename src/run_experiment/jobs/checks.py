@@ -1,6 +1,6 @@
 """Checks before and after a job's script, and parts of its record.
 
-A job is told what was planned; it reads no summary, which may have been edited since.
+A job knows only what was planned; it does not read the summary, which may have been edited since.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class JobError(Exception):
 
 
 def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
-    """Data must be what the plan saw; it may have changed while the job was queued. Raises JobError."""
+    """Check that data has not changed since the job was planned. Raises JobError."""
     try:
         found = split_hash(data, split) if split else file_hash(data)
     except DataError as error:
@@ -39,7 +39,7 @@ def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
 
 
 def require_data_set(config: Config, script: str, data: str | None) -> None:
-    """Task and data must be those for which a data set's cache is named. Raises JobError."""
+    """Check that task and data are those of the data set's cache. Raises JobError."""
     require_unchanged(Path(script), None, config["script"]["sha256"])
     for name, facts in config["imports"].items():
         require_unchanged(Path(script).parent / name, None, facts["sha256"])
@@ -48,7 +48,7 @@ def require_data_set(config: Config, script: str, data: str | None) -> None:
 
 
 def require_as_planned(job: Job) -> None:
-    """Job scripts and configs must be what the plan saw, rendered or not. Raises JobError."""
+    """Check that job scripts and configs have not changed since the job was planned. Raises JobError."""
     for path, planned in job.files.items():
         try:
             found = parse(Path(path).read_text(encoding="utf-8")).fingerprint
@@ -67,7 +67,7 @@ def gpu_facts(samples: Path) -> dict[str, Any]:
 
 
 def failure(what: str, log: Path) -> str:
-    """What failed, where its log is, and the last lines of the log."""
+    """Message on a failure, with the path and the last lines of its log."""
     return "\n".join([f"{what}; its log is {log.absolute()}", *(f"    {line}" for line in last_lines(log))])
 
 

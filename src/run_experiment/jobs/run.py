@@ -1,4 +1,4 @@
-"""A job, tried until it is made or another try would not help; each try is an attempt with a folder of its own."""
+"""Runs a job, with retries while another attempt may help; each attempt has a folder of its own."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
 
-# Exit statuses of a script that was killed, by SIGKILL or SIGTERM: bash's of what it ran, and its own.
+# Exit statuses of a script that was killed by SIGKILL or SIGTERM, or whose command was.
 _KILLED = (137, -9, 143, -15)
-# Seconds that a job on a cluster waits for another process to leave its target.
+# Seconds that a job on a cluster waits for another process to release the lock of its target.
 _LOCK_PATIENCE = 180.0
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a job: its id, its log (open, too), its lock, and the folder for what is left of it if it fails.
+    """One attempt at a job: its id, its log (`output` is the open file), its lock, and its folder.
 
-    `begun` is what it says when it begins, `events` what this job has to tell in the action log.
+    `begun` are the facts recorded when it begins, `events` the job's entries for the action log.
     """
 
     job_id: str
@@ -55,19 +55,19 @@ class Attempt:
     provenance: Future[dict[str, Any]]
 
     def begin(self, **facts: Any) -> None:
-        """Say what it begins with: a killed one can say nothing later."""
+        """Record facts about the attempt at once, since a killed one cannot do so later."""
         self.begun.update(facts)
-        # On a full disk, what it makes matters more.
+        # A full disk must not fail the job itself.
         with suppress(OSError):
             write_record(self.folder / BEGUN, {**self.begun, "events": self.events})
 
     def tell(self, action: Action, details: str, result: str) -> None:
-        """Have told in the action log what was done."""
+        """Add an entry for the action log."""
         self.events.append({"time": stamp(now()), "action": action.value, "details": details, "result": result})
         self.begin()
 
     def record(self, job: Job) -> dict[str, Any]:
-        """What a record says of every job."""
+        """The part of a record that all jobs share."""
         return {
             "experiment": os.getcwd(),
             "run": job.run,
@@ -87,7 +87,7 @@ class Attempt:
     def earlier(self, job: Job) -> list[history.Attempt]:
         """The attempts before this one at the same result, newest first.
 
-        Those of an experiment that was copied or moved are not: their logs name files of the other folder.
+        Attempts made before the experiment was copied or moved do not count: their logs name files of the other folder.
         """
         return [
             one
@@ -110,7 +110,7 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
     with ExitStack() as stack:
         lock = _alone(stack, job, local_id, log)
         events: list[dict[str, str]] = []
-        # Beside what follows: a driver may take its time to say what GPUs there are.
+        # In parallel, since a driver may take seconds to list the GPUs.
         made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
         for rest in range(job.retries, -1, -1):
             try:
@@ -126,9 +126,9 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
 
 
 def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:
-    """The lock that lets only one process work on a target. Raises JobError where another one holds it.
+    """The lock that lets only one process work on a target. Raises JobError if another one holds it.
 
-    On a cluster that may be one of a node that died: file servers take its locks away some time later.
+    On a cluster the holder may be a node that died, whose locks the file server releases some time later.
     """
     end = time.monotonic() + (0 if own_job_id(local_id).startswith("local-") else _LOCK_PATIENCE)
     while True:
@@ -136,15 +136,15 @@ def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:
             return stack.enter_context(locked(Path(paths.lock(job.target))))
         except BlockingIOError as error:
             if time.monotonic() >= end:
-                text = f"another process is at work on it and writes to {log}: wait for it, or end it"
+                text = f"another process is working on it and writes to {log}: wait for it, or stop it"
                 raise JobError(text) from error
         time.sleep(1)
 
 
 def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> bool:
-    """Run a job's script, with samples of the GPUs unless it takes them itself.
+    """Run a job's script and sample the GPUs, unless the script does that itself.
 
-    Returns whether the kernel killed a process of a script that succeeds all the same, for want of memory.
+    Returns whether the kernel killed one of its processes for lack of memory although the script succeeded.
     Raises JobError with the last lines of its log.
     """
     own, kills = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace")), memory_kills()
@@ -159,7 +159,7 @@ def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], s
 
 
 def _kind(status: int, log: Path, killed_for_memory: bool) -> Failure:
-    """What another try at a script that failed could mend."""
+    """Kind of a script's failure, which decides whether a retry may help."""
     if killed_for_memory or log_says_out_of_memory(log):
         return Failure.OUT_OF_MEMORY
     return Failure.INTERRUPTED if status in _KILLED else Failure.ERROR
@@ -174,7 +174,7 @@ def _attempt(
     events: list[dict[str, str]],
     made_with: Future[dict[str, Any]],
 ) -> Iterator[Attempt]:
-    """A try at a job; where it fails, its folder keeps what is left, with a record that says why."""
+    """An attempt at a job; if it fails, its folder keeps its files, with a record that says why."""
     job_id = own_job_id(local_id)
     folder = make_unused(Path(paths.attempts(job.run)) / job_id)
     log, lock = files
@@ -200,23 +200,23 @@ def _attempt(
         raise
     finally:
         output.close()
-    # What cannot be removed now must not cost the result. The folder above stays: another job may be about to use it.
+    # Leftovers that cannot be removed must not fail the job. The parent folder stays, as another job may need it.
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_log(log: Path, kept: Path) -> BinaryIO:
-    """A new log, which the attempt's folder has, too: a killed job saves nothing, and the next begins a new one."""
+    """A new log, linked from the attempt's folder too: a killed job cannot save it, and the next one replaces it."""
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     output = log.open("ab")
-    # Where the file system knows no links, it is copied at the end.
+    # If the file system has no hard links, it is copied at the end.
     with suppress(OSError):
         kept.hardlink_to(log)
     return output
 
 
 def _made_with(job: Job) -> dict[str, Any]:
-    """What it is made with; what cannot be told must not cost the result."""
+    """Provenance of the result; a failure to determine it must not fail the job."""
     try:
         return provenance(job.task_files, job.seeds)
     except Exception as error:
@@ -224,20 +224,20 @@ def _made_with(job: Job) -> dict[str, Any]:
 
 
 def _in_short(attempt: history.Attempt) -> dict[str, Any]:
-    """What a record says of an earlier attempt."""
-    told = {name: attempt.begun.get(name) for name in ("started", "ended", "host")}
-    return {"job_id": attempt.job_id, "failure": attempt.failure.value, **told}
+    """Summary of an earlier attempt for a record."""
+    facts = {name: attempt.begun.get(name) for name in ("started", "ended", "host")}
+    return {"job_id": attempt.job_id, "failure": attempt.failure.value, **facts}
 
 
 def _failure(error: BaseException) -> Failure:
-    """What another try could mend of an error; who interrupts a job may start it again."""
+    """Kind of a failure, which decides whether a retry may help; interrupted jobs may be started again."""
     if isinstance(error, JobError):
         return error.failure
     return Failure.ERROR if isinstance(error, Exception) else Failure.INTERRUPTED
 
 
 def _keep(attempt: Attempt, job: Job, why: dict[str, Any]) -> None:
-    """Keep what is left of an attempt; the error itself matters more than what goes wrong with that."""
+    """Keep the files of a failed attempt; a problem with that must not hide the error itself."""
     with suppress(Exception):
         if not (kept := attempt.folder / LOG).exists():
             shutil.copy(attempt.log, kept)

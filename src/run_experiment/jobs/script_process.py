@@ -1,4 +1,4 @@
-"""Runs a job script, and ends everything that it started."""
+"""Runs a job script, and ends all processes that it started."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from typing import BinaryIO
 from run_experiment.jobscripts.environment import script_command, script_environment
 from run_experiment.machine.processes import signal_group
 
-# Seconds that a script has to end by itself; SLURM kills the whole job 30 s after its SIGTERM.
+# Seconds that a script may take to end after SIGTERM; SLURM kills the whole job after 30 s.
 _GRACE = 15.0
-# The same for processes that outlive the script.
+# Seconds for processes that outlive the script.
 _GRACE_OF_REST = 3.0
 
 
 def run_script(
     script: Path, output: BinaryIO, environment: Mapping[str, str], folder: Path = Path(), lock: BinaryIO | None = None
 ) -> int:
-    """Run a job script with bash in a folder, its output going to a log; returns its exit status.
+    """Run a job script with bash in a folder, with its output in a log; returns its exit status.
 
-    It holds the lock, too, for the time that this process is killed and it lives on. `python` and the tools beside it
-    are those of this environment, unless the script activates another.
-    What it started ends with it, as in a job of SLURM's, also where this process is interrupted or terminated.
+    The script inherits the lock, in case this process is killed and the script survives. `python` and the tools beside
+    it are those of this environment, unless the script activates another. All processes that it started end with it,
+    as in a SLURM job, even if this process is interrupted or terminated.
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
         inherited = script_environment(os.environ, folder, Path(own), script)
@@ -47,7 +47,7 @@ def run_script(
         except BaseException as error:
             _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
-        # Processes that outlive it would run beside the next job.
+        # Processes that outlive the script would run beside the next job.
         _end(process, signal.SIGTERM)
         return status
 

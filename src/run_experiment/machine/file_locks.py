@@ -1,4 +1,4 @@
-"""Who holds locks on files, as the system says: to try a lock would make a job fail that starts at that moment."""
+"""Which processes hold locks on files, from /proc/locks: trying a lock could make a job fail that starts just then."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class FileLocks:
-    """Files that processes of this machine hold locks to write on, at one moment; none if the system does not say."""
+    """Write locks of processes on this machine at one moment; empty if the system does not list them."""
 
     def __init__(self) -> None:
         self._holders = _holders()

@@ -79,9 +79,9 @@ def samples_itself(text: str) -> bool:
 def sampling(
     path: Path, interval: float = 30.0, run: Runner = query, environment: Mapping[str, str] = os.environ
 ) -> Iterator[None]:
-    """Sample the job's GPUs into the CSV file `path`, at once, soon and every `interval` seconds, until the block ends.
+    """Sample the job's GPUs into the CSV file `path` until the block ends: at once, soon, and every `interval` seconds.
 
-    Without nvidia-smi nothing is written; what goes wrong with it is not noticed in the block.
+    Without nvidia-smi nothing is written; its errors do not reach the block.
     """
     # Samples of an earlier job do not belong to this one.
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a result is made with: code, packages and machine, told by the job that makes it, on its node.
+"""Provenance of a result: code, packages and machine, as the job that makes it finds them on its node.
 
 Nothing here raises, and nothing is written to a repository.
 """
@@ -25,21 +25,21 @@ PACKAGES = ("torch", "torchtune", "transformers", "peft", "datasets", "inspect-a
 # File beside an unfinished training: what is installed in the environments in which it was trained.
 INSTALLED, _ENVIRONMENTS = "installed.json", "environments"
 
-# What is not installed lies in it with rules and scripts.
+# Folder of the project if it is not installed as a package, with rules and scripts.
 _PROJECT = Path(__file__).parents[3]
 # Git's patterns of this project's code.
 _CODE = ("Snakefile", ":(glob)rules/*.smk", ":(glob)scripts/*.py", ":(glob)src/**/*.py")
 
-# Seconds after which git and nvidia-smi are given up.
+# Seconds to wait for git and nvidia-smi.
 _GIT_TIME_OUT, _SMI_TIME_OUT = 2.0, 5.0
 
 
 def provenance(task: Sequence[Path], seeds: Mapping[str, int]) -> dict[str, Any]:
     """Facts about this process that may change results.
 
-    `task` are the files of the user's code, the task's script first, with what it imports beside it; none of a
-    training. Of `project` and `task` the commits of this project's folder and of that of the task's script are told;
-    None where there is no git, no repository, or one that has nothing of the folder, as of an installed package.
+    `task` are the files of the user's code: the task's script first, then its imports; empty for a training. In the
+    result, `project` and `task` are the commits of this project's folder and of the task script's folder; None without
+    git or a repository that contains the folder.
     """
     return {
         "project": commit(_PROJECT, _CODE),
@@ -58,36 +58,36 @@ def installed() -> dict[str, Any]:
 
 
 def tell_installed(folder: Path) -> None:
-    """Leave in a folder what is installed here, for the job: its script may have activated another environment.
+    """Record in a folder what is installed here, for the job: its script may have activated another environment.
 
-    What was left there by tries that this one goes on from stays before it, where it is something else.
+    Environments of earlier attempts that this one resumes are kept before it, unless they are the same.
     """
-    told, here = told_installed(folder), installed()
-    # The training matters more.
+    earlier, here = told_installed(folder), installed()
+    # A failure to write this must not fail the training.
     with suppress(OSError):
-        write_record(folder / INSTALLED, {_ENVIRONMENTS: told if told[-1:] == [here] else [*told, here]})
+        write_record(folder / INSTALLED, {_ENVIRONMENTS: earlier if earlier[-1:] == [here] else [*earlier, here]})
 
 
 def told_installed(folder: Path) -> list[dict[str, Any]]:
     """What was installed where a training ran, in order; empty if its script did not record it."""
-    told = (read_record(folder / INSTALLED) or {}).get(_ENVIRONMENTS)
-    return told if isinstance(told, list) else []
+    found = (read_record(folder / INSTALLED) or {}).get(_ENVIRONMENTS)
+    return found if isinstance(found, list) else []
 
 
-def with_installed(facts: Mapping[str, Any], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a job knows, with the Python and packages that were told last of its script; none where none were.
+def with_installed(facts: Mapping[str, Any], recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A job's facts with the Python and packages that its script recorded last, or none if it recorded none.
 
-    `earlier` are those that the beginning was made with.
+    `earlier` in the result are the environments before that, in which the training began.
     """
-    *earlier, last = told or [{}]
+    *earlier, last = recorded or [{}]
     known = {**facts, "python": last.get("python"), "versions": last.get("versions", {})}
     return {**known, "earlier": earlier} if earlier else known
 
 
 def with_inspect_version(facts: Mapping[str, Any], version: str, elsewhere: bool = False) -> dict[str, Any]:
-    """What a job knows, where its script's log is of the inspect-ai that it knows; else only the log's version.
+    """A job's facts if its log is of the installed inspect-ai; else without packages, but the log's inspect-ai.
 
-    Always the latter where its script may run `elsewhere`, in an environment of its own.
+    Always the latter if its script may run `elsewhere`, in an environment of its own.
     """
     if version and not elsewhere and facts.get("versions", {}).get("inspect-ai") == version:
         return dict(facts)
@@ -95,10 +95,10 @@ def with_inspect_version(facts: Mapping[str, Any], version: str, elsewhere: bool
 
 
 def commit(folder: Path, code: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Commit of a folder's repository, and whether it is `dirty`: whether tracked files of the folder were changed.
+    """Commit of a folder's repository, and whether it is `dirty`: whether tracked files of the folder have changed.
 
-    Files that git does not know do not count, since experiments leave many, but for `code`: git's patterns of what is
-    run, relative to the folder. `dirty` is None where git did not tell.
+    Untracked files do not count, since experiments leave many, except those that match `code`, git's patterns of code
+    that is run, relative to the folder. `dirty` is None if git did not answer.
     """
     # The folder's tree must be in the commit: a repository around it may know nothing of it.
     found = _git(folder, "rev-parse", "HEAD", "HEAD:./")

@@ -534,7 +534,7 @@ def test_job_that_a_killed_process_left_behind_is_not_run_twice(training: Finetu
     with locked(LOCK) as lock:
         orphan = subprocess.Popen(["sleep", "60"], pass_fds=[lock.fileno()])
     try:
-        with pytest.raises(JobError, match=r"another process is at work on it and writes to .*r4\.log"):
+        with pytest.raises(JobError, match=r"another process is working on it and writes to .*r4\.log"):
             finetune(training, "3", LOG)
         assert not Path("r4/artifacts").exists()
     finally:

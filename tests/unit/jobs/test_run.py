@@ -224,11 +224,11 @@ def test_a_training_that_was_set_aside_for_a_moment_goes_on() -> None:
 def test_a_job_of_a_cluster_waits_for_the_locks_of_a_node_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
     job, held = training(), ExitStack()
     held.enter_context(locked(Path(paths.lock(job.target))))
-    with pytest.raises(JobError, match="another process is at work on it"):
+    with pytest.raises(JobError, match="another process is working on it"):
         finetune(job, "3", LOG)
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setattr("run_experiment.jobs.run._LOCK_PATIENCE", 0.5)
-    with pytest.raises(JobError, match="another process is at work on it"):
+    with pytest.raises(JobError, match="another process is working on it"):
         finetune(job, "3", LOG)
     monkeypatch.setattr("run_experiment.jobs.run._LOCK_PATIENCE", 30)
     threading.Timer(1.5, held.close).start()

@@ -703,7 +703,7 @@ def test_watching_ends_with_ctrl_c_and_not_with_an_edit(new: ExperimentFolder, w
     lines.append(json.loads(watching.stdout.readline()))
     assert watching.poll() is None
     watching.send_signal(signal.SIGINT)
-    assert watching.wait(30) == 0
+    assert watching.wait(10) == 0
 
 
 def test_watching_ends_where_there_is_nothing_to_wait_for(
