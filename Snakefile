@@ -45,6 +45,7 @@ show_plan()
 onstart:
     claim_experiment()
     write_job_scripts()
+    try_job_scripts()
     begin_redos()
     begin_action_logs()
     settle_earlier_jobs()

@@ -15,9 +15,9 @@ from tables import Figure
 from run_experiment.actionlog.entry import Action, ActionLogs, Entry, Log
 from run_experiment.actionlog.reader import read_action_log
 from run_experiment.common.paths import eval_record, finetune_record
-from run_experiment.planning.cluster_resources import ClusterResources
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.plan import Plan
+from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import ATTACHED, session_plan
 from run_experiment.slurm.clients import AccountedJob
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def planning_figures(folder: Path) -> list[Figure]:
-    """Seconds to plan, and to write the job files and say the resources of everything, with nothing made yet."""
+    """Seconds to plan, and to write the job files and check the scripts of everything, with nothing made yet."""
     experiment = make_small_experiment(folder / "experiment")
     values = experiment.read()
     values["runs"] = [
@@ -45,7 +45,7 @@ def planning_figures(folder: Path) -> list[Figure]:
     experiment.write(values)
     plan, planned = _timed(lambda: plan_of(experiment))
     _, written = _timed(plan.write_scripts)
-    jobs, resources = PlannedJobs(plan), ClusterResources(plan)
+    jobs, scripts = PlannedJobs(plan), SubmittedScripts(plan)
     evaluations = plan.experiment.evaluations
 
     def job_files() -> None:
@@ -54,18 +54,12 @@ def planning_figures(folder: Path) -> list[Figure]:
         for item in evaluations:
             jobs.evaluation(item.run.name, item.cell)
 
-    def all_resources() -> None:
-        for run in plan.experiment.runs:
-            resources.of(finetune_record(run.name))
-        for item in evaluations:
-            resources.of(eval_record(item.run.name, item.cell))
-
     size = f"{len(plan.experiment.runs)} runs, {len(evaluations)} evaluations"
     return [
         Figure(f"{size}: plan", planned, "s"),
         Figure(f"{size}: job scripts written", written, "s"),
         Figure(f"{size}: job files written", _timed(job_files)[1], "s"),
-        Figure(f"{size}: resources read", _timed(all_resources)[1], "s"),
+        Figure(f"{size}: `#SBATCH` lines checked", _timed(lambda: scripts.refusals(()))[1], "s"),
         Figure(f"{size}: action logs of their session", _timed(lambda: _session(plan))[1], "s"),
     ]
 

@@ -13,7 +13,7 @@ from snakemake.logging import logger
 
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import ClaimError, claim, observe
-from run_experiment.planning.cluster_resources import RESOURCES, ClusterResources
+from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.results.collect import collect, hash_memory
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.model import resolve
@@ -58,7 +58,7 @@ for note in plan.unfinished_redos:
     logger.warning(note)
 
 jobs = PlannedJobs(plan, settings.retries)
-cluster_resources = ClusterResources(plan)
+scripts = SubmittedScripts(plan)
 memory.save()
 mark_stale(experiment.folder, plan.targets.values())
 
@@ -75,19 +75,6 @@ def needs(path):
     return inputs
 
 
-def requests(path):
-    """Resources of a target's job: on a cluster, what the `#SBATCH` lines of its script ask for."""
-
-    def resource(name):
-        return lambda wildcards: (
-            cluster_resources.of(path.format(**wildcards)).get(name)
-            if jobs_are_submitted()
-            else None
-        )
-
-    return {name: resource(name) for name in RESOURCES}
-
-
 def jobs_are_submitted():
     """Whether jobs go to a cluster; under -n only the limit of jobs in its queue tells."""
     return not workflow.local_exec or (workflow.dryrun and workflow.nodes is not None)
@@ -97,10 +84,33 @@ def jobs_are_submitted():
 def refuse_bad_scripts():
     """End with all that is wrong with the job scripts, before any job is submitted."""
     if jobs_are_submitted():
-        refusals = cluster_resources.refusals(workflow.dag_settings.targets)
-        if refusals:
-            print(*refusals, sep="\n", file=sys.stderr)
-            sys.exit(2)
+        end_with(scripts.refusals(workflow.dag_settings.targets))
+
+
+def try_job_scripts():
+    """End if SLURM would not accept what a job is submitted with, before any is."""
+    if workflow.touch or workflow.executor_plugin.name != "slurm-attached":
+        return
+    # Only on a cluster is this plugin needed.
+    from snakemake_executor_plugin_slurm_attached.trial import Planned, refusals
+
+    try:
+        planned = [
+            Planned(job, *scripts.script(path))
+            for job in workflow.dag.needrun_jobs()
+            for path in job.output
+            if path in scripts
+        ]
+        end_with(refusals(planned, workflow))
+    except (InputError, WorkflowError) as error:
+        end_with([error])
+
+
+def end_with(refusals):
+    """End this command with an error if anything is refused."""
+    if refusals:
+        print(*refusals, sep="\n", file=sys.stderr)
+        sys.exit(2)
 
 
 @functools.cache

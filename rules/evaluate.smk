@@ -17,7 +17,6 @@ rule run_evaluation:
     priority: 1
     threads: CPUS
     resources:
-        **requests("{run}/eval/{cell}.json"),
         # Jobs at a time on this machine's GPU, which profiles/local limits.
         gpu_jobs=1,
         # Seconds between submissions.

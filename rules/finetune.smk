@@ -15,7 +15,6 @@ rule run_finetune:
         "logs/run_finetune/{run}.log",
     threads: CPUS
     resources:
-        **requests("{run}/finetune.json"),
         # Jobs at a time on this machine's GPU, which profiles/local limits.
         gpu_jobs=1,
         # Seconds between submissions.

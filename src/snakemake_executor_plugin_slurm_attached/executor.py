@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options
 from run_experiment.slurm.clients import PassingError, SlurmError
 from run_experiment.slurm.events import (
     RECORD_ATTRIBUTE,
@@ -31,7 +32,7 @@ from run_experiment.slurm.events import (
 )
 from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.ledger import Ledger, Submission
-from snakemake_executor_plugin_slurm_attached.arguments import sbatch_arguments
+from snakemake_executor_plugin_slurm_attached.arguments import Call, overrides, sbatch_call
 from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
     Earlier,
     Fate,
@@ -127,7 +128,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                     self._give_up(former)
                 self._submitter.put(self._request(job, new, former if fate is Fate.CANCEL else None))
         # An error ends this job only.
-        except (WorkflowError, SlurmError, OSError, ValueError) as error:
+        except (WorkflowError, SbatchError, SlurmError, OSError, ValueError) as error:
             self.report_job_error(SubmittedJobInfo(job), msg=f"It was not submitted: {error}\n")
 
     def settle(self) -> None:
@@ -227,16 +228,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             return False
         return True
 
-    def get_account_arg(self, job: JobExecutorInterface) -> Generator[str, None, None]:
-        """The account, where one is asked for: sbatch itself says whether it can be used."""
-        account = job.resources.get("slurm_account")
-        yield f" -A {shlex.quote(str(account))}" if account else ""
-
-    def get_partition_arg(self, job: JobExecutorInterface) -> str:
-        """The partition, where one is asked for: the cluster knows its default."""
-        asked = job.resources.get("slurm_partition") or self._partitions
-        return str(super().get_partition_arg(job)) if asked else ""
-
     def cancel(self) -> None:
         """End before the jobs do: they go on, unless the user interrupted and set that they be cancelled."""
         self._submitter.stop()
@@ -295,10 +286,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._follower.add_ended(submission)
 
     def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None = None) -> Request:
+        call = self._call(job, self._facts[submission.target])
+        (self._folder / _OUTPUTS).mkdir(parents=True, exist_ok=True)
+        named = ["--job-name", submission.name, "--output", str(self._output(submission)), "--export=ALL"]
         return Request(
             submission=submission,
-            arguments=self._arguments(job, submission),
-            script=f"#!/bin/bash\n{self.format_job_exec(job)}\n",
+            arguments=[*named, "--comment", submission.comment, *call.arguments, "--chdir", str(self._folder)],
+            script=f"#!/bin/bash\n{call.lines}{self.format_job_exec(job)}\n",
             kind=job.rule.name,
             stagger=float(job.resources.get("stagger") or 0),
             priority=job.priority,
@@ -306,17 +300,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             again=self._retried[submission.target] > 0,
         )
 
-    def _arguments(self, job: JobExecutorInterface, submission: Submission) -> list[str]:
-        (self._folder / _OUTPUTS).mkdir(parents=True, exist_ok=True)
-        facts = {
-            "run_uuid": submission.name,
-            "slurm_logfile": self._output(submission),
-            "comment_str": submission.comment,
-            "account": next(self.get_account_arg(job)),
-            "partition": self.get_partition_arg(job),
-            "workdir": self._folder,
-        }
-        return sbatch_arguments(job, facts, self.workflow.executor_settings, self._failed_nodes)
+    def _call(self, job: JobExecutorInterface, facts: dict[str, Any]) -> Call:
+        """What the job's script and the overrides ask for, as the script is now. Raises SbatchError, WorkflowError."""
+        options = read_options((self._folder / facts["script"]).read_text(encoding="utf-8"))
+        given = overrides(job, self.workflow.resource_settings)
+        return sbatch_call(options, given, self.workflow.executor_settings)
 
     def _output(self, submission: Submission) -> Path:
         """File of what SLURM and the job's command say; the job's script has a log of its own."""
@@ -363,7 +351,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         try:
             self._submitter.put(self._request(job, submission))
         # An error ends this job only.
-        except (WorkflowError, OSError) as error:
+        except (WorkflowError, SbatchError, OSError, ValueError) as error:
             self._refused(submission, str(error))
 
     def _cancel(self, submissions: list[Submission]) -> bool:

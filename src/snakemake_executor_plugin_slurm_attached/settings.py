@@ -46,6 +46,11 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
         super().__post_init__()
         if self.array_jobs or self.efficiency_report:
             raise WorkflowError("slurm-attached submits no arrays and writes no efficiency report")
+        if self.partition_config:
+            raise WorkflowError(
+                "slurm-attached-partition-config is not supported: name the partition in config/config.yaml, in job "
+                "scripts, or as slurm_partition in a profile"
+            )
         if self.on_interrupt not in (DETACH, CANCEL):
             raise WorkflowError(f"slurm-attached-on-interrupt: {self.on_interrupt!r} is neither {DETACH} nor {CANCEL}")
         for name in ("poll_seconds", "max_queued", "lost_seconds"):

@@ -191,6 +191,11 @@ def shim(folder: Path, client: str, body: str) -> dict[str, str]:
     return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
+def submission_shim(folder: Path, body: str) -> dict[str, str]:
+    """The same for sbatch, which is itself when it only tries what it is given."""
+    return shim(folder, "sbatch", f'[ "$1" = --test-only ] && exec "$real" "$@"\n{body}')
+
+
 def kill_processes(job_id: str, command: str = "") -> None:
     """Kill what a job runs, so that it can leave nothing, or only what has a word in its command.
 

@@ -13,7 +13,22 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from cluster_runs import ALL, AT_ONCE, Run, client, hold, jobs, names, run, running, settled, shim, sleeping, until
+from cluster_runs import (
+    ALL,
+    AT_ONCE,
+    Run,
+    client,
+    hold,
+    jobs,
+    names,
+    run,
+    running,
+    settled,
+    shim,
+    sleeping,
+    submission_shim,
+    until,
+)
 from inspect_ai.log import read_eval_log
 from scaffolded import SITE, Scaffold, make_scaffolded
 from snakemake_cli import SOURCE
@@ -184,11 +199,25 @@ def test_a_failure_of_another_configuration_that_nobody_saw_is_told_no_more(tmp_
     assert names(experiment.path) == Counter({"tiny.r4": 3})
 
 
-def test_a_refused_job_stops_no_other(tmp_path: Path) -> None:
+def test_what_slurm_refuses_is_said_before_anything_is_submitted(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=1)
-    experiment.edit("r4/finetune.slurm", "--mem=800M", "--mem=900G")
+    experiment.edit("r4/finetune.slurm", "--mem=800M", "--mem=800M --account=unheard-of")
+    experiment.edit("base/eval/shout_base.slurm", "#SBATCH --time", "#SBATCH --time=soon\n#SBATCH --time")
+    experiment.edit("base/eval/shout_base.slurm", "#SBATCH --time=0", "# --time=0")
     result = run(experiment.path, *AT_ONCE)
-    assert result.process.returncode == 1
+    assert result.process.returncode == 2, result.output
+    assert re.search(r"^r4/finetune\.slurm:\d+: SLURM refuses it: .*account", result.output, re.MULTILINE)
+    assert re.search(r"^base/eval/shout_base\.slurm:\d+: SLURM refuses it: .*time", result.output, re.MULTILINE)
+    assert names(experiment.path) == Counter()
+
+
+def test_a_refused_job_stops_no_other(tmp_path: Path) -> None:
+    """As where a script is edited in the meantime, since all are tried before the first submission."""
+    experiment = sleeping(tmp_path, train=1)
+    late = r"""case "$*" in *tiny.r4\ *) sed 's/--mem=800M/--mem=900G/' | "$real" "$@"; exit;; esac"""
+    environment = submission_shim(tmp_path / "shims", f'{late}\nexec "$real" "$@"')
+    result = Run(experiment.path, *AT_ONCE, environment=environment)
+    assert result.wait() == 1, result.output
     assert "Memory specification can not be satisfied" in result.output
     assert set(ALL) - set(names(experiment.path)) >= {"tiny.r4.shout.e0"}
     assert names(experiment.path)["tiny.r8.shout.e0"] == 1
@@ -208,15 +237,14 @@ def test_a_training_that_is_taken_back_is_noticed(tmp_path: Path) -> None:
 
 def test_the_rules_run_under_the_stock_executor_too(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=1)
-    for script in experiment.path.rglob("*.slurm"):
-        # There are two more Snakemakes in each job.
-        script.write_text(script.read_text().replace("--mem=800M", "--mem=2G"))
     # It drops the variable that says where the cluster's configuration is, which elsewhere is in its usual place.
     (tmp_path / "bin").mkdir()
     srun = tmp_path / "bin/srun"
     srun.write_text(f'#!/bin/sh\nSLURM_CONF={os.environ["SLURM_CONF"]} exec /usr/bin/srun "$@"\n')
     srun.chmod(0o755)
-    command = [sys.executable, "-m", "snakemake", "--executor", "slurm", "--jobs", "10"]
+    # There, profiles say what jobs ask for, in which are two more Snakemakes each.
+    asked_for = ["--default-resources", "gpu=1", "mem_mb=2000"]
+    command = [sys.executable, "-m", "snakemake", "--executor", "slurm", "--jobs", "10", *asked_for]
     result = subprocess.run(
         [*command, "--slurm-init-seconds-before-status-checks", "2", "--config", f"experiment_dir={experiment.path}"],
         cwd=SOURCE,

@@ -25,6 +25,7 @@ from cluster_runs import (
     settled,
     shim,
     sleeping,
+    submission_shim,
     until,
 )
 
@@ -38,9 +39,8 @@ def test_errors_of_sbatch_that_pass_cost_no_job_and_bring_none_twice(tmp_path: P
     """Twice sbatch fails; the fourth time it submits and says that it failed, and then squeue does not answer."""
     experiment = sleeping(tmp_path)
     shims, calls, silent = tmp_path / "shims", tmp_path / "calls", tmp_path / "silent"
-    environment = shim(
+    environment = submission_shim(
         shims,
-        "sbatch",
         f'echo x >> {calls}; n=$(wc -l < {calls})\n[ "$n" -le 2 ] && {{ {TIMED_OUT}; }}\n'
         f'[ "$n" = 4 ] && {{ touch {silent}; "$real" "$@" > {tmp_path}/answer; {TIMED_OUT}; }}\nexec "$real" "$@"',
     )
@@ -64,7 +64,7 @@ def test_a_kill_while_sbatch_is_under_way_brings_no_second_job(tmp_path: Path, b
     """Neither while the first one is in the queue nor when it has ended before it is looked for."""
     experiment = sleeping(tmp_path, train=8)
     begun = tmp_path / "begun"
-    first = Run(experiment.path, *AT_ONCE, environment=shim(tmp_path / "shims", "sbatch", f"touch {begun}; {body}"))
+    first = Run(experiment.path, *AT_ONCE, environment=submission_shim(tmp_path / "shims", f"touch {begun}; {body}"))
     until(begun.exists)
     time.sleep(1)
     first.kill()
@@ -78,7 +78,7 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
     """Under `nohup` a hangup means nothing; SIGTERM waits for sbatch's answer; more signals after it change nothing."""
     experiment = sleeping(tmp_path, train=8)
     begun = tmp_path / "begun"
-    slow = shim(tmp_path / "shims", "sbatch", f'touch {begun}; sleep 4; exec "$real" "$@"')
+    slow = submission_shim(tmp_path / "shims", f'touch {begun}; sleep 4; exec "$real" "$@"')
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     first = Run(experiment.path, *AT_ONCE, environment=slow)
     signal.signal(signal.SIGHUP, hangup)
@@ -234,7 +234,7 @@ def test_a_ledger_that_cannot_be_used_lets_no_job_be_submitted(tmp_path: Path) -
 def test_a_ledger_that_breaks_on_the_way_loses_no_job(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path)
     ledger = experiment.path / LEDGER
-    breaking = shim(tmp_path / "shims", "sbatch", f'rm {ledger}; mkdir {ledger}; exec "$real" "$@"')
+    breaking = submission_shim(tmp_path / "shims", f'rm {ledger}; mkdir {ledger}; exec "$real" "$@"')
     broken = Run(experiment.path, *AT_ONCE, environment=breaking)
     assert broken.wait() == 1
     assert names(experiment.path) == Counter(["tiny.r4"])

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from snakemake_executor_plugin_slurm.submit_string import get_submit_command
-from snakemake_executor_plugin_slurm.utils import set_gres_string
-from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
-from run_experiment.jobscripts.sbatch_lines import read_directives, snakemake_resources
+from run_experiment.jobscripts.sbatch_lines import read_options
+from snakemake_executor_plugin_slurm_attached import ExecutorSettings
+from snakemake_executor_plugin_slurm_attached.arguments import Overrides, sbatch_call
 
 # What a job got; by which options is not compared.
 GOT = re.compile(
@@ -50,33 +48,20 @@ REFUSED = {
     "more time than there may be": ["--partition=short", "--time=10"],
     "no such account": ["--account=unheard-of"],
 }
+# A script's lines, resources that win over them, and lines that ask for the same.
+OVERRIDDEN: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
+    "memory": (["--mem-per-cpu=100M", "-c 2"], {"mem_mb": 300}, ["--mem=300", "-c 2"]),
+    "memory of a CPU": (["--mem=900M", "-c 2"], {"mem_mb_per_cpu": 150}, ["--mem-per-cpu=150M", "-c 2"]),
+    "GPUs": (["--gres=gpu:2", "--mem=1G"], {"gpu": 1}, ["--gres=gpu:1", "--mem=1G"]),
+    "GPUs by another option": (["--gpus=2", "-N1"], {"gres": "gpu:1"}, ["--gres=gpu:1", "-N1"]),
+    "time and partition": (["-t 9"], {"runtime": 4, "slurm_partition": "short"}, ["--time=4", "-p short"]),
+    "CPUs": (["-N1", "-G1", "--cpus-per-gpu=2"], {"cpus_per_task": 1}, ["-N1", "-G1", "-c1"]),
+    "further options": (["--nice=10 --mem=900M"], {"slurm_extra": "--nice=20"}, ["--nice=20", "--mem=900M"]),
+}
 
 
 def script(lines: list[str]) -> str:
     return "\n".join(["#!/bin/bash", *[f"#SBATCH {line}" for line in lines], "sleep 300"]) + "\n"
-
-
-class _Resources(dict):
-    def __getattr__(self, name: str) -> int | str:
-        return self[name]
-
-
-def executor_command(text: str) -> list[str]:
-    """What the stock executor runs for a job with the script's resources, as a shell splits it."""
-    found = snakemake_resources(read_directives(text))
-    job = SimpleNamespace(resources=_Resources(found), threads=3)
-    if "slurm_extra" in found:
-        validate_slurm_extra(job)
-    account, partition = found.get("slurm_account"), found.get("slurm_partition")
-    params = {
-        "run_uuid": "u",
-        "slurm_logfile": "/dev/null",
-        "comment_str": "c",
-        "account": f"-A {account}" if account else "",
-        "partition": f"-p {partition}" if partition else "",
-        "workdir": "/tmp",
-    }
-    return shlex.split(get_submit_command(job, params) + set_gres_string(job))
 
 
 def submitted(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -107,31 +92,48 @@ def jobs() -> Iterator[list[str]]:
         slurm("scancel", *found)
 
 
-def commands(lines: list[str], folder: Path) -> list[list[str]]:
-    """How a script is submitted by hand, and by the executor."""
-    file = folder / "job.slurm"
+def by_hand(lines: list[str], folder: Path) -> list[str]:
+    """How a user submits a script."""
+    file = folder / "by_hand.slurm"
     file.write_text(script(lines))
-    by_hand = ["sbatch", "--parsable", "--output=/dev/null", str(file)]
-    return [by_hand, [*executor_command(file.read_text()), "--wrap=sleep 300"]]
+    return ["sbatch", "--parsable", "--output=/dev/null", str(file)]
+
+
+def by_executor(lines: list[str], folder: Path, **wins: Any) -> list[str]:
+    """How the executor submits its job."""
+    call = sbatch_call(read_options(script(lines)), Overrides(wins, {}), ExecutorSettings())
+    file = folder / "by_executor.slurm"
+    file.write_text(f"#!/bin/bash\n{call.lines}sleep 300\n")
+    return ["sbatch", "--parsable", "--output=/dev/null", *call.arguments, str(file)]
+
+
+def got(command: list[str], jobs: list[str]) -> dict[str, str]:
+    """What a job gets that is submitted so."""
+    result = submitted(command)
+    assert result.stderr == ""
+    jobs.append(result.stdout.strip())
+    found = allocated(jobs[-1])
+    slurm("scancel", jobs[-1])
+    assert {"NumCPUs", "TRES", "TimeLimit", "Partition", "Account", "QOS"} <= found.keys()
+    return found
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_executor_gets_what_the_script_gets(name: str, tmp_path: Path, jobs: list[str]) -> None:
-    got = []
-    for command in commands(SCRIPTS[name], tmp_path):
-        result = submitted(command)
-        assert result.stderr == ""
-        jobs.append(result.stdout.strip())
-        got.append(allocated(jobs[-1]))
-        slurm("scancel", jobs[-1])
-    by_hand, by_executor = got
-    assert {"NumCPUs", "TRES", "TimeLimit", "Partition", "Account", "QOS"} <= by_hand.keys()
-    assert by_executor == by_hand
+    expected = got(by_hand(SCRIPTS[name], tmp_path), jobs)
+    assert got(by_executor(SCRIPTS[name], tmp_path), jobs) == expected
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_an_override_wins_over_the_script(name: str, tmp_path: Path, jobs: list[str]) -> None:
+    lines, wins, same_as = OVERRIDDEN[name]
+    expected = got(by_hand(same_as, tmp_path), jobs)
+    assert got(by_executor(lines, tmp_path, **wins), jobs) == expected
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_slurm_refuses_the_same(name: str, tmp_path: Path, jobs: list[str]) -> None:
-    by_hand, by_executor = (submitted(command) for command in commands(REFUSED[name], tmp_path))
-    jobs += [result.stdout.strip() for result in (by_hand, by_executor) if result.stdout]
-    assert by_hand.returncode != 0
-    assert by_executor.stderr == by_hand.stderr
+    hand, executor = submitted(by_hand(REFUSED[name], tmp_path)), submitted(by_executor(REFUSED[name], tmp_path))
+    jobs += [result.stdout.strip() for result in (hand, executor) if result.stdout]
+    assert hand.returncode != 0
+    assert executor.stderr == hand.stderr

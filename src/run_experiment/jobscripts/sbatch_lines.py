@@ -1,207 +1,237 @@
-"""The Snakemake resources that ask SLURM for what the `#SBATCH` lines of a job script ask for.
+"""The `#SBATCH` lines of a job script, read as sbatch reads them; options that would break a job are refused.
 
-The forms of values are an allow-list (`sbatch_options`), because the SLURM executor pastes `slurm_extra` into a shell.
+A job is submitted with the words of these lines as they are written, so sbatch judges every option not named here.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from run_experiment.jobscripts.sbatch_directives import Directive, Directives, SbatchError, bad, read_directives
-from run_experiment.jobscripts.sbatch_options import OPTIONS, Use
+from run_experiment.common.errors import Problem
 
-__all__ = ["Directive", "Directives", "SbatchError", "read_directives", "snakemake_resources"]
+_MAGIC = "#SBATCH"
+_BLANKS = " \t\v\f\r"
 
-_MINUTES_PER_DAY = 24 * 60
-# In MB, which is what SLURM takes a bare number for.
-_UNITS_MB = {"M": 1, "G": 2**10, "T": 2**20}
-# What the executor takes for a GPU's type; SLURM has types with dashes too.
-_MODEL = re.compile(r"[A-Za-z0-9_.]+")
-_GRES = re.compile(r"[A-Za-z0-9_]+(:[A-Za-z0-9_.]+)?(:\d+[TGM]?)?")
-# The executor looks for `--mem=` in slurm_extra, but has no way to ask for all of a node's memory itself.
-_WHOLE_NODE_MEMORY = "'--mem'=0"
-# Has the executor say nothing about CPUs, so that the cluster's default holds as it does for the script.
-_CPUS_NOT_ASKED = -1
+_ONE_JOB = "one script is one job"
+_SNAKEMAKE_STARTS = "Snakemake says when a job starts"
+_AS_SUBMITTER = "jobs run as the user who submits them"
+_NO_JOB = "no job would be submitted"
+_EXPORT = "write `export NAME=value` in the script's commands"
+
+# Options that no job may have, and why.
+REFUSED = {
+    "array": _ONE_JOB,
+    "chdir": "write `cd` in the script's commands",
+    "container": "start it in the script's commands",
+    "dependency": _SNAKEMAKE_STARTS,
+    "export-file": _EXPORT,
+    "gid": _AS_SUBMITTER,
+    "help": _NO_JOB,
+    "hold": _SNAKEMAKE_STARTS,
+    "test-only": _NO_JOB,
+    "uid": _AS_SUBMITTER,
+    "usage": _NO_JOB,
+    "version": _NO_JOB,
+    "wrap": _ONE_JOB,
+}
+# Options that are left out: the executor finds a job and its log by some of these, and calls sbatch with the others.
+LEFT_OUT = {
+    "comment",
+    "error",
+    "export",
+    "get-user-env",
+    "input",
+    "job-name",
+    "open-mode",
+    "output",
+    "parsable",
+    "quiet",
+    "verbose",
+    "wait",
+}
+# Options that sbatch refuses together, or adds up: an override of one replaces all of its family.
+GPUS = frozenset({"gres", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task"})
+_FAMILIES = (
+    GPUS,
+    frozenset({"mem", "mem-per-cpu", "mem-per-gpu"}),
+    frozenset({"cpus-per-gpu", "cpus-per-task"}),
+    frozenset({"ntasks", "ntasks-per-gpu", "ntasks-per-node"}),
+)
+_SINGLE = {"account", "clusters", "constraint", "nodes", "partition", "qos", "time"}
+# In the order in which abbreviations are looked up; sbatch itself refuses those that fit several options.
+_NAMES = [*sorted(REFUSED), *sorted(LEFT_OUT | _SINGLE | frozenset().union(*_FAMILIES))]
+_ALIASES = {"tasks": "ntasks", "tasks-per-node": "ntasks-per-node", "workdir": "chdir"}
+_SHORT = {
+    "A": "account",
+    "a": "array",
+    "C": "constraint",
+    "c": "cpus-per-task",
+    "D": "chdir",
+    "d": "dependency",
+    "e": "error",
+    "G": "gpus",
+    "H": "hold",
+    "h": "help",
+    "i": "input",
+    "J": "job-name",
+    "M": "clusters",
+    "N": "nodes",
+    "n": "ntasks",
+    "o": "output",
+    "p": "partition",
+    "Q": "quiet",
+    "q": "qos",
+    "t": "time",
+    "V": "version",
+    "v": "verbose",
+    "W": "wait",
+}
+# Short options without a value, which may share a word with others.
+_FLAGS = re.compile(r"-([HhIOQRsVvW]*)(.*)", re.DOTALL)
+
+
+class SbatchError(Exception):
+    """`#SBATCH` lines that cannot be used, with every problem found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(problem.render("job script") for problem in problems))
 
 
 @dataclass(frozen=True)
-class Gpus:
-    """The GPUs that a job asks for: by which option, how many there, of which type ("" for any), and in all."""
+class Word:
+    """A word of a line, from 1: its text, and how it is written, quotes included."""
 
-    by: str
-    count: int
-    model: str
-    total: int
+    text: str
+    written: str
+    line: int = 0
 
 
-def snakemake_resources(directives: Directives) -> dict[str, int | str]:
-    """Resources of a rule, in the SLURM executor's terms: `runtime` in minutes, `mem_mb`, `gpu` (0 if none), ….
+@dataclass(frozen=True)
+class Option:
+    """One option: its full name if it is known here, its value ("" for none), its words as written, its line."""
 
-    `gpu` is 0 too where only `slurm_extra` can say which GPUs. Raises SbatchError.
+    name: str
+    value: str
+    written: str
+    line: int
+
+    def __str__(self) -> str:
+        """The option as messages name it."""
+        return f"--{self.name}" + (f"={self.value!r}" if self.value else "")
+
+
+def read_options(text: str) -> list[Option]:
+    """The options of a job script that go with its job, in order. Raises SbatchError."""
+    problems: list[Problem] = []
+    options = parse(_all_words(text, problems), problems)
+    problems += [Problem(option.line, "", f"{option}: {why}") for option in options if (why := refusal(option))]
+    if problems:
+        raise SbatchError(sorted(problems))
+    return [option for option in options if option.name not in LEFT_OUT]
+
+
+def refusal(option: Option) -> str:
+    """Why no job may have an option; empty if it may."""
+    why = REFUSED.get(option.name, "")
+    if option.name == "export" and option.value.upper() not in ("ALL", "NONE"):
+        why = _EXPORT
+    return f"not allowed: {why}" if why else ""
+
+
+def as_lines(options: Iterable[Option]) -> str:
+    """`#SBATCH` lines with the options' words as written."""
+    return "".join(f"{_MAGIC} {option.written}\n" for option in options)
+
+
+def family(name: str) -> frozenset[str]:
+    """The options that an override of this one replaces, itself among them."""
+    return next((names for names in _FAMILIES if name in names), frozenset({name}))
+
+
+def without(options: Iterable[Option], overridden: Collection[str]) -> list[Option]:
+    """The options that are left beside overrides of these names."""
+    gone = {name for given in overridden for name in family(given)}
+    return [option for option in options if option.name not in gone]
+
+
+def parse(words: Iterable[Word], problems: list[Problem]) -> list[Option]:
+    """The options that words hold, as getopt reads them; words that belong to none are added to the problems."""
+    found: list[Option] = []
+    for word in words:
+        if re.match(r"--?[^=-]", word.text):
+            found += _long(word) if word.text.startswith("--") else _short(word, problems)
+        elif found and not found[-1].value and "=" not in found[-1].written:
+            found[-1] = replace(found[-1], value=word.text, written=f"{found[-1].written} {word.written}")
+        else:
+            problems.append(Problem(word.line, "", f"{word.text!r} is not an option of sbatch"))
+    return found
+
+
+def _long(word: Word) -> list[Option]:
+    name, _, value = word.text[2:].partition("=")
+    return [Option(_full(name), value, word.written, word.line)]
+
+
+def _full(name: str) -> str:
+    """The full name of an option: sbatch takes abbreviations, too."""
+    if name in _NAMES or name in _ALIASES:
+        return _ALIASES.get(name, name)
+    return next((known for known in _NAMES if known.startswith(name)), name)
+
+
+def _short(word: Word, problems: list[Problem]) -> list[Option]:
+    """Short options: flags may share a word, and the rest of it is the value of the first one that is none."""
+    flags, rest = _FLAGS.fullmatch(word.text).groups()  # type: ignore[union-attr]
+    if not word.written.startswith(f"-{flags}{rest[:1]}"):
+        problems.append(Problem(word.line, "", f"write {word.written} without quotes around the option's letter"))
+        return []
+    found = [Option(_SHORT.get(flag, flag), "", f"-{flag}", word.line) for flag in flags]
+    if rest:
+        written = f"-{word.written[1 + len(flags) :]}"
+        found.append(Option(_SHORT.get(rest[0], rest[0]), rest[1:], written, word.line))
+    return found
+
+
+def _all_words(text: str, problems: list[Problem]) -> Iterator[Word]:
+    """The words of all lines; quotes without an end are added to the problems."""
+    for number, line in _magic_lines(text):
+        rest = line.lstrip(_BLANKS)
+        # sbatch reads no further than a comment or an empty word.
+        while rest and not rest.startswith("#"):
+            word, quote, left = _first_word(rest)
+            if quote:
+                problems.append(Problem(number, "", f"unmatched {quote} in {rest}"))
+            if quote or not word:
+                break
+            yield Word(word, rest[: len(rest) - len(left)], number)
+            rest = left.lstrip(_BLANKS)
+
+
+def _magic_lines(text: str) -> Iterator[tuple[int, str]]:
+    """What follows `#SBATCH`, up to the first command."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith(_MAGIC):
+            yield number, line[len(_MAGIC) :]
+        elif line.strip(_BLANKS) and not line.lstrip(_BLANKS).startswith("#"):
+            return
+
+
+def _first_word(line: str) -> tuple[str, str, str]:
+    """A word, the quote that has no end, and what follows the word.
+
+    Backslashes count in both kinds of quotes, but keep no blank outside of them.
     """
-    gpus = _gpus(directives)
-    gpu_resources, gpu_extra = _gpu_resources(gpus, directives)
-    memory, memory_extra = _memory(gpus, directives)
-    found: dict[str, int | str | None] = {
-        "slurm_account": directives.value("account"),
-        "slurm_partition": directives.value("partition"),
-        "clusters": directives.value("clusters"),
-        "qos": directives.value("qos"),
-        "constraint": directives.value("constraint"),
-        "runtime": _runtime(directives),
-        "nodes": _nodes(directives),
-        "cpus_per_task": _cpus(gpus, directives) or _CPUS_NOT_ASKED,
-        # For a job with `gpu` the executor takes `tasks` for tasks per GPU; one task is what it has without.
-        "tasks": _tasks(directives) if _tasks(directives) > 1 else None,
-        "gres": _other_gres(directives),
-        **memory,
-        **gpu_resources,
-        "slurm_extra": " ".join([*_extras(directives), *gpu_extra, *memory_extra]) or None,
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _runtime(directives: Directives) -> int | None:
-    """Minutes, rounded up: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
-    directive = directives.get("time")
-    if directive is None:
-        return None
-    days, dash, rest = directive.value.rpartition("-")
-    if not re.fullmatch(r"[\d:]+", rest):
-        raise bad(directive, "name a time limit")
-    parts = [int(part) for part in rest.split(":")]
-    if not dash and len(parts) < 3:
-        parts = [0, *parts]
-    hours, minutes, seconds = [*parts, 0, 0][:3]
-    total = int(days or 0) * _MINUTES_PER_DAY + hours * 60 + minutes + _divide_up(seconds, 60)
-    if total == 0:
-        raise bad(directive, "name a time limit: 0 is none")
-    return total
-
-
-def _nodes(directives: Directives) -> int | None:
-    directive = directives.get("nodes")
-    if directive is None:
-        # GPUs asked for by node are on one node unless nodes or tasks say otherwise; `gpu` alone would not say that.
-        gpus = _gpu_request(directives)
-        return 1 if gpus and gpus[0] != "gpus" and _tasks(directives) == 1 else None
-    least, _, most = directive.value.partition("-")
-    if most and most != least:
-        raise bad(directive, "name one number of nodes")
-    if int(least) < 1:
-        raise bad(directive, "must be at least 1")
-    return int(least)
-
-
-def _tasks(directives: Directives) -> int:
-    per_node = directives.number("ntasks-per-node")
-    node_count = int((directives.value("nodes") or "1").partition("-")[0])
-    return directives.number("ntasks") or (per_node or 1) * node_count
-
-
-def _cpus(gpus: Gpus | None, directives: Directives) -> int | None:
-    directive = directives.get("cpus-per-gpu")
-    if directive is None:
-        return directives.number("cpus-per-task")
-    if gpus is None or directives.get("cpus-per-task"):
-        raise bad(directive, "goes with GPUs, and without --cpus-per-task")
-    return _divide_up(int(directive.value) * gpus.total, _tasks(directives))
-
-
-def _memory(gpus: Gpus | None, directives: Directives) -> tuple[dict[str, int | str | None], list[str]]:
-    """Memory as resources in MB, and what of it must go to slurm_extra."""
-    given = [found for option in ("mem", "mem-per-cpu", "mem-per-gpu") if (found := directives.get(option))]
-    if not given:
-        return {}, []
-    if len(given) > 1:
-        raise bad(given[1], f"does not go with --{given[0].option}")
-    option, amount = given[0].option, _megabytes(given[0].value)
-    if amount == 0 and option != "mem":
-        raise bad(given[0], "must be more than 0")
-    if option == "mem-per-gpu":
-        if gpus is None:
-            raise bad(given[0], "goes with GPUs")
-        return {"mem_mb": _divide_up(amount * gpus.total, _nodes(directives) or 1)}, []
-    name = {"mem": "mem_mb", "mem-per-cpu": "mem_mb_per_cpu"}[option]
-    return {name: amount}, [] if amount else [_WHOLE_NODE_MEMORY]
-
-
-def _divide_up(amount: int, among: int) -> int:
-    """Quotient, rounded up."""
-    return -(-amount // among)
-
-
-def _megabytes(size: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)(\w?)\w?", size.upper().removesuffix("B")).groups()  # type: ignore[union-attr]
-    return _divide_up(int(number), 2**10) if unit == "K" else int(number) * _UNITS_MB[unit or "M"]
-
-
-def _gpu_request(directives: Directives) -> tuple[str, str] | None:
-    """The option that asks for GPUs, and `type:number` as it says it; only one may."""
-    asked = [(name, value) for name in ("gpus-per-node", "gpus-per-task", "gpus") if (value := directives.value(name))]
-    asked += [("gpus-per-node", entry.partition(":")[2]) for entry in _gres(directives) if _is_gpu(entry)]
-    asked = list(dict.fromkeys(asked))
-    if len(asked) > 1:
-        raise SbatchError.at(0, f"ask for GPUs by one option, not by {' and '.join(name for name, _ in asked)}")
-    return asked[0] if asked else None
-
-
-def _gpus(directives: Directives) -> Gpus | None:
-    """The GPUs that a script asks for; None if none."""
-    request = _gpu_request(directives)
-    if request is None:
-        return None
-    option, value = request
-    model, _, number = value.rpartition(":") if re.search(r"(^|:)\d+$", value) else (value, ":", "1")
-    shares = {"gpus": 1, "gpus-per-node": _nodes(directives) or 1, "gpus-per-task": _tasks(directives)}[option]
-    return Gpus(option, int(number), model, int(number) * shares) if int(number) else None
-
-
-def _gpu_resources(gpus: Gpus | None, directives: Directives) -> tuple[dict[str, int | str | None], list[str]]:
-    """The resources `gpu` and `gpu_model`, where they say it all, else what says it in slurm_extra."""
-    if gpus is None:
-        return {"gpu": 0}, []
-    one_task = _tasks(directives) == 1
-    if one_task and (gpus.by == "gpus" or _nodes(directives) == 1) and (not gpus.model or _MODEL.fullmatch(gpus.model)):
-        return {"gpu": gpus.total, "gpu_model": gpus.model or None}, []
-    by = gpus.by
-    if by == "gpus":
-        # In slurm_extra the executor forbids --gpus; on one node the number per node is the same.
-        if _nodes(directives) != 1:
-            raise SbatchError.at(0, "use --gpus-per-node instead of --gpus, or say --nodes=1")
-        by = "gpus-per-node"
-    asked = f"{gpus.model}:{gpus.count}".removeprefix(":")
-    return {"gpu": 0}, [_argument(by, asked)]
-
-
-def _gres(directives: Directives) -> list[str]:
-    return [entry for entry in (directives.value("gres") or "none").split(",") if entry != "none"]
-
-
-def _is_gpu(entry: str) -> bool:
-    return entry.partition(":")[0] == "gpu"
-
-
-def _other_gres(directives: Directives) -> str | None:
-    """Generic resources besides GPUs; the executor passes on one."""
-    directive = directives.get("gres")
-    others = [entry for entry in _gres(directives) if not _is_gpu(entry)]
-    if directive is None or not others:
-        return None
-    if len(others) > 1 or not _GRES.fullmatch(others[0]):
-        raise bad(directive, "the SLURM executor passes on one of the form name[:type][:number]")
-    return others[0]
-
-
-def _extras(directives: Directives) -> list[str]:
-    """The options without a resource, quoted for a shell."""
-    tasks_per_node = directives.get("ntasks-per-node") if (_nodes(directives) or 1) > 1 else None
-    passed = [found for found in directives.by_option.values() if OPTIONS[found.option].use is Use.EXTRA]
-    return [_argument(found.option, found.value) for found in [*passed, *([tasks_per_node] if tasks_per_node else [])]]
-
-
-def _argument(option: str, value: str) -> str:
-    """An argument for a shell. Always quoted: the executor would take a value that ends in `-n` for that option."""
-    quoted = "'" + value.replace("'", "'\"'\"'") + "'"
-    return f"--{option}={quoted}" if value else f"--{option}"
+    word, quote, escaped = "", "", False
+    for at, char in enumerate(line):
+        if not quote and (char in _BLANKS or (char == "#" and not escaped)):
+            return word, "", line[at:]
+        if escaped or (char not in ("\\", quote) and (quote or char not in "\"'")):
+            word, escaped = word + char, False
+        elif char == "\\":
+            escaped = True
+        else:
+            quote = "" if quote else char
+    return word, quote, ""

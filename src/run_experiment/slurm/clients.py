@@ -64,6 +64,8 @@ _UNANSWERED = {
 }
 # Errors of this machine that may pass, such as a login node's limit on processes.
 _EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO)
+# What `sbatch --test-only` says if nodes are drained or down, too, for which a job would wait.
+_NOT_AVAILABLE = re.compile(r"not available|nodes are busy", re.IGNORECASE)
 _ENDED_ALREADY = re.compile(r"Invalid job id specified|Job/step already completing or completed")
 _SUBMITTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?\s*$", re.MULTILINE)
 
@@ -185,6 +187,16 @@ def submit(arguments: Sequence[str], script: str, timeout: float = 60) -> str:
         # It reported success, so there may be a job to be found.
         raise UnansweredError(f"sbatch gave no job id: {output.strip()!r}")
     return found[1]
+
+
+def try_submission(arguments: Sequence[str], script: str, timeout: float = 60) -> None:
+    """Ask whether SLURM would take a script with sbatch's options. Raises SlurmError, PassingError if it cannot say.
+
+    That no node has what is asked for is no refusal: SLURM says the same of nodes that are drained for now.
+    """
+    result = _run(["sbatch", "--test-only", *arguments], timeout, script)
+    if result.returncode and not _NOT_AVAILABLE.search(result.errors):
+        raise _refusal("sbatch", result)
 
 
 def _run(command: Sequence[str], timeout: float, text: str = "") -> ClientResult:

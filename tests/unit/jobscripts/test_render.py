@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -22,9 +21,9 @@ from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.jobscripts.edits import Rendered, parse
 from run_experiment.jobscripts.render import KEPT_HEAD, KEPT_WHOLE, JobScripts
-from run_experiment.jobscripts.sbatch_lines import read_directives, snakemake_resources
-from run_experiment.planning.cluster_resources import RESOURCES, ClusterResources
+from run_experiment.jobscripts.sbatch_lines import read_options
 from run_experiment.planning.plan import Plan
+from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.summary.read import read_summary
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -263,35 +262,36 @@ def test_all_that_was_left_behind_is_told_and_nothing_of_what_is_done(experiment
     assert main(["status", str(experiment.path)]) == 0
 
 
-def requested(experiment: ExperimentFolder) -> dict[str, Any]:
-    """Resources of the training of r4."""
-    return dict(ClusterResources(plan_of(experiment, **SITE)).of("r4/finetune.json"))
+def requested(experiment: ExperimentFolder) -> dict[str, str]:
+    """The options that the job of r4's training is submitted with."""
+    path, text = SubmittedScripts(plan_of(experiment, **SITE)).script("r4/finetune.json")
+    assert path == "r4/finetune.slurm"
+    return {option.name: option.value for option in read_options(text)}
 
 
-def test_resources_are_those_of_the_script_that_will_run(experiment: ExperimentFolder) -> None:
-    rendered = {"slurm_account": "lab", "slurm_partition": "gpu", "nodes": 1, "cpus_per_task": 4, "gpu": 1}
-    assert requested(experiment) == rendered | {"mem": 9 * 1024, "runtime": 240}
+def test_a_job_is_submitted_with_the_lines_of_the_script_that_will_run(experiment: ExperimentFolder) -> None:
+    rendered = {"account": "lab", "partition": "gpu", "nodes": "1", "ntasks": "1", "cpus-per-task": "4"}
+    rendered |= {"gres": "gpu:1", "mem": "9G", "time": "04:00:00"}
+    assert requested(experiment) == rendered
     plan_of(experiment, **SITE | {"account": "other"}).write_scripts()
-    assert requested(experiment)["slurm_account"] == "lab"
+    assert requested(experiment)["account"] == "lab"
     experiment.edit("r4/finetune.slurm", "--time=04:00:00", "--time=08:00:00")
-    assert requested(experiment) == rendered | {"slurm_account": "other", "mem": 9 * 1024, "runtime": 480}
+    assert requested(experiment) == rendered | {"account": "other", "time": "08:00:00"}
     (experiment.path / "r4/finetune.slurm").write_text("#!/bin/bash\n#SBATCH --mem=1G\npython train.py\n")
-    assert requested(experiment) == {"gpu": 0, "mem": 1024, "cpus_per_task": -1}
+    assert requested(experiment) == {"mem": "1G"}
 
 
-def test_every_resource_of_a_script_can_be_a_rule_s() -> None:
-    lines = (
-        "-A a -p p -M c -q q -C f -t 1 -N 1 -n 2 -c 2 --mem=1 --gres=gpu:0,nvme:1 --nice",
-        "--gpus=a100:1 --mem-per-cpu=1",
-    )
-    found = [snakemake_resources(read_directives(f"#SBATCH {line}\n")) for line in lines]
-    names = {"mem" if name == "mem_mb" else name for resources in found for name in resources}
-    assert names == set(RESOURCES)
+def test_a_script_with_line_ends_of_windows_is_refused(experiment: ExperimentFolder) -> None:
+    plan_of(experiment).write_scripts()
+    script = experiment.path / "r4/finetune.slurm"
+    script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
+    (refused,) = SubmittedScripts(plan_of(experiment)).refusals(["r4/finetune.json"])
+    assert str(refused).startswith("r4/finetune.slurm:1: its lines end as on Windows")
 
 
 def test_all_unusable_scripts_are_told_unless_nothing_is_to_be_made_by_them(done: ExperimentFolder) -> None:
     def refused(*requested: str) -> list[str]:
-        return [error.file for error in ClusterResources(plan_of(done)).refusals(requested)]
+        return [error.file for error in SubmittedScripts(plan_of(done)).refusals(requested)]
 
     for path in ("r4/finetune.slurm", "r8/finetune.slurm", "r8/eval/shout_epoch1.slurm"):
         (done.path / path).write_text("#SBATCH --array=1-2\ntrue\n")

@@ -12,6 +12,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
@@ -40,8 +41,6 @@ OVERRIDDEN = {
     "run_job": "(self, job)",
     "format_job_exec": "(self, job)",
     "check_active_jobs": "(self, active_jobs)",
-    "get_account_arg": "(self, job)",
-    "get_partition_arg": "(self, job)",
     "cancel": "(self)",
     "shutdown": "(self)",
 }
@@ -63,9 +62,16 @@ def test_what_is_overridden_is_there_in_the_pinned_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"array_jobs": "all"}, {"on_interrupt": "ask"}, {"max_queued": 0}, {"poll_seconds": 0}]
+    "wrong",
+    [
+        {"array_jobs": "all"},
+        {"partition_config": Path(__file__)},
+        {"on_interrupt": "ask"},
+        {"max_queued": 0},
+        {"poll_seconds": 0},
+    ],
 )
-def test_settings_that_cannot_be_are_refused(wrong: dict[str, str]) -> None:
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(WorkflowError):
         ExecutorSettings(**wrong)
 

@@ -1,0 +1,68 @@
+"""The job scripts of a plan, and those among them that no job can be submitted with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from run_experiment.common import paths
+from run_experiment.common.errors import InputError, Problem
+from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options
+from run_experiment.planning.plan import Plan
+from run_experiment.planning.target import Target
+
+_WINDOWS = Problem(1, "", "its lines end as on Windows, which bash cannot run: convert it, for example by `dos2unix`")
+
+
+class SubmittedScripts:
+    """Scripts of trainings and evaluations by their target's path."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        runs, evaluations = plan.experiment.runs, plan.experiment.evaluations
+        self._runs = {paths.finetune_record(run.name): run for run in runs if run.training}
+        self._evaluations = {paths.eval_record(item.run.name, item.cell): item for item in evaluations}
+
+    def __contains__(self, target: str) -> bool:
+        """Whether a target is made by a job script."""
+        return target in self._runs or target in self._evaluations
+
+    def refusals(self, requested: Collection[str]) -> list[InputError]:
+        """What is wrong with the scripts of all jobs that making the requested targets takes; none are all targets."""
+        made = [target.path for target in _made_for(self._plan, requested) if target.path in self]
+        return [error for path in made if (error := self._refusal(path))]
+
+    def _refusal(self, target: str) -> InputError | None:
+        script, text = self.script(target)
+        try:
+            read_options(text)
+        except SbatchError as error:
+            return InputError(script, error.problems)
+        return InputError(script, [_WINDOWS]) if self._has_windows_line_ends(script) else None
+
+    def _has_windows_line_ends(self, script: str) -> bool:
+        """Whether a script is refused by sbatch for its line ends, which reading it as text hides."""
+        path = self._plan.experiment.folder / script
+        return path.is_file() and b"\r\n" in path.read_bytes()
+
+    def script(self, path: str) -> tuple[str, str]:
+        """Path and text of the script that makes a target, as it will be when the job runs."""
+        scripts = self._plan.scripts
+        if run := self._runs.get(path):
+            script = paths.finetune_script(run.name)
+            files = scripts.finetune(run) if run.output_dir else {}
+        else:
+            item = self._evaluations[path]
+            script = scripts.evaluation_files(item)[0]
+            files = scripts.evaluation(item, self._plan.data_sets.of(item).folder)
+        return script, scripts.text(script, files.get(script))
+
+
+def _made_for(plan: Plan, requested: Collection[str]) -> Iterator[Target]:
+    """Targets that have to be made for the requested ones; for all, if those are none or not known as such."""
+    todo = list(requested) if requested and plan.targets.keys() >= set(requested) else plan.finals()
+    needed = set(todo)
+    while todo:
+        found = set(plan[todo.pop()].needs) - needed
+        needed |= found
+        todo += found
+    return (target for target in plan.targets.values() if target.path in needed and target.wanted)
