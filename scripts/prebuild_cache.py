@@ -24,7 +24,7 @@ if __name__ == "__main__":
             check = partial(require_data_set, job["config"], job["script"], job["data"])
             facts = prebuild(Path(job["script"]), job["function"], job["arguments"], Path(job["folder"]), check)
             entry = step_entries.cache_built(name, job, facts.samples, facts.seconds, there)
-        # The task is the user's code: whatever it raises is told in a line, and whole in the log.
+        # The task is the user's code: whatever it raises is reported in one line, and in full in the log.
         except Exception as error:
             traceback.print_exc()
             failure = f"{type(error).__name__}: {error}"

@@ -101,11 +101,11 @@ class Attempt:
 
 
 def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt], None]) -> None:
-    """Have a job made, in as many tries as it takes where another one can mend a failure; at most `job.retries` more.
+    """Run a job, and retry it up to `job.retries` times if that may help.
 
-    `make` finds in the earlier attempts what another try goes on from. `local_id` is used where SLURM gives none;
-    `name` is the target's, for the reader of an attempt's record. Raises JobError, also where another process is at
-    work on it: a killed Snakemake leaves its jobs behind.
+    `make` makes the target in one attempt, and resumes earlier ones if it can. `local_id` identifies the job outside of
+    SLURM; `name` is the target's name in attempts' records. Raises JobError if all attempts fail, or if another process
+    is working on the target, such as a job that outlived a killed Snakemake.
     """
     with ExitStack() as stack:
         lock = _alone(stack, job, local_id, log)
@@ -121,8 +121,8 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
                 if error.failure is Failure.ERROR:
                     raise
                 if not rest:
-                    raise JobError(f"{error}\nIt was tried {job.retries + 1} times (setting `retries`).") from error
-            print(f"{job.subject} is tried again", file=sys.stderr)
+                    raise JobError(f"{error}\nRetries used up: {job.retries} (setting `retries`).") from error
+            print(f"retrying {job.subject}", file=sys.stderr)
 
 
 def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""Job scripts and configs of an experiment: what they say, and writing those that are missing or outdated."""
+"""Renders an experiment's job scripts and configs, and writes those that are missing or outdated."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from run_experiment.inputs.configuration import Determinants
 from run_experiment.jobscripts.edits import COMMANDS_BEGIN, Existing, Rendered, parse
 from run_experiment.jobscripts.foreign import cell_files
 
-# Cores of a training or an evaluation; Snakemake tells torch how many there are.
+# Cores of a training or an evaluation; Snakemake passes their number on to torch.
 CPUS = 4
 # GiB of memory besides the weights: Python, torch and CUDA's libraries, the data, adapters and their optimizer.
 _ROOM_GB = 8
-# What `|| exit` cannot stand behind: several lines, a comment, the end of a command that goes on or is none.
+# Text that `|| exit` cannot follow: several lines, a comment, an incomplete command.
 _NO_COMMAND = re.compile(r"\n|(?:^|\s)#|[\\;&|]$")
-# What is said of files that are the user's, before their names.
+# Messages on edited files, before their names.
 KEPT_WHOLE = "Used as they are (edited, or written by another tool)"
 KEPT_HEAD = "Rendered with your own #SBATCH and environment lines"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a job asks of the cluster."""
+    """Resources that a job requests."""
 
     time: str
     gpus: int
@@ -51,7 +51,7 @@ class Request:
 class JobScripts:
     """The rendered files of one experiment, by their path relative to its folder.
 
-    Raises InputError for lines of the settings that no script can have.
+    Raises InputError for lines in the settings that cannot be in a script.
     """
 
     def __init__(self, experiment: Experiment, settings: Settings, determinants: Determinants) -> None:
@@ -62,7 +62,7 @@ class JobScripts:
         self._finetunes: dict[str, dict[str, Rendered]] = {}
 
     def finetune(self, run: Run) -> dict[str, Rendered]:
-        """Job script and torchtune config of a fine-tune; rendered once."""
+        """Job script and torchtune config of a training; rendered once."""
         if run.name not in self._finetunes:
             self._finetunes[run.name] = self._finetune(run)
         return self._finetunes[run.name]
@@ -85,7 +85,7 @@ class JobScripts:
     def evaluation(self, evaluation: Evaluation, cache: str) -> dict[str, Rendered]:
         """Job script and task arguments of an evaluation; `cache` is the folder of its prebuilt data set.
 
-        Beside another tool's script in a folder of its own nothing is rendered.
+        Empty if another tool left a script for it in a folder of its own.
         """
         run, cell = evaluation.run.name, evaluation.cell
         if others := self._cell_files(evaluation):
@@ -114,7 +114,7 @@ class JobScripts:
         }
 
     def evaluation_files(self, evaluation: Evaluation) -> list[str]:
-        """Paths of an evaluation's job script, which comes first, and of its arguments or configs."""
+        """Paths of an evaluation's job script (first) and of its arguments or configs."""
         run, cell = evaluation.run.name, evaluation.cell
         return self._cell_files(evaluation) or [paths.eval_script(run, cell), paths.task_arguments(run, cell)]
 
@@ -122,19 +122,19 @@ class JobScripts:
         return cell_files(self._experiment.folder, evaluation.run.name, evaluation.task.name, evaluation.epoch)
 
     def existing(self, path: str) -> Existing | None:
-        """A file as it lies in the experiment; None where there is none. Raises InputError where it is no text."""
+        """A file of the experiment as it is on disk; None if it does not exist. Raises InputError if it is not text."""
         text = self._read(path)
         return None if text is None else parse(text)
 
     def text(self, path: str, new: Rendered | None) -> str:
-        """A file's text as jobs will find it; `new` is None where nothing is rendered. Raises InputError."""
+        """A file's text as jobs will find it; `new` is None if nothing is rendered. Raises InputError."""
         text = self._read(path)
         if text is None:
             return new.text if new else ""
         return (new and parse(text).updated(new)) or text
 
     def own_commands(self, paths: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Hashes of those files whose commands are somebody's own: they determine the result too."""
+        """Hashes of the files whose commands were edited, since those determine the result too."""
         found = {Path(path).name: self.existing(path) for path in paths}
         return {
             name: {"sha256": existing.commands_hash}
@@ -143,14 +143,14 @@ class JobScripts:
         }
 
     def left_behind(self, files: Mapping[str, Rendered]) -> list[str]:
-        """What is said of each of those files that was edited, and that the summary has left behind since."""
+        """Messages on edited files that are out of date with the summary."""
         changed = "was edited, and the summary or the data changed since"
         advice = "remove it to have it rendered again, or delete its `# Rendered by` line to use it as it is"
         found = [path for path, new in files.items() if (there := self.existing(path)) and there.contradicts(new)]
         return [f"{path}: {changed}: {advice}" for path in found]
 
     def planned(self, files: Mapping[str, Rendered]) -> dict[str, str]:
-        """Fingerprints that files will have once they are written: jobs refuse what was changed after that."""
+        """Fingerprints that files will have once they are written; jobs refuse files that change afterwards."""
         found = {path: self.existing(path) for path in files}
         return {
             path: existing.fingerprint if existing and existing.own_commands else new.fingerprint
@@ -159,7 +159,7 @@ class JobScripts:
         }
 
     def write(self, files: Mapping[str, Rendered]) -> dict[str, str]:
-        """Write what is missing, bring up to date what is untouched; returns what is kept of edited ones, by path."""
+        """Write missing files and update unedited parts; returns a message for each file of which edits are kept."""
         kept = {}
         for path, new in files.items():
             existing = self.existing(path)
@@ -181,7 +181,7 @@ class JobScripts:
             raise InputError(path, [Problem(0, "", f"cannot be read: {error}")]) from error
 
     def _head(self, name: str, request: Request) -> str:
-        """`#SBATCH` lines and what makes the environment: facts of the site."""
+        """`#SBATCH` lines and the lines that set up the environment: settings of the site."""
         settings = self._settings
         options = {
             "job-name": name,
@@ -200,7 +200,7 @@ class JobScripts:
 
 
 def _environment(settings: Settings) -> list[str]:
-    """Lines that make the environment; the script ends where one fails. Raises InputError."""
+    """Lines that set up the environment; the script ends if one of them fails. Raises InputError."""
     given = [*(("modules", line) for line in settings.modules), ("environment", settings.environment or "")]
     commands = [(name, line.strip()) for name, line in given if line.strip()]
     problems = [
@@ -210,7 +210,7 @@ def _environment(settings: Settings) -> list[str]:
     ]
     if problems:
         raise InputError("settings", problems)
-    # Each by itself: under `set -e` conda's own scripts would end the job.
+    # Each is checked separately, because under `set -e` conda's own scripts would end the job.
     return [f"{line} || exit" for _, line in commands]
 
 
@@ -219,7 +219,7 @@ def _commands(lines: list[str]) -> str:
 
 
 def _evaluation_commands(evaluation: Evaluation, cache: str, command: list[str]) -> str:
-    """Where the log goes, the data set built for exactly its data, and the evaluation itself."""
+    """Commands of an evaluation: log folder, cached data set, and `inspect eval-set`."""
     by_hand = shlex.quote(f"{paths.attempts(evaluation.run.name)}/by_hand/{evaluation.cell}")
     connections = evaluation.generation.max_connections
     exports = [
@@ -233,7 +233,7 @@ def _evaluation_commands(evaluation: Evaluation, cache: str, command: list[str])
 
 
 def _former_evaluation_commands(evaluation: Evaluation, cache: str, command: list[str]) -> str:
-    """The commands as they were rendered before they used `inspect eval-set`."""
+    """The commands as rendered by versions that did not use `inspect eval-set`."""
     by_hand = shlex.quote(f"{paths.attempts(evaluation.run.name)}/by_hand")
     exports = [
         f"export INSPECT_LOG_DIR=${{INSPECT_LOG_DIR:-{by_hand}}}",
@@ -244,24 +244,25 @@ def _former_evaluation_commands(evaluation: Evaluation, cache: str, command: lis
 
 
 def _lines(command: list[str]) -> str:
-    """A command with an option a line, as a person would write it."""
+    """A command with one option per line."""
     words = [shlex.quote(word) for word in command]
     return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
 
 
 def _training_request(compute: Compute | None, training: Training) -> Request:
-    """What a training asks for; without a GPU torch has no reason to use bf16."""
+    """Resources of a training."""
     given = training.hyperparameters
     gpus = 0 if given.device == "cpu" or (compute and compute.gpus == 0) else 1
+    # Without a GPU, `auto` is fp32.
     in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus)
     return _request(compute, training.model, gpus=gpus, in_fp32=in_fp32, time="04:00:00")
 
 
 def _request(compute: Compute | None, model: Model, *, gpus: int, in_fp32: bool, time: str) -> Request:
-    """What a job asks for: the summary's estimate, else one GPU, and memory by the size of the model."""
+    """Resources of a job: the summary's, else one GPU, and memory by the size of the model."""
     given = compute or Compute()
-    # While a model is loaded its weights are there twice: as stored, mostly in bf16, and as they are used. More than
-    # one GPU would not help: trainings are single-device, and inspect-ai's `hf` provider takes one.
+    # While a model is loaded its weights are in memory twice: as stored, mostly in bf16, and as used. More than one GPU
+    # would not help: trainings are single-device, and inspect-ai's `hf` provider uses one.
     weights = _weights_gb(model.path) * (3 if in_fp32 else 2)
     return Request(
         time=given.time or time,
