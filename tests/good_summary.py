@@ -69,11 +69,9 @@ FILES = {
     "models/tiny/config.json": json.dumps(MODEL),
     "models/bert/config.json": json.dumps(MODEL | {"model_type": "bert", "architectures": ["BertModel"]}),
     "models/bert/model.safetensors": "weights",
-    "models/tiny/model.safetensors": "weights",
     "words.json": json.dumps({"train": [{"input": word, "output": word.upper()} for word in "abcd"], "test": [{}]}),
     "cap.py": TASK,
     "elsewhere/epoch_0/adapter_config.json": "{}",
-    "elsewhere/epoch_0/adapter_model.safetensors": "weights",
 }
 
 FILE = "experiment_summary.yaml"

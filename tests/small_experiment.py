@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from experiments import TASK, WORDS, ExperimentFolder, summary
+from model_weights import write_weights
 from safetensors.numpy import save_file
 
 from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
@@ -58,10 +59,10 @@ def make_small_experiment(folder: Path) -> ExperimentFolder:
 
 
 def make_model(folder: Path) -> Path:
-    """A folder that says what a model is, with weights too small to be one."""
+    """A folder that holds all of a model but a tokenizer that works; its weights are zero."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(MODEL_CONFIG))
-    save_file({"weight": np.arange(4, dtype=np.float32)}, folder / "model.safetensors")
+    write_weights(folder, MODEL_CONFIG)
     return folder
 
 

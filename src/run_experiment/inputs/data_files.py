@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.inputs.csv_rows import csv_rows
+from run_experiment.inputs.safetensors_header import LFS_SIGNATURE
 
 Row = Mapping[str, Any]
 
@@ -18,7 +19,7 @@ FORMATS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"
 
 # How files begin that are no text, or not the text that they stand for.
 _SIGNATURES = {
-    b"version https://git-lfs": "is a Git LFS pointer, not the data itself: run `git lfs pull` where it came from",
+    LFS_SIGNATURE: "is a Git LFS pointer, not the data itself: run `git lfs pull` where it came from",
     b"\x1f\x8b": "is compressed (gzip): unpack it",
     b"PK\x03\x04": "is a spreadsheet or a ZIP archive, whatever its name: save it as CSV UTF-8",
     b"PAR1": "is a Parquet file: save it as JSON Lines",

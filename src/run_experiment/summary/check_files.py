@@ -15,6 +15,8 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.model import Prompting, generation_of, split_script
 from run_experiment.experiment.schema import TaskEntry
 from run_experiment.finetuning.architecture import ModelError, lora_builder
+from run_experiment.finetuning.model_files import folder_problem, training_problem
+from run_experiment.inputs.safetensors_header import tensor_shapes
 from run_experiment.inputs.task_signature import (
     DATA_ARGUMENT,
     TaskScriptError,
@@ -47,11 +49,18 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
             yield Finding(place, f"{shown(str(where), 200)} has no config.json")
         elif not any(where.glob("*.safetensors")):
             yield Finding(place, f"{shown(str(where), 200)} has no weights (*.safetensors)")
-        elif _is_trained(draft, model.name):
-            try:
-                lora_builder(where)
-            except ModelError as error:
-                yield Finding(place, str(error))
+        elif problem := _model_problem(where, _is_trained(draft, model.name)):
+            yield Finding(place, problem)
+
+
+def _model_problem(folder: Path, trained: bool) -> str | None:
+    """What a job would find wrong with the files of a model."""
+    try:
+        if trained:
+            lora_builder(folder)
+        return folder_problem(folder) or (training_problem(folder) if trained else None)
+    except (ModelError, CheckpointError, OSError) as error:
+        return str(error)
 
 
 def _is_hub_name(path: str, folder: Path) -> bool:
@@ -87,10 +96,18 @@ def _checkpoint(path: KeyPath, where: Path) -> Iterator[Finding]:
         yield Finding(path, f"there is no folder {shown(str(where), 200)}")
         return
     try:
-        checkpoint_files(where)
+        files = checkpoint_files(where)
     except (CheckpointError, OSError) as error:
         expected = f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or config.json and *.safetensors"
         yield Finding(path, f"{shown(str(error), 500)[1:-1]}; expected {expected}")
+        return
+    for file in files:
+        try:
+            if file.suffix == ".safetensors":
+                tensor_shapes(file)
+        except CheckpointError as error:
+            yield Finding(path, shown(str(error), 500)[1:-1])
+            return
 
 
 def _tasks(draft: Draft, folder: Path) -> Iterator[Finding]:

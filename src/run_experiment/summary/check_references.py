@@ -38,6 +38,7 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
         _runs_without_evaluation,
         check_prompts,
         _sampling,
+        _offloading,
         _not_used,
         _checkpoint_pattern,
         _paths,
@@ -182,6 +183,20 @@ def _sampling(draft: Draft) -> Iterator[Finding]:
         yield Finding(path, "must be more than 0 with do_sample: true")
     elif settings.temperature and not settings.do_sample:
         yield Finding(path, "is ignored without do_sample: true", warning=True)
+
+
+def _offloading(draft: Draft) -> Iterator[Finding]:
+    """torchtune offloads activations only with checkpointing, and only from a GPU."""
+    key, needed = "enable_activation_offloading", "enable_activation_checkpointing"
+    for path, run in draft.runs.items():
+        merged = draft.merged(run)
+        place = (*path, "parameters", key) if key in run.parameters.model_fields_set else ("controls", key)
+        if run.type != "fine-tuned" or not merged.enable_activation_offloading:
+            continue
+        if not merged.enable_activation_checkpointing:
+            yield Finding(place, f"needs {needed}: true as well (run {run.name})")
+        elif merged.device == "cpu":
+            yield Finding(place, f"is for GPUs, but run {run.name} has device: cpu")
 
 
 def _not_used(draft: Draft) -> Iterator[Finding]:

@@ -88,8 +88,8 @@ def test_requests_by_the_size_of_the_model(
 ) -> None:
     """A model of 14 GiB is in memory as it is stored and as it is used."""
     experiment.set_parameters("r4", **parameters)
-    os.truncate(experiment.path.parent / "model/model.safetensors", 14 * 2**30)
     known = resolve(read_summary(experiment.summary)[0], experiment.path)
+    os.truncate(experiment.path.parent / "model/model.safetensors", 14 * 2**30)
     determinants = Determinants(HashMemory(experiment.path / "hashes.json"))
     files = JobScripts(known, Settings(experiment.path), determinants).finetune(known.run_by_name["r4"])
     assert re.findall("--(?:gres|mem)=.*", files["r4/finetune.slurm"].text) == request_lines

@@ -1,0 +1,52 @@
+"""Headers of safetensors files: names and shapes of all tensors, read from the first kilobytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.errors import CheckpointError
+
+LFS_SIGNATURE = b"version https://git-lfs"
+
+# A file begins with the size of its header, in this many bytes; a larger header is not one.
+_PREFIX, _LARGEST_HEADER = 8, 100 * 1024 * 1024
+
+Shape = tuple[int, ...]
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """True if Git LFS left a pointer in place of a file. Raises CheckpointError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LFS_SIGNATURE)) == LFS_SIGNATURE
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def tensor_shapes(path: Path) -> dict[str, Shape]:
+    """Shapes by tensor name. Raises CheckpointError if it is no such file, or not as long as its header says."""
+    if is_lfs_pointer(path):
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_PREFIX), "little")
+            content = file.read(length) if length <= _LARGEST_HEADER else b""
+        size = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        header = {name: entry for name, entry in json.loads(content).items() if name != "__metadata__"}
+        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}
+        expected = _PREFIX + length + _data_size(header)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no safetensors file: its header cannot be read; copy it again") from error
+    if size != expected:
+        raise CheckpointError(f"{path} has {size:,} bytes, its header says {expected:,}: copy it again")
+    return shapes
+
+
+def _data_size(header: Mapping[str, Any]) -> int:
+    return max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)

@@ -1,0 +1,144 @@
+"""Model folders that no job could load: refused with the file and the way out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from good_summary import FILE, GOOD, MODEL, changed, errors, read
+from model_weights import write_weights
+from safetensors.numpy import load_file, save_file
+
+from run_experiment.finetuning.model_files import expected_shapes
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 2471645608\n"
+WEIGHTS = "model.safetensors"
+
+Edit = Callable[[Path], object]
+Rename = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def config(**changes: Any) -> Edit:
+    def edit(model: Path) -> None:
+        values = {key: value for key, value in (MODEL | changes).items() if value is not None}
+        (model / "config.json").write_text(json.dumps(values))
+
+    return edit
+
+
+def weights(rename: Rename) -> Edit:
+    return lambda model: save_file(rename(load_file(model / WEIGHTS)), model / WEIGHTS)
+
+
+def tokenizer(**values: Any) -> Edit:
+    return lambda model: (model / "tokenizer_config.json").write_text(json.dumps(values))
+
+
+def sharded(model: Path) -> None:
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    save_file(load_file(model / WEIGHTS), model / shards[0])
+    (model / WEIGHTS).unlink()
+    (model / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}))
+
+
+def without_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix("model."): values for name, values in tensors.items()}
+
+
+def with_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {f"_orig_mod.{name}": values for name, values in tensors.items()}
+
+
+def without_a_layer(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name: values for name, values in tensors.items() if "layers.1.mlp" not in name}
+
+
+# What is done to a model folder, and what is said of it: of all models, or only of those that are trained.
+UNLOADABLE: dict[str, tuple[Edit, str]] = {
+    "lfs": (lambda model: (model / WEIGHTS).write_text(LFS), "DIR/models/tiny/model.safetensors is a Git LFS pointer, not the weights: run `git lfs pull` in its folder"),
+    "lfs-tokenizer": (lambda model: (model / "tokenizer.json").write_text(LFS), "DIR/models/tiny/tokenizer.json is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"),
+    "cut": (lambda model: os.truncate(model / WEIGHTS, 1000), "DIR/models/tiny/model.safetensors is no safetensors file: its header cannot be read; copy it again"),
+    "cut-later": (lambda model: os.truncate(model / WEIGHTS, 100_000), "DIR/models/tiny/model.safetensors has 100,000 bytes, its header says "),
+    "empty": (lambda model: (model / WEIGHTS).write_bytes(b""), "DIR/models/tiny/model.safetensors is no safetensors file"),
+    "other-bytes": (lambda model: (model / WEIGHTS).write_bytes(b"\xff" * 64), "DIR/models/tiny/model.safetensors is no safetensors file"),
+    "other-json": (lambda model: (model / WEIGHTS).write_bytes(b"\x02" + b"\0" * 7 + b"[]"), "DIR/models/tiny/model.safetensors is no safetensors file"),
+    "shard": (sharded, "DIR/models/tiny: weights are missing: model-00002-of-00002.safetensors"),
+    "other-name": (lambda model: (model / WEIGHTS).rename(model / "consolidated.safetensors"), "DIR/models/tiny: no safetensors weights"),
+    "no-tokenizer": (lambda model: (model / "tokenizer.json").unlink(), "DIR/models/tiny has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model's source"),
+    "transformers-5": (tokenizer(tokenizer_class="TokenizersBackend"), "DIR/models/tiny/tokenizer_config.json is as transformers 5 writes it; save the tokenizer with transformers 4"),
+    "transformers-5-list": (tokenizer(extra_special_tokens=["<a>"]), "DIR/models/tiny/tokenizer_config.json is as transformers 5 writes it"),
+    "tokenizer-config": (lambda model: (model / "tokenizer_config.json").write_text("{"), "cannot read DIR/models/tiny/tokenizer_config.json: Expecting"),
+    "tied-unsaid": (lambda model: (weights(lambda tensors: {name: values for name, values in tensors.items() if name != "lm_head.weight"})(model), config(tie_word_embeddings=None)(model)), "DIR/models/tiny/config.json: tie_word_embeddings is not set, and there is no lm_head.weight in the weights; write \"tie_word_embeddings\": true if"),
+    "tied-false": (lambda model: (weights(lambda tensors: {name: values for name, values in tensors.items() if name != "lm_head.weight"})(model), config(tie_word_embeddings=False)(model)), "DIR/models/tiny/config.json: tie_word_embeddings is false, and there is no lm_head.weight"),
+}  # fmt: skip
+UNTRAINABLE: dict[str, tuple[Edit, str]] = {
+    "no-prefix": (weights(without_prefix), "DIR/models/tiny: the weights lack model.embed_tokens.weight; they have embed_tokens.weight: save the whole model, as …ForCausalLM names its weights"),
+    "prefix": (weights(with_prefix), "the weights lack model.embed_tokens.weight; they have _orig_mod.model.embed_tokens.weight: save the whole model"),
+    "layer": (weights(without_a_layer), "DIR/models/tiny: the weights lack model.layers.1.mlp.gate_proj.weight; copy the model again"),
+    "more": (weights(lambda tensors: tensors | {"score.weight": np.ones(2)}), "DIR/models/tiny: the weights have score.weight, which is no part of the model in config.json"),
+    "other-shape": (config(vocab_size=130), "DIR/models/tiny: lm_head.weight has the shape [128, 64], by config.json it is [130, 64]"),
+}  # fmt: skip
+# ruff: noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"), [*UNLOADABLE.values(), *UNTRAINABLE.values()], ids=[*UNLOADABLE, *UNTRAINABLE]
+)
+def test_refused(folder: Path, edit: Edit, message: str) -> None:
+    edit(folder / "models/tiny")
+    (line,) = errors(folder, GOOD)
+    assert line.startswith(f"{FILE}:11: models.base[0].path: {message}" if message.startswith("DIR") else FILE)
+    assert message in line
+
+
+ONLY_EVALUATED = [
+    ("  - name: r4\n    parameters: {lora_rank: 4}\n  - name: r8\n    type: fine-tuned\n    parameters: {lora_rank: 8}\n", ""),
+    ("    - {run: r4, tasks: [cap], epochs: [0, 1]}\n    - {run: r8, tasks: [cap]}\n", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("edit", "message"), UNLOADABLE.values(), ids=UNLOADABLE)
+def test_refused_for_evaluations_alone(folder: Path, edit: Edit, message: str) -> None:
+    edit(folder / "models/tiny")
+    (line,) = errors(folder, changed(*ONLY_EVALUATED))
+    assert message in line
+
+
+@pytest.mark.parametrize("edit", [edit for edit, _ in UNTRAINABLE.values()], ids=UNTRAINABLE)
+def test_what_only_training_needs(folder: Path, edit: Edit) -> None:
+    edit(folder / "models/tiny")
+    read(folder, changed(*ONLY_EVALUATED))
+
+
+@pytest.mark.parametrize("values", [MODEL, MODEL | {"tie_word_embeddings": True}, MODEL | {"model_type": "qwen2"}])
+def test_whole_models(folder: Path, values: dict[str, Any]) -> None:
+    model = folder / "models/tiny"
+    config(**values)(model)
+    write_weights(model, values)
+    save_file({"x": np.ones(2)}, model / "consolidated.safetensors")
+    weights(lambda tensors: tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8)})(model)
+    assert read(folder, GOOD)[1] == []
+    assert ("lm_head.weight" in expected_shapes(values)) == ("tie_word_embeddings" not in values)
+
+
+def test_a_checkpoint_made_elsewhere_is_a_pointer(folder: Path) -> None:
+    (folder / "elsewhere/epoch_0/adapter_model.safetensors").write_text(LFS)
+    text = changed(("type: control", "type: eval-only\n    checkpoint_path: elsewhere/epoch_0"))
+    (line,) = errors(folder, text)
+    assert "checkpoint_path: DIR/elsewhere/epoch_0/adapter_model.safetensors is a Git LFS pointer" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ([("  epochs: 2\n", "  epochs: 2\n  enable_activation_offloading: true\n")], "6: controls.enable_activation_offloading: needs enable_activation_checkpointing: true as well (run r4)"),
+        ([("{lora_rank: 8}", "{enable_activation_offloading: true, enable_activation_checkpointing: true, device: cpu}")], "20: runs[1].parameters.enable_activation_offloading: is for GPUs, but run r8 has device: cpu"),
+    ],
+)  # fmt: skip
+def test_offloading(folder: Path, changes: list[tuple[str, str]], line: str) -> None:
+    assert errors(folder, changed(*changes))[0] == f"{FILE}:{line}"
