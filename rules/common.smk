@@ -31,7 +31,7 @@ from run_experiment.planning.target import mark_stale
 
 SOURCE = Path(workflow.basedir)
 
-# Before the settings are read: without the misplaced ones they would name another experiment than the one meant.
+# Before the settings are read: without the misplaced ones they would name another experiment than intended.
 if hints := command_hints(sys.argv[1:], config, workflow.resource_settings.cores):
     print(*hints, sep="\n", file=sys.stderr)
     sys.exit(2)
@@ -64,7 +64,7 @@ mark_stale(experiment.folder, plan.targets.values())
 
 
 def needs(path):
-    """Input function of a target: what must be made before it, and the marker that says it is stale."""
+    """Input function of a target: the targets that it needs, and its marker if it is stale."""
 
     def inputs(wildcards):
         # Here and not sooner: only now it is known how jobs will run, and still none does.
@@ -76,7 +76,7 @@ def needs(path):
 
 
 def jobs_are_submitted():
-    """Whether jobs go to a cluster; under -n only the limit of jobs in its queue tells."""
+    """Whether jobs go to a cluster; under -n only the limit of jobs in the queue shows that."""
     return not workflow.local_exec or (workflow.dryrun and workflow.nodes is not None)
 
 
@@ -133,12 +133,12 @@ def forget_redos():
 
 
 def reason(path):
-    """Why a target is made, for the message of its job."""
+    """Reason why a target is made, for its job's message."""
     return lambda wildcards: target(path, wildcards).why
 
 
 class JobNumber:
-    """Snakemake's number of the job that makes a target: its id where SLURM gives none.
+    """Snakemake's number of the job that makes a target: its id if SLURM gives none.
 
     There is no number before the DAG is built, which is after params are evaluated: so it is looked up when the
     command is written.
@@ -159,12 +159,12 @@ def job_number(path):
 
 
 def python(script):
-    """Command that runs one of our scripts on whichever node, in this environment."""
+    """Command that runs one of our scripts on any node, in this environment."""
     return shlex.join([sys.executable, str(SOURCE / "scripts" / script)])
 
 
 def collect_what_is_done():
-    """Write the results so far and say what is missing; the summary may have been edited since."""
+    """Write the results so far and print what is missing; the summary may have been edited since."""
     forget_redos()
     try:
         missing = collect(experiment.folder)
@@ -184,7 +184,7 @@ def subjects_of(outputs):
 
 
 def say_where_results_are():
-    """Name the results, where they were asked for."""
+    """Print the path of the results if they were requested."""
     if any(job.rule.name == "collect_results" for job in workflow.dag.jobs):
         logger.info(f"Results: {experiment.folder / paths.SUMMARY_PAGE}")
 
@@ -198,7 +198,7 @@ def target(path, wildcards):
 
 
 def claim_experiment():
-    """Be the one main process on the experiment until the end of this one, or end now."""
+    """Claim the experiment until this process ends; if another process works on it, exit."""
     try:
         atexit.register(claim(experiment.folder, seen).release)
     except ClaimError as error:
@@ -208,7 +208,7 @@ def claim_experiment():
 
 
 def write_job_scripts():
-    """Write the job scripts that are missing or outdated; say which ones are the user's own."""
+    """Write the job scripts that are missing or outdated; report which ones the user edited."""
     for said in plan.write_scripts():
         logger.info(said)
 
@@ -220,7 +220,7 @@ def planned_outputs():
 
 
 def show_plan():
-    """Hand the plan to the table under `-n`; which jobs run is known once the DAG is built."""
+    """Pass the plan to the table under `-n`; which jobs run is known once the DAG is built."""
     logger.info(None, extra={"plan": (plan.rows(), planned_outputs)})
 
 
@@ -236,7 +236,7 @@ def begin_redos():
 
 
 def begin_action_logs():
-    """Tell the action logs what this session does; from now on they are written."""
+    """Start the action logs with what this session is going to do."""
     # With --touch no job runs.
     if not workflow.touch:
         # With `--quiet progress` Snakemake would tell not even plugins that a job ended.

@@ -14,19 +14,19 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
 
     poll_seconds: int = field(
         default=60,
-        metadata={"help": "Seconds between two questions to accounting, for all jobs at once.", "env_var": False},
+        metadata={"help": "Seconds between two queries to accounting, for all jobs at once.", "env_var": False},
     )
     max_queued: int = field(
         default=25,
         metadata={
-            "help": "Most jobs of yours in the queue, those that others of your programs submitted among them.",
+            "help": "Most jobs in the queue, including jobs that other programs of yours submitted.",
             "env_var": False,
         },
     )
     on_interrupt: str = field(
         default=DETACH,
         metadata={
-            "help": f"What Ctrl-C, SIGTERM and SIGHUP do: '{DETACH}' lets jobs go on, to be found again by the same "
+            "help": f"What Ctrl-C, SIGTERM and SIGHUP do: '{DETACH}' keeps jobs running, to be found again by the same "
             f"command; '{CANCEL}' cancels them.",
             "env_var": False,
         },
@@ -34,7 +34,7 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
     lost_seconds: int = field(
         default=600,
         metadata={
-            "help": "Seconds after which a job that left the queue, and of which accounting has no end, is given up.",
+            "help": "Seconds after which a job counts as failed if it left the queue without an end in accounting.",
             "env_var": False,
         },
     )
