@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from run_experiment.common.text import shortened
 from run_experiment.experiment.records import FACTS, JobRecord, TrainingRecord
 from run_experiment.machine.provenance import PACKAGES, versions
 
@@ -99,14 +100,10 @@ def shared_and_differing(
                 made.setdefault(fact, {}).setdefault(value, []).append(name)
     shared = [f"{fact} {value}" for fact, values in made.items() for value in values if len(values) == 1]
     different = {fact: values for fact, values in made.items() if len(values) > 1}
-    differing = [[fact, value, _some(names)] for fact, values in different.items() for value, names in values.items()]
+    differing = [
+        [fact, value, shortened(names, most=4)] for fact, values in different.items() for value, names in values.items()
+    ]
     return shared, differing
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    """Names in a line, those after the first few only by their number."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _comparable(record: JobRecord, unused: Iterable[str]) -> dict[str, str]:
