@@ -225,7 +225,7 @@ def show_plan():
 
 
 def begin_redos():
-    """Note what is made again on request: the same command, after an interruption, goes on with it."""
+    """Record what is made again on request, so that after an interruption the same command continues it."""
     if not workflow.touch:
         try:
             plan.redos.begin(planned_outputs())

@@ -37,9 +37,9 @@ class Fate(enum.Enum):
 
     ATTACH = "it is followed"
     MADE = "it made its target"
-    FAILED = "it failed while nobody followed it"
-    CANCEL = "it makes something else than is wanted now: cancelled, and submitted anew"
-    GONE = "there is nothing left of it: submitted anew"
+    FAILED = "it failed while no process followed it"
+    CANCEL = "its configuration is outdated: cancelled and resubmitted"
+    GONE = "it left nothing: resubmitted"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def cancel_outdated(earlier: Mapping[str, Earlier], dag: Any, tell: Tell) -> dic
     cancelled = {}
     for former in _outdated(earlier, dag):
         cancel([former.submission])
-        tell(Cancelled(former.submission, "the checkpoints of its run are made anew, or taken back"))
+        tell(Cancelled(former.submission, "the checkpoints of its run are made again or restored"))
         cancelled[former.submission.target] = replace(former, state="CANCELLED", accounted=None)
     return cancelled
 

@@ -266,7 +266,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             try:
                 return self._earlier_jobs()
             except PassingError as error:
-                self.logger.warning(f"SLURM does not say which jobs there are, asking again in {pause:.0f} s: {error}")
+                self.logger.warning(f"SLURM does not list the jobs, asking again in {pause:.0f} s: {error}")
             except OSError as error:
                 raise WorkflowError(f"It is not known which jobs were submitted, so none is: {error}") from error
             self._pacing.stopping.wait(pause)

@@ -55,7 +55,7 @@ def _goodbye(job_ids: list[str], cancelled: bool) -> str:
     if cancelled:
         return f"Stopped; {len(job_ids)} SLURM jobs were cancelled."
     return (
-        f"Stopped; {len(job_ids)} SLURM jobs go on, nothing more is submitted.\n"
-        "To follow them again: the same command.\n"
+        f"Stopped; {len(job_ids)} SLURM jobs keep running; nothing more is submitted.\n"
+        "To follow them again, run the same command.\n"
         f"To cancel them: scancel {' '.join(job_ids)}"
     )

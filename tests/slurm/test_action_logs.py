@@ -178,6 +178,6 @@ def test_a_detach_is_told_and_nothing_is_complete_then(tmp_path: Path) -> None:
         "sbatch finetune.slurm (2-second stagger)",
     ]
     (result,) = of(table, Action.MONITOR_DETACHED)["result"]
-    assert result.startswith("2 jobs left to go on: Job IDs ")
+    assert result.startswith("2 jobs left running: Job IDs ")
     assert all(of(read(experiment, log), Action.ALL_COMPLETE).empty for log in Log)
     client("scancel", *ids)

@@ -98,7 +98,7 @@ def test_an_interrupt_detaches(tmp_path: Path, number: signal.Signals) -> None:
     first.until("tiny.r4: submitted")
     first.interrupt(number)
     assert first.wait(20) == 128 + number, first.output
-    assert "SLURM jobs go on" in first.output
+    assert "SLURM jobs keep running" in first.output
     assert "the same command" in first.output
     assert "To cancel them: scancel " in first.output
     assert "Terminating processes" not in first.output

@@ -96,7 +96,7 @@ def test_nothing_is_lost_while_daemons_are_down(tmp_path: Path) -> None:
     cluster("stop", "slurmctld")
     cluster("stop", "slurmdbd")
     second = Run(experiment.path, *AT_ONCE)
-    second.until("SLURM does not say which jobs there are")
+    second.until("SLURM does not list the jobs")
     go.touch()
     records = [experiment.path / f"{run}/finetune.json" for run in ("r4", "r8")]
     # Now there is something to be asked of accounting, too.
@@ -184,7 +184,7 @@ def test_many_jobs_cost_slurm_little(tmp_path: Path) -> None:
     signalled = time.monotonic()
     assert started.wait(30) == 143, started.output
     assert time.monotonic() - signalled < 10
-    assert "200 SLURM jobs go on" in started.output
+    assert "200 SLURM jobs keep running" in started.output
     assert len(client("squeue", "-h", "-o%A").split()) == 200
     polls = (time.monotonic() - begun) / 10 + 1
     made = calls.read_text().splitlines()

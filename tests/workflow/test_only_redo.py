@@ -146,10 +146,10 @@ def test_redo_that_failed_is_not_taken_back(experiment: ExperimentFolder) -> Non
         assert planned(experiment.path, *arguments) == TRAINED_AND_EVALUATED
     again = snakemake(experiment.path, "-n", "--config", "redo=r8,r4/shout/epoch0").stdout
     assert re.fullmatch("made again since [0-9: -]{16}", left_out(again)["r4/shout/epoch0"])
-    assert re.search(f"{unfinished}; this command goes on with it", again)
+    assert re.search(f"{unfinished}; this command continues it", again)
     result = snakemake(experiment.path)
     assert result.returncode == 0
-    assert re.search(f"{unfinished}; the same command goes on with it", result.stdout)
+    assert re.search(f"{unfinished}; the same command continues it", result.stdout)
     new = experiment.record("r8/finetune.json")
     assert "restored_by" not in new
     assert new["started"] > old["started"]

@@ -1,6 +1,6 @@
-"""What was asked to be made again (`redo=`) and may not be yet.
+"""Remembers what `redo=` asked to be made again, until it is.
 
-A start after an interruption goes on with it: the same command does not begin anew what it made, or had begun to make.
+After an interruption the same command continues: it does not repeat what it has already made, or resumes it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PATH = f"{paths.MEMORY}/redos.json"
 
 @dataclass(frozen=True)
 class Redo:
-    """What one command asked for: its patterns, when (ISO), and by its path each target's configuration, hashed."""
+    """A command with `redo=`: its patterns, its time (ISO), and the hash of each target's configuration by path."""
 
     patterns: list[str]
     since: str
@@ -31,7 +31,7 @@ class Redo:
 
 
 class Redos:
-    """The open ones of an experiment, in a file; `patterns` are those of this command."""
+    """The unfinished `redo=` commands of an experiment, in a file; `patterns` are those of this command."""
 
     def __init__(self, folder: Path, patterns: Collection[str] = ()) -> None:
         self._folder = folder
@@ -42,7 +42,7 @@ class Redos:
         self._new: dict[str, str] = {}
 
     def since(self, target: str, config: Config, wanted: bool, asked: bool) -> str:
-        """Since when (ISO time) what was made counts for a target of this configuration; empty where anything does.
+        """The time (ISO) before which results of a target with this configuration do not count; empty for no limit.
 
         `wanted`: it has to be made anyway; `asked`: this command asks for it to be made again.
         """
@@ -56,13 +56,13 @@ class Redos:
         return next((redo.since for redo in relevant if wanted or not self._is_made(target, own, redo.since)), "")
 
     def made_since(self, target: str, config: Config) -> str:
-        """Since when, for the user, an earlier try of this command makes things again, a target among them."""
+        """When an earlier start of this command began to make the target again, for messages; empty if none did."""
         own = _hash(config)
         same = self._same(redo for redo in self._open if redo.targets.get(target) == own)
         return _shown(same[-1].since) if same else ""
 
     def unfinished(self, configs: Mapping[str, Config]) -> list[str]:
-        """A note on each command that asked for something that is not made again yet; `configs` as in `forget_made`."""
+        """A message on each unfinished command; `configs` as in `forget_made`."""
         notes = []
         for redo in self._open:
             today, rest = self._today(redo, configs), self._rest(redo, configs)
@@ -70,11 +70,11 @@ class Redos:
                 done = f"{len(today) - len(rest)} of {len(today)} made again"
                 who = "this" if self._same([redo]) else "the same"
                 asked = f"redo={','.join(redo.patterns)} of {_shown(redo.since)}"
-                notes.append(f"{asked} is not finished: {done}; {who} command goes on with it")
+                notes.append(f"{asked} is not finished: {done}; {who} command continues it")
         return notes
 
     def begin(self, targets: Collection[str]) -> None:
-        """Note what this command is about to make again, of these targets. Raises OSError."""
+        """Record which of these targets this command is about to make again. Raises OSError."""
         new = {target: own for target, own in self._new.items() if target in targets}
         if new:
             self._write([*self._open, Redo(self._patterns, self._now, new)])

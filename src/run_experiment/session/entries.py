@@ -174,11 +174,11 @@ def detachment(log: Log, job_ids: Sequence[str], waiting: int, cancelled: bool, 
     one, many = JOBS[log]
     rest = f"; {waiting} not submitted" if waiting else ""
     jobs = _count(len(job_ids), one, many)
-    what = "cancelled" if cancelled else "ended with it" if local else "left to go on"
+    what = "cancelled" if cancelled else "ended with it" if local else "left running"
     return Entry(
         Action.MONITOR_DETACHED,
         f"Stopped with {jobs} in flight{rest}",
-        f"{jobs} {what}: {job_ids_text(job_ids)}" if job_ids else "None is left to go on",
+        f"{jobs} {what}: {job_ids_text(job_ids)}" if job_ids else "No job is left running",
         recommendation="Start again with the same command",
     )
 
@@ -187,7 +187,7 @@ def reattachment(job: SessionJob, job_id: str, submitted: str, state: str) -> En
     """A job of an earlier session is followed again, or taken as it ended."""
     ended = bool(state) and not is_live(state)
     details = f"Job {job_id}, submitted{_at(moment_of(submitted))} by an earlier session"
-    result = "ended while nobody followed it" if ended else "followed again"
+    result = "ended while no process followed it" if ended else "followed again"
     return Entry(Action.JOB_REATTACHED, details, f"{state}: {result}" if state else result, job.subject, job_id=job_id)
 
 

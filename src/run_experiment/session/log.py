@@ -115,7 +115,7 @@ class SessionLog:
         if self._delays.get(event.submission.target) == event.reason:
             return
         self._delays[event.submission.target] = event.reason
-        reason = f"{event.reason}; it is tried again until SLURM takes it"
+        reason = f"{event.reason}; retrying until SLURM accepts it"
         self._write_refusal(event.submission.target, reason)
 
     def _on_refused(self, event: Refused) -> None:

@@ -244,7 +244,7 @@ def test_interrupted_redo_is_gone_on_with(done: ExperimentFolder, monkeypatch: p
 def test_unfinished_redo_is_told_to_who_does_not_go_on_with_it(done: ExperimentFolder) -> None:
     since = datetime.fromisoformat(begin(done, "*/*/epoch1", "r4")).strftime("%Y-%m-%d %H:%M")
     make_again(done, R8_EVAL)
-    note = f"redo=*/*/epoch1,r4 of {since} is not finished: 1 of 3 made again; the same command goes on with it"
+    note = f"redo=*/*/epoch1,r4 of {since} is not finished: 1 of 3 made again; the same command continues it"
     assert planned(plan_of(done)) == set()
     assert plan_of(done).unfinished_redos == plan_of(done, redo=("r8",)).unfinished_redos == [note]
 

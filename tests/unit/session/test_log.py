@@ -408,8 +408,8 @@ def test_a_session_that_ends_early_says_what_it_did_not_come_to(session: Session
     session.start(R4).end(R4, "FAILED", "SLURM job 104 ended as FAILED")
     session.log.close()
     assert session.rows(Action.MONITOR_DETACHED) == [
-        ("", "Stopped with 0 jobs in flight; 1 not submitted", "None is left to go on"),
-        ("", "Stopped with 0 evaluations in flight; 2 not submitted", "None is left to go on"),
+        ("", "Stopped with 0 jobs in flight; 1 not submitted", "No job is left running"),
+        ("", "Stopped with 0 evaluations in flight; 2 not submitted", "No job is left running"),
     ]
     assert session.rows(Action.ALL_COMPLETE) == []
 
@@ -419,7 +419,7 @@ def test_nothing_is_complete_after_a_detach(session: Session) -> None:
     session.end(R4)
     session.log.close()
     assert session.rows(Action.MONITOR_DETACHED, log=Log.TORCHTUNE) == [
-        ("", "Stopped with 1 job in flight; 1 not submitted", "1 job left to go on: Job ID 104")
+        ("", "Stopped with 1 job in flight; 1 not submitted", "1 job left running: Job ID 104")
     ]
     assert session.rows(Action.ALL_COMPLETE) == []
 
@@ -506,7 +506,7 @@ def test_a_job_that_failed_while_nobody_looked(session: Session) -> None:
     )
     assert [details for _, details, _ in later.rows(Action.STATE_CHANGE)] == ["PENDING → RUNNING", "RUNNING → FAILED"]
     assert "unlucky" in later.rows(Action.STATE_CHANGE)[-1][2]
-    assert later.rows(Action.JOB_REATTACHED)[0][2] == "FAILED: ended while nobody followed it"
+    assert later.rows(Action.JOB_REATTACHED)[0][2] == "FAILED: ended while no process followed it"
     assert len(later.rows(Action.CHECKPOINT_MISSING)) == 1
     assert len(later.rows(Action.ALL_COMPLETE)) == 1
 
@@ -838,9 +838,9 @@ def test_an_evaluation_that_is_submitted_again_is_submitted_for_all_submitted(se
     session.tell(Delayed(submission(BASE), "busy", 1), Submitted(submission(BASE, "201")))
     assert len(session.rows(Action.ALL_SUBMITTED)) == 1
     assert [result for _, _, result in session.rows(Action.SUBMIT_EVAL)] == [
-        "failed: busy; it is tried again until SLURM takes it",
+        "failed: busy; retrying until SLURM accepts it",
         "Job ID 200",
-        "failed: busy; it is tried again until SLURM takes it",
+        "failed: busy; retrying until SLURM accepts it",
         "Job ID 201",
     ]
 
@@ -849,7 +849,7 @@ def test_an_interrupt_before_it_is_submitted_again(session: Session) -> None:
     session.start(R4, R8).end(R4, "PREEMPTED", PREEMPTED, again="preempted")
     session.tell(Detached((submission(R8),), cancelled=False))
     assert session.rows(Action.MONITOR_DETACHED, log=Log.TORCHTUNE) == [
-        ("", "Stopped with 1 job in flight; 1 not submitted", "1 job left to go on: Job ID 108")
+        ("", "Stopped with 1 job in flight; 1 not submitted", "1 job left running: Job ID 108")
     ]
 
 

@@ -226,7 +226,7 @@ def test_a_redo_that_is_not_finished_is_told(
     plan.redos.begin(plan.targets)
     (note,) = status(done)["unfinished_redos"]
     assert re.fullmatch(
-        r"redo=r4/shout/\* of [0-9: -]{16} is not finished: 0 of 2 made again; the same command goes on with it", note
+        r"redo=r4/shout/\* of [0-9: -]{16} is not finished: 0 of 2 made again; the same command continues it", note
     )
     assert status(done, "--missing")["unfinished_redos"] == [note]
     assert main(["status", str(done.path), "--missing"]) == 0
