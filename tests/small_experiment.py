@@ -137,5 +137,5 @@ def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"log")
         record = {"run": item.run.name, "job_id": "local-7", "config": config, "ended": "2025-01-31T11:00:00+01:00"}
-        found = {"metrics": {"match/accuracy": 0.5}, "completed_samples": 2, **results}
+        found = {"metrics": {"match/accuracy": 0.5}, "completed_samples": 2, "total_samples": 2, **results}
         write_record(experiment.path / path, {**record, "seconds": 9.5, "results": found})

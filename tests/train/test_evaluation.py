@@ -21,7 +21,8 @@ from run_experiment.checkpoints.lora_shapes import expected_shapes
 from run_experiment.checkpoints.verify import publish_checkpoint, verify_checkpoint
 from run_experiment.common.errors import InputError
 from run_experiment.evaluation.command import eval_command
-from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome, require_success
+from run_experiment.evaluation.errors import EvalError
+from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome, require_success
 from run_experiment.experiment.model import Model
 
 PROMPT = "Capitalize, {now: 1}: {input}"

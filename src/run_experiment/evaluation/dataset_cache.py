@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common.json_files import write_record
+from run_experiment.evaluation.settings import task_settings
 
 FACTS = "cache.json"
 
@@ -30,10 +31,11 @@ class CacheError(Exception):
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """What a prebuilt cache holds, and how many seconds it took."""
+    """What a prebuilt cache holds, how many seconds it took, and the settings that the task has itself."""
 
     samples: int
     seconds: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def cache_environment(folder: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -74,7 +76,7 @@ def prebuild(
     the data is not what the folder is named by.
     """
     check()
-    if known := _known_facts(folder):
+    if known := known_facts(folder):
         return known
     if "datasets" in sys.modules:
         raise CacheError("a cache is built in a process of its own: `datasets` was imported before")
@@ -90,7 +92,8 @@ def prebuild(
     return facts
 
 
-def _known_facts(folder: Path) -> CacheFacts | None:
+def known_facts(folder: Path) -> CacheFacts | None:
+    """Facts of a prebuilt cache; None if it was not prebuilt."""
     try:
         return CacheFacts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -107,17 +110,18 @@ def _fill(folder: Path, task: str, arguments: Mapping[str, Any]) -> CacheFacts:
     started = time.monotonic()
     load_tasks([task], dict(arguments))
     # Again, now from the cache as evaluations will: a shuffled data set keeps its order beside what it was read from.
-    samples = sum(len(loaded.dataset) for loaded in load_tasks([task], dict(arguments)))
+    loaded = load_tasks([task], dict(arguments))
+    samples = sum(len(one.dataset) for one in loaded)
     if samples == 0:
         raise CacheError(f"{task} has no samples")
-    return CacheFacts(samples, round(time.monotonic() - started, 3))
+    return CacheFacts(samples, round(time.monotonic() - started, 3), task_settings(loaded[0]))
 
 
 def _move(source: Path, folder: Path, tries: int = 10) -> None:
     """Put a whole cache in its place, unless another process was first; several may try at once."""
     aside = source.with_name(f"{source.name}.old{tries}")
     try:
-        if _known_facts(folder) is None:
+        if known_facts(folder) is None:
             # Left by an evaluation that ran without a prebuilt cache. Renamed, since removing it takes time.
             with suppress(FileNotFoundError):
                 folder.rename(aside)

@@ -6,22 +6,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.secret_values import without_secrets
+from run_experiment.evaluation.errors import EvalError
+from run_experiment.evaluation.settings import log_settings
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalResults, EvalSampleSummary
+    from inspect_ai.log import EvalLog, EvalResults, EvalSampleSummary, EvalScore
 
 # Styles that inspect-ai writes into messages for the terminal; other brackets are part of the text.
 _STYLE = "bold|dim|italic|underline|black|red|green|yellow|blue|magenta|cyan|white"
 _MARKUP = re.compile(rf"\[/?(?:{_STYLE})(?: (?:{_STYLE}))*\]|\[/\]")
-
-
-class EvalError(Exception):
-    """An evaluation did not succeed, or its log cannot be read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,10 @@ class EvalOutcome:
     """What a log says. Metrics are named `{scorer}/{metric}`; None where they are not a number.
 
     `{scorer}/{key}/{metric}` for scores with keys, `{scorer}@{reducer}/{metric}` where there are several reducers.
-    `limited` says that only a part of the data set was chosen, `seed` is that of sampled answers, None without one.
-    Times are ISO 8601, empty where unknown; `completed_samples` are those without an error.
+    `seed` is that of sampled answers, None without one.
+    Times are ISO 8601, empty if unknown; `completed_samples` are those without an error, `scored_samples` those of
+    them that have a value, by what metrics' names begin with; empty if the log does not have its samples. With
+    `tolerant` the task itself allows samples with errors. `settings` are those that it ran with.
     """
 
     status: str
@@ -42,8 +42,10 @@ class EvalOutcome:
     started: str
     completed: str
     inspect_version: str
-    limited: bool
     seed: int | None = None
+    scored_samples: Mapping[str, int] = field(default_factory=dict)
+    tolerant: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_outcome(path: Path) -> EvalOutcome:
@@ -67,20 +69,23 @@ def read_outcome(path: Path) -> EvalOutcome:
         started=log.stats.started_at or log.eval.created,
         completed=log.stats.completed_at,
         inspect_version=log.eval.packages.get("inspect_ai", ""),
-        limited=log.eval.config.limit is not None or log.eval.config.sample_id is not None,
         seed=log.eval.model_generate_config.seed,
+        scored_samples=_scored(log, samples),
+        tolerant=log.eval.config.fail_on_error not in (None, True),
+        settings=log_settings(log.eval),
     )
 
 
 def require_success(outcome: EvalOutcome) -> None:
-    """Raise EvalError unless an evaluation finished with all of its samples and without an error."""
+    """Raise EvalError unless an evaluation finished with all of its samples, or with as many as its task demands."""
     count = f"{outcome.completed_samples} of {outcome.total_samples} samples"
     reason = f": {outcome.error}" if outcome.error else ""
     if outcome.status != "success":
         raise EvalError(f"evaluation ended with status {outcome.status} after {count}{reason}")
     if outcome.total_samples == 0:
         raise EvalError("evaluation had no samples")
-    if outcome.completed_samples < outcome.total_samples:
+    enough = outcome.tolerant and outcome.completed_samples > 0
+    if outcome.completed_samples < outcome.total_samples and not enough:
         raise EvalError(f"evaluation completed only {count}{reason}")
 
 
@@ -92,6 +97,28 @@ def _sample_counts(log: EvalLog, samples: list[EvalSampleSummary]) -> tuple[int,
     chosen = len(dataset.sample_ids) if dataset.sample_ids else dataset.samples or 0
     completed = sum(sample.completed and not sample.error for sample in samples)
     return completed, chosen * (log.eval.config.epochs or 1)
+
+
+def _scored(log: EvalLog, samples: list[EvalSampleSummary]) -> dict[str, int]:
+    """How many samples have a value, by the names that metrics begin with.
+
+    inspect-ai leaves the others out of a metric, and of several epochs of a sample it counts one.
+    """
+    if not samples or not log.results:
+        return {}
+    return {
+        name: sum(not sample.error and _has_value(sample, score) for sample in samples)
+        for name, score in _named_scores(log.results).items()
+    }
+
+
+def _has_value(sample: EvalSampleSummary, score: EvalScore) -> bool:
+    given = (sample.scores or {}).get(score.scorer)
+    value: Any = None if given is None else given.value
+    if isinstance(value, Mapping):
+        value = value[score.name] if score.name in value else list(value.values())
+    values = value if isinstance(value, list) else [value]
+    return not any(one is None or (isinstance(one, float) and math.isnan(one)) for one in values)
 
 
 def _error(log: EvalLog, samples: list[EvalSampleSummary]) -> str | None:
@@ -109,14 +136,24 @@ def _first_line(text: str) -> str:
 
 
 def _metrics(results: EvalResults) -> dict[str, float | None]:
+    return {
+        f"{name}/{key}": _finite(metric.value)
+        for name, score in _named_scores(results).items()
+        for key, metric in score.metrics.items()
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _named_scores(results: EvalResults) -> dict[str, EvalScore]:
+    """Scores by the name that their metrics begin with."""
     reducers = Counter((score.scorer, score.name) for score in results.scores)
-    metrics: dict[str, float | None] = {}
+    named = {}
     for score in results.scores:
-        scorer = score.scorer
+        name = score.scorer
         if score.reducer and reducers[score.scorer, score.name] > 1:
-            scorer = f"{scorer}@{score.reducer}"
-        if score.name != score.scorer:
-            scorer = f"{scorer}/{score.name}"
-        for name, metric in score.metrics.items():
-            metrics[f"{scorer}/{name}"] = float(metric.value) if math.isfinite(metric.value) else None
-    return metrics
+            name = f"{name}@{score.reducer}"
+        named[name if score.name == score.scorer else f"{name}/{score.name}"] = score
+    return named

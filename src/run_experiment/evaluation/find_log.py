@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from run_experiment.evaluation.eval_log import EvalError
+from run_experiment.evaluation.errors import EvalError
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSpec
@@ -32,7 +32,8 @@ class Wanted:
     """What a log must be of: the attempt by its tag, the task's registered name, the epoch (None without training).
 
     `models` are the folders of the model that is evaluated, `experiment` is the experiment's folder and `cell` the
-    one of the evaluation alone, all absolute.
+    one of the evaluation alone, all absolute. With `epoch_is_told` the script gives its logs the epoch as metadata;
+    else that of a log with our tag is the task's own.
     """
 
     tag: str
@@ -41,6 +42,7 @@ class Wanted:
     models: tuple[Path, ...]
     experiment: Path
     cell: Path
+    epoch_is_told: bool = True
 
 
 def tag(attempt: str) -> str:
@@ -181,7 +183,7 @@ def contradiction(wanted: Wanted, spec: EvalSpec) -> str | None:
     function = _function(spec)
     if wanted.function and function and function != wanted.function:
         return f"of task {function}, not {wanted.function}"
-    epoch = (spec.metadata or {}).get("epoch")
+    epoch = (spec.metadata or {}).get("epoch") if _tells_epoch(wanted, spec) else None
     if epoch is not None and wanted.epoch is not None and str(epoch) != str(wanted.epoch):
         return f"of epoch {epoch}, not {wanted.epoch}"
     model = _model(wanted, spec)
@@ -189,6 +191,11 @@ def contradiction(wanted: Wanted, spec: EvalSpec) -> str | None:
     if model and wanted.models and not _within(model, wanted.models) and _within(model, roots):
         return f"of the model in {model}, not in {wanted.models[0]}"
     return None
+
+
+def _tells_epoch(wanted: Wanted, spec: EvalSpec) -> bool:
+    """Whether `epoch` in a log's metadata is that of the model, and not something of the task's own."""
+    return wanted.epoch_is_told or wanted.tag not in _tags_of(spec)
 
 
 def _tells(wanted: Wanted, path: Path, spec: EvalSpec) -> bool:

@@ -15,7 +15,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome, require_success
+from run_experiment.evaluation.errors import EvalError
+from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome, require_success
 from run_experiment.evaluation.find_log import job_of, spec_of
 from run_experiment.inputs.data_files import Row
 

@@ -62,10 +62,19 @@ class TrainingRecord(JobRecord):
 
 @dataclass(frozen=True)
 class EvaluationRecord(JobRecord):
-    """A successful evaluation: its metrics by name, and how many samples were completed."""
+    """A successful evaluation: its metrics by name, and how many of how many samples were completed.
+
+    `scored` is how many samples have a value, by what metrics' names begin with; empty if that is not known.
+    """
 
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     samples: int | None = None
+    total: int | None = None
+    scored: Mapping[str, int] = field(default_factory=dict)
+
+    def counted(self, metric: str) -> int | None:
+        """How many samples a metric is of."""
+        return self.scored.get(metric.rpartition("/")[0], self.samples)
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,13 @@ def read_evaluation(path: Path) -> EvaluationRecord | None:
     if not (facts := _job_facts(values)) or values is None:
         return None
     results = _mapping(values.get("results"))
-    return EvaluationRecord(**facts, metrics=_mapping(results.get("metrics")), samples=results.get("completed_samples"))
+    return EvaluationRecord(
+        **facts,
+        metrics=_mapping(results.get("metrics")),
+        samples=results.get("completed_samples"),
+        total=results.get("total_samples"),
+        scored=_mapping(results.get("scored_samples")),
+    )
 
 
 def read_manifest(path: Path) -> Manifest | None:

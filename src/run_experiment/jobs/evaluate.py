@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,11 +24,14 @@ from run_experiment.attempts.files import Failure
 from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, same_config, write_record
-from run_experiment.evaluation.dataset_cache import cache_environment
-from run_experiment.evaluation.eval_log import EvalError, EvalOutcome, read_outcome, require_success
+from run_experiment.evaluation.dataset_cache import cache_environment, known_facts
+from run_experiment.evaluation.dotenv import dotenv_settings, overridden
+from run_experiment.evaluation.errors import EvalError
+from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome, require_success
 from run_experiment.evaluation.find_log import log_environment, the_log
 from run_experiment.evaluation.partial_log import PartialLog, repeats_itself, reused_samples
 from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
+from run_experiment.evaluation.settings import require_as_asked
 from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_data_set
 from run_experiment.jobs.evaluation_logs import Search, continues, search
 from run_experiment.jobs.max_connections import Connections, fitting, plan_connections
@@ -72,7 +76,7 @@ def _evaluated(
     job: EvaluationJob, current: Attempt, connections: Connections, place: Search, samples: Path
 ) -> tuple[Path, EvalOutcome]:
     """The log that the script made, judged."""
-    environment = cache_environment(Path(job.cache).absolute())
+    environment = cache_environment(Path(job.cache).absolute()) | _without_dotenv(job)
     environment |= log_environment(current.folder.absolute(), place.wanted.tag) | connections.environment()
     # A task that makes its samples from a set has them in the same order every time.
     environment["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")
@@ -84,6 +88,14 @@ def _evaluated(
             raise _explained(error, current, place) from error
     _require_inputs(job)
     return _judged(job, current, place, killed_for_memory)
+
+
+def _without_dotenv(job: EvaluationJob) -> dict[str, str]:
+    """Environment in which `.env` files do not change what is evaluated; reports what they would have."""
+    settings = dotenv_settings(Path(job.folder))
+    for file, names in settings.items():
+        print(f"{file} is not used for {', '.join(names)}: the summary decides", file=sys.stderr)
+    return overridden(settings)
 
 
 def _explained(error: JobError, current: Attempt, place: Search) -> JobError:
@@ -204,11 +216,13 @@ def _judged(job: EvaluationJob, current: Attempt, place: Search, killed_for_memo
 
 
 def _require_all(job: EvaluationJob, current: Attempt, outcome: EvalOutcome) -> None:
-    """Raise EvalError unless an evaluation computed all that was to be."""
+    """Raise EvalError unless an evaluation computed all that was to be, with the settings that were asked for."""
     try:
         require_success(outcome)
-        if outcome.limited and Path(job.script).name not in job.config:
-            raise EvalError("only a part of the data set was evaluated: is INSPECT_EVAL_LIMIT set in a .env file?")
+        # What an edited script evaluates is its owner's choice.
+        if Path(job.script).name not in job.config:
+            facts = known_facts(Path(job.cache))
+            require_as_asked(outcome.settings, job.config, facts.settings if facts else {}, job.given_arguments())
     except EvalError as error:
         if outcome.status == "success":
             # eval-set would leave it as it is.

@@ -12,13 +12,14 @@ from uuid import uuid4
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash
-from run_experiment.evaluation.eval_log import EvalError
+from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import Logs, Wanted, log_folders, logs_in, own_logs, tag
 from run_experiment.evaluation.partial_log import PartialLog, keep_best
 from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 from run_experiment.inputs.task_signature import registered_name
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import EvaluationJob
+from run_experiment.jobscripts.edits import parse
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def search(job: EvaluationJob, current: Attempt) -> Search:
         models=tuple(here / model for model in job.models),
         experiment=here,
         cell=here / paths.eval_folder(job.run) / job.cell,
+        epoch_is_told=_tells_epoch(Path(job.script)),
     )
     unfinished = Path(paths.unfinished_eval(job.run, job.cell, _name(job)))
     if continues(job):
@@ -104,6 +106,12 @@ def search(job: EvaluationJob, current: Attempt) -> Search:
 def continues(job: EvaluationJob) -> bool:
     """Whether a script writes to the folder in which eval-set continues what is there."""
     return EVAL_SET_FOLDER in Path(job.script).read_text(encoding="utf-8", errors="replace")
+
+
+def _tells_epoch(script: Path) -> bool:
+    """Whether a script of another tool gives its logs the epoch as metadata."""
+    text = script.read_text(encoding="utf-8", errors="replace")
+    return parse(text).rendered is None and "epoch=" in text
 
 
 def _name(job: EvaluationJob) -> str:

@@ -37,6 +37,8 @@ if [ -n "$_found" ]; then . "$_found" "$@"; return; fi
 """
 _ACTIVATE_SKIPPED = 'echo "skipped, no conda on this machine: source activate $*" >&2\n'
 _ACTIVATE_FAILED = 'echo "activate: no conda on this machine" >&2; return 127\n'
+# inspect-ai's options; and, in its view, the terminal of an editor whose `.env` file counts more than the environment.
+_NOT_INHERITED = ("INSPECT_EVAL_", "VSCODE_", "TERM_PROGRAM")
 _LOGIN = re.compile(r"#!\s*\S*(?:/bash|/env\s+(?:-S\s+)?bash)\s+(?:-\w*l\w*|--login)\b")
 
 
@@ -72,7 +74,7 @@ def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, sc
     Raises OSError if the script cannot be read.
     """
     # INSPECT_EVAL_LIMIT and the like would change evaluations without a trace in the summary.
-    kept = {name: value for name, value in inherited.items() if not name.startswith("INSPECT_EVAL_")}
+    kept = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
     beside = Path(sys.executable).parent
     # Edited since or not.
     rendered = parse(_text(script)).rendered is not None

@@ -12,10 +12,12 @@ import pandas as pd
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_atomically
 from run_experiment.experiment.model import Evaluation, Experiment, Run
-from run_experiment.experiment.records import ERROR_SUFFIXES, EvaluationRecord
+from run_experiment.experiment.records import EvaluationRecord
 from run_experiment.jobscripts.environment import may_activate
 from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.planning.results_state import Records, results_identity
+from run_experiment.results.markdown import markdown_table
+from run_experiment.results.task_results import task_part
 from run_experiment.results.versions import (
     other_versions,
     provenance_file,
@@ -40,6 +42,8 @@ def write_results(records: Records) -> None:
 def evals_table(records: Records) -> pd.DataFrame:
     """One row an evaluation that was made: run, its parameters, task, epoch, every metric, samples, job.
 
+    `samples` is how many of `total_samples` were computed without an error, `unscored` by scorer how many of all have
+    no value and are in no metric.
     The column `versions` has the versions of torchtune and inspect-ai that made it, if they are not today's.
     """
     parameters = _parameter_names(records.experiment)
@@ -53,7 +57,7 @@ def evals_table(records: Records) -> pd.DataFrame:
     ]
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     columns = ["run", "label", "type", "model", *parameters, "task", "epoch"]
-    columns += [*metrics, "samples", "job_id", "seconds", "ended", "versions"]
+    columns += [*metrics, "samples", "total_samples", "unscored", "job_id", "seconds", "ended", "versions"]
     # As objects: a column with a gap would turn rank 8 into 8.0.
     return pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns, dtype=object)
 
@@ -79,10 +83,18 @@ def _row(evaluation: Evaluation, record: EvaluationRecord, parameters: Sequence[
         "epoch": evaluation.epoch,
         "metrics": dict(record.metrics),
         "samples": record.samples,
+        "total_samples": record.total,
+        "unscored": _unscored(record),
         "job_id": record.job_id,
         "seconds": record.seconds,
         "ended": record.ended,
     }
+
+
+def _unscored(record: EvaluationRecord) -> str:
+    """Samples without a value, errors included, by scorer: `match: 1`; empty if all have one, or if it is not known."""
+    missing = {name: (record.total or 0) - count for name, count in record.scored.items()}
+    return "; ".join(f"{name}: {count}" for name, count in missing.items() if count > 0)
 
 
 def _parameter_names(experiment: Experiment) -> list[str]:
@@ -106,7 +118,7 @@ def summary_page(records: Records, table: pd.DataFrame) -> str:
     parts = [
         f"# {experiment.name}",
         experiment.question,
-        *_evaluations_part(experiment, table),
+        *_evaluations_part(records, table),
         *_training_part(records),
         *_provenance_part(records),
         *_missing_part(records),
@@ -115,45 +127,13 @@ def summary_page(records: Records, table: pd.DataFrame) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _evaluations_part(experiment: Experiment, table: pd.DataFrame) -> list[str]:
+def _evaluations_part(records: Records, table: pd.DataFrame) -> list[str]:
+    experiment = records.experiment
     total = len(experiment.evaluations)
     parts = ["## Evaluations", f"{len(table)} of {total} evaluations are done."]
     for task in experiment.tasks:
-        rows = table[table["task"] == task.name]
-        metric = headline_metric(rows)
-        if metric:
-            parts += [f"### {task.name}: {metric}", _grid(experiment, rows, metric), _best(rows, metric)]
+        parts += task_part(records, task)
     return [*parts, versions_note(list(table["versions"]))]
-
-
-def headline_metric(table: pd.DataFrame) -> str | None:
-    """The metric that stands for an evaluation: the first that is no measure of error."""
-    columns = list(table.columns)
-    metrics = columns[columns.index("epoch") + 1 : columns.index("samples")]
-    names = [name for name in metrics if not name.endswith(ERROR_SUFFIXES)]
-    return next((name for name in names if table[name].notna().any()), None)
-
-
-def _grid(experiment: Experiment, rows: pd.DataFrame, metric: str) -> str:
-    """A line for each run, a column for each epoch; with the standard error if there is one."""
-    stderr = f"{metric.rpartition('/')[0]}/stderr"
-    epochs = sorted({row.epoch for row in experiment.evaluations if row.epoch is not None})
-    names = ["base" if epoch is None else f"epoch {epoch}" for epoch in [None, *epochs]]
-    grid: dict[str, dict[str, str]] = {}
-    for _, row in rows.iterrows():
-        column = "base" if pd.isna(row["epoch"]) else f"epoch {row['epoch']}"
-        error = f" ± {row[stderr]:.3f}" if stderr in rows and pd.notna(row[stderr]) else ""
-        grid.setdefault(row["run"], {})[column] = f"{row[metric]:.3f}{error}" if pd.notna(row[metric]) else "n/a"
-    used = [name for name in names if any(name in cells for cells in grid.values())]
-    lines = [[run, *(cells.get(name, "") for name in used)] for run, cells in grid.items()]
-    return markdown_table(["run", *used], lines)
-
-
-def _best(rows: pd.DataFrame, metric: str) -> str:
-    best = rows.iloc[int(rows[metric].astype(float).argmax())]
-    untrained = {"control": "without training", "eval-only": "trained elsewhere"}
-    where = untrained.get(best["type"]) or f"after epoch {best['epoch']}"
-    return f"Highest {metric}: **{best['run']}** {where}, {best[metric]:.3f} ({best['samples']} samples)."
 
 
 def _training_part(records: Records) -> list[str]:
@@ -187,13 +167,3 @@ def _missing_part(records: Records) -> list[str]:
     """What is to be made, each with the reason."""
     lines = [f"- `{subject}`: {why}" for subject, why in records.missing()]
     return ["## Missing", "\n".join(lines)] if lines else []
-
-
-def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
-    widths = [max(len(str(row[column])) for row in [header, *lines]) for column in range(len(header))]
-    rule = [":" + "-" * (width - 1) for width in widths]
-    return "\n".join(
-        "| " + " | ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in [header, rule, *lines]
-    )

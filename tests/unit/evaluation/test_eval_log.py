@@ -1,13 +1,86 @@
-"""What an evaluation came to, as its log says: errors in words that may be recorded."""
+"""What an evaluation came to, as its log says: what counts, and errors in words that may be recorded."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from inspect_ai.log import EvalConfig, EvalDataset, EvalError, EvalLog, EvalSpec, write_eval_log
+from inspect_ai.log import (
+    EvalConfig,
+    EvalDataset,
+    EvalError,
+    EvalLog,
+    EvalMetric,
+    EvalResults,
+    EvalSample,
+    EvalScore,
+    EvalSpec,
+    write_eval_log,
+)
+from inspect_ai.scorer import Score
 
-from run_experiment.evaluation.eval_log import read_outcome
+from run_experiment.evaluation.errors import EvalError as Failed
+from run_experiment.evaluation.eval_log import read_outcome, require_success
+
+
+def sample(number: int, *, error: str = "", **values: Any) -> EvalSample:
+    """A sample with these scores by scorer."""
+    scores = {name: Score(value=value) for name, value in values.items()}
+    failed = EvalError(message=error, traceback="", traceback_ansi="") if error else None
+    return EvalSample(id=number, epoch=1, input="a", target="b", scores=scores, error=failed)
+
+
+def score(scorer: str, name: str = "", **metrics: float) -> EvalScore:
+    found = {metric: EvalMetric(name=metric, value=value) for metric, value in metrics.items()}
+    return EvalScore(scorer=scorer, name=name or scorer, metrics=found)
+
+
+def write_success(
+    path: Path, samples: list[EvalSample], *scores: EvalScore, fail_on_error: bool | float = True
+) -> Path:
+    """A log of an evaluation that inspect-ai takes for a success."""
+    spec = EvalSpec(
+        created="2025-01-31T10:00:00+00:00",
+        task="cap",
+        model="none/none",
+        dataset=EvalDataset(samples=len(samples)),
+        config=EvalConfig(fail_on_error=fail_on_error),
+    )
+    completed = sum(one.error is None for one in samples)
+    results = EvalResults(total_samples=len(samples), completed_samples=completed, scores=list(scores))
+    write_eval_log(EvalLog(status="success", eval=spec, results=results, samples=samples), str(path))
+    return path
+
+
+@pytest.mark.parametrize("fail_on_error", [False, 0.5, 2])
+def test_errors_that_a_task_allows_are_no_failure(tmp_path: Path, fail_on_error: bool | float) -> None:
+    samples = [sample(1, match="C"), sample(2, error="broken")]
+    path = write_success(tmp_path / "one.eval", samples, score("match", accuracy=1), fail_on_error=fail_on_error)
+    outcome = read_outcome(path)
+    require_success(outcome)
+    assert (outcome.completed_samples, outcome.total_samples, outcome.scored_samples) == (1, 2, {"match": 1})
+
+
+def test_errors_are_a_failure_if_the_task_allows_none_or_nothing_is_left(tmp_path: Path) -> None:
+    broken = [sample(1, error="broken"), sample(2, error="broken")]
+    with pytest.raises(Failed, match="completed only 0 of 2 samples: sample 1: broken"):
+        require_success(read_outcome(write_success(tmp_path / "one.eval", broken, fail_on_error=False)))
+    half = [sample(1, match="C"), broken[1]]
+    with pytest.raises(Failed, match="completed only 1 of 2 samples: sample 2: broken"):
+        require_success(read_outcome(write_success(tmp_path / "two.eval", half)))
+
+
+def test_samples_without_a_value_are_not_counted_as_scored(tmp_path: Path) -> None:
+    nan = float("nan")
+    samples = [
+        sample(1, match="C", judge=nan, both={"length": 1, "share": nan}),
+        sample(2, match="C", judge=0.5, both={"length": 2, "share": None}),
+        sample(3, match="I", both=nan),
+    ]
+    scores = (score("match", accuracy=0.5), score("judge", mean=0.5), score("both", "length"), score("both", "share"))
+    outcome = read_outcome(write_success(tmp_path / "one.eval", samples, *scores))
+    assert outcome.scored_samples == {"match": 3, "judge": 1, "both/length": 2, "both/share": 0}
 
 
 def write(path: Path, *, error: str = "", traceback: str = "") -> Path:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from run_experiment.evaluation.eval_log import EvalError
+from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import (
     Logs,
     Wanted,
@@ -84,6 +85,17 @@ def test_log_folders_are_read_from_a_script(script: str, expected: list[str]) ->
 def test_own_script_s_default_is_no_other_folder() -> None:
     script = "export INSPECT_LOG_DIR=${INSPECT_LOG_DIR:-r4/attempts/by_hand}"
     assert log_folders(script, Path("/x"), log_environment(Path("/x/attempt"), TAG)) == []
+
+
+def test_epoch_in_a_task_s_own_metadata_is_not_the_model_s(wanted: Wanted, folder: Path) -> None:
+    log = write_log(folder / "logs/a.eval", tags=[TAG, "mine"], metadata={"epoch": 3, "author": "me"})
+    ours = replace(wanted, epoch_is_told=False)
+    assert the_log(ours, [log]) == log
+    with pytest.raises(EvalError, match="of epoch 3, not 1"):
+        the_log(wanted, [log])
+    untagged = write_log(folder / "logs/b.eval", metadata={"epoch": 3})
+    with pytest.raises(EvalError, match="of epoch 3, not 1"):
+        the_log(ours, [untagged])
 
 
 def test_log_is_found_by_its_tag_among_others(wanted: Wanted, folder: Path) -> None:

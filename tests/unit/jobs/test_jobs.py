@@ -452,13 +452,34 @@ def test_evaluation_reads_its_own_cache(evaluation: EvaluationJob, logs: Path) -
     assert LOG.read_text().splitlines()[-1] == str(Path("cache/cap-1").absolute())
 
 
+def test_dotenv_files_do_not_change_an_evaluation(
+    evaluation: EvaluationJob, logs: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    # In such a terminal a .env file counts more than the environment.
+    monkeypatch.setenv("TERM_PROGRAM", "vscode")
+    monkeypatch.setenv("VSCODE_PID", "1")
+    (folder / ".env").write_text("INSPECT_EVAL_EPOCHS=2\nINSPECT_EVAL_TAGS=theirs\n")
+    read = "from inspect_ai._util.dotenv import init_dotenv; init_dotenv()"
+    seen = f"{read}; import os; print(repr(os.environ['INSPECT_EVAL_EPOCHS']))"
+    leaving(logs, "success", then=f'echo $INSPECT_EVAL_TAGS; {sys.executable} -c "{seen}"')
+    evaluate(evaluation, "5", LOG)
+    tags, epochs = LOG.read_text().splitlines()[-2:]
+    assert tags.startswith("run-experiment:local-5:")
+    assert epochs == "''"
+    said = f"{folder / '.env'} is not used for INSPECT_EVAL_EPOCHS, INSPECT_EVAL_TAGS: the summary decides"
+    assert said in capfd.readouterr().err
+
+
 FAILURES = {
     "no log": ([], "the script left no inspect-ai log"),
     "a failed log": (["error"], "evaluation ended with status error after 0 of 2 samples"),
     "a log of too few samples": (["short"], "evaluation completed only 1 of 2 samples"),
     "several logs, the newest failed": (["success", "error"], "evaluation ended with status error"),
     "a torn log": (["torn"], "cannot read "),
-    "a log of a part of the data": (["limited"], "only a part of the data set was evaluated"),
+    "a log of a part of the data": (
+        ["limited"],
+        "the evaluation is not the one that was asked for: limit is 1 instead of not set",
+    ),
 }
 
 

@@ -265,7 +265,7 @@ def test_equal_rows_of_the_data_are_continued_after_two_interruptions(logs: Path
 
 def test_a_success_that_is_refused_is_not_left_for_eval_set(logs: Path) -> None:
     job = leaving(logs, "limited", "whole")
-    fails(job, "only a part of the data set was evaluated")
+    fails(job, "limit is 3 instead of not set")
     assert unfinished() == []
     evaluate(job, "5", LOG)
     assert "continued" not in record()

@@ -199,6 +199,54 @@ def test_the_attempts_of_a_run_are_read_once(mixed: ExperimentFolder, monkeypatc
     assert {read[path] for path in planned} == {1}
 
 
+def evaluated(experiment: ExperimentFolder, **results: dict[str, Any]) -> str:
+    """The part of the page on the task, with these results by run and epoch; others are as they were."""
+    for item in plan_of(experiment).experiment.evaluations:
+        if (name := f"{item.run.name}_{item.epoch}") in results:
+            evaluate(experiment, [item], **results[name])
+    _, page = collected(experiment)
+    return section(page, "Evaluations")
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """Rows of a Markdown table by their first cell."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_samples_that_do_not_count_are_told_beside_the_value(done: ExperimentFolder) -> None:
+    some = {"completed_samples": 5, "total_samples": 6, "metrics": {"match/accuracy": 1.0, "match/stderr": 0.1}}
+    unscored = {"completed_samples": 6, "total_samples": 6, "scored_samples": {"match": 4}}
+    none = {"metrics": {"match/accuracy": None}, "total_samples": 2, "scored_samples": {"match": 0}}
+    text = evaluated(done, r4_0=some, r4_1=unscored, r8_1=none)
+    assert cells(text)["r4"] == ["", "", "1.000 ± 0.100 (5 of 6 samples)", "0.500 (4 of 6 samples)"]
+    assert cells(text)["r8"] == ["", "", "", "n/a (0 of 2 samples)"]
+    assert "Highest match/accuracy: **r4** after epoch 0, 1.000 (5 of 6 samples)." in text
+    table = pd.read_csv(done.path / paths.EVALS_TABLE, keep_default_na=False)
+    assert table["samples"].tolist() == [5, 6, 2, 2, 2]
+    assert table["total_samples"].tolist() == [6, 6, 2, 2, 2]
+    assert table["unscored"].tolist() == ["", "match: 2", "match: 2", "", ""]
+
+
+def test_a_task_without_a_finite_metric_is_on_the_page(done: ExperimentFolder) -> None:
+    names = ("r4_0", "r4_1", "r8_1", "base_None", "given_None")
+    text = evaluated(done, **{name: {"metrics": {}} for name in names})
+    assert "### shout: no metric" in text
+    assert cells(text)["r4"] == ["", "", "2 samples", "2 samples"]
+    text = evaluated(done, **{name: {"metrics": {"judge/stderr": None, "judge/mean": None}} for name in names})
+    assert "### shout: judge/mean" in text
+    assert cells(text)["given"] == ["", "n/a", "", ""]
+    assert "Highest" not in text
+    assert "All" not in text
+
+
+def test_a_tie_has_no_single_winner(done: ExperimentFolder) -> None:
+    best = {"metrics": {"match/accuracy": 0.75}}
+    text = evaluated(done, r4_1=best, base_None=best, given_None=best)
+    winners = "**r4** after epoch 1, **base** without training and **given** trained elsewhere"
+    assert f"Highest match/accuracy: {winners}, 0.750 (2 samples)." in text
+
+
 def rename(experiment: ExperimentFolder) -> None:
     experiment.edit("experiment_summary.yaml", "Does it shout?", "Why?")
 

@@ -1,0 +1,15 @@
+"""Markdown of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    widths = [max(len(str(row[column])) for row in [header, *lines]) for column in range(len(header))]
+    rule = [":" + "-" * (width - 1) for width in widths]
+    return "\n".join(
+        "| " + " | ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [header, rule, *lines]
+    )
