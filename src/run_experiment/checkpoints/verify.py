@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from run_experiment.checkpoints.lora_shapes import Shape, expected_shapes
+from run_experiment.checkpoints.peft_tensors import demanded_tensors, is_plain
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.experiment.model import Model
@@ -28,6 +29,16 @@ from run_experiment.inputs.data_files import file_hash
 INDEX = "model.safetensors.index.json"
 # What transformers generates by where nothing else is said.
 GENERATION = "generation_config.json"
+
+# Files of a whole model's own tokenizer, which it is evaluated with.
+TOKENIZER = (
+    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "chat_template.jinja"),
+)
+# Adapters of peft that put tokens before the prompt: transformers cannot load them into a model.
+_PROMPT_LEARNING = frozenset(
+    {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT"}
+)
 
 Values = npt.NDArray[Any]
 
@@ -49,15 +60,16 @@ def verify_checkpoint(checkpoint: Path, model: Model) -> CheckpointFacts:
     wrong shape, NaN or infinity, and for an adapter that was never trained.
     """
     files = checkpoint_files(checkpoint)
+    require_loadable(checkpoint)
     if files[0].name == ADAPTER_CONFIG:
         return _verify_adapter(checkpoint, model, files)
     return _verify_model(checkpoint, files)
 
 
 def checkpoint_files(checkpoint: Path) -> list[Path]:
-    """Files that make up a checkpoint: an adapter's config and weights, or a model's configs, index and weights.
+    """Files that make up a checkpoint: an adapter's config and weights, or all that a whole model is made of.
 
-    Raises CheckpointError where the folder is missing or holds neither.
+    Raises CheckpointError if the folder is missing or holds neither.
     """
     if not checkpoint.is_dir():
         raise CheckpointError(f"no checkpoint folder {checkpoint}")
@@ -65,7 +77,7 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
     if any(path.exists() for path in adapter):
         files = adapter
     else:
-        others = [path for name in (GENERATION, INDEX) if (path := checkpoint / name).exists()]
+        others = [path for name in (GENERATION, INDEX, *TOKENIZER) if (path := checkpoint / name).exists()]
         files = [checkpoint / "config.json", *others, *_shards(checkpoint)]
     if not any(path.suffix == ".safetensors" for path in files):
         raise CheckpointError(f"{checkpoint} holds no adapter ({ADAPTER_WEIGHTS}) and no model (*.safetensors)")
@@ -73,6 +85,25 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
         if not path.is_file():
             raise CheckpointError(f"{path} is missing")
     return files
+
+
+def has_tokenizer(checkpoint: Path) -> bool:
+    """Whether a checkpoint is a whole model that has a tokenizer of its own."""
+    if (checkpoint / ADAPTER_CONFIG).exists():
+        return False
+    return any((checkpoint / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
+def require_loadable(checkpoint: Path) -> None:
+    """Raise CheckpointError if a checkpoint is an adapter that transformers cannot load into a model."""
+    try:
+        kind = _read_json(checkpoint / ADAPTER_CONFIG).get("peft_type")
+    except CheckpointError:
+        # Missing or unreadable: whoever needs it says so.
+        return
+    if kind in _PROMPT_LEARNING:
+        message = f"peft_type {kind} is prompt learning, which transformers cannot load"
+        raise CheckpointError(f"{checkpoint / ADAPTER_CONFIG}: {message}")
 
 
 def _shards(checkpoint: Path) -> list[Path]:
@@ -90,6 +121,7 @@ def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> Checkp
             raise CheckpointError(f"{weights} lacks tensor {name}")
         if shapes[name] != expected:
             raise CheckpointError(f"{weights}: tensor {name} has shape {shapes[name]}, expected {expected}")
+    _require_demanded(checkpoint, config, model, shapes)
     _check_trained(weights)
     rank = config.get("r")
     return CheckpointFacts(
@@ -98,6 +130,15 @@ def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> Checkp
         tensors=len(shapes),
         rank=rank if isinstance(rank, int) else None,
     )
+
+
+def _require_demanded(checkpoint: Path, config: dict[str, Any], model: Model, shapes: Iterable[str]) -> None:
+    """Raise CheckpointError if an adapter lacks a tensor that its config asks for beside plain LoRA."""
+    if is_plain(config, _read_json(model.path / "config.json")):
+        return
+    missing = [name for name in demanded_tensors(checkpoint, model.path) if name not in shapes]
+    if missing:
+        raise CheckpointError(f"{checkpoint / ADAPTER_WEIGHTS} lacks tensor {missing[0]}")
 
 
 def _check_trained(weights: Path) -> None:

@@ -17,9 +17,9 @@ def eval_command(
     """Argument list that evaluates the model at `model_path`: a whole model's folder or a published adapter's.
 
     `task` is `file.py@function`: with the function named, a path is taken as it is; without, it is a glob pattern.
-    The tokenizer is always the base model's. `task_config` is the file of the task's arguments: `-T` values would be
-    read as YAML. INSPECT_LOG_DIR says where the log goes, INSPECT_EVAL_MAX_CONNECTIONS how many samples are computed at
-    once. Paths may be relative to the folder where the command runs.
+    The tokenizer is the base model's; a whole model may have its own. `task_config` is the file of the task's
+    arguments: `-T` values would be read as YAML. INSPECT_LOG_DIR says where the log goes, INSPECT_EVAL_MAX_CONNECTIONS
+    how many samples are computed at once. Paths may be relative to the folder where the command runs.
     Raises InputError for a model path that inspect-ai cannot be given.
     """
     return [

@@ -36,6 +36,7 @@ _OF_EVALUATIONS = ("limit", "sample_id", "sample_shuffle")
 _HARMLESS = frozenset(
     {"max_connections", "adaptive_connections", "max_retries", "timeout", "attempt_timeout", "stream", "batch"}
 )
+_ARGUMENT = "task argument "
 _HINT = "INSPECT_EVAL_… variables of a .env file or of the environment do that"
 
 
@@ -54,14 +55,16 @@ def log_settings(spec: EvalSpec) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def require_as_asked(used: Settings, config: Config, of_task: Settings, arguments: Iterable[str]) -> None:
+def require_as_asked(used: Settings, config: Config, of_task: Settings, arguments: Iterable[str] | None) -> None:
     """Raise EvalError, with all differences, unless an evaluation ran with the settings that were asked for.
 
     `config` is its configuration, `arguments` are the names that its task was to be given, `of_task` the task's own
-    settings; empty if they are not known, and then not compared.
+    settings; None or empty if they are not known, and then not compared.
     """
     generation = config.get("generation")
-    asked = {**of_task, **_generation(generation or {}), **_arguments(arguments)}
+    if arguments is None:
+        used = {name: value for name, value in used.items() if not name.startswith(_ARGUMENT)}
+    asked = {**of_task, **_generation(generation or {}), **_arguments(arguments or ())}
     ignored = {*(() if of_task else _OF_TASKS), *(() if generation else ("do_sample", "max_tokens"))}
     if "seed" not in (generation or {}):
         # Answers that are not sampled do not depend on it.
@@ -82,7 +85,7 @@ def _generation(generation: Config) -> dict[str, Any]:
 
 
 def _arguments(names: Iterable[str]) -> dict[str, Any]:
-    return {f"task argument {name}": "given" for name in names}
+    return {f"{_ARGUMENT}{name}": "given" for name in names}
 
 
 def _or_default(name: str, value: Any) -> Any:

@@ -54,6 +54,12 @@ NonNegativeNumber = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeVal
 Probability = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_number)]
 
 
+_CHECKPOINT = (
+    "For eval-only runs: the checkpoint's folder. A whole model is evaluated with the tokenizer and chat template in "
+    "its folder, if there are any; an adapter always with those of its base model."
+)
+
+
 class Section(BaseModel):
     """A mapping of the file; keys that it does not have are reported by the reader."""
 
@@ -181,7 +187,7 @@ class ControlsSection(Hyperparameters):
 class Parameters(ControlsSection):
     """What differs in one run: any key of `controls`."""
 
-    checkpoint_path: str | None = Field(None, description="For eval-only runs: the checkpoint's folder.")
+    checkpoint_path: str | None = Field(None, description=_CHECKPOINT)
 
     def over(self, controls: ControlsSection) -> ControlsSection:
         """What the run is trained and prompted with: its own parameters over those of all runs."""
@@ -282,7 +288,7 @@ class RunEntry(Section):
     )
     model: str | None = Field(None, description="Name of its base model; may be absent where there is only one.")
     parameters: Parameters = Field(default_factory=Parameters, description="What differs from `controls`.")
-    checkpoint_path: str | None = Field(None, description="For eval-only runs: the checkpoint's folder.")
+    checkpoint_path: str | None = Field(None, description=_CHECKPOINT)
     compute: Compute | None = Field(None, description="An estimate of what its training needs.")
     data: str | None = Field(
         None,

@@ -129,13 +129,15 @@ class EvaluationJob(Job):
         chosen = splits if data.get("split") is None else [data["split"]]
         return [row for split in chosen for row in splits.get(split, [])]
 
-    def given_arguments(self) -> list[str]:
-        """Names of the arguments in the file that a rendered script gives to the task."""
+    def given_arguments(self) -> list[str] | None:
+        """Names of the arguments in the file that a rendered script gives to the task; None without such a file."""
         # Here, since a job holds its GPU while it imports.
         import yaml
 
         path = next((path for path in self.files if path.endswith(".args.yaml")), None)
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
+        if path is None:
+            return None
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return list(values) if isinstance(values, dict) else []
 
     @property

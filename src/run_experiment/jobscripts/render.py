@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from run_experiment.checkpoints.verify import has_tokenizer
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.json_files import write_atomically
@@ -94,11 +95,13 @@ class JobScripts:
         arguments = paths.task_arguments(run, cell)
         folder = self._experiment.folder
         base = paths.portable(evaluation.run.model.path, folder)
+        model = paths.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base
+        given = evaluation.run.checkpoint
         command = eval_command(
             evaluation,
             task=f"{paths.portable(evaluation.task.script, folder)}@{signature.name}",
-            model_path=paths.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base,
-            tokenizer_path=base,
+            model_path=model,
+            tokenizer_path=model if given and has_tokenizer(given) else base,
             task_config=arguments,
         )
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)

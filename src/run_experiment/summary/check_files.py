@@ -7,16 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from run_experiment.checkpoints.verify import checkpoint_files
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.model import Prompting, generation_of, split_script
 from run_experiment.experiment.schema import TaskEntry
 from run_experiment.finetuning.architecture import ModelError, lora_builder
 from run_experiment.finetuning.model_files import folder_problem, training_problem
-from run_experiment.inputs.safetensors_header import tensor_shapes
 from run_experiment.inputs.task_signature import (
     DATA_ARGUMENT,
     TaskScriptError,
@@ -24,7 +22,9 @@ from run_experiment.inputs.task_signature import (
     offered_arguments,
     read_signature,
 )
+from run_experiment.summary.check_checkpoints import check_checkpoints
 from run_experiment.summary.check_data import check_training_data, missing_file
+from run_experiment.summary.check_scorers import check_scorers
 from run_experiment.summary.draft import Draft, Finding
 
 
@@ -33,7 +33,7 @@ def check_files(draft: Draft, folder: Path) -> list[Finding]:
     return [
         *_models(draft, folder),
         *_run_folders(draft, folder),
-        *_checkpoints(draft, folder),
+        *check_checkpoints(draft, folder),
         *check_training_data(draft, folder),
         *_tasks(draft, folder),
     ]
@@ -49,6 +49,9 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
             yield Finding(place, f"{shown(str(where), 200)} has no config.json")
         elif not any(where.glob("*.safetensors")):
             yield Finding(place, f"{shown(str(where), 200)} has no weights (*.safetensors)")
+        elif os.path.isfile(where / ADAPTER_CONFIG):
+            message = f"holds {ADAPTER_CONFIG}, so transformers would load an adapter in place of the model"
+            yield Finding(place, f"{shown(str(where), 200)} {message}; move the adapter's files to another folder")
         elif problem := _model_problem(where, _is_trained(draft, model.name)):
             yield Finding(place, problem)
 
@@ -82,34 +85,6 @@ def _run_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
             yield Finding((*path, "name"), f"{run.name} would be the run's folder, but model {models[own]} is there")
 
 
-def _checkpoints(draft: Draft, folder: Path) -> Iterator[Finding]:
-    for path, run in draft.runs.items():
-        written = [((*path, "checkpoint_path"), run.checkpoint_path)]
-        written += [((*path, "parameters", "checkpoint_path"), run.parameters.checkpoint_path)]
-        for place, text in written:
-            if run.type == "eval-only" and text:
-                yield from _checkpoint(place, folder / text)
-
-
-def _checkpoint(path: KeyPath, where: Path) -> Iterator[Finding]:
-    if not os.path.isdir(where):
-        yield Finding(path, f"there is no folder {shown(str(where), 200)}")
-        return
-    try:
-        files = checkpoint_files(where)
-    except (CheckpointError, OSError) as error:
-        expected = f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or config.json and *.safetensors"
-        yield Finding(path, f"{shown(str(error), 500)[1:-1]}; expected {expected}")
-        return
-    for file in files:
-        try:
-            if file.suffix == ".safetensors":
-                tensor_shapes(file)
-        except CheckpointError as error:
-            yield Finding(path, shown(str(error), 500)[1:-1])
-            return
-
-
 def _tasks(draft: Draft, folder: Path) -> Iterator[Finding]:
     for path, task in draft.tasks.items():
         if task.dataset not in (None, "same"):
@@ -129,6 +104,7 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
         yield Finding((*path, "script"), shown(str(error), 500)[1:-1])
         return
     yield from _arguments(draft, path, task, signature)
+    yield from check_scorers(draft, path, signature, folder / file)
     yield from _doubled_braces(draft, path, task, folder / file)
 
 

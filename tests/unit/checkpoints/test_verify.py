@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from run_experiment.checkpoints.lora_shapes import expected_shapes
-from run_experiment.checkpoints.verify import checkpoint_files, publish_checkpoint, verify_checkpoint
+from run_experiment.checkpoints.verify import checkpoint_files, has_tokenizer, publish_checkpoint, verify_checkpoint
 from run_experiment.common.errors import CheckpointError
 from run_experiment.experiment.model import Model
 from run_experiment.inputs.data_files import file_hash
@@ -245,6 +245,24 @@ def test_how_a_whole_model_generates_is_a_part_of_it(whole_model: Path, model: M
     (whole_model / "model.safetensors.index.json").unlink()
     with pytest.raises(CheckpointError, match="holds no adapter"):
         checkpoint_files(whole_model)
+
+
+def test_the_tokenizer_of_a_whole_model_is_a_part_of_it(whole_model: Path, adapter: Path, model: Model) -> None:
+    assert not has_tokenizer(whole_model)
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        (whole_model / name).write_text("{}")
+        (adapter / name).write_text("{}")
+    assert {"tokenizer.json", "chat_template.jinja"} < set(verify_checkpoint(whole_model, model).files)
+    assert has_tokenizer(whole_model)
+    # An adapter is evaluated with its base model's.
+    assert not has_tokenizer(adapter)
+    assert len(verify_checkpoint(adapter, model).files) == 2
+
+
+def test_prompt_learning_is_no_checkpoint(adapter: Path, model: Model) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
+    with pytest.raises(CheckpointError, match="peft_type PREFIX_TUNING is prompt learning"):
+        verify_checkpoint(adapter, model)
 
 
 def test_broken_model(whole_model: Path, model: Model) -> None:

@@ -102,6 +102,11 @@ def test_settings_of_a_task_that_was_not_read_are_not_compared() -> None:
         check(spec(config={"epochs": 3, "limit": 1}, task_args_passed={"data_path": "w"}), of_task={})
 
 
+def test_arguments_that_are_not_known_are_not_compared() -> None:
+    config = {"task": {}, "generation": GREEDY}
+    require_as_asked(log_settings(spec(task_args_passed={"x": 1})), config, OF_TASK, None)
+
+
 @pytest.mark.parametrize(("name", "value"), [("temperature", 0.7), ("seed", 7), ("temperature", None)])
 def test_sampled_answers_depend_on_temperature_and_seed(name: str, value: float | None) -> None:
     sampled = {"max_tokens": None, "temperature": 0.5, "seed": 42}

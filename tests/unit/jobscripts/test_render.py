@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from golden import assert_golden
 from small_experiment import complete, make_small_experiment, plan_of
 
 from run_experiment.cli import main
+from run_experiment.common import paths
 from run_experiment.common.errors import InputError
 from run_experiment.experiment.model import resolve
 from run_experiment.experiment.settings import Settings
@@ -313,3 +315,21 @@ def test_script_of_another_tool_is_never_touched(experiment: ExperimentFolder) -
     assert script.read_text() == "#!/bin/bash\nset -euo pipefail\npython train.py\n"
     assert script.stat().st_mtime_ns == before
     assert "finetune.slurm" in plan_of(experiment)["r4/finetune.json"].config
+
+
+def test_a_whole_model_is_evaluated_with_its_own_tokenizer(experiment: ExperimentFolder) -> None:
+    given = plan_of(experiment).experiment.run_by_name["given"]
+    checkpoint = given.checkpoint
+    assert checkpoint is not None
+    for path in checkpoint.iterdir():
+        path.unlink()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(given.model.path / name, checkpoint / name)
+    path = "given/eval/shout_base.slurm"
+    base = rendered(experiment, plan_of(experiment), path)
+    (checkpoint / "tokenizer.json").write_text("{}")
+    own = rendered(experiment, plan_of(experiment), path)
+    loaded = paths.loadable("given", None)
+    assert f"-M tokenizer_path={loaded}" in own
+    assert f"-M tokenizer_path={loaded}" not in base
+    assert f"-M model_path={loaded}" in own

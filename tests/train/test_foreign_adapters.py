@@ -1,0 +1,50 @@
+"""Adapters made elsewhere, of many kinds: whole ones are verified, those that lack any tensor are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import IA3Config, LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from run_experiment.checkpoints.verify import verify_checkpoint
+from run_experiment.common.errors import CheckpointError
+from run_experiment.experiment.model import Model
+
+
+def lora(**settings: Any) -> LoraConfig:
+    return LoraConfig(**({"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | settings))
+
+
+# Each with an end of the names of tensors that only this kind has.
+KINDS = {
+    "dora": (lora(use_dora=True), "lora_magnitude_vector"),
+    "whole modules": (lora(modules_to_save=["lm_head", "embed_tokens"]), "lm_head.weight"),
+    "embedding": (lora(target_modules=["q_proj", "embed_tokens"]), "lora_embedding_A"),
+    "head": (lora(target_modules=["q_proj", "lm_head"]), "lm_head.lora_B.weight"),
+    "biases": (lora(lora_bias=True), "lora_B.bias"),
+    "tokens": (lora(trainable_token_indices=[7, 9]), "trainable_tokens_delta"),
+    "ia3": (IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj"], feedforward_modules=[]), "ia3_l"),
+}
+
+
+@pytest.mark.parametrize(("config", "end"), KINDS.values(), ids=KINDS)
+def test_an_adapter_must_have_every_tensor_that_its_config_asks_for(
+    llama: Path, tmp_path: Path, config: Any, end: str
+) -> None:
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(llama), config)
+    with torch.no_grad():
+        for weights in adapted.parameters():
+            weights += 0.01
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    verify_checkpoint(tmp_path / "adapter", Model("tiny", llama))
+    path = tmp_path / "adapter/adapter_model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith(end))
+    save_file({other: values for other, values in tensors.items() if other != name}, path)
+    with pytest.raises(CheckpointError, match=f"adapter_model.safetensors lacks tensor {name}"):
+        verify_checkpoint(tmp_path / "adapter", Model("tiny", llama))
