@@ -184,7 +184,7 @@ class SessionJobs:
             return self._plan.jobs[target]
         run, name = paths.target_of(target)
         is_training = target == paths.finetune_record(run)
-        subject = run if is_training else f"{run}/{name}"
+        subject = run if is_training else paths.subject_of_cell(run, name)
         return SessionJob(target, Log.TORCHTUNE if is_training else Log.INSPECT, subject, run, "", ())
 
     def current_of(self, log: Log) -> list[FollowedJob]:
