@@ -28,12 +28,30 @@ SYNONYMS = {
     "precision": "dtype",
     "r": "lora_rank",
     "rank": "lora_rank",
+    "run_val_every_n_steps": "validation_during_training",
     "sequence_len": "max_seq_len",
     "target_modules": "lora_attn_modules",
     "torch_compile": "compile",
     "torch_dtype": "dtype",
     "train_batch_size": "batch_size",
     "warmup_steps": "num_warmup_steps",
+}
+
+# Keys of other tools that have no counterpart, or only one value here: what to do instead.
+WAYS_OUT = {
+    "constraint": "write it in the #SBATCH lines of the job script",
+    "cpus_per_task": "write it in the #SBATCH lines of the job script",
+    "custom_recipe": "write the command in the run's finetune.slurm",
+    "input_formatting": "prompt is the template of the input",
+    "input_key": "rename the column in the data file",
+    "logprobs": "set it in the task's GenerateConfig",
+    "output_key": "rename the column in the data file",
+    "packed": "samples are not packed here",
+    "partition": "write it in the #SBATCH lines of the job script",
+    "save_adapter_weights_only": "checkpoints are always adapters here",
+    "slurm_overrides": "write them in the #SBATCH lines of the job script",
+    "top_logprobs": "set it in the task's GenerateConfig",
+    "training_samples": "give the run a data file with these rows (data)",
 }
 
 

@@ -34,6 +34,21 @@ def _number(value: Any) -> Any:
     return value
 
 
+# What torchtune, Hugging Face and others call the same schedules.
+_SCHEDULERS = {
+    "get_cosine_schedule_with_warmup": "cosine",
+    "torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup": "cosine",
+    "cosine_with_warmup": "cosine",
+    "constant_with_warmup": "constant",
+    "get_constant_schedule_with_warmup": "constant",
+}
+
+
+def _scheduler(value: Any) -> Any:
+    """Take other tools' names of a schedule for ours."""
+    return _SCHEDULERS.get(value, value) if isinstance(value, str) else value
+
+
 def _as_list(value: Any) -> Any:
     """Take a single value for a list of one."""
     return value if value is None or isinstance(value, list) else [value]
@@ -132,8 +147,10 @@ class Hyperparameters(Section):
     seed: Seed = Field(14, description="Seed of the initialisation and of the data order.")
     lr: PositiveNumber = Field(3e-4, description="Peak learning rate.")
     weight_decay: NonNegativeNumber = Field(0.01, description="Weight decay of AdamW.")
-    lr_scheduler: Literal["cosine", "constant"] = Field(
-        "cosine", description="Learning rate after the warm-up: half a cosine down to 0, or constant."
+    lr_scheduler: Annotated[Literal["cosine", "constant"], BeforeValidator(_scheduler)] = Field(
+        "cosine",
+        description="Learning rate after the warm-up: half a cosine down to 0, or constant. "
+        "Names like `get_cosine_schedule_with_warmup` are understood.",
     )
     num_warmup_steps: NonNegativeInt = Field(0, description="Steps of linear warm-up.")
     lora_rank: PositiveInt = Field(8, description="Rank of the LoRA matrices.")
@@ -182,6 +199,19 @@ class ControlsSection(Hyperparameters):
         "chat_completion",
         description="`chat_completion` uses the model's chat template, `text_completion` is for base models.",
     )
+    input_key: Literal["input"] | None = Field(None, description="Kept for other tools: the column of the prompts.")
+    output_key: Literal["output"] | None = Field(None, description="Kept for other tools: the column of the answers.")
+    packed: Literal[False] | None = Field(None, description="Kept for other tools: samples are never packed.")
+    save_adapter_weights_only: Literal[True] | None = Field(
+        None, description="Kept for other tools: checkpoints are always adapters."
+    )
+    batch_size_val: PositiveInt | None = Field(
+        None, description="Kept for other tools: validation uses `batch_size`, which does not change its loss."
+    )
+    num_workers: NonNegativeInt | None = Field(
+        None, description="Kept for other tools: samples are tokenized before training."
+    )
+    log_every_n_steps: PositiveInt | None = Field(None, description="Kept for other tools: every step is logged.")
 
 
 class Parameters(ControlsSection):

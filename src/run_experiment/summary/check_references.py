@@ -59,6 +59,8 @@ def _variables(draft: Draft, strict: bool) -> Iterator[Finding]:
         if name not in Parameters.model_fields:
             hint = did_you_mean(name, Parameters.model_fields)
             yield Finding(("variables", name), f"is not a parameter of runs{hint}", warning=not strict)
+        elif (Parameters.model_fields[name].description or "").startswith("Kept for"):
+            yield Finding(("variables", name), "varies, but changes nothing here", warning=True)
 
 
 def _names(draft: Draft) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from run_experiment.common.suggestions import closest, did_you_mean
+from run_experiment.common.suggestions import WAYS_OUT, closest, did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, Source, shown
 from run_experiment.experiment.schema import (
     ITEM,
@@ -69,7 +69,12 @@ def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
     path = _written_path(source.data, error["loc"])
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, strict)
-    return Finding(path, _explained(error, source.texts.get(path)))
+    return Finding(path, _explained(error, source.texts.get(path)) + _way_out(path))
+
+
+def _way_out(path: KeyPath) -> str:
+    way_out = WAYS_OUT.get(str(path[-1])) if path else None
+    return f"; {way_out}" if way_out else ""
 
 
 def _written_path(data: Any, location: KeyPath) -> KeyPath:
@@ -100,10 +105,10 @@ def _unknown_key(path: KeyPath, strict: bool) -> Finding:
     if section.shared or not strict:
         match = closest(key, section.all_keys(), MISSPELT)
         if match is None or not strict:
-            hint = f"; did you mean {match}?" if match else ""
+            hint = f"; did you mean {match}?" if match else _way_out(path)
             return Finding(path, f"unknown key, ignored{hint}", warning=True)
         return Finding(path, f"unknown key; did you mean {match}?")
-    return Finding(path, f"unknown key{did_you_mean(key, section.all_keys())}")
+    return Finding(path, f"unknown key{_way_out(path) or did_you_mean(key, section.all_keys())}")
 
 
 def _explained(error: dict[str, Any], text: str | None) -> str:
@@ -115,6 +120,7 @@ def _explained(error: dict[str, Any], text: str | None) -> str:
         return _not_text(value, text)
     if kind == "literal_error":
         choices = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
+        choices = [{"True": "true", "False": "false"}.get(choice, choice) for choice in choices]
         hint = closest(str(value), choices) if isinstance(value, str) else None
         return f"expected {_either(choices)}, found {_found(value, text)}" + (f"; did you mean {hint}?" if hint else "")
     if kind == "too_short":
