@@ -112,7 +112,8 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_prompts_reach_the_model_literally(text: str, model: Path, data: Path, tmp_path: Path) -> None:
-    training = make_training(model, data, prompt=text, system_prompt=f"S {text}", dataset_type="text_completion")
+    template = text.replace("{", "{{").replace("}", "}}").replace("{{input}}", "{input}")
+    training = make_training(model, data, prompt=template, system_prompt=f"S {text}", dataset_type="text_completion")
     cfg = parse_config(training, tmp_path)
     config.log_config(recipe_name="test", cfg=cfg)
     tokenizer = config.instantiate(cfg.tokenizer)
