@@ -35,16 +35,16 @@ from run_experiment.machine.provenance import INSTALLED, told_installed, with_in
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
     """Train a run, in the experiment folder. Raises JobError.
 
-    A training that lies there whole is not done again: where only its record got lost, or where it was set aside for
-    another configuration that is now taken back. One that was cut off goes on from its last whole epoch.
+    A complete training of this configuration is restored, whether only its record was lost or it was set aside for
+    another configuration. An interrupted one resumes after its last complete epoch.
     """
     tried(job, "finetune", local_id, log, partial(_make, job))
 
 
 def _make(job: FinetuneJob, current: Attempt) -> None:
-    if record := _restored(job):
+    if record := _restore(job):
         print(f"{job.run} is already trained (job {record['job_id']}): its record is restored", file=sys.stderr)
-        # Who follows this job knows its end by this.
+        # The follower of this job recognizes its end by this.
         record = {**record, "restored_by": current.job_id}
     else:
         record = _train(job, current)
@@ -61,19 +61,19 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     for split, facts in job.config["data"].items():
         require_unchanged(Path(job.data), split, facts["sha256"])
     require_as_planned(job)
-    # First of all: an old record beside new checkpoints would say that they are of another training.
+    # Before anything else: an old record beside new checkpoints would describe the wrong training.
     Path(job.target).unlink(missing_ok=True)
-    goes_on = _goes_on(job)
-    if goes_on:
-        # Of a training that is gone on with there is none yet.
+    resumes = _find_unfinished(job)
+    if resumes:
+        # An unfinished training must not have the record of a finished one.
         _kept_record(job).unlink(missing_ok=True)
     else:
         _set_aside(job)
-    start = plan_start(job, current, goes_on)
+    start = plan_start(job, current, resumes)
     artifacts = Path(job.output_dir or f"{job.run}/artifacts")
     samples = artifacts / paths.GPU_METRICS
     if not start.trained:
-        # What a try told that this one does not go on from.
+        # It describes an attempt that this one does not resume.
         (artifacts / INSTALLED).unlink(missing_ok=True)
     with learning(job, current, start):
         run_job_script(job, current, start.environment(current.folder), samples)
@@ -89,8 +89,8 @@ def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
     }
 
 
-def _goes_on(job: FinetuneJob) -> bool:
-    """Whether a training of this configuration was cut off, and lies in its place now; it may have been set aside."""
+def _find_unfinished(job: FinetuneJob) -> bool:
+    """Move an unfinished training of this configuration to its output folder if it was set aside; False if none."""
     if job.output_dir is None or not runs_our_recipe(Path(job.script)):
         return False
     sought = _sought(job)
@@ -102,7 +102,7 @@ def _goes_on(job: FinetuneJob) -> bool:
 
 
 def _put_back(job: FinetuneJob, aside: Path) -> None:
-    """Put a training that was set aside in its place again. Raises OSError."""
+    """Move a training that was set aside to its output folder. Raises OSError."""
     Path(job.target).unlink(missing_ok=True)
     _set_aside(job)
     folder = _sought(job).folder
@@ -112,7 +112,7 @@ def _put_back(job: FinetuneJob, aside: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # From another file system: whole, or not there.
+        # From another file system: copy under another name first, so that a partial copy is never used.
         copied = unused(folder.with_name(f".{folder.name}.copy"))
         shutil.copytree(aside, copied, symlinks=True)
         copied.rename(folder)
@@ -120,12 +120,12 @@ def _put_back(job: FinetuneJob, aside: Path) -> None:
 
 
 def _kept_record(job: FinetuneJob) -> Path:
-    """A copy of the record beside the checkpoints: Snakemake removes a target before it makes it again."""
+    """Path of the record's copy beside the checkpoints: Snakemake removes a target before making it again."""
     return _sought(job).folder / paths.KEPT_RECORD
 
 
-def _restored(job: FinetuneJob) -> dict[str, Any] | None:
-    """Record of a training of this configuration that is whole, now in its place again."""
+def _restore(job: FinetuneJob) -> dict[str, Any] | None:
+    """Move a complete training of this configuration to its output folder; return its record, None if none."""
     sought = _sought(job)
     if not (kept := kept_training(sought)):
         return None
@@ -136,42 +136,42 @@ def _restored(job: FinetuneJob) -> dict[str, Any] | None:
 
 
 def _sought(job: FinetuneJob) -> Sought:
-    """What a training must be that is taken for this one."""
+    """The training that this job asks for."""
     return Sought(Path(), job.run, job.config, job.redo, job.output_dir, job.checkpoints)
 
 
 def _set_aside(job: FinetuneJob) -> None:
-    """Keep what an earlier training left: it is never mixed with the new one, nor lost."""
+    """Move the output of an earlier training out of the way: neither mixed with the new one nor lost."""
     output = Path(job.output_dir) if job.output_dir else None
     if output is None or not output.exists():
         return
     if owner := _other_owner(job):
         raise JobError(f"{output} holds a training of {owner}: set an output.base_directory of this experiment's own")
-    maker = _maker(job).get("job_id", "unfinished")
+    maker = _record_in_output(job).get("job_id", "unfinished")
     try:
         output.rename(unused(Path(paths.attempts(job.run)) / f"{maker}.artifacts"))
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # On another file system: it stays there, under another name.
+        # On another file system: renamed there.
         output.rename(unused(output.with_name(f"{output.name}.{maker}")))
 
 
-def _maker(job: FinetuneJob) -> dict[str, Any]:
-    """Record of the training whose checkpoints lie where this one's are to lie, finished or not."""
+def _record_in_output(job: FinetuneJob) -> dict[str, Any]:
+    """Record of the training in this job's output folder, finished or not."""
     return made_in(_sought(job).folder)
 
 
 def _other_owner(job: FinetuneJob) -> str | None:
-    """The other experiment whose training lies where this one's is to lie."""
-    return other_owner(_sought(job), _maker(job))
+    """The other experiment whose training is in this job's output folder, if any."""
+    return other_owner(_sought(job), _record_in_output(job))
 
 
 def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> list[str]:
-    """Folders of the checkpoints: every epoch must have left one, younger than the job but for the first `trained`."""
-    wrong = _what_is_wrong(job.checkpoints, current, trained)
+    """Folders of the checkpoints, one an epoch, all but the first `trained` written by this job. Raises JobError."""
+    wrong = _find_fault(job.checkpoints, current, trained)
     if wrong and job.elsewhere:
-        if not (also_wrong := _what_is_wrong(job.elsewhere, current)):
+        if not (also_wrong := _find_fault(job.elsewhere, current)):
             return job.elsewhere
         wrong = f"{wrong}, and {also_wrong}"
     if wrong:
@@ -179,7 +179,7 @@ def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> li
     return job.checkpoints
 
 
-def _what_is_wrong(checkpoints: Sequence[str], current: Attempt, trained: int = 0) -> str | None:
+def _find_fault(checkpoints: Sequence[str], current: Attempt, trained: int = 0) -> str | None:
     for epoch, checkpoint in enumerate(checkpoints):
         files = files_in(Path(checkpoint))
         if not files:
@@ -192,6 +192,6 @@ def _what_is_wrong(checkpoints: Sequence[str], current: Attempt, trained: int = 
 def _results(job: FinetuneJob) -> dict[str, Any]:
     try:
         return {"losses": final_losses(Path(job.output_dir or "") / METRICS_FILE)}
-    # There is none, or it is of another trainer.
+    # Missing, or written by another trainer.
     except (OSError, ValueError, csv.Error):
         return {"losses": {}}

@@ -1,33 +1,31 @@
-"""What a training's script runs: our recipe, and what that is given."""
+"""What a training's script runs: whether it is our recipe, and with which config."""
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common import paths
-from run_experiment.evaluation.find_log import commands, expanded_commands
+from run_experiment.evaluation.find_log import commands
 
-# What scripts that read the changes run.
+# The module that reads the changes of a job.
 _RECIPE = "run_experiment.finetuning.recipe"
-_REDIRECTION = re.compile(r"\d*[<>]+(.*)", re.DOTALL)
 
 
 def runs_our_recipe(script: Path) -> bool:
-    """Whether a script runs the recipe that can be told from where to go on."""
-    return any(_RECIPE in words for words in commands(_text(script)))
+    """Whether a script runs the recipe that can resume a training."""
+    return bool(_recipe_arguments(_commands(script)))
 
 
 def given_config(script: Path, folder: Path, run: str) -> dict[str, Any]:
-    """What the recipe is given in the training's config; empty where the script may give it something else.
+    """The run's config, as the recipe reads it; empty unless the script runs `recipe --config CONFIG` with it.
 
     The script of a run is started in `folder`.
     """
-    if not _takes_its_config(script, folder, run):
+    if not _passes_config(script, folder, run):
         return {}
-    # Here, since a job holds its GPU while it imports.
+    # Imported late: a job holds its GPU meanwhile.
     import yaml
 
     try:
@@ -37,33 +35,23 @@ def given_config(script: Path, folder: Path, run: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _text(script: Path) -> str:
-    return script.read_text(encoding="utf-8", errors="replace")
+def _passes_config(script: Path, folder: Path, run: str) -> bool:
+    """Whether every call of the recipe has the run's config as its only argument, by a literal path."""
+    calls = _commands(script)
+    arguments = _recipe_arguments(calls)
+    changes_folder = any({"cd", "pushd"} & set(words) for words in calls)
+    expected = os.path.realpath(paths.finetune_config(run))
+    for option, path in (words if len(words) == 2 else ("", "") for words in arguments):
+        same = os.path.realpath(folder / path) == expected
+        if option != "--config" or not same or (changes_folder and not os.path.isabs(path)):
+            return False
+    return bool(arguments)
 
 
-def _takes_its_config(script: Path, folder: Path, run: str) -> bool:
-    """Whether the recipe surely takes all that it is told from the training's config: no other one, nor its command."""
-    config, place = os.path.realpath(paths.finetune_config(run)), str(Path.cwd() / folder)
-    environment = {**os.environ, "PWD": place, "SLURM_SUBMIT_DIR": place}
-    runs_it = False
-    for words, values in expanded_commands(_text(script), environment):
-        if _RECIPE in words:
-            option, *value = _arguments(words) or [""]
-            same = os.path.realpath(os.path.join(values["PWD"], *value)) == config
-            if option != "--config" or len(value) != 1 or not same:
-                return False
-            runs_it = True
-    return runs_it
+def _recipe_arguments(calls: list[list[str]]) -> list[list[str]]:
+    """Arguments of each call of the recipe."""
+    return [words[words.index(_RECIPE) + 1 :] for words in calls if _RECIPE in words]
 
 
-def _arguments(words: list[str]) -> list[str]:
-    """What a command gives to the recipe, without redirections; `--config=x` as two words."""
-    rest = iter(words[words.index(_RECIPE) + 1 :])
-    found = []
-    for word in rest:
-        if redirection := _REDIRECTION.fullmatch(word):
-            if not redirection[1]:
-                next(rest, None)
-        else:
-            found += ["--config", word.removeprefix("--config=")] if word.startswith("--config=") else [word]
-    return found
+def _commands(script: Path) -> list[list[str]]:
+    return list(commands(script.read_text(encoding="utf-8", errors="replace")))

@@ -1,6 +1,6 @@
-"""What a try at a training begins from: the last whole epoch that is there, and a batch size that fits into memory.
+"""How an attempt at a training starts: after the last complete epoch, with a batch size that fits into memory.
 
-Only a script that runs our recipe can be told: another tool's begins anew, with the batch size that it has.
+Only for scripts that run our recipe: others start from the beginning, with their own batch size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.machine.memory import log_says_too_large
 
 _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
-# What else decides whether a batch fits.
+# What else determines whether a batch fits into memory.
 _OF_MEMORY = (
     "max_seq_len",
     "dtype",
@@ -40,7 +40,7 @@ _LARGER = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Samples a batch, and batches a step: their product determines the result, the batch the memory."""
+    """Samples per batch and batches per step: the product affects the result, the batch alone the memory."""
 
     batch: int
     accumulation: int
@@ -53,7 +53,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Start:
-    """What a try begins from: so many `trained` epochs, and sizes where they differ from those that were asked for."""
+    """How an attempt starts: the number of `trained` epochs, and the sizes configured (`asked`) and `used`."""
 
     trained: int = 0
     asked: Sizes | None = None
@@ -61,46 +61,48 @@ class Start:
 
     @property
     def changed_sizes(self) -> dict[str, int]:
-        """What a record says of other sizes; empty where they are as asked for."""
+        """The sizes used, as config keys; empty if they are as configured."""
         if self.used is None or self.used == self.asked:
             return {}
         return {_BATCH: self.used.batch, _ACCUMULATION: self.used.accumulation}
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Environment of the training's script, with the changes in a file of the try's folder. Raises OSError."""
+        """Write config changes to a file in the attempt's folder; return the script's environment. Raises OSError."""
         resumed = resume_changes(self.trained - 1) if self.trained else {}
         if not (changes := self.changed_sizes | resumed):
             return {}
-        # JSON, which is YAML too.
+        # JSON is valid YAML.
         file = folder / "changes.json"
         write_record(file, changes)
         return {CHANGES: str(file.absolute())}
 
 
-def plan_start(job: FinetuneJob, current: Attempt, goes_on: bool) -> Start:
-    """What a try begins from, told in the action log."""
+def plan_start(job: FinetuneJob, current: Attempt, resumes: bool) -> Start:
+    """Decide how an attempt starts, and write it to the action log."""
     if job.output_dir is None or not runs_our_recipe(Path(job.script)):
         return Start()
     output = Path(job.output_dir)
-    epoch = last_whole_epoch(output) if goes_on else None
+    epoch = last_whole_epoch(output) if resumes else None
     before = current.earlier(job)
     asked = _asked(job)
-    start = Start(0 if epoch is None else epoch + 1, asked, _fitting(job, current, before, asked) if asked else None)
-    if not goes_on:
+    start = Start(
+        0 if epoch is None else epoch + 1, asked, _choose_sizes(job, current, before, asked) if asked else None
+    )
+    if not resumes:
         facts = ("experiment", "job_id", "config", "redo")
         write_record(output / paths.UNFINISHED, {fact: current.begun[fact] for fact in facts})
     current.begin(**({_BATCH: start.used.batch} if start.used else {}))
     if start.trained:
-        _tell_where(job, current, start.trained, next(iter(before), None))
-    elif goes_on and (missing := what_is_missing(output)):
+        _log_resumption(job, current, start.trained, next(iter(before), None))
+    elif resumes and (missing := what_is_missing(output)):
         details = f"Cannot continue from the epochs in {output}: {missing}"
-        current.tell(Action.RESUME_TRAINING, details, "Begins anew with epoch 0")
+        current.tell(Action.RESUME_TRAINING, details, "Starting again from epoch 0")
     return start
 
 
 @contextmanager
 def learning(job: FinetuneJob, current: Attempt, start: Start) -> Iterator[None]:
-    """Learn from a try that runs out of memory meanwhile. Raises JobError, final where nothing smaller is left."""
+    """Remember the batch size if the attempt runs out of memory. Raises JobError, final if no smaller size is left."""
     try:
         yield
     except JobError as error:
@@ -109,16 +111,16 @@ def learning(job: FinetuneJob, current: Attempt, start: Start) -> Iterator[None]
         if start.used is None:
             raise JobError(f"{error}\nIts script has a batch size of its own: {_LARGER}.") from error
         if start.used.batch == 1:
-            raise _too_large(job, current, str(error)) from error
-        # Of a node's memory, more may be asked for the next time.
+            raise _give_up(job, current, str(error)) from error
+        # Only for GPU memory: a retry may request more memory of the node.
         if log_says_too_large(current.log):
             with suppress(OSError):
-                _learned(job, current).learn(TooBig(start.used.batch, job.run, current.job_id))
+                _known_limits(job, current).learn(TooBig(start.used.batch, job.run, current.job_id))
         raise
 
 
 def _asked(job: FinetuneJob) -> Sizes | None:
-    """Sizes in the training's config; None where they are not there as numbers, or the script has others."""
+    """Sizes in the training's config; None if they are not numbers there or the script's sizes are not known."""
     try:
         config = job.given_config()
         return Sizes(int(config[_BATCH]), int(config.get(_ACCUMULATION, 1)))
@@ -126,24 +128,24 @@ def _asked(job: FinetuneJob) -> Sizes | None:
         return None
 
 
-def _learned(job: FinetuneJob, current: Attempt) -> LearnedBatches:
+def _known_limits(job: FinetuneJob, current: Attempt) -> LearnedBatches:
     hyperparameters = job.config.get("hyperparameters", {})
     kind = {"model": job.config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 
-def _fitting(job: FinetuneJob, current: Attempt, earlier: list[history.Attempt], asked: Sizes) -> Sizes:
-    """Sizes that did not run out of memory yet, told where they are news."""
-    known = _learned(job, current).too_big()
-    # One that ended before it trained says nothing of sizes.
+def _choose_sizes(job: FinetuneJob, current: Attempt, earlier: list[history.Attempt], asked: Sizes) -> Sizes:
+    """Choose sizes that have not run out of memory yet, and log a change."""
+    known = _known_limits(job, current).too_big()
+    # An attempt that ended before training has no sizes.
     before = next((one for one in earlier if _BATCH in one.begun), None)
     last = before.begun[_BATCH] if before else None
     if before and isinstance(last, int) and before.failure is Failure.OUT_OF_MEMORY:
-        # With 1, whoever starts again gave it more memory.
+        # After failing with 1, a new start implies that the user gave it more memory.
         if last > 1 and (known is None or last <= known.batch_size):
             known = TooBig(last, job.run, before.job_id)
     elif isinstance(last, int) and last < min(asked.batch, known.batch_size if known else asked.batch):
-        # As before: what cut it off was something else.
+        # The same size again: the last attempt did not end for lack of memory.
         return _smaller(asked, last + 1)
     if known is None or asked.batch < known.batch_size:
         return asked
@@ -160,14 +162,14 @@ def _smaller(asked: Sizes, below: int) -> Sizes:
     return Sizes(*(found or (1, asked.batch * asked.accumulation)))
 
 
-def _too_large(job: FinetuneJob, current: Attempt, why: str) -> JobError:
-    # The next one begins with what is asked for: it may have a larger GPU.
+def _give_up(job: FinetuneJob, current: Attempt, why: str) -> JobError:
+    # The next attempt uses the configured size: it may have a larger GPU.
     current.begin(**{_BATCH: None})
-    _learned(job, current).forget()
+    _known_limits(job, current).forget()
     return JobError(f"out of memory even with batch size 1: {_LARGER}\n{why}")
 
 
-def _tell_where(job: FinetuneJob, current: Attempt, trained: int, before: history.Attempt | None) -> None:
+def _log_resumption(job: FinetuneJob, current: Attempt, trained: int, before: history.Attempt | None) -> None:
     total = len(job.checkpoints)
     details = f"Continues from epoch_{trained - 1}" + (f", after job {before.job_id}" if before else "")
     rest = f"{total - trained} to do" if trained < total else "none to do"

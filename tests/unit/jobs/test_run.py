@@ -282,10 +282,12 @@ RECIPE = ": python -m run_experiment.finetuning.recipe"
         f'{RECIPE} --config "${{OWN:-r4/own.yaml}}"',
         f"{RECIPE} batch_size=16 --config=r4/finetune.yaml > train.log",
         f"{RECIPE} --config r4/finetune.yaml || {RECIPE} --config r4/own.yaml",
+        f"cd r4; {RECIPE} --config r4/finetune.yaml; cd ..",
+        f'CONFIG=r4/finetune.yaml; {RECIPE} --config "$CONFIG"',
         RECIPE,
     ],
 )
-def test_a_script_that_has_sizes_of_its_own_is_not_told_others(command: str) -> None:
+def test_a_script_whose_sizes_are_not_known_keeps_them(command: str) -> None:
     """Neither after running out of memory, nor where another run did."""
     finetune(training("r8", fits=4), "3", Path("logs/r8.log"))
     job = training(fits=4)
@@ -300,14 +302,14 @@ def test_a_script_that_has_sizes_of_its_own_is_not_told_others(command: str) -> 
 @pytest.mark.parametrize(
     "command",
     [
-        f"{RECIPE} --config=r4/finetune.yaml 2>&1 | cat",
-        f"{RECIPE} --config $PWD/r4/finetune.yaml > train.log 2>&1",
-        f'CONFIG=r4/finetune.yaml; {RECIPE} --config "$CONFIG" >>train.log',
-        f'cd "$SLURM_SUBMIT_DIR"/r4; {RECIPE} --config finetune.yaml; cd ..',
+        f"export OMP_NUM_THREADS=4\n{RECIPE} --config r4/finetune.yaml",
+        f"{RECIPE} --config ./r4/finetune.yaml | cat",
+        f"cd /; {RECIPE} --config FOLDER/r4/finetune.yaml; cd -",
     ],
 )
 def test_a_script_that_takes_its_sizes_from_the_config_is_told(command: str) -> None:
     job = training(fits=4)
+    command = command.replace("FOLDER", str(Path.cwd()))
     SCRIPT.write_text(SCRIPT.read_text().replace(f"{RECIPE} --config r4/finetune.yaml", command))
 
     finetune(replace(job, files={}), "3", LOG)
@@ -354,7 +356,7 @@ def test_epochs_that_cannot_be_gone_on_from_are_told() -> None:
 
     assert runs() == [8, 8]
     details = "Cannot continue from the epochs in r4/artifacts: epoch_0 is missing"
-    assert told() == [("RESUME_TRAINING", details, "Begins anew with epoch 0")]
+    assert told() == [("RESUME_TRAINING", details, "Starting again from epoch 0")]
 
 
 def test_a_training_that_is_asked_for_again_is_not_taken_from_what_is_there() -> None:
