@@ -8,6 +8,7 @@ from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.evaluation.find_log import commands
+from run_experiment.jobscripts.edits import parse
 
 # The module that reads the changes of a job.
 _RECIPE = "run_experiment.finetuning.recipe"
@@ -19,7 +20,9 @@ def runs_our_recipe(script: Path) -> bool:
 
 
 def given_config(script: Path, folder: Path, run: str) -> dict[str, Any]:
-    """The run's config, as the recipe reads it; empty unless the script runs `recipe --config CONFIG` with it.
+    """The run's config, as the recipe reads it; empty if the script may give it another one.
+
+    That is known of commands as rendered, and of `recipe --config CONFIG`.
 
     The script of a run is started in `folder`.
     """
@@ -36,9 +39,11 @@ def given_config(script: Path, folder: Path, run: str) -> dict[str, Any]:
 
 
 def _passes_config(script: Path, folder: Path, run: str) -> bool:
-    """Whether every call of the recipe has the run's config as its only argument, by a literal path."""
+    """Whether every call of the recipe has the run's config as its only argument, by a literal path or as rendered."""
     calls = _commands(script)
     arguments = _recipe_arguments(calls)
+    if len(arguments) == 1 and not parse(_text(script)).own_commands:
+        return True
     changes_folder = any({"cd", "pushd"} & set(words) for words in calls)
     expected = os.path.realpath(paths.finetune_config(run))
     for option, path in (words if len(words) == 2 else ("", "") for words in arguments):
@@ -54,4 +59,8 @@ def _recipe_arguments(calls: list[list[str]]) -> list[list[str]]:
 
 
 def _commands(script: Path) -> list[list[str]]:
-    return list(commands(script.read_text(encoding="utf-8", errors="replace")))
+    return list(commands(_text(script)))
+
+
+def _text(script: Path) -> str:
+    return script.read_text(encoding="utf-8", errors="replace")
