@@ -1,7 +1,7 @@
 # Fine-tunes a run with torchtune.
 #
 # needs: {run}/finetune.slurm (its job script, which reads {run}/finetune.yaml)
-# makes: {run}/finetune.json, and checkpoints in {run}/artifacts/, which are never declared:
+# makes: {run}/finetune.json, and checkpoints in {run}/artifacts/ (a link), which are never declared:
 #        Snakemake removes declared outputs before a job
 # read by: verify_checkpoint, collect_results
 

@@ -19,7 +19,7 @@ from torch.optim import AdamW
 from run_experiment.experiment.model import Training
 from run_experiment.finetuning import checkpointer
 from run_experiment.finetuning.metrics import final_losses, read_metrics
-from run_experiment.finetuning.recipe import finetune, resolve_auto
+from run_experiment.finetuning.recipe import finetune, resolve_auto, resolve_output
 from run_experiment.finetuning.schedules import constant, cosine
 from run_experiment.finetuning.torchtune_config import render_yaml
 from run_experiment.inputs.data_files import DataError
@@ -288,6 +288,13 @@ def test_schedules(schedule: Any, rates: list[float]) -> None:
         optimizer.step()
         scheduler.step()
     assert seen == pytest.approx(rates)
+
+
+def test_a_training_stays_in_the_folder_that_was_linked_when_it_began(llama: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "artifacts").symlink_to("trainings/abc")
+    cfg = resolve_output(parse_config(make_training(llama, data), tmp_path))
+    folder = str(tmp_path / "trainings/abc")
+    assert [part.output_dir for part in (cfg, cfg.checkpointer, cfg.metric_logger)] == [folder] * 3
 
 
 def test_hyperparameters_reach_torchtune(llama: Path, data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -126,8 +127,9 @@ def test_redo_makes_again_what_is_there(experiment: ExperimentFolder) -> None:
         new = experiment.record(path)
         assert "restored_by" not in new
         assert new["started"] > old["started"]
-    kept = experiment.path / "r8/attempts" / f"{before['r8/finetune.json']['job_id']}.artifacts"
-    assert (kept / "epoch_0/adapter_model.safetensors").is_file()
+    now = os.readlink(experiment.path / "r8/artifacts")
+    assert now.endswith(".2")
+    assert (experiment.path / "r8" / now.removesuffix(".2") / "epoch_0/adapter_model.safetensors").is_file()
     assert planned(experiment.path) == Counter()
     # It is done: who asks again means it.
     assert planned(experiment.path, *both) == expected

@@ -211,12 +211,12 @@ def test_single_target_plans_only_itself(experiment: ExperimentFolder) -> None:
 
 
 def test_earlier_training_is_kept(experiment: ExperimentFolder) -> None:
-    old = experiment.record("r4/finetune.json")
+    old, kept = experiment.record("r4/finetune.json"), (experiment.path / "r4/artifacts").resolve()
     experiment.set_parameters("r4", lora_rank=2)
     assert snakemake(experiment.path, "r4/finetune.json").returncode == 0
-    kept = experiment.path / "r4/attempts" / f"{old['job_id']}.artifacts"
     assert (kept / "epoch_0/adapter_model.safetensors").is_file()
-    assert experiment.record(str(kept.relative_to(experiment.path) / "record.json")) == old
+    assert experiment.record(str(kept.relative_to(experiment.path.resolve()) / "record.json")) == old
+    assert (experiment.path / "r4/artifacts").resolve() != kept
 
 
 def test_lost_record_of_a_whole_training_is_restored(experiment: ExperimentFolder) -> None:

@@ -1,11 +1,16 @@
-"""Trainings on disk, complete or unfinished, in their output folder or set aside for another configuration.
+"""Trainings on disk: each has a folder `trainings/{hash of its configuration}` beside the output folder.
 
-A complete one has a copy of its record beside its checkpoints: Snakemake removes a target before making it again.
+The output folder (`{run}/artifacts`) is a link to the training of today's configuration. A complete training has a copy
+of its record beside its checkpoints: Snakemake removes a target before making it again.
+Older versions trained into the output folder itself, and moved it away for another configuration; such trainings are
+found here too, and renamed by the next job (`training_folders`).
 """
 
 from __future__ import annotations
 
 import glob
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +18,7 @@ from typing import Any
 
 from run_experiment.attempts.files import is_since
 from run_experiment.common import paths
-from run_experiment.common.json_files import Config, read_record, same_config
+from run_experiment.common.json_files import Config, config_hash, read_record, same_config
 
 
 @dataclass(frozen=True)
@@ -32,41 +37,56 @@ class Sought:
     checkpoints: list[str]
 
     @property
-    def folder(self) -> Path:
-        """Folder of the record's copy."""
+    def output(self) -> Path:
+        """Its output folder; without one, the folder of the record's copy."""
         return self.experiment / (self.output_dir or self.checkpoints[-1])
+
+    @property
+    def current(self) -> Path:
+        """The folder that its output folder links to, or that it is."""
+        return self.output.parent / os.readlink(self.output) if self.output.is_symlink() else self.output
+
+    @property
+    def beside(self) -> Path:
+        """Folder of the trainings of this output folder."""
+        return self.output.parent / paths.TRAININGS
+
+    @property
+    def inside(self) -> Path:
+        """Folder of the run's trainings in the experiment: those that were made before the output folder changed."""
+        return self.experiment / self.run / paths.TRAININGS
 
 
 @dataclass(frozen=True)
 class KeptTraining:
-    """A complete training: its record, and the folder of its checkpoints; `home` is its output folder."""
+    """A complete training: its record, and the folder of its checkpoints; `output` is its output folder."""
 
     record: dict[str, Any]
     folder: Path
-    home: Path
+    output: Path
 
     def place(self, checkpoint: Path) -> Path:
-        """Current path of a checkpoint, given its path in `home`."""
-        return checkpoint if self.folder == self.home else self.folder / checkpoint.relative_to(self.home)
+        """Current path of a checkpoint, given its path in `output`."""
+        return place_in(self.folder, self.output, checkpoint)
+
+
+def place_in(folder: Path, output: Path, checkpoint: Path) -> Path:
+    """Path in a training's folder of a checkpoint in its output folder; others are where they are."""
+    return folder / checkpoint.relative_to(output) if checkpoint.is_relative_to(output) else checkpoint
 
 
 def kept_training(sought: Sought) -> KeptTraining | None:
-    """The complete training in the output folder, else the newest one that was set aside."""
-    if found := _whole(sought, sought.folder):
+    """The complete training that the output folder holds, else the newest one of those in other folders."""
+    if found := _complete(sought, sought.current):
         return found
-    found_aside = [kept for folder in _aside(sought) if (kept := _whole(sought, folder))]
+    others = [kept for folder in _others(sought) if (kept := _complete(sought, folder))]
     # A repeated training is newer than the one it replaced.
-    return max(found_aside, key=lambda kept: str(kept.record.get("ended")), default=None)
+    return max(others, key=lambda kept: str(kept.record.get("ended")), default=None)
 
 
-def is_unfinished(sought: Sought, folder: Path) -> bool:
-    """Whether a folder holds the training that is asked for, begun but not finished."""
-    return _is_of(sought, read_record(folder / paths.UNFINISHED))
-
-
-def unfinished_aside(sought: Sought) -> Path | None:
-    """Folder of the newest unfinished training that was set aside."""
-    found = [folder for folder in _aside(sought) if is_unfinished(sought, folder)]
+def unfinished_training(sought: Sought) -> Path | None:
+    """Folder of the training that was begun but not finished, else None; the newest of several."""
+    found = [folder for folder in (sought.current, *_others(sought)) if _is_unfinished(sought, folder)]
     return max(found, key=lambda folder: (folder / paths.UNFINISHED).stat().st_mtime, default=None)
 
 
@@ -75,10 +95,10 @@ def made_in(folder: Path) -> dict[str, Any]:
     return read_record(folder / paths.KEPT_RECORD) or read_record(folder / paths.UNFINISHED) or {}
 
 
-def other_owner(sought: Sought, made: Mapping[str, Any]) -> str | None:
-    """The other experiment that made the training in a shared output folder, by its record."""
-    owner, here = made.get("experiment"), sought.experiment.absolute()
-    if not owner or Path(owner) == here or (here / str(sought.output_dir)).resolve().is_relative_to(here):
+def other_owner(sought: Sought, folder: Path) -> str | None:
+    """The other experiment that made the training in a folder outside this experiment, by its record."""
+    owner, here = made_in(folder).get("experiment"), sought.experiment.absolute()
+    if not owner or Path(owner) == here or folder.resolve().is_relative_to(here):
         return None
     return str(owner) if (Path(owner) / paths.SUMMARY).exists() else None
 
@@ -88,25 +108,49 @@ def files_in(checkpoint: Path) -> list[Path]:
     return [path for path in checkpoint.glob("*") if path.is_file()]
 
 
-def _aside(sought: Sought) -> list[Path]:
-    """Folders of earlier trainings of the run, set aside for others."""
+def set_aside(sought: Sought) -> list[Path]:
+    """Folders of earlier trainings of the run that older versions moved away, oldest first."""
+    output = sought.output
+    beside = [folder for folder in output.parent.glob(f"{glob.escape(output.name)}.*") if folder.is_dir()]
+    # The output folder of another run may have such a name too.
+    own = [folder for folder in beside if made_in(folder).get("run") == sought.run and not other_owner(sought, folder)]
+    found = [*(sought.experiment / paths.attempts(sought.run)).glob("*.artifacts*"), *own]
+    return sorted(found, key=lambda folder: str(made_in(folder).get("ended", "")))
+
+
+def folder_name(home: Path, run: str, config: Config) -> str:
+    """Name of the folder of a configuration's trainings; with the run's name in a folder that runs may share."""
+    name = config_hash(config)[:12]
+    return name if home.parent.name == run else f"{run}.{name}"
+
+
+def _others(sought: Sought) -> list[Path]:
+    """Folders that may hold the training, besides the output folder."""
     if sought.output_dir is None:
         return []
-    output = sought.folder
-    beside = [(folder, made_in(folder)) for folder in output.parent.glob(f"{glob.escape(output.name)}.*")]
-    # The output folder of another run may have such a name too.
-    own = [folder for folder, made in beside if made.get("run") == sought.run and not other_owner(sought, made)]
-    return [*(sought.experiment / paths.attempts(sought.run)).glob("*.artifacts*"), *own]
+    named = [folder for home in dict.fromkeys([sought.beside, sought.inside]) for folder in _named(sought, home)]
+    return [folder for folder in named if not other_owner(sought, folder)] + set_aside(sought)
 
 
-def _whole(sought: Sought, folder: Path) -> KeptTraining | None:
+def _named(sought: Sought, home: Path) -> list[Path]:
+    """Folders of the configuration's trainings: `{name}`, and `{name}.2` and so on of those that began anew."""
+    name = folder_name(home, sought.run, sought.config)
+    numbered = re.compile(rf"{re.escape(name)}(\.\d+)?")
+    return [folder for folder in home.glob(f"{glob.escape(name)}*") if numbered.fullmatch(folder.name)]
+
+
+def _complete(sought: Sought, folder: Path) -> KeptTraining | None:
     """The training in a folder, if it is the one that is asked for and has all of its checkpoints."""
     record = read_record(folder / paths.KEPT_RECORD)
     if not record or not _is_of(sought, record):
         return None
-    kept = KeptTraining(record, folder, sought.folder)
-    whole = all(files_in(kept.place(sought.experiment / checkpoint)) for checkpoint in sought.checkpoints)
-    return kept if whole else None
+    kept = KeptTraining(record, folder, sought.output)
+    complete = all(files_in(kept.place(sought.experiment / checkpoint)) for checkpoint in sought.checkpoints)
+    return kept if complete else None
+
+
+def _is_unfinished(sought: Sought, folder: Path) -> bool:
+    return _is_of(sought, read_record(folder / paths.UNFINISHED)) and not other_owner(sought, folder)
 
 
 def _is_of(sought: Sought, record: Mapping[str, Any] | None) -> bool:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from run_experiment.checkpoints.lora_shapes import Shape, expected_shapes
 from run_experiment.checkpoints.peft_tensors import demanded_tensors, is_plain
 from run_experiment.common.errors import CheckpointError
+from run_experiment.common.links import replace_link
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.experiment.model import Model
 from run_experiment.inputs.data_files import file_hash
@@ -244,11 +245,7 @@ def publish_checkpoint(checkpoint: Path, model: Model, target: Path) -> Path:
         return _publish_adapter(checkpoint, model, target)
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(os.path.relpath(checkpoint.absolute(), target.parent.absolute()))
-    beside.replace(target)
+    replace_link(target, checkpoint)
     return target
 
 

@@ -28,8 +28,11 @@ KEPT_RECORD = "record.json"
 # Beside the checkpoints of an unfinished training: which training they belong to.
 UNFINISHED = "unfinished.json"
 
+# Folder of trainings, beside the output folder of a run, which links to one of them.
+TRAININGS = "trainings"
+
 # Names that a run must not have, since folders of ours have them.
-RESERVED_RUN_NAMES = frozenset({"cache", "results", "logs"})
+RESERVED_RUN_NAMES = frozenset({"cache", "results", "logs", TRAININGS})
 
 
 def portable(path: Path, folder: Path) -> str:

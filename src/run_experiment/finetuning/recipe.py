@@ -208,6 +208,17 @@ def require_device(name: str) -> None:
         raise DeviceError(message) from error
 
 
+def resolve_output(cfg: DictConfig) -> DictConfig:
+    """Write to the folder that the output folder links to now: the link follows the newest configuration."""
+    link = Path(cfg.output_dir)
+    if link.is_symlink():
+        folder = str(link.parent / os.readlink(link))
+        for part in (cfg, cfg.checkpointer, cfg.metric_logger):
+            if part.get("output_dir") == str(link):
+                part.output_dir = folder
+    return cfg
+
+
 def resolve_auto(cfg: DictConfig) -> DictConfig:
     """Choose device (CUDA if there is one) and dtype (bf16 if that GPU has it) where they are `auto`."""
     if cfg.device == "auto":
@@ -234,7 +245,7 @@ def _deciding(values: dict[str, Any]) -> dict[str, Any]:
 
 def finetune(cfg: DictConfig) -> None:
     """Train as a config says; exits with a message if data, device or a loss that is not finite do not allow it."""
-    cfg = resolve_auto(apply_changes(cfg))
+    cfg = resolve_output(resolve_auto(apply_changes(cfg)))
     try:
         require_device(cfg.device)
         tell_installed(Path(cfg.output_dir))

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import csv
-import errno
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.kept_trainings import (
+from run_experiment.attempts.training_folders import (
+    adopt,
+    carry_over,
+    has_older_layout,
+    is_own_link,
+    new_folder,
+    select,
+)
+from run_experiment.attempts.trainings import (
+    KeptTraining,
     Sought,
     files_in,
-    is_unfinished,
+    folder_name,
     kept_training,
-    made_in,
     other_owner,
-    unfinished_aside,
+    place_in,
+    unfinished_training,
 )
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
 from run_experiment.finetuning.resume_state import drop_state
-from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_unchanged, unused
+from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_unchanged
 from run_experiment.jobs.own_recipe import runs_our_recipe
 from run_experiment.jobs.resume_training import learning, plan_start
 from run_experiment.jobs.run import Attempt, run_job_script, tried
@@ -35,104 +42,109 @@ from run_experiment.machine.provenance import INSTALLED, told_installed, with_in
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
     """Train a run, in the experiment folder. Raises JobError.
 
-    A complete training of this configuration is restored, whether only its record was lost or it was set aside for
-    another configuration. An interrupted one resumes after its last complete epoch.
+    A complete training of this configuration is restored, whether its record was lost or another configuration was
+    trained since. An interrupted one resumes after its last complete epoch.
     """
     tried(job, "finetune", local_id, log, partial(_make, job))
 
 
 def _make(job: FinetuneJob, current: Attempt) -> None:
-    if record := _restore(job):
-        print(f"{job.run} is already trained (job {record['job_id']}): its record is restored", file=sys.stderr)
-        # The follower of this job recognizes its end by this.
-        record = {**record, "restored_by": current.job_id}
+    sought = _sought(job)
+    _carry_over(job, sought)
+    if kept := kept_training(sought):
+        folder, record = kept.folder, _restore(job, current, kept)
     else:
-        record = _train(job, current)
+        folder, record = _train(job, current, sought)
     if record.get("checkpoints") != job.elsewhere:
-        write_record(_kept_record(job), record)
+        write_record(folder / paths.KEPT_RECORD, record)
     write_record(Path(job.target), record)
     if job.output_dir:
         for name in (paths.UNFINISHED, INSTALLED):
-            (Path(job.output_dir) / name).unlink(missing_ok=True)
-        drop_state(Path(job.output_dir))
+            (folder / name).unlink(missing_ok=True)
+        drop_state(folder)
 
 
-def _train(job: FinetuneJob, current: Attempt) -> dict[str, Any]:
+def _carry_over(job: FinetuneJob, sought: Sought) -> None:
+    """Rename what older versions left in or beside the output folder. Raises JobError, OSError."""
+    if job.output_dir and has_older_layout(sought):
+        _require_own(sought)
+        # Its checkpoints cannot be found for a moment.
+        Path(job.target).unlink(missing_ok=True)
+        carry_over(sought)
+
+
+def _restore(job: FinetuneJob, current: Attempt, kept: KeptTraining) -> dict[str, Any]:
+    """Select a complete training; return its record."""
+    print(f"{job.run} is already trained (job {kept.record['job_id']}): its record is restored", file=sys.stderr)
+    _select(job, kept.folder)
+    # The follower of this job recognizes its end by this.
+    return {**kept.record, "checkpoints": job.checkpoints, "restored_by": current.job_id}
+
+
+def _select(job: FinetuneJob, folder: Path) -> None:
+    """Make the output folder a link to a training's. Raises JobError, OSError."""
+    sought = _sought(job)
+    if job.output_dir is None:
+        return
+    if sought.current != folder:
+        _require_own(sought)
+    select(sought, folder)
+
+
+def _require_own(sought: Sought) -> None:
+    """The output folder must not be in use by another experiment, nor hold the run's other files. Raises JobError."""
+    if Path(sought.run).resolve().is_relative_to(sought.output.resolve()):
+        raise JobError(f"{sought.output} holds other files of {sought.run}: choose another folder for checkpoints")
+    if owner := other_owner(sought, sought.current):
+        text = f"{sought.output} holds a training of {owner}: set an output.base_directory of this experiment's own"
+        raise JobError(text)
+
+
+def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, dict[str, Any]]:
+    """Train; return the folder of the training and its record."""
     for split, facts in job.config["data"].items():
         require_unchanged(Path(job.data), split, facts["sha256"])
     require_as_planned(job)
     # Before anything else: an old record beside new checkpoints would describe the wrong training.
     Path(job.target).unlink(missing_ok=True)
-    resumes = _find_unfinished(job)
-    if resumes:
-        # An unfinished training must not have the record of a finished one.
-        _kept_record(job).unlink(missing_ok=True)
-    else:
-        _set_aside(job)
-    start = plan_start(job, current, resumes)
-    artifacts = Path(job.output_dir or f"{job.run}/artifacts")
-    samples = artifacts / paths.GPU_METRICS
+    resumable = runs_our_recipe(Path(job.script)) and job.output_dir
+    unfinished = unfinished_training(sought) if resumable else None
+    folder = _begin(job, sought, unfinished)
+    start = plan_start(job, current, folder, unfinished is not None)
+    samples = folder / paths.GPU_METRICS
     if not start.trained:
         # It describes an attempt that this one does not resume.
-        (artifacts / INSTALLED).unlink(missing_ok=True)
+        (folder / INSTALLED).unlink(missing_ok=True)
     with learning(job, current, start):
         run_job_script(job, current, start.environment(current.folder), samples)
-    checkpoints = _written_checkpoints(job, current, start.trained)
+    folder = _folder_written(job, sought, folder)
+    checkpoints = _written_checkpoints(job, current, folder, start.trained)
     record = current.record(job)
-    return {
-        **record,
-        "provenance": with_installed(record["provenance"], told_installed(artifacts)),
+    facts = {
+        "provenance": with_installed(record["provenance"], told_installed(folder)),
         "checkpoints": checkpoints,
         "changes": start.changed_sizes,
-        **_results(job),
+        **_losses(folder),
         **gpu_facts(samples),
     }
+    return folder if job.output_dir else sought.output, record | facts
 
 
-def _find_unfinished(job: FinetuneJob) -> bool:
-    """Move an unfinished training of this configuration to its output folder if it was set aside; False if none."""
-    if job.output_dir is None or not runs_our_recipe(Path(job.script)):
-        return False
-    sought = _sought(job)
-    if is_unfinished(sought, sought.folder):
-        return not _other_owner(job)
-    if aside := unfinished_aside(sought):
-        _put_back(job, aside)
-    return aside is not None
+def _begin(job: FinetuneJob, sought: Sought, unfinished: Path | None) -> Path:
+    """Select the folder to train in; without an output folder, only samples and versions go there."""
+    if job.output_dir is None:
+        return Path(f"{job.run}/artifacts")
+    folder = unfinished or new_folder(sought)
+    _select(job, folder)
+    # An unfinished training must not have the record of a finished one.
+    (folder / paths.KEPT_RECORD).unlink(missing_ok=True)
+    return folder
 
 
-def _put_back(job: FinetuneJob, aside: Path) -> None:
-    """Move a training that was set aside to its output folder. Raises OSError."""
-    Path(job.target).unlink(missing_ok=True)
-    _set_aside(job)
-    folder = _sought(job).folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        aside.rename(folder)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # From another file system: copy under another name first, so that a partial copy is never used.
-        copied = unused(folder.with_name(f".{folder.name}.copy"))
-        shutil.copytree(aside, copied, symlinks=True)
-        copied.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _kept_record(job: FinetuneJob) -> Path:
-    """Path of the record's copy beside the checkpoints: Snakemake removes a target before making it again."""
-    return _sought(job).folder / paths.KEPT_RECORD
-
-
-def _restore(job: FinetuneJob) -> dict[str, Any] | None:
-    """Move a complete training of this configuration to its output folder; return its record, None if none."""
-    sought = _sought(job)
-    if not (kept := kept_training(sought)):
-        return None
-    if kept.folder == sought.folder:
-        return kept.record
-    _put_back(job, kept.folder)
-    return {**kept.record, "checkpoints": job.checkpoints}
+def _folder_written(job: FinetuneJob, sought: Sought, folder: Path) -> Path:
+    """The folder that the script wrote to: it may have removed the link, and made a folder in its place."""
+    is_replaced = job.output_dir and sought.output.is_dir() and not is_own_link(sought)
+    return adopt(sought, folder_name(sought.beside, job.run, job.config)) if is_replaced else folder
 
 
 def _sought(job: FinetuneJob) -> Sought:
@@ -140,38 +152,13 @@ def _sought(job: FinetuneJob) -> Sought:
     return Sought(Path(), job.run, job.config, job.redo, job.output_dir, job.checkpoints)
 
 
-def _set_aside(job: FinetuneJob) -> None:
-    """Move the output of an earlier training out of the way: neither mixed with the new one nor lost."""
-    output = Path(job.output_dir) if job.output_dir else None
-    if output is None or not output.exists():
-        return
-    if owner := _other_owner(job):
-        raise JobError(f"{output} holds a training of {owner}: set an output.base_directory of this experiment's own")
-    maker = _record_in_output(job).get("job_id", "unfinished")
-    try:
-        output.rename(unused(Path(paths.attempts(job.run)) / f"{maker}.artifacts"))
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # On another file system: renamed there.
-        output.rename(unused(output.with_name(f"{output.name}.{maker}")))
-
-
-def _record_in_output(job: FinetuneJob) -> dict[str, Any]:
-    """Record of the training in this job's output folder, finished or not."""
-    return made_in(_sought(job).folder)
-
-
-def _other_owner(job: FinetuneJob) -> str | None:
-    """The other experiment whose training is in this job's output folder, if any."""
-    return other_owner(_sought(job), _record_in_output(job))
-
-
-def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> list[str]:
+def _written_checkpoints(job: FinetuneJob, current: Attempt, folder: Path, trained: int) -> list[str]:
     """Folders of the checkpoints, one an epoch, all but the first `trained` written by this job. Raises JobError."""
-    wrong = _find_fault(job.checkpoints, current, trained)
+    # Not through the link, which another job may have changed.
+    places = {one: place_in(folder, _sought(job).output, Path(one)) for one in job.checkpoints}
+    wrong = _find_fault(places, current, trained)
     if wrong and job.elsewhere:
-        if not (also_wrong := _find_fault(job.elsewhere, current)):
+        if not (also_wrong := _find_fault({one: Path(one) for one in job.elsewhere}, current)):
             return job.elsewhere
         wrong = f"{wrong}, and {also_wrong}"
     if wrong:
@@ -179,19 +166,20 @@ def _written_checkpoints(job: FinetuneJob, current: Attempt, trained: int) -> li
     return job.checkpoints
 
 
-def _find_fault(checkpoints: Sequence[str], current: Attempt, trained: int = 0) -> str | None:
-    for epoch, checkpoint in enumerate(checkpoints):
-        files = files_in(Path(checkpoint))
+def _find_fault(checkpoints: Mapping[str, Path], current: Attempt, trained: int = 0) -> str | None:
+    """What is wrong with checkpoints, given their places by their names."""
+    for epoch, (name, place) in enumerate(checkpoints.items()):
+        files = files_in(place)
         if not files:
-            return f"{checkpoint} was not written"
+            return f"{name} was not written"
         if epoch >= trained and max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
-            return f"{checkpoint} is older than the training"
+            return f"{name} is older than the training"
     return None
 
 
-def _results(job: FinetuneJob) -> dict[str, Any]:
+def _losses(folder: Path) -> dict[str, Any]:
     try:
-        return {"losses": final_losses(Path(job.output_dir or "") / METRICS_FILE)}
+        return {"losses": final_losses(folder / METRICS_FILE)}
     # Missing, or written by another trainer.
     except (OSError, ValueError, csv.Error):
         return {"losses": {}}

@@ -77,12 +77,11 @@ class Start:
         return {CHANGES: str(file.absolute())}
 
 
-def plan_start(job: FinetuneJob, current: Attempt, resumes: bool) -> Start:
-    """Decide how an attempt starts, and write it to the action log."""
+def plan_start(job: FinetuneJob, current: Attempt, folder: Path, resumes: bool) -> Start:
+    """Decide how an attempt to train in a folder starts, and write it to the action log."""
     if job.output_dir is None or not runs_our_recipe(Path(job.script)):
         return Start()
-    output = Path(job.output_dir)
-    epoch = last_whole_epoch(output) if resumes else None
+    epoch = last_whole_epoch(folder) if resumes else None
     before = current.earlier(job)
     asked = _asked(job)
     start = Start(
@@ -90,12 +89,12 @@ def plan_start(job: FinetuneJob, current: Attempt, resumes: bool) -> Start:
     )
     if not resumes:
         facts = ("experiment", "job_id", "config", "redo")
-        write_record(output / paths.UNFINISHED, {fact: current.begun[fact] for fact in facts})
+        write_record(folder / paths.UNFINISHED, {fact: current.begun[fact] for fact in facts})
     current.begin(**({_BATCH: start.used.batch} if start.used else {}))
     if start.trained:
         _log_resumption(job, current, start.trained, next(iter(before), None))
-    elif resumes and (missing := what_is_missing(output)):
-        details = f"Cannot continue from the epochs in {output}: {missing}"
+    elif resumes and (missing := what_is_missing(folder)):
+        details = f"Cannot continue from the epochs in {job.output_dir}: {missing}"
         current.tell(Action.RESUME_TRAINING, details, "Starting again from epoch 0")
     return start
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from run_experiment.attempts.kept_trainings import KeptTraining, Sought, kept_training
+from run_experiment.attempts.trainings import KeptTraining, Sought, kept_training
 from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
 from run_experiment.checkpoints.verify import checkpoint_files
 from run_experiment.common import paths

@@ -17,7 +17,7 @@ from run_experiment.summary.draft import Draft, Finding
 Named = BaseModelEntry | RunEntry | TaskEntry
 
 # Folders of a run with other files than what it trains.
-_OF_A_RUN = ("attempts", "checkpoints", "eval")
+_OF_A_RUN = ("attempts", "checkpoints", "eval", paths.TRAININGS)
 # Files beside the runs' folders.
 _OWN_FILES = {paths.SUMMARY, "run-torchtune.log", "run-inspect.log"}
 
@@ -245,7 +245,7 @@ def _checkpoint_pattern(draft: Draft) -> Iterator[Finding]:
 
 
 def _checkpoint_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
-    """The folder that a run is trained to has no other files: that of an earlier training is moved away whole."""
+    """The folder that a run is trained to has no other files: it becomes a link to the folder of a training."""
     written, base = draft.output.checkpoint_pattern, draft.output.base_directory or ""
     pattern = Path(written or paths.CHECKPOINT_PATTERN)
     if template_problem(str(pattern), required=("run", "epoch")) or pattern.name != paths.CHECKPOINT_NAME:
@@ -254,7 +254,9 @@ def _checkpoint_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
         return
     for run in draft.runs.values():
         own = os.path.realpath(folder / run.name)
-        output = os.path.realpath(folder / base / str(pattern.parent).format(run=run.name))
+        # It may be a link already, to where the run's trainings are.
+        parent, name = os.path.split(folder / base / str(pattern.parent).format(run=run.name))
+        output = os.path.normpath(os.path.join(os.path.realpath(parent), name))
         inner = next((name for name in _OF_A_RUN if _is_below(output, os.path.join(own, name))), None)
         if run.type == "fine-tuned" and (inner or _is_below(own, output)):
             where = f"{run.name}/{inner}" if inner else f"the folder of run {run.name}"

@@ -1,4 +1,4 @@
-"""Trainings that are there: whole ones, in their place or set aside, and ones that were cut off."""
+"""Trainings on disk: of each configuration in a folder of its own, or as older versions left them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from run_experiment.attempts.kept_trainings import Sought, kept_training, unfinished_aside
+from run_experiment.attempts.trainings import Sought, folder_name, kept_training, unfinished_training
 from run_experiment.common.json_files import write_record
 
 CONFIG = {"lr": 0.1}
@@ -69,10 +69,44 @@ def test_checkpoints_without_a_folder_of_their_own(sought: Sought, tmp_path: Pat
     kept = kept_training(apart)
     assert kept
     assert [kept.place(tmp_path / folder) for folder in apart.checkpoints] == [tmp_path / "one/r4", tmp_path / "two/r4"]
-    assert unfinished_aside(apart) is None
+    assert unfinished_training(apart) is None
 
 
-def test_one_that_was_cut_off_is_found_where_it_was_set_aside(sought: Sought, tmp_path: Path) -> None:
+def test_unfinished_ones_are_found_in_the_folder_of_their_configuration(sought: Sought, tmp_path: Path) -> None:
+    home = tmp_path / "r4/trainings"
+    leave(home / folder_name(home, "r4", {"lr": 0.2}), "unfinished.json", epochs=1, config={"lr": 0.2})
+    assert unfinished_training(sought) is None
+    folder = home / folder_name(home, "r4", CONFIG)
+    leave(folder, "unfinished.json", epochs=1)
+    assert unfinished_training(sought) == folder
+
+
+def test_unfinished_ones_that_an_older_version_moved_away_are_found(sought: Sought, tmp_path: Path) -> None:
     leave(tmp_path / "r4/attempts/17.artifacts", "unfinished.json", epochs=1)
     leave(tmp_path / "r4/attempts/18.artifacts", "unfinished.json", epochs=1, config={"lr": 0.2})
-    assert unfinished_aside(sought) == tmp_path / "r4/attempts/17.artifacts"
+    assert unfinished_training(sought) == tmp_path / "r4/attempts/17.artifacts"
+
+
+def test_the_linked_one_comes_first_then_the_newest(sought: Sought, tmp_path: Path) -> None:
+    home = tmp_path / "r4/trainings"
+    name = folder_name(home, "r4", CONFIG)
+    for number, day in (("", 2), (".2", 3), (".3", 1)):
+        leave(home / f"{name}{number}", ended=f"2026-01-0{day}T10:00:00+01:00")
+    leave(home / f"{name}0", ended="2027")
+    kept = kept_training(sought)
+    assert kept
+    assert kept.folder == home / f"{name}.2"
+    (tmp_path / "r4/artifacts").symlink_to(f"trainings/{name}.3")
+    kept = kept_training(sought)
+    assert kept
+    assert kept.place(tmp_path / CHECKPOINTS[0]) == home / f"{name}.3/epoch_0"
+
+
+def test_folders_that_runs_share_have_the_runs_in_their_names(sought: Sought, tmp_path: Path) -> None:
+    shared = replace(sought, output_dir="out/r4", checkpoints=["out/r4/epoch_0", "out/r4/epoch_1"])
+    own = folder_name(tmp_path / "r4/trainings", "r4", CONFIG)
+    leave(tmp_path / f"out/trainings/r8.{own}", run="r8")
+    assert kept_training(shared) is None
+    leave(tmp_path / f"out/trainings/r4.{own}")
+    assert kept_training(shared)
+    assert not kept_training(sought), "that output folder may not be the experiment's own"

@@ -205,7 +205,7 @@ fi
 """
 
 
-def test_a_training_that_was_set_aside_for_a_moment_goes_on() -> None:
+def test_a_training_that_was_replaced_for_a_moment_resumes() -> None:
     """A parameter was changed, a job began, and the parameter was changed back."""
     job = replace(training(body=ONE_EPOCH), retries=0)
     other = replace(job, config={**job.config, "lr": 0.2})
@@ -218,7 +218,7 @@ def test_a_training_that_was_set_aside_for_a_moment_goes_on() -> None:
     assert told() == [
         ("RESUME_TRAINING", "Continues from epoch_0, after job local-0", "1 of 1 epochs are trained, none to do")
     ]
-    assert len(list(Path("r4/attempts").glob("*.artifacts"))) == 1, "that of the other one"
+    assert len(list(Path("r4/trainings").iterdir())) == 2, "that of the other one, too"
 
 
 def test_a_job_of_a_cluster_waits_for_the_locks_of_a_node_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +311,16 @@ def test_a_script_that_takes_its_sizes_from_the_config_is_told(command: str) -> 
     job = training(fits=4)
     command = command.replace("FOLDER", str(Path.cwd()))
     SCRIPT.write_text(SCRIPT.read_text().replace(f"{RECIPE} --config r4/finetune.yaml", command))
+
+    finetune(replace(job, files={}), "3", LOG)
+
+    assert runs() == [8, 4]
+
+
+def test_commands_as_rendered_take_their_sizes_from_the_config() -> None:
+    """Whatever the lines above them do."""
+    job = training(fits=4)
+    SCRIPT.write_text(Rendered("#!/bin/bash\ncd .\n", f"set -euo pipefail\n{SCRIPT.read_text()}").text)
 
     finetune(replace(job, files={}), "3", LOG)
 

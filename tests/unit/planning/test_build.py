@@ -22,6 +22,7 @@ from small_experiment import (
     write_adapter,
 )
 
+from run_experiment.attempts.trainings import folder_name
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError
@@ -436,27 +437,29 @@ def complete_evaluations(experiment: ExperimentFolder) -> None:
     cache(experiment)
 
 
-def lose_training(experiment: ExperimentFolder, aside: bool) -> None:
-    """Take r4's record away, as an interrupted job does; its copy lies beside the checkpoints, here or set aside."""
-    record = experiment.path / "r4/finetune.json"
-    record.rename(experiment.path / "r4/artifacts/record.json")
-    if aside:
-        kept = experiment.path / "r4/attempts/local-0.artifacts"
+def lose_training(experiment: ExperimentFolder, place: str = "") -> None:
+    """Take r4's record away, as an interrupted job does; its copy is beside the checkpoints, there or in a `place`."""
+    record, run = experiment.path / "r4/finetune.json", experiment.path / "r4"
+    name = folder_name(run / "trainings", "r4", experiment.record("r4/finetune.json")["config"])
+    record.rename(run / "artifacts/record.json")
+    if place:
+        kept = run / place.format(name=name)
         kept.parent.mkdir(exist_ok=True)
-        (experiment.path / "r4/artifacts").rename(kept)
+        (run / "artifacts").rename(kept)
         # What the job of another configuration had begun.
-        (experiment.path / "r4/artifacts/epoch_0").mkdir(parents=True)
+        (run / "trainings/other/epoch_0").mkdir(parents=True)
+        (run / "artifacts").symlink_to("trainings/other")
 
 
-@pytest.mark.parametrize("aside", [False, True])
-def test_a_training_that_is_taken_back_costs_no_evaluation(done: ExperimentFolder, aside: bool) -> None:
-    lose_training(done, aside)
+@pytest.mark.parametrize("place", ["", "trainings/{name}", "attempts/local-0.artifacts"])
+def test_a_training_that_is_taken_back_costs_no_evaluation(done: ExperimentFolder, place: str) -> None:
+    lose_training(done, place)
     reason = "already trained by job local-0; its checkpoints will be restored"
     assert wanted(plan_of(done)) == {"r4/finetune.json": ("missing", reason, ())}
 
 
 def test_an_evaluation_waits_for_the_training_that_is_taken_back(done: ExperimentFolder) -> None:
-    lose_training(done, aside=True)
+    lose_training(done, "trainings/{name}")
     (done.path / R4_EVALS[1]).unlink()
     found = wanted(plan_of(done))
     assert found[R4_EVALS[1]] == ("missing", "not done yet", ("r4/finetune.json",))
@@ -464,7 +467,7 @@ def test_an_evaluation_waits_for_the_training_that_is_taken_back(done: Experimen
 
 
 def test_checkpoints_of_a_training_that_is_taken_back_are_verified_after_it(done: ExperimentFolder) -> None:
-    lose_training(done, aside=False)
+    lose_training(done)
     (done.path / R4[1]).unlink()
     found = wanted(plan_of(done))
     assert found[R4[1]] == ("missing", "its training will be restored first", ("r4/finetune.json",))
@@ -473,7 +476,7 @@ def test_checkpoints_of_a_training_that_is_taken_back_are_verified_after_it(done
 
 @pytest.mark.parametrize("what", ["redo", "checkpoint", "parameter"])
 def test_a_training_is_not_taken_back_that_is_not_wanted_or_not_whole(done: ExperimentFolder, what: str) -> None:
-    lose_training(done, aside=False)
+    lose_training(done)
     if what == "checkpoint":
         shutil.rmtree(done.path / "r4/artifacts/epoch_1")
     if what == "parameter":

@@ -144,6 +144,7 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("pattern-run", [("runs:", 'output: {checkpoint_pattern: "{run}/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in the folder of run r4 among other files of the run; write {run}/artifacts/epoch_{epoch}"),
     ("pattern-checkpoints", [("runs:", 'output: {checkpoint_pattern: "{run}/checkpoints/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in r4/checkpoints among other files of the run; write {run}/artifacts/epoch_{epoch}"),
     ("pattern-attempts", [("runs:", 'output: {checkpoint_pattern: "x/../{run}/attempts/mine/epoch_{epoch}/"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in r4/attempts among other files of the run; write {run}/artifacts/epoch_{epoch}"),
+    ("pattern-trainings", [("runs:", 'output: {checkpoint_pattern: "{run}/trainings/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in r4/trainings among other files of the run; write {run}/artifacts/epoch_{epoch}"),
     ("path-nul", [("runs:", 'output: {base_directory: "a\\0b"}\nruns:')], '15: output.base_directory: "a\\x00b": no path has a NUL character'),
     ("path-out", [("words.json", "../words.json")], "14: data.training.path: \"../words.json\" leads out of the experiment's folder; write the full path"),
     ("path-home", [("models/tiny", "~/tiny")], '11: models.base[0].path: "~/tiny": ~ and $ are not expanded; write the full path'),
