@@ -51,7 +51,7 @@ def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str
 
 def folders(attempts: Path, job_id: str | None = None) -> list[Path]:
     """Folders of a job's attempts in the folder `attempts`, in order; without `job_id`, those of all jobs."""
-    # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`.
+    # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`, a training that an older version moved away.
     name = re.compile(rf"{re.escape(job_id)}(\.\d+)?" if job_id else r".+(?<!\.artifacts)")
     found = [path for path in attempts.glob(f"{job_id or ''}*") if name.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=number_of)

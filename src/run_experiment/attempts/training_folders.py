@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from run_experiment.attempts.trainings import Sought, folder_name, made_in, set_aside
+from run_experiment.attempts.trainings import Sought, folder_name, made_in, moved_away
 from run_experiment.common.links import replace_link
 
 # Name of what does not say of which configuration it is.
@@ -36,7 +36,7 @@ def is_own_link(sought: Sought) -> bool:
 
 def has_older_layout(sought: Sought) -> bool:
     """Whether the output folder is something else than such a link, or older versions moved trainings away."""
-    return _is_taken(sought) or bool(set_aside(sought))
+    return _is_taken(sought) or bool(moved_away(sought))
 
 
 def _is_taken(sought: Sought) -> bool:
@@ -48,7 +48,7 @@ def carry_over(sought: Sought) -> None:
 
     Each is found before and after, so an interruption costs nothing. All stay on their file system.
     """
-    for folder in set_aside(sought):
+    for folder in moved_away(sought):
         home = sought.beside if folder.parent == sought.output.parent else sought.inside
         home.mkdir(exist_ok=True)
         folder.rename(_free(home / _name_in(sought, home, folder)))

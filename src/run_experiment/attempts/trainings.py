@@ -108,7 +108,7 @@ def files_in(checkpoint: Path) -> list[Path]:
     return [path for path in checkpoint.glob("*") if path.is_file()]
 
 
-def set_aside(sought: Sought) -> list[Path]:
+def moved_away(sought: Sought) -> list[Path]:
     """Folders of earlier trainings of the run that older versions moved away, oldest first."""
     output = sought.output
     beside = [folder for folder in output.parent.glob(f"{glob.escape(output.name)}.*") if folder.is_dir()]
@@ -129,7 +129,7 @@ def _others(sought: Sought) -> list[Path]:
     if sought.output_dir is None:
         return []
     named = [folder for home in dict.fromkeys([sought.beside, sought.inside]) for folder in _named(sought, home)]
-    return [folder for folder in named if not other_owner(sought, folder)] + set_aside(sought)
+    return [folder for folder in named if not other_owner(sought, folder)] + moved_away(sought)
 
 
 def _named(sought: Sought, home: Path) -> list[Path]:

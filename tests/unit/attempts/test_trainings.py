@@ -37,7 +37,7 @@ def test_the_one_in_its_place_comes_first(sought: Sought, tmp_path: Path) -> Non
     assert kept.place(tmp_path / CHECKPOINTS[1]) == tmp_path / CHECKPOINTS[1]
 
 
-def test_of_those_set_aside_the_newest_also_beside_the_place(sought: Sought, tmp_path: Path) -> None:
+def test_of_those_moved_away_by_older_versions_the_newest_also_beside_the_place(sought: Sought, tmp_path: Path) -> None:
     leave(tmp_path / "r4/attempts/17.artifacts")
     leave(tmp_path / "r4/artifacts.18", ended="2026-01-02T10:00:00+01:00")
     leave(tmp_path / "r4/attempts/19.artifacts", ended="2026-01-03T10:00:00+01:00", config={"lr": 0.2})
