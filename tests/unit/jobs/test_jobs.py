@@ -727,7 +727,7 @@ def test_carrying_over_is_resumed_when_only_the_link_is_missing(training: Finetu
 def test_job_of_an_older_version_is_waited_for(training: FinetuneJob) -> None:
     with_older_layout(training)
     before = files("r4")
-    with locked(LOCK), pytest.raises(JobError, match="another process is at work on it"):
+    with locked(LOCK), pytest.raises(JobError, match="another process is working on it"):
         finetune(training, "3", LOG)
     assert [name for name in files("r4") if not name.startswith("attempts/local-3")] == before
 
