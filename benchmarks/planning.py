@@ -21,7 +21,7 @@ from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import ATTACHED, session_plan
 from run_experiment.slurm.clients import AccountedJob
-from run_experiment.slurm.events import Accounted, Changed, Ended, Polled, Submitted
+from run_experiment.slurm.events import Changed, Finished, Polled, Submitted
 from run_experiment.slurm.ledger import Ledger, Submission
 
 RUNS = 500
@@ -76,9 +76,8 @@ def _session(plan: Plan) -> None:
         log.observe(Submitted(submission))
         log.observe(Changed(submission, "PENDING", "RUNNING", replace(job, state="RUNNING", ended=None)))
         log.observe(Polled({target: "RUNNING"}))
-        log.observe(Ended(submission, True, "COMPLETED"))
-        log.observe(Changed(submission, "RUNNING", "COMPLETED", job))
-        log.observe(Accounted(submission, job))
+        log.observe(Changed(submission, "RUNNING", "COMPLETED", None))
+        log.observe(Finished(submission, True, "COMPLETED", job=job))
     assert log.close() is None
 
 

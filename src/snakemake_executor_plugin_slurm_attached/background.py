@@ -28,7 +28,7 @@ class Background(Generic[T]):
         self._thread.start()
 
     def take(self) -> T | None:
-        """The result of the call, once; None where there is none yet. Raises what the call raised."""
+        """The result of the call, once; None if there is none yet. Raises what the call raised."""
         if self._thread is None or self._thread.is_alive():
             return None
         result, error = self._result, self._error

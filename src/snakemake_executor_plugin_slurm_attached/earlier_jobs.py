@@ -56,13 +56,13 @@ class Earlier:
         return bool(self.state) and is_live(self.state)
 
     def completed(self, config_hash: str) -> Earlier:
-        """The same with today's whole hash where it is of today's configuration: a comment has only its beginning."""
+        """The same with today's whole hash if it is of today's configuration: a comment has only its beginning."""
         if not config_hash.startswith(self.submission.config_hash):
             return self
         return replace(self, submission=replace(self.submission, config_hash=config_hash))
 
     def fate(self, folder: Path, config_hash: str, redo: str) -> Fate:
-        """What becomes of it, where `config_hash` is today's, and nothing counts from before `redo` (ISO, or empty)."""
+        """What becomes of it: `config_hash` is today's; nothing counts from before `redo` (ISO, or empty)."""
         same = self.submission.config_hash == config_hash and is_since(self.submission.time, redo)
         if same and is_made(folder, self.submission):
             return Fate.MADE
@@ -75,11 +75,11 @@ class Earlier:
 
 
 def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:
-    """The submission of a job that is told these facts; the queue knows it by its comment. Raises ValueError."""
+    """The submission of a job with these facts; the queue knows it by its comment. Raises ValueError."""
     try:
         target, config_hash, name = (str(facts[fact]) for fact in ("target", "config_hash", "name"))
     except KeyError as error:
-        raise ValueError(f"the job is not told its {error}") from error
+        raise ValueError(f"the job file lacks {error}") from error
     comment = f"{_MARK} {_key(folder)} {config_hash[:16]} {target}"
     return Submission(target, config_hash, name, comment, os.getuid(), stamp(now()))
 
@@ -90,7 +90,7 @@ def dated(submission: Submission) -> Submission:
 
 
 def find(submission: Submission) -> str | None:
-    """Id of the live job of a submission: the one that it names, or any where it names none. Raises SlurmError."""
+    """Id of the live job of a submission: the one that it names, or any if it names none. Raises SlurmError."""
     own = [job.job_id for job in clients.queue() if job.comment == submission.comment]
     return next((job_id for job_id in own if submission.job_id in (None, job_id)), None)
 
@@ -132,7 +132,7 @@ def _waits_for_others(job: Any, dag: Any) -> bool:
 def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]:
     """Jobs that were submitted before and are not settled, by target; one for each. Raises SlurmError, OSError.
 
-    Where several live jobs work for a target, one is kept: the others are cancelled, and that is told.
+    If several live jobs work for a target, one is kept and the others are cancelled.
     """
     noted = {
         target: submission
@@ -151,9 +151,9 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
     return {**found, **ended}
 
 
-def unaccounted(folder: Path, ledger: Ledger) -> list[Submission]:
-    """Jobs that an earlier process noticed the end of, but did not live to account for. Raises OSError."""
-    return [one for one in ledger.unaccounted() if _is_sound(one) and is_own(folder, one.comment)]
+def unlogged(folder: Path, ledger: Ledger) -> list[Submission]:
+    """Jobs whose end an earlier process noted, but did not live to log with its figures. Raises OSError."""
+    return [one for one in ledger.unlogged() if _is_sound(one) and is_own(folder, one.comment)]
 
 
 def _queued(folder: Path, noted: dict[str, Submission]) -> dict[str, list[QueuedJob]]:
@@ -190,7 +190,7 @@ def _own(folder: Path, jobs: list[QueuedJob]) -> dict[str, list[QueuedJob]]:
 
 
 def is_own(folder: Path, comment: str) -> bool:
-    """Whether a job was submitted from this folder: the ledger of one that was copied tells of the other's jobs."""
+    """Whether a job was submitted from this folder: a copied folder has the ledger of the original."""
     words = comment.split(" ", 3)
     return len(words) == 4 and words[:2] == [_MARK, _key(folder)]
 

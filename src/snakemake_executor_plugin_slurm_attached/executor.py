@@ -18,20 +18,19 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options
-from run_experiment.slurm.clients import PassingError, SlurmError
+from run_experiment.slurm.clients import AccountedJob, PassingError, SlurmError
 from run_experiment.slurm.events import (
     RECORD_ATTRIBUTE,
-    Accounted,
     Cancelled,
     Detached,
-    Ended,
     Event,
+    Finished,
     Reattached,
     Refused,
-    Unaccounted,
+    Unlogged,
 )
 from run_experiment.slurm.ledger import PATH as LEDGER
-from run_experiment.slurm.ledger import Ledger, Submission
+from run_experiment.slurm.ledger import Ledger, Logged, Submission
 from snakemake_executor_plugin_slurm_attached.arguments import Call, overrides, sbatch_call
 from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
     Earlier,
@@ -41,12 +40,12 @@ from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
     dated,
     earlier_jobs,
     planned_submission,
-    unaccounted,
+    unlogged,
 )
 from snakemake_executor_plugin_slurm_attached.ending import verdict
 from snakemake_executor_plugin_slurm_attached.follower import LOST, End, Follower
 from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
-from snakemake_executor_plugin_slurm_attached.left_behind import is_made, planned, why_failed
+from snakemake_executor_plugin_slurm_attached.left_behind import is_made, planned
 from snakemake_executor_plugin_slurm_attached.messages import level, message
 from snakemake_executor_plugin_slurm_attached.settings import CANCEL
 from snakemake_executor_plugin_slurm_attached.submitter import LONGEST_PAUSE, Pacing, Request, Submitter
@@ -69,16 +68,18 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         settings = self.workflow.executor_settings
         # Absolute: jobs start elsewhere.
         self._folder = Path.cwd()
-        # The logger plugin has lines of its own where Snakemake is to be quiet about rules.
+        # The logger plugin has lines of its own if Snakemake is to be quiet about rules.
         self._speaks = Quietness.RULES not in (self.workflow.output_settings.quiet or ())
         self._jobs: dict[str, JobExecutorInterface] = {}
-        # What each job is told, by target, as above.
+        # What each job file says, by target, as above.
         self._facts: dict[str, dict[str, Any]] = {}
         self._ledger = Ledger(self._folder / LEDGER)
         # Whether jobs were to be run.
         self._has_begun = False
         # None until they were looked for.
         self._earlier: dict[str, Earlier] | None = None
+        # What the action logs had of the jobs of earlier processes, by id.
+        self._logged: dict[str, Logged] = {}
         self._ends: dict[str | None, End] = {}
         # How often each target was submitted again.
         self._retried: Counter[str] = Counter()
@@ -88,8 +89,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
         self._pacing = Pacing(settings.max_queued, settings.poll_seconds, lambda: set(self._follower.jobs))
-        ended = self._follower.add_ended
-        self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, ended, self._tell)
+        self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, self._log_end, self._tell)
         self.next_seconds_between_status_checks = _LOOK
         if not len(self.workflow.dag):
             self._settle_without_jobs()
@@ -122,7 +122,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 if former.state == "COMPLETING":
                     self._leaving.add(new.target)
                 # An end is judged as any other.
-                self._follow(former.submission, is_over=fate is not Fate.ATTACH)
+                self._follow(former.submission, None if fate is Fate.ATTACH else former.accounted)
             else:
                 if former and fate is Fate.GONE:
                     self._give_up(former)
@@ -156,7 +156,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     def _has_unsettled(self) -> bool:
         """True if the ledger holds jobs whose ends may not be logged."""
         try:
-            return bool(self._ledger.open() or self._ledger.unaccounted())
+            return bool(self._ledger.open() or self._ledger.unlogged())
         except OSError:
             # Said once a job is to be submitted.
             return False
@@ -176,24 +176,30 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _conclude(self, former: Earlier) -> None:
         """Log how a job ended that no job of this command asks for."""
-        submission, state, why = former.submission, "COMPLETED", ""
-        made = is_made(self._folder, submission)
-        if not made:
-            state = former.state or LOST
-            if not former.accounted:
-                self._settled(submission, state)
-                return
-            why = why_failed(self._folder, former.accounted, submission, self._output(submission))
-        self._tell(Reattached(submission, former.state))
-        self._follower.add_ended(submission, former.accounted)
-        self._settled(submission, state)
-        self._tell(Ended(submission, made, state, why))
+        submission = former.submission
+        state = "COMPLETED" if is_made(self._folder, submission) else former.state
+        self._tell(Reattached(submission, state))
+        self._log_state(former, state)
 
     def _give_up(self, former: Earlier) -> None:
-        """Have a job that left nothing never judged again; how it ended is told."""
-        if former.accounted:
-            self._account_for(former.submission)
-        self._settled(former.submission, former.state or LOST)
+        """Log how a job ended that left nothing, and have it never judged again."""
+        self._tell(Unlogged(former.submission))
+        self._log_state(former, former.state)
+
+    def _log_state(self, former: Earlier, state: str) -> None:
+        submission = former.submission
+        self._settled(submission, state or LOST)
+        if state:
+            self._log_end(submission, former.accounted)
+        else:
+            self._follower.add_forgotten(submission, self._output(submission), self._logged_of(submission))
+
+    def _log_end(self, submission: Submission, known: AccountedJob | None = None, why: str = "") -> None:
+        """Log how a job of an earlier process ended, once accounting has its figures."""
+        self._follower.add_ended(submission, self._output(submission), self._logged_of(submission), known, why)
+
+    def _logged_of(self, submission: Submission) -> Logged:
+        return self._logged.get(str(submission.job_id), Logged())
 
     def format_job_exec(self, job: JobExecutorInterface) -> str:
         """The rule's own command, in the experiment's folder: no second Snakemake holds the allocation."""
@@ -220,7 +226,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 yield info
 
     def _reported(self, info: SubmittedJobInfo, end: End) -> bool:
-        """Report an end; False where its files cannot be read now."""
+        """Report an end; False if its files cannot be read now."""
         try:
             self._report(info, end)
         except OSError as error:
@@ -252,7 +258,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if not self._interrupts.received:
             self._follower.close(_LATE_FIGURES)
             for submission in self._not_followed():
-                why = "this command does not want what it makes; it goes on"
+                why = "this command does not need its result; it keeps running"
                 self.logger.warning(f"SLURM job {submission.job_id} ({submission.name}): {why}")
 
     def _not_followed(self) -> list[Submission]:
@@ -274,16 +280,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _earlier_jobs(self) -> dict[str, Earlier]:
         """The same, asking SLURM once. Raises SlurmError, OSError."""
+        self._logged = self._ledger.last_logged()
         earlier = earlier_jobs(self._folder, self._ledger, self._tell)
         earlier |= cancel_outdated(earlier, self.workflow.dag, self._tell)
-        for submission in unaccounted(self._folder, self._ledger):
-            self._account_for(submission)
+        for submission in unlogged(self._folder, self._ledger):
+            self._tell(Unlogged(submission))
+            self._log_end(submission)
         return earlier
-
-    def _account_for(self, submission: Submission) -> None:
-        """Log what accounting has of a job whose end is noted."""
-        self._tell(Unaccounted(submission))
-        self._follower.add_ended(submission)
 
     def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None = None) -> Request:
         call = self._call(job, self._facts[submission.target])
@@ -315,8 +318,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         info = SubmittedJobInfo(self._jobs[submission.target])
         self.report_job_error(info, msg=f"It was not submitted: {reason}\n")
 
-    def _follow(self, submission: Submission, is_over: bool = False) -> None:
-        self._follower.add(submission, self._output(submission), is_over)
+    def _follow(self, submission: Submission, ended: AccountedJob | None = None) -> None:
+        self._follower.add(submission, self._output(submission), self._logged_of(submission), ended)
         info = SubmittedJobInfo(self._jobs[submission.target], submission.job_id)
         # Records say what is complete: by its own mark Snakemake would make again what ended while nobody looked.
         self.report_job_submission(info, register_job=False)
@@ -331,7 +334,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._leaving.discard(target)
         self._settled(submission, end.state)
         why = "\n".join(filter(None, [end.message, found.advice]))
-        self._tell(Ended(submission, end.succeeded, end.state, why, found.again))
+        self._follower.finish(Finished(submission, end.succeeded, end.state, why, found.again), end.accounted)
         if end.succeeded:
             _remove_empty(output)
             self.report_job_success(info)
@@ -367,10 +370,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """Hand an event to the logger plugins; those that the user has to know are messages, too."""
         text = message(event) if self._speaks or level(event) > logging.INFO else None
         self.logger.log(level(event), text, extra={RECORD_ATTRIBUTE: event})
-        if isinstance(event, Accounted | Cancelled):
-            # Who starts again tells it again; the logs do not.
-            with suppress(OSError):
-                self._ledger.accounted(str(event.submission.job_id))
+        if isinstance(event, Cancelled):
+            self._log_end(event.submission, why=f"cancelled by run-experiment: {event.reason}")
 
     def _is_true(self, record: logging.LogRecord) -> bool:
         return not (self._interrupts.received and record.getMessage().startswith(_NOT_TRUE))

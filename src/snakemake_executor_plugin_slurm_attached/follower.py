@@ -1,5 +1,7 @@
 """Follows submitted jobs to their ends: good ends are seen in records, states and bad ends come from accounting.
 
+Snakemake hears of an end at once (`look`); the logs get it as one `Finished`, once accounting has the job's figures.
+
 Records are looked at every time, which costs SLURM nothing; accounting is asked seldom, for all jobs at once, and out
 of turn when a job left a failed attempt.
 """
@@ -10,14 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from run_experiment.common.json_files import read_record
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import AccountedJob, SlurmError
-from run_experiment.slurm.events import Accounted, Changed, Event, Polled, PollFailed
-from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
+from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled, PollFailed
+from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.states import is_live, succeeded
+from run_experiment.slurm.waits import remedy
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.left_behind import (
     attempts,
@@ -34,11 +38,13 @@ _FIRST_QUESTION = 5.0
 # Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
 _ASK_AGAIN = 3.0
 _ASK_FOR = 45.0
-# How long the figures of a job that ended may come later than its end; of a node that was lost they never do.
+# How long the figures of a job may come later than its end.
 _LATEST_FIGURES = 60.0
 
 # State of a job that SLURM does not know any more.
 LOST = "LOST"
+# How the queue shows a job that waits, also for another start.
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 Tell = Callable[[Event], None]
 
@@ -58,7 +64,9 @@ class End:
 class _Followed:
     submission: Submission
     output: Path
+    # The state that was reported last, and the start that belongs to it.
     state: str = "PENDING"
+    started: datetime | None = None
     attempts: int = 0
     # When a failed attempt was seen, when SLURM was first found not to know the job, and to call it completed.
     failed_at: float | None = None
@@ -69,17 +77,28 @@ class _Followed:
     # When accounting was first found to have its end.
     over_at: float | None = None
     accounted: AccountedJob | None = None
+    # What is known of its end but the figures; None if what the job left is all that says how it ended.
+    finished: Finished | None = None
+    # Why this command cancelled it.
+    cancelled: str = ""
+    # Why it does not start, if that does not pass by itself.
+    held: str = ""
 
 
 @dataclass(frozen=True)
 class _Answer:
     accounted: dict[str, AccountedJob]
-    # Live jobs by id and comment; None where accounting left no doubt.
-    queued: set[tuple[str, str]] | None
+    # Live jobs by id and comment; None if accounting left no doubt.
+    queued: dict[tuple[str, str], QueuedJob] | None
 
     def is_queued(self, submission: Submission) -> bool | None:
-        """Whether a job is live, whatever accounting says; None where the queue was not asked."""
+        """Whether a job is live, whatever accounting says; None if the queue was not asked."""
         return None if self.queued is None else (submission.job_id, submission.comment) in self.queued
+
+    def waiting(self, submission: Submission) -> QueuedJob | None:
+        """A job that waits in the queue, if it does: accounting may still show the end of its last start."""
+        job = (self.queued or {}).get((_id(submission), submission.comment))
+        return job if job and job.state in _WAITING else None
 
 
 class Follower:
@@ -87,7 +106,7 @@ class Follower:
 
     A job that left the queue, and has no end in accounting for `patience`, is given up; a record is waited for
     `latency` after the job completed, since shared file systems show files late. Jobs that ended are asked about until
-    accounting has their ends, too.
+    accounting has their figures, too.
     """
 
     def __init__(self, folder: Path, poll: float, patience: float, latency: float, tell: Tell) -> None:
@@ -98,7 +117,11 @@ class Follower:
         self._tell = tell
         # Replaced under the lock, never changed: other threads read them.
         self._jobs: dict[str, _Followed] = {}
+        # Those whose ends were handed out, until `finish`; then, until accounting has their figures.
+        self._judged: dict[str, _Followed] = {}
         self._ended: dict[str, _Followed] = {}
+        # All whose `Finished` was sent.
+        self._finished: set[str] = set()
         self._lock = threading.Lock()
         # Ends that were not handed out yet.
         self._new: list[End] = []
@@ -106,25 +129,59 @@ class Follower:
         self._asked_at = self._queue_asked_at = time.monotonic()
         self._answering = True
 
-    def add(self, submission: Submission, output: Path, is_over: bool = False) -> None:
-        """Follow a job, whose SLURM output goes to `output`; `is_over`: SLURM said once that it ended."""
-        job = _Followed(submission, output)
-        if is_over:
+    def add(self, submission: Submission, output: Path, logged: Logged, ended: AccountedJob | None = None) -> None:
+        """Follow a job, whose SLURM output goes to `output`; `logged` is what the action logs have of it already.
+
+        `ended` is what accounting has of it if that showed an end once.
+        """
+        job = _Followed(submission, output, logged.state, logged.started)
+        if ended:
             job.failing_at = job.failed_at = time.monotonic()
+            self._note_start(job, ended)
         job.attempts = len(attempts(self._folder, submission))
         if not self._jobs:
             self._asked_at = min(self._asked_at, time.monotonic() - self._poll + _FIRST_QUESTION)
         with self._lock:
+            # It may be one that somebody requeued after its end.
+            self._finished.discard(_id(submission))
+            self._ended = {job_id: job for job_id, job in self._ended.items() if job_id != _id(submission)}
             self._jobs = {**self._jobs, _id(submission): job}
 
-    def add_ended(self, submission: Submission, accounted: AccountedJob | None = None) -> None:
-        """Ask about a job that ended while it was not followed; of what is `accounted` already, states are told."""
-        job = _Followed(submission, Path())
+    def add_ended(
+        self, submission: Submission, output: Path, logged: Logged, known: AccountedJob | None = None, why: str = ""
+    ) -> None:
+        """Report a job that ended while it was not followed, once accounting has its figures.
+
+        `known` is what accounting has of it already, `why` the reason if this command cancelled it.
+        """
+        job = _Followed(submission, output, logged.state, logged.started, accounted=known, cancelled=why)
         with self._lock:
-            # One that is asked about already stays as it is known.
-            self._ended = {_id(submission): job, **self._ended}
-        if accounted:
-            self._note(job, accounted)
+            if _id(submission) in self._ended or _id(submission) in self._finished:
+                return
+            self._ended = {**self._ended, _id(submission): job}
+        if known:
+            self._note_start(job, known)
+        if is_made(self._folder, submission):
+            self._note_made(job, known)
+        if known and _is_whole(known):
+            self._finish(job)
+
+    def add_forgotten(self, submission: Submission, output: Path, logged: Logged) -> None:
+        """Report a job that SLURM does not know any more."""
+        job = _Followed(submission, output, logged.state, logged.started)
+        if _id(submission) not in self._finished:
+            self._finish(job)
+
+    def finish(self, finished: Finished, accounted: AccountedJob | None) -> None:
+        """Report an end that was handed out by `look`, now or once accounting has the job's figures."""
+        job_id = _id(finished.submission)
+        job = self._judged.pop(job_id)
+        job.finished, job.accounted = finished, accounted
+        if finished.state == LOST or (accounted and _is_whole(accounted)):
+            self._finish(job)
+            return
+        with self._lock:
+            self._ended = {**self._ended, job_id: job}
 
     @property
     def jobs(self) -> dict[str, str]:
@@ -137,13 +194,14 @@ class Follower:
         return [job.submission for job in self._jobs.values()]
 
     def look(self) -> list[End]:
-        """Ends since the last time; asks accounting where that is due, without waiting for it."""
+        """Ends since the last call; asks accounting when that is due, without waiting for the answer."""
         now = time.monotonic()
         answer = self._answer()
         # Kept until they are handed out: an error on the way must lose none of them.
         self._new += [end for job in self._jobs.values() if (end := self._end(job, answer, now))]
         self._forget(self._new)
         if answer:
+            self._note_held(answer)
             self._close(answer)
         if (self._jobs or self._ended) and now - self._asked_at >= self._pause(now):
             self._ask()
@@ -151,7 +209,10 @@ class Follower:
         return ends
 
     def close(self, seconds: float) -> None:
-        """Wait for what accounting has of jobs that ended, at most so many seconds; what is missing is told, too."""
+        """Wait for figures of jobs that ended, at most so many seconds; then they are reported without.
+
+        While accounting does not answer, jobs are left to the next start that nothing else is known of.
+        """
         end = time.monotonic() + seconds
         while self._ended and time.monotonic() < end:
             if answer := self._answer():
@@ -160,16 +221,20 @@ class Follower:
                 self._ask()
             time.sleep(0.1)
         for job in self._ended.values():
-            self._tell(Accounted(job.submission, job.accounted))
+            if job.finished or job.accounted or job.missing_at or is_made(self._folder, job.submission):
+                self._finish(job)
 
     def _forget(self, ends: list[End]) -> None:
         over = {_id(end.submission) for end in ends}
+        self._judged |= {job_id: job for job_id, job in self._jobs.items() if job_id in over}
         with self._lock:
-            self._ended = {**self._ended, **{job_id: job for job_id, job in self._jobs.items() if job_id in over}}
             self._jobs = {job_id: job for job_id, job in self._jobs.items() if job_id not in over}
 
     def _end(self, job: _Followed, answer: _Answer | None, now: float) -> End | None:
-        return self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
+        end = self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
+        if end and end.succeeded:
+            self._note_made(job)
+        return end
 
     def _end_from_files(self, job: _Followed, now: float) -> End | None:
         if is_made(self._folder, job.submission):
@@ -186,8 +251,9 @@ class Follower:
         return None
 
     def _pause(self, now: float) -> float:
-        """Seconds between questions: few where a job has just left a failed attempt."""
-        fresh = any(job.failed_at is not None and now - job.failed_at < _ASK_FOR for job in self._jobs.values())
+        """Seconds between questions: few if a job has just left a failed attempt, or lacks only its figures."""
+        jobs = (*self._jobs.values(), *self._ended.values())
+        fresh = any(job.failed_at is not None and now - job.failed_at < _ASK_FOR for job in jobs)
         return min(_ASK_AGAIN, self._poll) if fresh else self._poll
 
     def _ask(self) -> None:
@@ -202,7 +268,7 @@ class Follower:
             # A job that SLURM starts again counts as ended there until it runs.
             ended = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
             queue = clients.queue() if ended or asks_queue else None
-            return _Answer(accounted, None if queue is None else {(job.job_id, job.comment) for job in queue})
+            return _Answer(accounted, None if queue is None else {(job.job_id, job.comment): job for job in queue})
 
         self._question.start(question)
 
@@ -246,7 +312,7 @@ class Follower:
         if found is None or not is_same(found, job.submission) or (is_live(found.state) and queued is False):
             return self._missing(job, queued, now)
         if is_live(found.state) or queued:
-            self._note(job, found)
+            self._note_live(job, found, answer.waiting(job.submission))
             job.completed_at = job.failing_at = None
             return None
         if is_made(self._folder, job.submission):
@@ -255,10 +321,10 @@ class Follower:
             job.completed_at = job.completed_at or now
             return None
         if job.failing_at is None:
-            # A preempted job is told as failed before it is queued again: an end that is asked for twice is one.
+            # SLURM briefly reports a preempted job as failed before requeueing it: an end counts when seen twice.
             job.failing_at = job.failed_at = now
             return None
-        # Of a try of the job's own: a later one may have made it, with a record that shows late.
+        # One of the job's own attempts: a later one may have succeeded, with a record that shows late.
         if found.state == Cut.OUT_OF_MEMORY.name and now - job.failing_at <= self._latency:
             return None
         message = why_failed(self._folder, found, job.submission, job.output)
@@ -274,28 +340,93 @@ class Follower:
         return End(job.submission, False, LOST, why_lost(self._folder, job.submission, job.output))
 
     def _close(self, answer: _Answer) -> None:
-        """Tell what accounting has of jobs that ended: their ends, and once it has all of them their figures."""
-        known, now = set(), time.monotonic()
-        for job_id, job in self._ended.items():
-            found = answer.accounted.get(job_id)
-            if found and is_same(found, job.submission) and not is_live(found.state):
-                self._note(job, found)
-                job.over_at, job.accounted = job.over_at or now, found
-                if found.settled or now - job.over_at > _LATEST_FIGURES:
-                    self._tell(Accounted(job.submission, found))
-                    known.add(job_id)
-        with self._lock:
-            self._ended = {job_id: job for job_id, job in self._ended.items() if job_id not in known}
+        """Report the jobs that ended once accounting has all their figures, or had the time to."""
+        now = time.monotonic()
+        for job in self._ended.values():
+            found = answer.accounted.get(_id(job.submission))
+            if found is None or not is_same(found, job.submission):
+                job.missing_at = job.missing_at or now
+                if not job.finished and now - job.missing_at > self._patience:
+                    self._finish(job)
+            elif not is_live(found.state):
+                job.accounted, job.over_at = found, job.over_at or now
+                if _is_whole(found) or now - job.over_at > _LATEST_FIGURES:
+                    self._finish(job)
 
-    def _note(self, job: _Followed, found: AccountedJob) -> None:
-        """Tell that a job's state differs from the one seen before; also the start of one that has ended since."""
-        if found.state == job.state:
+    def _finish(self, job: _Followed) -> None:
+        """Send the one `Finished` of a job, after the start that nobody saw."""
+        job_id = _id(job.submission)
+        if job.accounted and is_live(job.state):
+            self._note_start(job, job.accounted)
+        finished = job.finished or self._unseen_end(job)
+        self._tell(replace(finished, job=job.accounted))
+        with self._lock:
+            self._finished.add(job_id)
+            self._ended = {other: job for other, job in self._ended.items() if other != job_id}
+
+    def _unseen_end(self, job: _Followed) -> Finished:
+        """How a job ended while it was not followed, by what it left and what accounting has."""
+        submission, found = job.submission, job.accounted
+        if is_made(self._folder, submission):
+            self._note_made(job, found)
+            return Finished(submission, True, "COMPLETED")
+        if found is None:
+            if job.cancelled:
+                return Finished(submission, False, "CANCELLED", job.cancelled)
+            return Finished(submission, False, LOST, why_lost(self._folder, submission, job.output))
+        if succeeded(found.state):
+            return Finished(submission, True, found.state)
+        why = job.cancelled or why_failed(self._folder, found, submission, job.output)
+        return Finished(submission, False, found.state, why)
+
+    def _note_live(self, job: _Followed, found: AccountedJob, requeued: QueuedJob | None) -> None:
+        """Report how the state of a job differs that waits or runs, whatever accounting calls its last start."""
+        if is_live(found.state):
+            self._note_start(job, found)
+            self._change(job, found.state, found)
+        elif requeued:
+            self._note_start(job, found)
+            self._change(job, "PENDING", _waiting(found, requeued.reason))
+
+    def _note_start(self, job: _Followed, found: AccountedJob) -> None:
+        """Report a start that was not reported yet; if the job was started before, first that SLURM requeued it."""
+        if found.started in (None, job.started):
             return
-        if job.state == "PENDING" and found.started and not is_live(found.state):
-            self._tell(Changed(job.submission, "PENDING", "RUNNING", found))
-            job.state = "RUNNING"
-        self._tell(Changed(job.submission, job.state, found.state, found))
-        job.state = found.state
+        if job.started:
+            self._change(job, "PENDING", _waiting(found, "requeued"))
+        job.started = found.started
+        self._change(job, "RUNNING", found)
+
+    def _note_held(self, answer: _Answer) -> None:
+        """Report, once each, reasons for which jobs wait that do not pass by themselves; only the queue has them."""
+        for job in self._jobs.values() if answer.queued is not None else ():
+            queued, job_id = answer.waiting(job.submission), _id(job.submission)
+            reason = queued.reason if queued else ""
+            advice = remedy(reason, job_id)
+            if advice and reason != job.held:
+                self._tell(Held(job.submission, reason, advice))
+            job.held = reason if advice else ""
+
+    def _note_made(self, job: _Followed, found: AccountedJob | None = None) -> None:
+        """Report that a job made its target, as soon as its record is there."""
+        if job.state != "COMPLETED":
+            self._change(job, "RUNNING", found)
+            self._change(job, "COMPLETED", found)
+
+    def _change(self, job: _Followed, state: str, found: AccountedJob | None) -> None:
+        before, job.state = job.state, state
+        if before != state:
+            self._tell(Changed(job.submission, before, state, found))
+
+
+def _is_whole(job: AccountedJob) -> bool:
+    """True if accounting has all that it will ever have: for a node that was lost there are no figures."""
+    return job.settled or job.state == "NODE_FAIL"
+
+
+def _waiting(job: AccountedJob, reason: str) -> AccountedJob:
+    """What accounting will have of a job that waits for its next start."""
+    return replace(job, state="PENDING", started=None, ended=None, nodes="", reason=reason)
 
 
 def with_id(submission: Submission, job_id: str) -> Submission:

@@ -1,4 +1,4 @@
-"""What the user is told of jobs while they are followed."""
+"""What the terminal says about jobs while they are followed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from run_experiment.slurm.events import (
     Changed,
     Delayed,
     Detached,
-    Ended,
     Event,
+    Finished,
+    Held,
     Polled,
     PollFailed,
     Reattached,
@@ -20,13 +21,13 @@ from run_experiment.slurm.events import (
 
 def level(event: Event) -> int:
     """How much a message matters, as `logging` counts it."""
-    submitted_again = isinstance(event, Ended) and event.again
+    submitted_again = isinstance(event, Finished) and event.again
     is_warning = submitted_again or isinstance(event, Delayed | PollFailed | Cancelled | Detached)
     return logging.WARNING if is_warning else logging.INFO
 
 
 def message(event: Event) -> str | None:
-    """A line or more for the terminal; None where Snakemake says it, or nobody wants to know."""
+    """A line or more for the terminal; None if Snakemake says it, or nobody wants to know."""
     match event:
         case Submitted(submission):
             return f"{submission.name}: submitted as SLURM job {submission.job_id}"
@@ -38,11 +39,13 @@ def message(event: Event) -> str | None:
             return f"{submission.name}: not submitted yet, trying again in {seconds:.0f} s: {reason}"
         case Changed(submission, before, after, _):
             return f"{submission.name}: SLURM job {submission.job_id} {before} → {after}"
+        case Held(submission, reason, remedy):
+            return f"{submission.name}: SLURM job {submission.job_id} does not start by itself ({reason}): {remedy}"
         case PollFailed(_, reason):
             return f"SLURM does not say how the jobs are, asking on: {reason}"
         case Polled(_, restored=True):
             return "SLURM says again how the jobs are"
-        case Ended(submission, message=why, again=again) if again:
+        case Finished(submission, message=why, again=again) if again:
             return f"{submission.name}: {why.splitlines()[0]}; it is submitted again: {again}"
         case Detached(submissions, cancelled):
             return _goodbye([str(submission.job_id) for submission in submissions], cancelled)

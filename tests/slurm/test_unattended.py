@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from cluster_runs import AT_ONCE, Run, hold, run, running, settled, sleeping
+import pytest
+from cluster_runs import AT_ONCE, Run, client, hold, jobs, run, running, settled, sleeping, until
 from experiments import ExperimentFolder
 from log_checks import all_problems, not_submitted_once, unaccounted
 
 from run_experiment.actionlog.reader import read_action_logs
 from run_experiment.common.paths import eval_record, finetune_record
+from run_experiment.slurm.ledger import PATH as LEDGER
+from run_experiment.slurm.ledger import Ledger, Submission
 
 TRAINING = finetune_record("r4")
 EVALUATION = eval_record("base", "shout_base")
@@ -38,9 +42,12 @@ def status(folder: Path) -> dict[str, str]:
     return {item["subject"]: item["state"] for item in items}
 
 
-def test_a_training_after_which_nothing_is_submitted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noted", [False, True], ids=["unseen", "killed after the end was noted"])
+def test_a_training_after_which_nothing_is_submitted(tmp_path: Path, noted: bool) -> None:
     experiment = sleeping(tmp_path)
     leave(experiment, TRAINING, "tiny.r4")
+    if noted:
+        Ledger(experiment.path / LEDGER).settled(TRAINING, experiment.record(TRAINING)["job_id"], "COMPLETED")
     again = run(experiment.path, TRAINING, *AT_ONCE)
     assert again.process.returncode == 0, again.output
     table = read_action_logs(experiment.path)
@@ -72,3 +79,47 @@ def test_a_training_that_failed(tmp_path: Path) -> None:
     assert not [*not_submitted_once(job, table), *unaccounted(job, table)]
     assert "unlucky" in table[table["details"] == "RUNNING → FAILED"]["result"].item()
     assert status(experiment.path)["r4"] == "failed"
+
+
+def test_a_job_that_was_requeued_and_cancelled(tmp_path: Path) -> None:
+    """Its first start is logged, its second one nobody saw; the next command makes its target."""
+    experiment = sleeping(tmp_path)
+    go = hold(experiment, TRAINING.replace(".json", ".slurm"))
+    first = Run(experiment.path, TRAINING, *AT_ONCE)
+    job_id = running(experiment.path, "tiny.r4")["tiny.r4"]
+    first.until("PENDING → RUNNING")
+    first.interrupt(signal.SIGINT)
+    assert first.wait(30) == 130, first.output
+    (before,) = jobs(experiment.path)
+    client("scontrol", "requeue", job_id)
+    until(lambda: client("squeue", "-hj", job_id, "-o%T").strip() == "PENDING")
+    client("scontrol", "update", f"jobid={job_id}", "starttime=now")
+    running(experiment.path, "tiny.r4")
+    client("scancel", job_id)
+    (cancelled,) = settled(experiment.path, 1)
+    assert before.start
+    assert cancelled.start
+    assert cancelled.start > before.start
+    go.touch()
+    again = run(experiment.path, TRAINING, *AT_ONCE)
+    assert again.process.returncode == 0, again.output
+    table = read_action_logs(experiment.path)
+    assert not all_problems(settled(experiment.path, 2), table, {"r4": experiment.record(TRAINING)})
+
+
+def test_a_job_that_slurm_forgot(tmp_path: Path) -> None:
+    """Its target is not wanted now, and it left no record: the log says what is known."""
+    experiment = sleeping(tmp_path)
+    assert run(experiment.path, EVALUATION, *AT_ONCE).process.returncode == 0
+    ledger = Ledger(experiment.path / LEDGER)
+    ledger_line = json.loads((experiment.path / LEDGER).read_text().splitlines()[0])
+    # With a time long ago: it may not be on its way to SLURM.
+    long_ago, comment = "2025-01-31T12:00:00+00:00", str(ledger_line["comment"]).replace(EVALUATION, TRAINING)
+    ledger.accepted(Submission(TRAINING, "hash", "tiny.r4", comment, os.getuid(), long_ago), "999999")
+    again = run(experiment.path, EVALUATION, *AT_ONCE)
+    assert again.process.returncode == 0, again.output
+    table = read_action_logs(experiment.path)
+    ended = table[table["job_id"] == "999999"]
+    assert list(ended["action"]) == ["JOB_REATTACHED", "STATE_CHANGE", "COMPUTE_METRICS"]
+    assert "SLURM does not know job 999999 any more, nor how it ended" in ended["result"].iloc[1]
+    assert ledger.open() == {}

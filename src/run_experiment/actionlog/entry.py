@@ -177,15 +177,18 @@ class ActionLogs:
         self._lost: dict[Log, Counter[str]] = {log: Counter() for log in Log}
         self._turn = threading.Lock()
 
-    def write(self, logs: Log | Iterable[Log], entry: Entry) -> None:
-        """Append an entry, as of now, to a log or to several."""
+    def write(self, logs: Log | Iterable[Log], entry: Entry) -> bool:
+        """Append an entry, as of now, to a log or to several; False if one of them lacks it now."""
         text = render(entry, datetime.now()).encode()
+        lost = False
         with self._turn:
             for log in [logs] if isinstance(logs, Log) else logs:
                 try:
                     _append(self._folder / log.file, text)
                 except OSError as error:
                     self._lost[log][error.strerror or str(error)] += 1
+                    lost = True
+        return not lost
 
     def incomplete(self) -> str | None:
         """Message on the entries that each log lacks, and why; None if all were written."""

@@ -91,6 +91,11 @@ def transition(job: SessionJob, job_id: str, before: str, after: str, result: st
     return Entry(Action.STATE_CHANGE, f"{before} → {after}", result, job.subject, job_id=job_id)
 
 
+def held(job: SessionJob, job_id: str, state: str, reason: str, remedy: str) -> Entry:
+    """A job waits for a reason that does not pass by itself."""
+    return transition(job, job_id, state, state, f"Does not start by itself ({reason}): {remedy}")
+
+
 def transition_result(log: Log, after: str, job: AccountedJob, failure: str, outcome: str) -> str:
     """What a new state means, with accounting's times; `failure` says why a job failed, `outcome` what came out."""
     nodes = f" on {job.nodes}" if job.nodes else ""
@@ -122,7 +127,7 @@ def describe(job: AccountedJob) -> str:
 
 
 def failure_text(message: str, log: Path | None, again: str = "") -> str:
-    """What is told of a failed job: what happened, its log, the last lines of that, each cut where it is long.
+    """Why a job failed: what happened, its log, the last lines of that, long ones cut.
 
     `again` is why it is submitted again, if it is.
     """
@@ -184,8 +189,8 @@ def detachment(log: Log, job_ids: Sequence[str], waiting: int, cancelled: bool, 
 
 
 def reattachment(job: SessionJob, job_id: str, submitted: str, state: str) -> Entry:
-    """A job of an earlier session is followed again, or taken as it ended."""
-    ended = bool(state) and not is_live(state)
+    """A job of an earlier session is followed again, or its end is judged; `state` is empty if SLURM forgot it."""
+    ended = not state or not is_live(state)
     details = f"Job {job_id}, submitted{_at(moment_of(submitted))} by an earlier session"
     result = "ended while no process followed it" if ended else "followed again"
     return Entry(Action.JOB_REATTACHED, details, f"{state}: {result}" if state else result, job.subject, job_id=job_id)
@@ -218,7 +223,7 @@ def _grouped(by_reason: Mapping[str, Sequence[str]]) -> str:
 
 
 def _shortened(items: Sequence[str]) -> str:
-    """A list that is not cut; what it leaves out is counted, and is told elsewhere, too."""
+    """A list that is not cut; what it leaves out is counted, and has entries of its own."""
     shown = list(items)
     while len(", ".join(shown)) > _ROOM:
         shown.pop()

@@ -1,4 +1,4 @@
-"""What a workflow engine tells of the rules that it runs, as events; what jobs of a cluster do is in job_events."""
+"""What a workflow engine reports of its rules, as events; those of a cluster's jobs are in `slurm.events`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that a workflow engine runs by itself, told as a cluster's jobs are; their times are this clock's."""
+"""Jobs that a workflow engine runs by itself, with the events of a cluster's jobs; their times are this clock's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from run_experiment.common.clock import now
 from run_experiment.jobs.checks import failure
 from run_experiment.session.plan import SessionJob
 from run_experiment.slurm.clients import AccountedJob
-from run_experiment.slurm.events import Accounted, Changed, Ended, Event, Polled, Submitted
+from run_experiment.slurm.events import Changed, Event, Finished, Polled, Submitted
 from run_experiment.slurm.ledger import Submission
 
 
@@ -57,11 +57,7 @@ class LocalJobs:
         seconds = round((end - (running.started or end)).total_seconds())
         known = replace(running, state=state, ended=end, elapsed_seconds=seconds)
         message = "" if succeeded else self._why(job, submission, running.started or end, log)
-        return [
-            Changed(submission, "RUNNING", state, known),
-            Accounted(submission, known),
-            Ended(submission, succeeded, state, message),
-        ]
+        return [Finished(submission, succeeded, state, message, job=known)]
 
     def looked_at(self) -> Polled:
         """States of the jobs now."""

@@ -1,8 +1,8 @@
-"""Writes the action logs of a session from what it is told; it starts nothing and decides nothing."""
+"""Writes the action logs of a session from events; it starts nothing and decides nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from run_experiment.actionlog.entry import ActionLogs, Entry, Log, link_logs
@@ -15,20 +15,22 @@ from run_experiment.session.rules import Rules
 from run_experiment.session.states import States
 from run_experiment.session.steps import Steps
 from run_experiment.slurm.events import (
-    Accounted,
     Cancelled,
     Changed,
     Delayed,
     Detached,
-    Ended,
+    Finished,
+    Held,
     Polled,
     PollFailed,
     Reattached,
     Refused,
     Submitted,
-    Unaccounted,
+    Unlogged,
 )
-from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.ledger import PATH as LEDGER
+from run_experiment.slurm.ledger import Ledger, Logged, Submission
+from run_experiment.slurm.states import succeeded
 from run_experiment.slurm.usage import gpu_status_text
 
 # Polls from one look at the GPUs to the next.
@@ -36,7 +38,7 @@ _POLLS = 5
 
 
 class SessionLog:
-    """The session's entries, each written when what it tells of happens.
+    """The session's entries, each written when the thing happens.
 
     Begin it when the session is certain to do its work; `show` is called with each entry. `observe` takes events of
     `slurm.events` and `session.events`.
@@ -47,7 +49,8 @@ class SessionLog:
         self._show = show
         self._logs = ActionLogs(plan.folder)
         link_logs(plan.folder)
-        self._jobs = SessionJobs(plan)
+        ledger = Ledger(plan.folder / LEDGER) if plan.is_attached else None
+        self._jobs = SessionJobs(plan, _last_logged(ledger))
         self._delays: dict[str, str] = {}
         self._rules = Rules(plan)
         self._complete: set[Log] = set()
@@ -56,19 +59,19 @@ class SessionLog:
         self._polls = 0
         self._local = None if plan.is_attached else LocalJobs(plan.folder, plan.executor)
         self._steps = Steps(plan, self._write)
-        self._states = States(plan, self._jobs, self._rules, self._write)
+        self._states = States(plan, self._jobs, self._rules, self._write, ledger)
         self._handlers: dict[type, Callable[[Any], None]] = {
             Submitted: self._on_submitted,
             Delayed: self._on_delayed,
             Refused: self._on_refused,
             Reattached: self._on_reattached,
-            Unaccounted: self._on_unaccounted,
+            Unlogged: self._on_unlogged,
             Cancelled: self._on_cancelled,
             Polled: self._on_polled,
             PollFailed: self._on_poll_failed,
-            Changed: self._states.changed,
-            Ended: self._on_ended,
-            Accounted: self._on_accounted,
+            Changed: self._on_changed,
+            Held: self._on_held,
+            Finished: self._on_finished,
             Detached: self._on_detached,
             RuleStarted: self._on_rule_started,
             RuleFinished: self._on_rule_finished,
@@ -86,17 +89,16 @@ class SessionLog:
             handler(event)
 
     def close(self) -> str | None:
-        """Write what only the end of the session tells; returns which log lacks what, None if nothing is missing."""
-        for job in self._jobs.known:
-            self._states.tell_held(job)
-        # Snakemake was interrupted, or ended at the first failure: what it did not come to is told.
+        """Write what only the end of the session shows; returns which log lacks what, None if nothing is missing."""
+        # Snakemake was interrupted, or ended at the first failure, before it came to these.
         if not self._detached:
             self._detach([job.submission for job in self._jobs.in_flight()], cancelled=False)
         return self._logs.incomplete()
 
-    def _write(self, log: Log, entry: Entry) -> None:
-        self._logs.write(log, entry)
+    def _write(self, log: Log, entry: Entry) -> bool:
+        is_written = self._logs.write(log, entry)
         self._show(entry)
+        return is_written
 
     # Submissions
 
@@ -111,7 +113,7 @@ class SessionLog:
         self._see_whether_all_submitted()
 
     def _on_delayed(self, event: Delayed) -> None:
-        # Tried again and again: told when it is news.
+        # Tried again and again: logged when the reason is new.
         if self._delays.get(event.submission.target) == event.reason:
             return
         self._delays[event.submission.target] = event.reason
@@ -140,27 +142,27 @@ class SessionLog:
         self._write(followed.job.log, entry)
         self._see_whether_all_submitted()
 
-    def _on_unaccounted(self, event: Unaccounted) -> None:
-        self._jobs.expect_figures(event.submission)
+    def _on_unlogged(self, event: Unlogged) -> None:
+        self._jobs.expect(event.submission)
 
     def _on_cancelled(self, event: Cancelled) -> None:
-        self._states.tell(self._jobs.of(event.submission), "CANCELLED", f"Cancelled by run-experiment: {event.reason}")
+        self._jobs.expect(event.submission)
 
     # States
 
     def _on_polled(self, event: Polled) -> None:
         self._polls += 1
         for log in Log:
-            waits = event.restored and self._jobs.unsettled(log)
+            waits = event.restored and self._jobs.unfinished(log)
             if waits or any(job.job.log is log for job in self._jobs.in_flight()):
                 states = [
-                    event.states.get(job.job.target, job.state) if job.ended is None else job.verdict
+                    event.states.get(job.job.target, job.state) if job.finished is None else job.verdict
                     for job in self._jobs.current.values()
                     if job.job.log is log
                 ]
                 waiting = len(self._jobs.to_be_submitted(log, self._steps.failed))
                 self._write(log, entries.status(self._plan, states, waiting, event.restored))
-        self._states.tell_notices()
+        self._states.log_notices()
         if self._polls % _POLLS == 0:
             for job in self._jobs.in_flight():
                 if event.states.get(job.job.target) == "RUNNING":
@@ -174,36 +176,42 @@ class SessionLog:
 
     def _on_poll_failed(self, event: PollFailed) -> None:
         for log in Log:
-            if self._jobs.unsettled(log):
+            if self._jobs.unfinished(log):
                 self._write(log, entries.status_failure(self._plan, event.reason))
+
+    def _on_changed(self, event: Changed) -> None:
+        followed = self._jobs.of(event.submission)
+        self._states.changed(followed, event)
+        if succeeded(event.after):
+            self._see_whether_trained(followed)
+
+    def _on_held(self, event: Held) -> None:
+        followed = self._jobs.of(event.submission)
+        entry = entries.held(followed.job, followed.job_id, followed.state, event.reason, event.remedy)
+        self._write(followed.job.log, entry)
 
     # Ends
 
-    def _on_ended(self, event: Ended) -> None:
+    def _on_finished(self, event: Finished) -> None:
         followed = self._jobs.of(event.submission)
-        followed.ended = event
-        self._states.tell_held(followed)
-        if event.succeeded:
-            self._states.succeeded(followed)
+        self._states.finished(followed, event)
         if event.again:
-            # What comes after it waits for the next try.
+            # What comes after it waits for the next job.
             self._jobs.give_way(followed)
-        elif followed.is_current and followed.job.log is Log.TORCHTUNE:
-            self._steps.training_ended(followed, attached=self._plan.is_attached)
-        if followed.is_accounted:
-            self._states.settle(followed)
+        else:
+            self._see_whether_trained(followed)
         self._progress()
 
-    def _on_accounted(self, event: Accounted) -> None:
-        self._states.accounted(self._jobs.of(event.submission), event)
-        self._progress()
+    def _see_whether_trained(self, followed: FollowedJob) -> None:
+        if followed.is_current and followed.job.log is Log.TORCHTUNE:
+            self._steps.training_ended(followed, attached=self._plan.is_attached)
 
     def _on_detached(self, event: Detached) -> None:
         self._detach(event.submissions, event.cancelled)
 
     def _detach(self, submissions: Sequence[Submission], cancelled: bool) -> None:
         self._detached = True
-        self._states.tell_notices()
+        self._states.log_notices()
         for log in Log:
             ids = [str(one.job_id) for one in submissions if self._jobs.job(one.target).log is log]
             waiting = len(self._jobs.to_be_submitted(log, self._steps.failed))
@@ -253,7 +261,7 @@ class SessionLog:
         """Write that all of a kind are submitted, or are at their ends, if that is so now."""
         self._see_whether_all_submitted()
         for log in Log:
-            if not self._jobs.to_be_submitted(log, self._steps.failed) and not self._jobs.unsettled(log):
+            if not self._jobs.to_be_submitted(log, self._steps.failed) and not self._jobs.unfinished(log):
                 self._write_complete(log)
 
     def _see_whether_all_submitted(self) -> None:
@@ -278,3 +286,11 @@ class SessionLog:
         seconds = (max(job.ended_at for job in jobs) - self._jobs.first_submitted(log)).total_seconds()
         verdicts = [job.verdict for job in jobs]
         self._write(log, entries.completion(log, verdicts, before, len(wanted - made), seconds))
+
+
+def _last_logged(ledger: Ledger | None) -> Mapping[str, Logged]:
+    try:
+        return ledger.last_logged() if ledger else {}
+    # Who submits says that the ledger cannot be read.
+    except OSError:
+        return {}

@@ -12,7 +12,7 @@ from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.target import Target
 
-# Name of the executor whose jobs are told by events of their own.
+# Name of the executor that sends events of its own about its jobs.
 ATTACHED = "slurm-attached"
 LOCAL = "local"
 
@@ -68,7 +68,7 @@ class SessionPlan:
 
     @property
     def is_attached(self) -> bool:
-        """Whether its jobs are SLURM's, told by events of their own."""
+        """Whether its jobs are SLURM's, with events of their own."""
         return self.executor == ATTACHED
 
     @property
@@ -77,15 +77,15 @@ class SessionPlan:
         return self.executor == LOCAL
 
     def of(self, log: Log) -> list[SessionJob]:
-        """The experiment's jobs that a log tells of."""
+        """The experiment's jobs of a log."""
         return [job for job in self.jobs.values() if job.log is log]
 
     def wanted_of(self, log: Log) -> list[SessionJob]:
-        """The session's jobs that a log tells of."""
+        """The session's jobs of a log."""
         return [job for job in self.of(log) if job.target in self.wanted]
 
     def blocked_by(self, failed: Collection[str]) -> set[str]:
-        """Targets that cannot be made where others failed, however far behind them."""
+        """Targets that cannot be made if these failed, however far behind them."""
         blocked: set[str] = set()
         grown = True
         while grown:

@@ -17,7 +17,7 @@ class Rules:
         self._started: dict[str, RuleStarted] = {}
 
     def started(self, event: RuleStarted) -> str | None:
-        """Target of a job that is started; None where it makes none of the session."""
+        """Target of a job that is started; None if it makes none of the session."""
         target = next((path for path in event.outputs if path in self._plan.wanted), None)
         if target is not None:
             self._targets[event.number], self._started[target] = target, event

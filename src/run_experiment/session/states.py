@@ -1,8 +1,9 @@
-"""What becomes of the jobs of a session, as its logs tell it: their states, what they did, what they used."""
+"""What becomes of the jobs of a session, as its logs have it: their states, what they did, what they used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from run_experiment.actionlog.entry import Entry, Log
@@ -12,102 +13,100 @@ from run_experiment.session.notices import Notices
 from run_experiment.session.outcomes import Outcome, outcome
 from run_experiment.session.plan import SessionPlan
 from run_experiment.session.rules import Rules
-from run_experiment.slurm.events import Accounted, Changed
+from run_experiment.session.written import Written
+from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.events import Changed, Finished
+from run_experiment.slurm.ledger import Ledger
 from run_experiment.slurm.states import is_live, succeeded
 
-Write = Callable[[Log, Entry], None]
-# Ends that SLURM may start a job again after; one that then made its target ran, whether that was seen or not.
-_STARTED_AGAIN = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
+Write = Callable[[Log, Entry], bool]
 
 
 class States:
-    """Tells each transition of a job once, with what it did meanwhile, and at its end what it used."""
+    """Logs each transition of a job once, with what it did meanwhile, and what it used.
 
-    def __init__(self, plan: SessionPlan, jobs: SessionJobs, rules: Rules, write: Write) -> None:
+    The ledger keeps what is logged, after the logs have it: no crash can lose an entry. It is None for jobs that end
+    with their session.
+    """
+
+    def __init__(self, plan: SessionPlan, jobs: SessionJobs, rules: Rules, write: Write, ledger: Ledger | None) -> None:
         self._folder = plan.folder
         self._jobs = jobs
         self._rules = rules
         self._write = write
-        self._notices = Notices(plan.folder, jobs.told)
+        self._ledger = ledger
+        self._written = Written(plan.folder)
+        self._notices = Notices(plan.folder, self._written)
 
-    def changed(self, event: Changed) -> None:
-        """Tell that a job's state changed."""
-        followed = self._jobs.of(event.submission)
-        if is_live(event.after):
-            # It was none: SLURM starts the job again.
-            self.tell_held(followed)
-        if not followed.is_news(event):
-            return
-        # Why it failed follows with the notice of its end.
-        if followed.is_current and followed.ended is None and not is_live(event.after) and not succeeded(event.after):
-            followed.held = event
-            return
-        self._tell_change(followed, event)
+    def changed(self, followed: FollowedJob, event: Changed) -> None:
+        """Log that a job waits, runs, or made its target."""
+        followed.accounted = event.job or followed.accounted
+        if event.job:
+            result = self._result(followed, event.after, event.job)
+        else:
+            result = self._result_by_record(followed, event.after)
+        self._log_state(followed, event.after, result, event.job.started if event.job else None)
 
-    def tell_held(self, followed: FollowedJob) -> None:
-        """Tell the end that waited for its reason."""
-        held, followed.held = followed.held, None
-        if held:
-            self._tell_change(followed, held)
+    def finished(self, followed: FollowedJob, event: Finished) -> None:
+        """Log a job's end, if its record did not say it before, and what it used."""
+        followed.finished = event
+        ended = event.job if event.job and not is_live(event.job.state) else None
+        followed.accounted = event.job or followed.accounted
+        if ended:
+            state = "COMPLETED" if event.succeeded else ended.state
+            self._log_state(followed, state, self._result(followed, state, ended))
+        else:
+            failure = followed.failure(self._rules.log(followed.job.target))
+            result = f"{failure or 'by its record'}; accounting does not say when"
+            self._log_state(followed, event.verdict, result)
+        self._log_notices(followed)
+        if self._log_metrics(followed) and self._ledger:
+            # The next start logs what could not be noted unless the logs have it.
+            with suppress(OSError):
+                self._ledger.accounted(followed.job_id)
 
-    def tell(self, followed: FollowedJob, after: str, result: str) -> None:
-        """Tell a transition from the state told last."""
+    def _log_metrics(self, followed: FollowedJob) -> bool:
+        """Log what a job used, once; False if the log could not take it."""
+        is_there = not followed.is_new and self._written.has_metrics(followed.job_id)
+        return is_there or self._write(followed.job.log, followed.metrics(self._folder))
+
+    def log_notices(self) -> None:
+        """Log what jobs did: each of them since its start was logged, or since the last call."""
+        for followed in self._jobs.in_flight():
+            if followed.state == "RUNNING":
+                self._log_notices(followed)
+
+    def _log_state(self, followed: FollowedJob, after: str, result: str, started: datetime | None = None) -> None:
+        """Log a transition from the state logged last, then note it in the ledger."""
         before, followed.state = followed.state, after
         if before == after:
             return
         if after != "RUNNING":
-            self._tell_notices(followed)
+            self._log_notices(followed)
         entry = entries.transition(followed.job, followed.job_id, before, after, result)
-        self._write(followed.job.log, entry)
+        is_there = not followed.is_new and self._written.is_ahead(entry)
+        if (is_there or self._write(followed.job.log, entry)) and self._ledger:
+            # As above.
+            with suppress(OSError):
+                self._ledger.logged(followed.job_id, after, started)
         if after == "RUNNING":
-            self._tell_notices(followed)
+            self._log_notices(followed)
 
-    def succeeded(self, followed: FollowedJob) -> None:
-        """Tell a good end as soon as its record is there, before accounting has it."""
-        if not is_live(followed.state) and followed.state not in _STARTED_AGAIN:
-            return
+    def _log_notices(self, followed: FollowedJob) -> None:
+        for entry in self._notices.new(followed):
+            self._write(followed.job.log, entry)
+
+    def _result(self, followed: FollowedJob, state: str, job: AccountedJob) -> str:
+        failure = followed.failure(self._rules.log(followed.job.target)) if not is_live(state) else ""
+        outcome = self._outcome(followed).text if succeeded(state) else ""
+        return entries.transition_result(followed.job.log, state, job, failure, outcome)
+
+    def _result_by_record(self, followed: FollowedJob, state: str) -> str:
+        """What a record says of a job's start or end, before accounting has it."""
         log, found = followed.job.log, self._outcome(followed)
-        if followed.state != "RUNNING":
-            self.tell(followed, "RUNNING", entries.started(log, found.started))
-        self.tell(followed, "COMPLETED", entries.finished(log, found.text, found.ended))
+        if state == "RUNNING":
+            return entries.started(log, found.started)
+        return entries.finished(log, found.text, found.ended)
 
     def _outcome(self, followed: FollowedJob) -> Outcome:
         return outcome(followed.job.log, self._folder / followed.job.target, followed.job_id)
-
-    def tell_notices(self) -> None:
-        """Tell what jobs did: of each what it did since its start was told, or since it was asked last."""
-        for followed in self._jobs.in_flight():
-            if followed.state == "RUNNING":
-                self._tell_notices(followed)
-
-    def accounted(self, followed: FollowedJob, event: Accounted) -> None:
-        """Tell what a job used, once its end was noticed; an end without figures is told now at the latest."""
-        followed.is_accounted = True
-        followed.accounted = event.job or followed.accounted
-        if event.job is None and followed.ended:
-            failure = followed.failure(self._rules.log(followed.job.target))
-            result = f"{failure or 'by its record'}; accounting does not say when"
-            self.tell(followed, followed.verdict, result)
-        if followed.ended or not followed.is_current:
-            self.settle(followed)
-
-    def settle(self, followed: FollowedJob) -> None:
-        """Tell what a job used, once: after the notice of its end and accounting's figures."""
-        if followed.is_settled:
-            return
-        followed.is_settled = True
-        followed.end_seen = datetime.now().astimezone()
-        self._tell_notices(followed)
-        if followed.is_new or not self._jobs.told.has_metrics(followed.job_id):
-            self._write(followed.job.log, followed.metrics(self._folder))
-
-    def _tell_notices(self, followed: FollowedJob) -> None:
-        for entry in self._notices.untold(followed):
-            self._write(followed.job.log, entry)
-
-    def _tell_change(self, followed: FollowedJob, event: Changed) -> None:
-        followed.accounted = event.job
-        failure = followed.failure(self._rules.log(followed.job.target)) if not is_live(event.after) else ""
-        outcome = self._outcome(followed).text if succeeded(event.after) else ""
-        result = entries.transition_result(followed.job.log, event.after, event.job, failure, outcome)
-        self.tell(followed, event.after, result)

@@ -1,4 +1,4 @@
-"""The steps between training and evaluation, as a session goes through them: which run, which data set is at what."""
+"""The steps between training and evaluation, as a session goes through them: how far each run and data set is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from run_experiment.session.jobs import FollowedJob
 from run_experiment.session.plan import SessionCheckpoint, SessionJob, SessionPlan
 from run_experiment.slurm.states import is_live
 
-Write = Callable[[Log, Entry], None]
+Write = Callable[[Log, Entry], bool]
 
 
 class Steps:
@@ -46,8 +46,8 @@ class Steps:
             self._write(Log.INSPECT, entry)
 
     def training_ended(self, followed: FollowedJob, attached: bool) -> None:
-        """A run's training ended: how is told before its checkpoints are looked at, or instead of that."""
-        run, job_id, ended = followed.job.run, followed.job_id, followed.ended
+        """Log how a run's training ended, before its checkpoints are looked at or instead of that."""
+        run, job_id, finished = followed.job.run, followed.job_id, followed.finished
         if not attached:
             details = f"Job {job_id} via its exit status"
         elif followed.accounted is None or is_live(followed.accounted.state):
@@ -55,7 +55,7 @@ class Steps:
         else:
             details = f"Job {job_id} via sacct"
         self._verified(run, details, followed.verdict)
-        if ended and not ended.succeeded:
+        if finished and not finished.succeeded:
             self._miss(run, f"job {job_id}: {followed.failure(None)}".partition("\n")[0])
 
     def training_missing(self, job: SessionJob, reason: str) -> None:
@@ -69,7 +69,7 @@ class Steps:
         return len(self._plan.caches) - len(self._caches)
 
     def _verify_earlier_training(self, run: str) -> None:
-        """Tell of a training that this session did not follow."""
+        """Log how a training ended that this session did not follow."""
         target = paths.finetune_record(run)
         if run in self._runs or target not in self._plan.jobs:
             return

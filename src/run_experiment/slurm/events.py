@@ -1,12 +1,15 @@
-"""What becomes of jobs on a cluster, as events: who follows the jobs tells them, who writes them down reads them."""
+"""What becomes of jobs on a cluster, as events: sent by the executor plugin, written down by the action logs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
+from run_experiment.common.clock import now
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.states import is_live, succeeded
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,15 @@ class Reattached:
 
 
 @dataclass(frozen=True)
-class Unaccounted:
-    """A job of an earlier main process ended, and what accounting has of it is still to come."""
+class Unlogged:
+    """An earlier main process noted the end of a job, but the action logs lack it or its figures: they follow."""
 
     submission: Submission
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """A job was cancelled from here; `reason` says why."""
+    """This command cancelled a job; `reason` says why. Its `Finished` follows."""
 
     submission: Submission
     reason: str
@@ -66,7 +69,7 @@ class Polled:
 
 @dataclass(frozen=True)
 class PollFailed:
-    """Accounting did not answer; told once, until it answers again."""
+    """Accounting did not answer; sent once, until it answers again."""
 
     targets: tuple[str, ...]
     reason: str
@@ -74,31 +77,48 @@ class PollFailed:
 
 @dataclass(frozen=True)
 class Changed:
-    """A job's SLURM state differs from the one seen before; `job` is what accounting has of it now."""
+    """A job's state differs from the one seen before: it waits, runs, or left its record (COMPLETED).
+
+    `job` is what accounting has of it now; None if the record came first.
+    """
 
     submission: Submission
     before: str
     after: str
-    job: AccountedJob
+    job: AccountedJob | None
 
 
 @dataclass(frozen=True)
-class Ended:
-    """The end of a job was noticed; `message` says why it failed."""
+class Held:
+    """A job waits for a reason that does not pass by itself; `remedy` is what to do about it."""
+
+    submission: Submission
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job is over; sent once, when its state, the reason and accounting's figures are known.
+
+    `message` says why it failed, `again` why it is submitted again; `job` is None if accounting never had its end,
+    `noticed` is when the end was.
+    """
 
     submission: Submission
     succeeded: bool
     state: str
     message: str = ""
     again: str = ""
+    job: AccountedJob | None = None
+    noticed: datetime = field(default_factory=now)
 
-
-@dataclass(frozen=True)
-class Accounted:
-    """What accounting has of a job that ended; None where it never came to know the end."""
-
-    submission: Submission
-    job: AccountedJob | None
+    @property
+    def verdict(self) -> str:
+        """COMPLETED if it made its target, otherwise the final state that SLURM has, or FAILED."""
+        if self.succeeded:
+            return "COMPLETED"
+        return "FAILED" if succeeded(self.state) or is_live(self.state) else self.state
 
 
 @dataclass(frozen=True)
@@ -114,13 +134,13 @@ Event = (
     | Delayed
     | Refused
     | Reattached
-    | Unaccounted
+    | Unlogged
     | Cancelled
     | Polled
     | PollFailed
     | Changed
-    | Ended
-    | Accounted
+    | Held
+    | Finished
     | Detached
 )
 # Name under which events travel as attributes of log records.

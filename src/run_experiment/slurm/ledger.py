@@ -17,7 +17,8 @@ from run_experiment.common.clock import moment_of
 
 PATH = ".snakemake/run-experiment/ledger.jsonl"
 
-_INTENDED, _ACCEPTED, _SETTLED, _ACCOUNTED = "intended", "accepted", "settled", "accounted"
+_INTENDED, _ACCEPTED, _SETTLED = "intended", "accepted", "settled"
+_LOGGED, _ACCOUNTED = "logged", "accounted"
 _TEXTS = ("target", "config_hash", "name", "comment", "time")
 
 
@@ -39,12 +40,20 @@ class Submission:
 
 @dataclass(frozen=True)
 class Settled:
-    """A job whose end was noted, and when; its state is SLURM's, or LOST, its hash None where it is not known."""
+    """A job whose end was noted, and when; its state is SLURM's, or LOST, its hash None if it is not known."""
 
     job_id: str
     state: str
     time: datetime
     config_hash: str | None
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What the action logs have of a job: its last state, and its last start if accounting had one."""
+
+    state: str = "PENDING"
+    started: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -80,12 +89,27 @@ class Ledger:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         self._append({"event": _SETTLED, "target": target, "job_id": job_id, "state": state, "time": now})
 
+    def logged(self, job_id: str, state: str, started: datetime | None) -> None:
+        """Note that the action logs have a job's new state; `started` is SLURM's time if it is a start."""
+        time = started.isoformat(timespec="seconds") if started else None
+        self._append({"event": _LOGGED, "job_id": job_id, "state": state, "started": time})
+
     def accounted(self, job_id: str) -> None:
-        """Note that what accounting has of a job that ended, or that it has nothing, was told."""
+        """Note that the action logs have a job's end and its figures: nothing more is written about it."""
         self._append({"event": _ACCOUNTED, "job_id": job_id})
 
-    def unaccounted(self) -> list[Submission]:
-        """Jobs whose end was taken notice of, but not yet what accounting has of them."""
+    def last_logged(self) -> dict[str, Logged]:
+        """What the action logs have of jobs, by id."""
+        found: dict[str, Logged] = {}
+        for entry in self._entries():
+            job_id, state = entry.get("job_id"), entry.get("state")
+            if entry.get("event") == _LOGGED and isinstance(job_id, str) and isinstance(state, str):
+                started = moment_of(entry.get("started")) or found.get(job_id, Logged()).started
+                found[job_id] = Logged(state, started)
+        return found
+
+    def unlogged(self) -> list[Submission]:
+        """Jobs whose end was noted, while the action logs lack it or its figures."""
         accepted: dict[str, Submission] = {}
         settled: set[str] = set()
         for entry in self._entries():
@@ -127,7 +151,7 @@ class Ledger:
                     yield entry
 
     def _append(self, entry: dict[str, Any]) -> None:
-        """Write a line at once and to the disk. Raises OSError where not all of it could be written."""
+        """Write a line at once and to the disk. Raises OSError if not all of it could be written."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # ASCII: any text that Python holds can be written, and a torn line cannot end within a character.
         line = json.dumps(entry).encode("ascii") + b"\n"

@@ -17,7 +17,7 @@ from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
 from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted
 from run_experiment.session.plan import ATTACHED, LOCAL, SessionJob, SessionPlan
 from run_experiment.slurm.events import RECORD_ATTRIBUTE as JOB_EVENT
-from run_experiment.slurm.events import Accounted, Ended, Submitted
+from run_experiment.slurm.events import Finished, Submitted
 from run_experiment.slurm.ledger import Submission
 from snakemake_logger_plugin_action_log import LogHandler, LogHandlerSettings
 from snakemake_logger_plugin_action_log.events import event_of
@@ -138,7 +138,7 @@ def test_an_error_in_an_event_ends_neither_the_run_nor_the_log(
 def test_an_error_at_the_end_does_not_escape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     handler = begun(tmp_path)
     job = Submission(TARGET, "", "", "", 0, "no time", "17")
-    events = [Submitted(job), Ended(job, True, "COMPLETED"), Accounted(job, None)]
+    events = [Submitted(job), Finished(job, True, "COMPLETED")]
     for event in events:
         handler.emit(record(**{JOB_EVENT: event}))
     handler.close()

@@ -1,26 +1,34 @@
-"""The follower, with what SLURM's clients may say at the worst moment."""
+"""The follower, with what SLURM's clients may say at the worst moment, and what it reports of it."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from run_experiment.common.json_files import write_record
-from run_experiment.slurm.ledger import Ledger, Submission
+from run_experiment.slurm.amounts import moment
+from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled
+from run_experiment.slurm.ledger import Ledger, Logged, Submission
 from snakemake_executor_plugin_slurm_attached.earlier_jobs import earlier_jobs, planned_submission
 from snakemake_executor_plugin_slurm_attached.follower import End, Follower
 
 # What `accounting` and `queue` ask for, in that order.
 ACCOUNTED = (
-    "{job.job_id};{job.name};{job.uid};{job.comment};{state};{code};None;2025-01-31T12:00:00;2025-01-31T12:00:05;"
-    "Unknown;n1;1;600;0;1;1;00:00:10;1G;cpu=1;cpu=1;"
+    "{job.job_id};{job.name};{job.uid};{job.comment};{state};{code};None;2025-01-31T12:00:00;{start};"
+    "{end};n1;1;600;0;1;1;00:00:10;1G;cpu=1;cpu=1;"
 )
-QUEUED = ";{job.job_id};{state};None;{job.name};{job.comment};"
+# What it has of the job's script, with which come the figures.
+STEP = (
+    "\n{job.job_id}.batch;batch;{job.uid};;{state};{code};None;;{start};{end};n1;1;600;0;1;1;00:00:10;1G;cpu=1;cpu=1;"
+)
+NEVER, FIRST, SECOND = "Unknown", "2025-01-31T12:00:05", "2025-01-31T12:10:00"
+QUEUED = ";{job.job_id};{state};{reason};{job.name};{job.comment};"
 TARGET = "r4/finetune.json"
 
 
@@ -38,11 +46,21 @@ class Slurm:
         path.write_text(f'#!/bin/bash\n{find_mark}\nfound=$(cat {path}.says)\necho "${{found//;/$mark}}"\n')
         path.chmod(0o755)
 
-    def says(self, job: Submission, accounted: str, queued: str, code: str = "0:0") -> None:
-        """What they say of a job; nothing where its state is empty."""
-        row = ACCOUNTED.format(job=job, state=accounted, code=code) if accounted else ""
+    def says(
+        self,
+        job: Submission,
+        accounted: str,
+        queued: str,
+        code: str = "0:0",
+        start: str = FIRST,
+        end: str = NEVER,
+        reason: str = "None",
+    ) -> None:
+        """What they say of a job, nothing if its state is empty; with an `end`, its figures are there."""
+        row = ACCOUNTED + STEP if end != NEVER else ACCOUNTED
+        row = row.format(job=job, state=accounted, code=code, start=start, end=end) if accounted else ""
         (self.folder / "sacct.says").write_text(row)
-        (self.folder / "squeue.says").write_text(QUEUED.format(job=job, state=queued) if queued else "")
+        (self.folder / "squeue.says").write_text(QUEUED.format(job=job, state=queued, reason=reason) if queued else "")
 
 
 @pytest.fixture
@@ -59,7 +77,7 @@ def job(tmp_path: Path) -> Submission:
 
 def follow(folder: Path, job: Submission, patience: float = 60, latency: float = 60) -> Follower:
     follower = Follower(folder, 0.1, patience, latency, lambda event: None)
-    follower.add(job, folder / "17.out")
+    follower.add(job, folder / "17.out", Logged())
     return follower
 
 
@@ -101,6 +119,7 @@ def test_an_error_of_this_machine_loses_no_end(
 ) -> None:
     """As where a login node limits how many threads there may be."""
     follower = follow(tmp_path, job)
+    follower.add(replace(job, job_id="18", target="r8/finetune.json"), tmp_path / "18.out", Logged())
     slurm.says(job, "RUNNING", "RUNNING")
     write_record(tmp_path / TARGET, {"job_id": "17", "config_hash": job.config_hash})
     time.sleep(0.2)
@@ -138,3 +157,182 @@ def test_jobs_of_a_folder_that_was_copied_stay_the_other_one_s(tmp_path: Path, s
         found = earlier_jobs(folder, ledger, lambda event: None)
         assert list(found) == ([TARGET] if name == "original" else [])
     assert job.uid == os.getuid()
+
+
+class Reported:
+    """A follower, and what it reported of its jobs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.events: list[Event] = []
+        self.folder = folder
+        self.follower = Follower(folder, 0.1, 60, 60, self.events.append)
+        self.ends: list[End] = []
+
+    def follow(self, job: Submission, logged: Logged = Logged()) -> Reported:  # noqa: B008
+        self.follower.add(job, self.folder / "17.out", logged)
+        return self
+
+    def until(self, condition: Callable[[Reported], object]) -> Reported:
+        """Look at the jobs until something holds."""
+        deadline = time.monotonic() + 20
+        while not condition(self):
+            assert time.monotonic() < deadline, self.events
+            self.ends += self.follower.look()
+            time.sleep(0.05)
+        return self
+
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        return [(one.before, one.after) for one in self.events if isinstance(one, Changed)]
+
+    @property
+    def finished(self) -> list[Finished]:
+        return [one for one in self.events if isinstance(one, Finished)]
+
+    def polls(self) -> int:
+        return sum(isinstance(one, Polled) for one in self.events)
+
+    def again(self) -> Reported:
+        """Two more answers, the last of which was asked for after now."""
+        polls = self.polls()
+        return self.until(lambda here: here.polls() >= polls + 2)
+
+
+def ended(end: End, **changes: str) -> Finished:
+    return Finished(end.submission, end.succeeded, end.state, end.message, **changes)
+
+
+@pytest.fixture
+def reported(tmp_path: Path) -> Reported:
+    return Reported(tmp_path)
+
+
+START = ("PENDING", "RUNNING")
+
+
+def test_a_second_start_between_two_polls_is_reported(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    slurm.says(job, "RUNNING", "RUNNING")
+    reported.follow(job).until(lambda here: here.changes)
+    slurm.says(job, "RUNNING", "RUNNING", start=SECOND)
+    reported.again()
+    assert reported.changes == [START, ("RUNNING", "PENDING"), START]
+
+
+def test_a_requeued_job_waits_whatever_accounting_calls_its_last_start(
+    slurm: Slurm, job: Submission, reported: Reported
+) -> None:
+    slurm.says(job, "RUNNING", "RUNNING")
+    reported.follow(job).until(lambda here: here.changes)
+    slurm.says(job, "NODE_FAIL", "COMPLETING")
+    reported.again()
+    assert reported.changes == [START]
+    slurm.says(job, "NODE_FAIL", "PENDING")
+    reported.again()
+    assert reported.changes == [START, ("RUNNING", "PENDING")]
+    slurm.says(job, "RUNNING", "RUNNING", start=SECOND)
+    reported.again()
+    assert reported.changes == [START, ("RUNNING", "PENDING"), START]
+    assert reported.ends == []
+
+
+def test_a_job_that_was_cancelled_in_a_start_that_nobody_saw(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    """The logs have its first start."""
+    slurm.says(job, "CANCELLED by 0", "", start=SECOND, end="2025-01-31T12:20:00")
+    reported.follow(job, Logged("RUNNING", moment(FIRST))).until(lambda here: here.ends)
+    (end,) = reported.ends
+    reported.follower.finish(ended(end), end.accounted)
+    assert reported.changes == [("RUNNING", "PENDING"), START]
+    assert [one.state for one in reported.finished] == ["CANCELLED"]
+
+
+def test_what_the_logs_have_is_not_reported_again(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    slurm.says(job, "RUNNING", "RUNNING")
+    reported.follow(job, Logged("RUNNING", moment(FIRST))).again()
+    assert reported.changes == []
+
+
+def test_an_end_is_reported_once_with_its_figures(
+    tmp_path: Path, slurm: Slurm, job: Submission, reported: Reported
+) -> None:
+    """Snakemake hears of it at once; what is said of the job is what the executor found out."""
+    slurm.says(job, "FAILED", "", code="1:0")
+    reported.follow(job).until(lambda here: here.ends)
+    (end,) = reported.ends
+    reported.follower.finish(ended(end, again="killed"), end.accounted)
+    reported.again()
+    assert reported.finished == []
+    slurm.says(job, "FAILED", "", code="1:0", end=SECOND)
+    reported.until(lambda here: here.finished)
+    reported.follower.close(5)
+    (finished,) = reported.finished
+    assert (finished.state, finished.again, finished.message) == ("FAILED", "killed", end.message)
+    assert finished.job is not None
+    assert finished.job.settled
+    assert reported.changes == [START]
+
+
+def test_a_record_is_reported_before_snakemake_hears_of_it(
+    tmp_path: Path, slurm: Slurm, job: Submission, reported: Reported
+) -> None:
+    slurm.says(job, "RUNNING", "RUNNING")
+    write_record(tmp_path / TARGET, {"job_id": "17", "config_hash": job.config_hash})
+    reported.follow(job)
+    (end,) = reported.follower.look()
+    assert reported.changes == [START, ("RUNNING", "COMPLETED")]
+    reported.follower.finish(ended(end), None)
+    reported.follower.close(0.5)
+    # Accounting never had the end.
+    assert [(one.succeeded, one.job) for one in reported.finished] == [(True, None)]
+
+
+def test_a_job_that_ended_while_nobody_followed_it(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    """Also if the main process was killed after it had noted the end."""
+    slurm.says(job, "FAILED", "", code="3:0", end=SECOND)
+    reported.follower.add_ended(job, reported.folder / "17.out", Logged())
+    reported.until(lambda here: here.finished)
+    reported.follower.add_ended(job, reported.folder / "17.out", Logged())
+    reported.follower.close(1)
+    (finished,) = reported.finished
+    assert (finished.succeeded, finished.state) == (False, "FAILED")
+    assert finished.message.startswith("SLURM job 17 ended as FAILED, exit code 3:0: its output is ")
+    assert reported.changes == [START]
+
+
+def test_a_job_that_slurm_forgot_is_reported_as_lost(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    reported.follower.add_forgotten(job, reported.folder / "17.out", Logged("RUNNING", moment(FIRST)))
+    (finished,) = reported.finished
+    assert (finished.succeeded, finished.state, finished.job) == (False, "LOST", None)
+    assert finished.message.startswith("SLURM does not know job 17 any more, nor how it ended: its output is ")
+
+
+def test_nothing_is_made_up_of_a_job_while_accounting_does_not_answer(
+    slurm: Slurm, job: Submission, reported: Reported
+) -> None:
+    """The next start reports it."""
+    (slurm.folder / "sacct").write_text("#!/bin/sh\necho 'slurmdbd: error' >&2; exit 1\n")
+    reported.follower.add_ended(job, reported.folder / "17.out", Logged())
+    reported.follower.close(1)
+    assert reported.finished == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("JobHeldUser", "it is held: release it with `scontrol release 17`"),
+        ("launch failed requeued held", "its node could not start it: `scontrol release 17` has it tried again"),
+        ("AssocGrpCPUMinutesLimit", "the account or QOS has used up its time: ask for more"),
+        ("AssocGrpCPURunMinutesLimit", ""),
+        ("QOSMaxGRESPerJob", "it asks for more than a job may have"),
+        ("Priority", ""),
+        ("None", ""),
+    ],
+)
+def test_a_wait_that_does_not_pass_by_itself_is_reported_once(
+    slurm: Slurm, job: Submission, reason: str, advice: str
+) -> None:
+    """Seen when the queue is asked, here because accounting shows the end of the last start."""
+    here = Reported(slurm.folder).follow(job)
+    slurm.says(job, "NODE_FAIL", "PENDING", reason=reason)
+    here.again().again()
+    expected = [(reason, advice)] if advice else []
+    assert [(one.reason, one.remedy) for one in here.events if isinstance(one, Held)] == expected

@@ -22,7 +22,7 @@ from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm.clients import AccountedJob
-from run_experiment.slurm.events import Cancelled, Delayed, Ended, Event, Reattached, Submitted
+from run_experiment.slurm.events import Cancelled, Delayed, Event, Finished, Reattached, Submitted
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
 from snakemake_executor_plugin_slurm_attached.background import Background
@@ -87,8 +87,11 @@ class Cluster:
         monkeypatch.setenv("PATH", str(folder), prepend=":")
 
     def shim(self, folder: Path, name: str, body: str) -> None:
-        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
-        (folder / name).chmod(0o755)
+        # Moved into place: what is being run cannot be written to.
+        new = folder / f".{name}"
+        new.write_text(f"#!/bin/sh\n{body}\n")
+        new.chmod(0o755)
+        new.replace(folder / name)
 
     def queue(self, folder: Path, *jobs: str) -> None:
         """Have squeue print jobs, `id state name`, between marks that differ each time: its format has them."""
@@ -587,6 +590,6 @@ def test_a_job_from_before_a_redo_is_not_taken_for_it(tmp_path: Path) -> None:
 def test_a_job_that_is_submitted_again_is_told_in_one_line() -> None:
     why = "SLURM job 17 ended as TIMEOUT: its output is 17.out\n    slurmstepd: error"
     told = "tiny.r4: SLURM job 17 ended as TIMEOUT: its output is 17.out; it is submitted again: out of time"
-    event = Ended(R4, False, "TIMEOUT", why, "out of time")
+    event = Finished(R4, False, "TIMEOUT", why, "out of time")
     assert (level(event), message(event)) == (logging.WARNING, told)
     assert message(replace(event, again="")) is None

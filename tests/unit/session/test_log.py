@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,20 +21,21 @@ from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import ATTACHED, LOCAL, SessionCheckpoint, SessionJob, SessionPlan
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.events import (
-    Accounted,
     Cancelled,
     Changed,
     Delayed,
     Detached,
-    Ended,
+    Finished,
+    Held,
     Polled,
     PollFailed,
     Reattached,
     Refused,
     Submitted,
-    Unaccounted,
+    Unlogged,
 )
-from run_experiment.slurm.ledger import Ledger, Submission
+from run_experiment.slurm.ledger import PATH as LEDGER
+from run_experiment.slurm.ledger import Ledger, Logged, Submission
 
 NOON = datetime(2025, 1, 31, 12, 0, 0).astimezone()
 R4, R8 = "r4/finetune.json", "r8/finetune.json"
@@ -101,6 +103,11 @@ def accounted(target: str, state: str, seconds: int = 60, **changes: Any) -> Acc
     return replace(made, **changes)
 
 
+def made(target: str) -> Changed:
+    """The record of a job is there."""
+    return Changed(submission(target), "RUNNING", "COMPLETED", None)
+
+
 class Session:
     """A session's log, and what it holds."""
 
@@ -123,11 +130,11 @@ class Session:
     def end(
         self, target: str, state: str = "COMPLETED", message: str = "", seconds: int = 60, again: str = ""
     ) -> Session:
-        """End a job as the executor tells it: a good end is seen in its record, a bad one by accounting."""
-        job, known = submission(target), accounted(target, state, seconds)
-        noticed = Ended(job, state == "COMPLETED", state, message, again)
-        counted = [Changed(job, "RUNNING", state, known), Accounted(job, known)]
-        return self.tell(noticed, *counted) if state == "COMPLETED" else self.tell(*counted, noticed)
+        """End a job as the executor reports it: a good end is seen in its record, a bad one by accounting."""
+        job, succeeded = submission(target), state == "COMPLETED"
+        if succeeded:
+            self.tell(made(target))
+        return self.tell(Finished(job, succeeded, state, message, again, accounted(target, state, seconds)))
 
     def rows(self, *actions: Action, log: Log | None = None) -> list[tuple[str, str, str]]:
         """Subject, details and result of entries of these actions."""
@@ -199,7 +206,8 @@ def test_what_was_not_submitted(session: Session) -> None:
 
 
 def test_transitions_have_the_times_of_accounting(session: Session) -> None:
-    session.start(R4).tell(Changed(submission(R4), "RUNNING", "COMPLETED", accounted(R4, "COMPLETED"))).end(R4)
+    known = accounted(R4, "COMPLETED")
+    session.start(R4).tell(Finished(submission(R4), True, "COMPLETED", job=known))
     at = NOON.strftime("%Y-%m-%d")
     assert session.rows(Action.STATE_CHANGE) == [
         ("r4", "PENDING → RUNNING", f"Training started at {at} 12:00:05 on n1"),
@@ -250,17 +258,13 @@ def test_a_job_that_slurm_starts_again(session: Session) -> None:
     assert session.rows(Action.STATE_CHANGE)[1][2] == "Waits to be started (BeginTime)"
 
 
-@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL"])
-def test_a_job_that_slurm_ended_and_starts_again(session: Session, state: str) -> None:
-    """Its end waits for a reason that never comes, as the job goes on; what comes after it is told as it happens."""
-    session.start(R4).tell(
-        Changed(submission(R4), "RUNNING", state, accounted(R4, state)),
-        Changed(submission(R4), state, "RUNNING", accounted(R4, "RUNNING")),
-    )
-    expected = ["PENDING → RUNNING", f"RUNNING → {state}", f"{state} → RUNNING"]
-    assert [details for _, details, _ in session.rows(Action.STATE_CHANGE)] == expected
-    session.end(R4)
-    assert [details for _, details, _ in session.rows(Action.STATE_CHANGE)] == [*expected, "RUNNING → COMPLETED"]
+def test_a_wait_that_does_not_pass_by_itself(session: Session) -> None:
+    """It breaks no chain of transitions."""
+    session.tell(Submitted(submission(R4)), Held(submission(R4), "JobHeldUser", "it is held")).start(R4)
+    assert [row[1:] for row in session.rows(Action.STATE_CHANGE)[:1]] == [
+        ("PENDING → PENDING", "Does not start by itself (JobHeldUser): it is held")
+    ]
+    assert session.rows(Action.STATE_CHANGE)[1][1] == "PENDING → RUNNING"
 
 
 def test_status_of_the_jobs_of_each_log(session: Session) -> None:
@@ -308,8 +312,7 @@ def test_gpus_at_every_fifth_poll(session: Session) -> None:
 def test_how_the_end_of_a_training_is_known(session: Session, by_record: bool) -> None:
     session.start(R4)
     known = accounted(R4, "COMPLETED")
-    told = [Ended(submission(R4), True, "COMPLETED"), Changed(submission(R4), "RUNNING", "COMPLETED", known)]
-    session.tell(*(told if by_record else reversed(told)))
+    session.tell(made(R4) if by_record else Finished(submission(R4), True, "COMPLETED", job=known))
     how = "Job 104 via its record, before sacct shows its end" if by_record else "Job 104 via sacct"
     assert session.rows(Action.VERIFY_FINETUNING) == [("r4", how, "COMPLETED")]
 
@@ -371,9 +374,9 @@ def test_completion_once_with_counts_and_duration(session: Session) -> None:
 
 
 def test_nothing_is_complete_before_accounting_has_the_figures(session: Session) -> None:
-    session.start(R4, R8).end(R4).tell(Ended(submission(R8), True, "COMPLETED"))
+    session.start(R4, R8).end(R4).tell(made(R8))
     assert session.rows(Action.ALL_COMPLETE) == []
-    session.tell(Accounted(submission(R8), None))
+    session.tell(Finished(submission(R8), True, "COMPLETED"))
     assert session.rows(Action.STATE_CHANGE)[-1] == (
         "r8",
         "RUNNING → COMPLETED",
@@ -387,11 +390,9 @@ def test_a_completed_job_without_a_result_failed(session: Session) -> None:
     session.start(R4)
     known = accounted(R4, "COMPLETED")
     message = "SLURM job 104 completed without a record; its output is /x.out"
-    session.tell(
-        Ended(submission(R4), False, "COMPLETED", message), Changed(submission(R4), "RUNNING", "COMPLETED", known)
-    )
+    session.tell(Finished(submission(R4), False, "COMPLETED", message, job=known))
     assert "completed without a record" in session.rows(Action.STATE_CHANGE)[-1][2]
-    session.tell(Accounted(submission(R4), known), Refused(submission(R8), "no"))
+    session.tell(Refused(submission(R8), "no"))
     assert session.rows(Action.ALL_COMPLETE) == [
         ("", "All 1 job reached a terminal state; 1 not submitted", "0 COMPLETED, 1 FAILED")
     ]
@@ -424,18 +425,13 @@ def test_nothing_is_complete_after_a_detach(session: Session) -> None:
     assert session.rows(Action.ALL_COMPLETE) == []
 
 
-def test_the_next_session_tells_what_the_first_did_not(session: Session) -> None:
-    """The first saw one job start, and noticed the end of another but not its figures."""
-    session.start(R4, R8).tell(Ended(submission(R8), True, "COMPLETED"))
+def test_the_next_session_logs_what_the_first_did_not(session: Session) -> None:
+    """The first saw one job start, and the record of another."""
+    session.start(R4, R8).tell(made(R8))
     wanted = frozenset({R4})
     later = Session(plan(session.folder, wanted=wanted, complete={Log.TORCHTUNE: 1, Log.INSPECT: 0}))
-    later.tell(Reattached(submission(R4), "RUNNING"))
-    for target in (R4, R8):
-        later.tell(Changed(submission(target), "PENDING", "RUNNING", accounted(target, "COMPLETED")))
-    later.tell(
-        Changed(submission(R8), "RUNNING", "COMPLETED", accounted(R8, "COMPLETED")),
-        Accounted(submission(R8), accounted(R8, "COMPLETED")),
-    )
+    later.tell(Unlogged(submission(R8)), Reattached(submission(R4), "RUNNING"))
+    later.tell(Finished(submission(R8), True, "COMPLETED", job=accounted(R8, "COMPLETED")))
     later.end(R4, seconds=115)
     changes = [(subject, details) for subject, details, _ in later.rows(Action.STATE_CHANGE)]
     assert sorted(changes) == sorted((run, change) for run in ("r4", "r8") for change in TRANSITIONS)
@@ -446,15 +442,75 @@ def test_the_next_session_tells_what_the_first_did_not(session: Session) -> None
         ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
     ]
     assert list(read_action_log(session.folder / "run-torchtune.log")["duration"].dropna()) == ["2 minutes"]
-    # What was told is not told a third time.
+    # What is logged is not logged a third time.
     third = Session(plan(session.folder, wanted=frozenset()))
-    third.tell(
-        Changed(submission(R8), "PENDING", "RUNNING", accounted(R8, "COMPLETED")),
-        Changed(submission(R8), "RUNNING", "COMPLETED", accounted(R8, "COMPLETED")),
-        Accounted(submission(R8), accounted(R8, "COMPLETED")),
-    )
+    third.tell(Finished(submission(R8), True, "COMPLETED", job=accounted(R8, "COMPLETED")))
     assert len(third.rows(Action.STATE_CHANGE)) == 4
     assert len(third.rows(Action.COMPUTE_METRICS)) == 2
+
+
+def ledger_of(session: Session) -> Ledger:
+    return Ledger(session.folder / LEDGER)
+
+
+def test_the_ledger_has_what_the_logs_have(session: Session) -> None:
+    session.start(R4, R8)
+    started = accounted(R4, "RUNNING").started
+    assert ledger_of(session).last_logged() == {IDS[one]: Logged("RUNNING", started) for one in (R4, R8)}
+    session.tell(made(R4)).end(R8, "FAILED", "SLURM job 108 ended as FAILED")
+    assert {one: state.state for one, state in ledger_of(session).last_logged().items()} == {
+        IDS[R4]: "COMPLETED",
+        IDS[R8]: "FAILED",
+    }
+
+
+def test_what_no_log_could_take_is_not_in_the_ledger(session: Session) -> None:
+    path = session.folder / Log.TORCHTUNE.file
+    path.unlink()
+    path.mkdir()
+    session.start(R4, BASE).end(R4).end(BASE)
+    assert set(ledger_of(session).last_logged()) == {IDS[BASE]}
+    assert [entry for entry in entries_of(session) if entry["event"] == "accounted"] == [
+        {"event": "accounted", "job_id": IDS[BASE]}
+    ]
+
+
+def entries_of(session: Session) -> list[dict[str, Any]]:
+    lines = (session.folder / LEDGER).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("lines", range(4), ids=["none", "the start", "the end", "all"])
+def test_a_crash_between_the_log_and_the_ledger_neither_loses_nor_repeats_an_entry(
+    session: Session, lines: int
+) -> None:
+    """Killed after the log had an entry and before its line in the ledger: the next session logs what is missing."""
+    kept = ledger_of(session)
+    session.tell(Submitted(submission(R4)))
+    events = [
+        Changed(submission(R4), "PENDING", "RUNNING", accounted(R4, "RUNNING")),
+        made(R4),
+        Finished(submission(R4), True, "COMPLETED", job=accounted(R4, "COMPLETED")),
+    ]
+    # The last of these entries is not noted.
+    session.tell(*events[: lines + 1])
+    path = session.folder / LEDGER
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:lines]))
+    assert len(kept.last_logged()) == (lines > 0)
+    later = Session(plan(session.folder)).tell(Reattached(submission(R4), "COMPLETED"), *events[min(lines, 2) :])
+    told = [action for action in of_job(later, Log.TORCHTUNE, "104") if action != "JOB_REATTACHED"]
+    assert told == ["SUBMIT_JOB", "PENDING → RUNNING", "RUNNING → COMPLETED", "COMPUTE_METRICS"]
+    assert kept.last_logged()["104"].state == "COMPLETED"
+
+
+def test_a_job_that_slurm_forgot_has_an_end_in_the_log(session: Session) -> None:
+    session.start(R4)
+    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 0, Log.INSPECT: 0}))
+    why = "SLURM does not know job 104 any more, nor how it ended: its output is /x.out"
+    later.tell(Reattached(submission(R4), ""), Finished(submission(R4), False, "LOST", why))
+    assert later.rows(Action.JOB_REATTACHED)[0][2] == "ended while no process followed it"
+    assert later.rows(Action.STATE_CHANGE)[-1] == ("r4", "RUNNING → FAILED", f"{why}; accounting does not say when")
+    assert later.rows(Action.COMPUTE_METRICS) == [("r4", "unknown: accounting has no figures", "FAILED")]
 
 
 TRANSITIONS = ("PENDING → RUNNING", "RUNNING → COMPLETED")
@@ -463,17 +519,13 @@ TRANSITIONS = ("PENDING → RUNNING", "RUNNING → COMPLETED")
 def figures(target: str) -> list[object]:
     """What comes of a job whose end an earlier session noticed."""
     job, known = submission(target), accounted(target, "COMPLETED")
-    return [
-        Changed(job, "PENDING", "RUNNING", known),
-        Changed(job, "RUNNING", "COMPLETED", known),
-        Accounted(job, known),
-    ]
+    return [Changed(job, "PENDING", "RUNNING", known), Finished(job, True, "COMPLETED", job=known)]
 
 
 def test_all_is_complete_only_when_jobs_of_the_session_before_are_accounted_for(session: Session) -> None:
-    session.tell(Submitted(submission(R4)), Submitted(submission(R8)), Ended(submission(R8), True, "COMPLETED"))
+    session.tell(Submitted(submission(R4)), Submitted(submission(R8)))
     later = Session(plan(session.folder, wanted=frozenset({R4}), complete={Log.TORCHTUNE: 1, Log.INSPECT: 0}))
-    later.tell(Unaccounted(submission(R8)), Reattached(submission(R4), "RUNNING")).end(R4)
+    later.tell(Unlogged(submission(R8)), Reattached(submission(R4), "RUNNING")).end(R4)
     assert later.rows(Action.ALL_COMPLETE) == []
     later.tell(*figures(R8))
     assert later.rows(Action.ALL_COMPLETE) == [
@@ -482,10 +534,10 @@ def test_all_is_complete_only_when_jobs_of_the_session_before_are_accounted_for(
 
 
 def test_a_session_that_only_accounts_for_jobs_says_that_all_are_complete(session: Session) -> None:
-    session.tell(Submitted(submission(R8)), Ended(submission(R8), True, "COMPLETED"))
+    session.tell(Submitted(submission(R8)))
     later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
     # Asked for twice: when the session begins, and when its first job does.
-    later.tell(Unaccounted(submission(R8)), Unaccounted(submission(R8)))
+    later.tell(Unlogged(submission(R8)), Unlogged(submission(R8)))
     assert later.rows(Action.ALL_COMPLETE) == []
     later.tell(*figures(R8))
     assert later.rows(Action.ALL_COMPLETE) == [
@@ -499,10 +551,7 @@ def test_a_job_that_failed_while_nobody_looked(session: Session) -> None:
     known = accounted(R4, "FAILED")
     later.tell(
         Reattached(submission(R4), "FAILED"),
-        Ended(submission(R4), False, "FAILED", "SLURM job 104 ended as FAILED, exit code 1:0: unlucky"),
-        Changed(submission(R4), "PENDING", "RUNNING", known),
-        Changed(submission(R4), "RUNNING", "FAILED", known),
-        Accounted(submission(R4), known),
+        Finished(submission(R4), False, "FAILED", "SLURM job 104 ended as FAILED, exit code 1:0: unlucky", job=known),
     )
     assert [details for _, details, _ in later.rows(Action.STATE_CHANGE)] == ["PENDING → RUNNING", "RUNNING → FAILED"]
     assert "unlucky" in later.rows(Action.STATE_CHANGE)[-1][2]
@@ -519,8 +568,7 @@ def test_a_job_that_made_its_target_while_nobody_looked_is_complete(session: Ses
     later.tell(
         Reattached(submission(R4), "COMPLETED"),
         Changed(submission(R4), "RUNNING", "COMPLETED", known),
-        Ended(submission(R4), True, "COMPLETED"),
-        Accounted(submission(R4), known),
+        Finished(submission(R4), True, "COMPLETED", job=known),
     )
     changes = [details for _, details, _ in later.rows(Action.STATE_CHANGE)]
     assert changes == ["PENDING → RUNNING", "RUNNING → COMPLETED"]
@@ -528,10 +576,9 @@ def test_a_job_that_made_its_target_while_nobody_looked_is_complete(session: Ses
     assert later.rows(Action.ALL_COMPLETE) == [
         ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
     ]
-    # A session that was killed before it noted that in the ledger: the next one says it again to no log.
+    # A session that was killed before it noted that in the ledger: the next one logs nothing twice.
     third = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
-    third.tell(Reattached(submission(R4), "COMPLETED"), Ended(submission(R4), True, "COMPLETED"))
-    third.tell(Accounted(submission(R4), known))
+    third.tell(Reattached(submission(R4), "COMPLETED"), Finished(submission(R4), True, "COMPLETED", job=known))
     assert len(third.rows(Action.STATE_CHANGE)) == 2
     assert len(third.rows(Action.COMPUTE_METRICS)) == 1
 
@@ -539,14 +586,17 @@ def test_a_job_that_made_its_target_while_nobody_looked_is_complete(session: Ses
 def test_a_job_cancelled_from_here_says_why_and_does_not_count(session: Session) -> None:
     session.start(R4)
     later = Session(plan(session.folder, wanted=frozenset({R4})))
+    why = "cancelled by run-experiment: it is of another configuration"
     later.tell(Cancelled(submission(R4), "it is of another configuration"))
     later.tell(Submitted(submission(R4, "105")))
+    later.tell(Finished(submission(R4), False, "CANCELLED", why, job=accounted(R4, "CANCELLED")))
     assert later.rows(Action.SUBMIT_JOB)[-1] == ("r4", "sbatch finetune.slurm", "Job ID 105")
     assert later.rows(Action.STATE_CHANGE)[-1] == (
         "r4",
         "RUNNING → CANCELLED",
-        "Cancelled by run-experiment: it is of another configuration",
+        f"Training ended at {NOON:%Y-%m-%d} 12:01:05 on n1: {why}",
     )
+    assert later.rows(Action.COMPUTE_METRICS)[-1][2] == "CANCELLED"
     later.log.close()
     assert later.rows(Action.ALL_COMPLETE) == []
 
@@ -606,7 +656,7 @@ def test_ids_that_are_left_out_are_counted() -> None:
     assert details.endswith("more, each in the entry of its submission")
 
 
-def test_the_ledger_knows_what_is_not_accounted_for(tmp_path: Path) -> None:
+def test_the_ledger_knows_what_is_not_logged(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for target in (R4, R8, BASE):
         ledger.intend(replace(submission(target), job_id=None))
@@ -614,9 +664,9 @@ def test_the_ledger_knows_what_is_not_accounted_for(tmp_path: Path) -> None:
     ledger.settled(R4, IDS[R4], "COMPLETED")
     ledger.settled(R8, IDS[R8], "FAILED")
     ledger.settled(BASE, "", "NOT SUBMITTED")
-    assert ledger.unaccounted() == [submission(R4), submission(R8)]
+    assert ledger.unlogged() == [submission(R4), submission(R8)]
     ledger.accounted(IDS[R4])
-    assert ledger.unaccounted() == [submission(R8)]
+    assert ledger.unlogged() == [submission(R8)]
     assert set(ledger.open()) == {BASE}
 
 
@@ -688,7 +738,9 @@ def test_what_a_job_did_before_its_start_was_seen_waits_for_that(session: Sessio
 def test_a_short_job_s_doings_are_told_where_accounting_knows_nothing(session: Session, state: str) -> None:
     session.tell(Submitted(submission(R4)))
     leave(session, "r4/attempts/104", "begun.json", RESUMED)
-    session.tell(Ended(submission(R4), state == "COMPLETED", state, "it ended"), Accounted(submission(R4), None))
+    if state == "COMPLETED":
+        session.tell(Changed(submission(R4), "PENDING", "RUNNING", None), made(R4))
+    session.tell(Finished(submission(R4), state == "COMPLETED", state, "it ended"))
     told = {
         "COMPLETED": ["PENDING → RUNNING", "RESUME_TRAINING", "RUNNING → COMPLETED"],
         "PREEMPTED": ["RESUME_TRAINING", "PENDING → PREEMPTED"],
@@ -706,12 +758,9 @@ def test_what_an_earlier_session_told_is_not_told_again(session: Session) -> Non
         later.tell(Polled({R4: "RUNNING"}))
         assert later.rows(*RETRIES) == [("r4", *RESUMED[1:]), ("r4", *SMALLER[1:])]
     write_record(session.folder / R4, {"job_id": "104", "events": events(RESUMED, SMALLER)})
-    later.tell(Ended(submission(R4), True, "COMPLETED"))
+    later.tell(made(R4))
     third = Session(plan(session.folder, wanted=frozenset()))
-    third.tell(
-        Changed(submission(R4), "RUNNING", "COMPLETED", accounted(R4, "COMPLETED")),
-        Accounted(submission(R4), accounted(R4, "COMPLETED")),
-    )
+    third.tell(Finished(submission(R4), True, "COMPLETED", job=accounted(R4, "COMPLETED")))
     assert of_job(third, Log.TORCHTUNE, "104")[-5:] == [
         *("RESUME_TRAINING", "JOB_REATTACHED", "OOM_RETRY", "RUNNING → COMPLETED", "COMPUTE_METRICS")
     ]
@@ -790,9 +839,8 @@ def test_a_job_that_is_submitted_again(session: Session) -> None:
         Submitted(second),
         Polled({R4: "PENDING", BASE: "RUNNING"}),
         Changed(second, "PENDING", "RUNNING", known),
-        Ended(second, True, "COMPLETED"),
-        Changed(second, "RUNNING", "COMPLETED", known),
-        Accounted(second, known),
+        Changed(second, "RUNNING", "COMPLETED", None),
+        Finished(second, True, "COMPLETED", job=known),
     )
     assert session.rows(Action.STATUS_CHECK, log=Log.TORCHTUNE)[-1][2] == "2 jobs: 1 PENDING, 0 RUNNING, 1 COMPLETED"
     assert session.rows(Action.SUBMIT_JOB)[-1] == ("r4", "sbatch finetune.slurm", "Job ID 105")
@@ -808,20 +856,20 @@ def test_the_duration_is_from_the_first_submission(session: Session) -> None:
     one.end(R4, "TIMEOUT", "SLURM job 104 ended as TIMEOUT", again="out of time")
     later = replace(submission(R4, "105"), time=(NOON + timedelta(hours=1)).isoformat())
     known = accounted(R4, "FAILED", 7200 - 5, job_id="105", submitted=NOON + timedelta(hours=1))
-    one.tell(Submitted(later), Changed(later, "PENDING", "FAILED", known), Ended(later, False, "FAILED", "why"))
+    one.tell(Submitted(later))
     assert one.rows(Action.ALL_COMPLETE) == []
-    one.tell(Accounted(later, known))
+    one.tell(Finished(later, False, "FAILED", "why", job=known))
     assert one.rows(Action.ALL_COMPLETE) == [("", "All 1 job reached a terminal state", "0 COMPLETED, 1 FAILED")]
     assert list(read_action_log(session.folder / "run-torchtune.log")["duration"].dropna()) == ["2 hours"]
 
 
-def test_all_is_complete_only_when_the_first_try_is_accounted_for(session: Session) -> None:
+def test_all_is_complete_only_when_the_first_job_is_accounted_for(session: Session) -> None:
+    """Its end is logged after the submission of the second, since accounting's figures came late."""
     one = Session(plan(session.folder, wanted=frozenset({R4}))).start(R4)
     first, second = submission(R4), submission(R4, "105")
-    one.tell(Ended(first, False, "NODE_FAIL", "SLURM job 104 ended as NODE_FAIL", "its node was lost"))
-    one.tell(Submitted(second), Ended(second, True, "COMPLETED"), Accounted(second, None))
+    one.tell(Submitted(second), Finished(second, True, "COMPLETED"))
     assert one.rows(Action.ALL_COMPLETE) == []
-    one.tell(Accounted(first, None))
+    one.tell(Finished(first, False, "NODE_FAIL", "SLURM job 104 ended as NODE_FAIL", "its node was lost"))
     assert one.rows(Action.STATE_CHANGE)[-1][1:] == (
         "RUNNING → NODE_FAIL",
         "NODE_FAIL; it is submitted again: its node was lost; accounting does not say when",
@@ -853,9 +901,13 @@ def test_an_interrupt_before_it_is_submitted_again(session: Session) -> None:
     ]
 
 
-def test_a_job_whose_next_try_is_refused_counts_as_it_ended(session: Session) -> None:
-    session.start(R4, R8).end(R8).end(R4, "TIMEOUT", "SLURM job 104 ended as TIMEOUT", again="out of time")
-    session.tell(Refused(submission(R4), "sbatch: error: invalid account"), RuleFailed(1, "It was not submitted"))
+@pytest.mark.parametrize("figures_are_late", [False, True])
+def test_a_job_whose_retry_is_refused_counts_as_it_ended(session: Session, figures_are_late: bool) -> None:
+    session.start(R4, R8).end(R8)
+    known = accounted(R4, "TIMEOUT")
+    ended = Finished(submission(R4), False, "TIMEOUT", "SLURM job 104 ended as TIMEOUT", "out of time", known)
+    refused = [Refused(submission(R4), "sbatch: error: invalid account"), RuleFailed(1, "It was not submitted")]
+    session.tell(*([*refused, ended] if figures_are_late else [ended, *refused]))
     assert session.rows(Action.SUBMIT_JOB)[-1][2] == "failed: sbatch: error: invalid account"
     assert session.rows(Action.ALL_COMPLETE) == [
         ("", "All 2 jobs reached terminal states", "1 COMPLETED, 0 FAILED, 1 TIMEOUT")
@@ -866,10 +918,10 @@ def test_a_job_whose_next_try_is_refused_counts_as_it_ended(session: Session) ->
 def test_a_job_that_ended_while_nobody_looked_may_be_submitted_again(session: Session) -> None:
     session.start(R4)
     later = Session(plan(session.folder, wanted=frozenset({R4, CHECK4})))
-    later.tell(Reattached(submission(R4), "PREEMPTED"), Ended(submission(R4), False, "PREEMPTED", PREEMPTED, "again"))
-    later.tell(Submitted(submission(R4, "105")))
     known = accounted(R4, "PREEMPTED")
-    later.tell(Changed(submission(R4), "RUNNING", "PREEMPTED", known), Accounted(submission(R4), known))
+    later.tell(Reattached(submission(R4), "PREEMPTED"))
+    later.tell(Finished(submission(R4), False, "PREEMPTED", PREEMPTED, "again", known))
+    later.tell(Submitted(submission(R4, "105")))
     assert later.rows(Action.VERIFY_FINETUNING, Action.CHECKPOINT_MISSING, Action.ALL_COMPLETE) == []
     assert later.rows(Action.STATE_CHANGE)[-1][1] == "RUNNING → PREEMPTED"
     assert later.rows(Action.COMPUTE_METRICS)[-1][2] == "PREEMPTED"
