@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from run_experiment.common.json_files import read_record
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
-from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled, PollFailed
+from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.states import is_live, succeeded
-from run_experiment.slurm.waits import remedy
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.left_behind import (
     attempts,
@@ -32,6 +29,7 @@ from snakemake_executor_plugin_slurm_attached.left_behind import (
     why_lost,
 )
 from snakemake_executor_plugin_slurm_attached.retry_policy import Cut
+from snakemake_executor_plugin_slurm_attached.transitions import Followed, Tell, Transitions, id_of
 
 # How soon accounting is asked about the first job.
 _FIRST_QUESTION = 5.0
@@ -46,8 +44,6 @@ LOST = "LOST"
 # How the queue shows a job that waits, also for another start.
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
-Tell = Callable[[Event], None]
-
 
 @dataclass(frozen=True)
 class End:
@@ -58,31 +54,6 @@ class End:
     state: str
     message: str = ""
     accounted: AccountedJob | None = None
-
-
-@dataclass
-class _Followed:
-    submission: Submission
-    output: Path
-    # The state that was reported last, and the start that belongs to it.
-    state: str = "PENDING"
-    started: datetime | None = None
-    attempts: int = 0
-    # When a failed attempt was seen, when SLURM was first found not to know the job, and to call it completed.
-    failed_at: float | None = None
-    missing_at: float | None = None
-    completed_at: float | None = None
-    # When accounting was first found to have a bad end.
-    failing_at: float | None = None
-    # When accounting was first found to have its end.
-    over_at: float | None = None
-    accounted: AccountedJob | None = None
-    # What is known of its end but the figures; None if what the job left is all that says how it ended.
-    finished: Finished | None = None
-    # Why this command cancelled it.
-    cancelled: str = ""
-    # Why it does not start, if that does not pass by itself.
-    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +68,7 @@ class _Answer:
 
     def waiting(self, submission: Submission) -> QueuedJob | None:
         """A job that waits in the queue, if it does: accounting may still show the end of its last start."""
-        job = (self.queued or {}).get((_id(submission), submission.comment))
+        job = (self.queued or {}).get((id_of(submission), submission.comment))
         return job if job and job.state in _WAITING else None
 
 
@@ -115,11 +86,12 @@ class Follower:
         self._patience = patience
         self._latency = latency
         self._tell = tell
+        self._transitions = Transitions(tell)
         # Replaced under the lock, never changed: other threads read them.
-        self._jobs: dict[str, _Followed] = {}
+        self._jobs: dict[str, Followed] = {}
         # Those whose ends were handed out, until `finish`; then, until accounting has their figures.
-        self._judged: dict[str, _Followed] = {}
-        self._ended: dict[str, _Followed] = {}
+        self._judged: dict[str, Followed] = {}
+        self._ended: dict[str, Followed] = {}
         # All whose `Finished` was sent.
         self._finished: set[str] = set()
         self._lock = threading.Lock()
@@ -134,18 +106,18 @@ class Follower:
 
         `ended` is what accounting has of it if that showed an end once.
         """
-        job = _Followed(submission, output, logged.state, logged.started)
+        job = Followed(submission, output, logged.state, logged.started)
         if ended:
             job.failing_at = job.failed_at = time.monotonic()
-            self._note_start(job, ended)
+            self._transitions.start(job, ended)
         job.attempts = len(attempts(self._folder, submission))
         if not self._jobs:
             self._asked_at = min(self._asked_at, time.monotonic() - self._poll + _FIRST_QUESTION)
         with self._lock:
             # It may be one that somebody requeued after its end.
-            self._finished.discard(_id(submission))
-            self._ended = {job_id: job for job_id, job in self._ended.items() if job_id != _id(submission)}
-            self._jobs = {**self._jobs, _id(submission): job}
+            self._finished.discard(id_of(submission))
+            self._ended = {job_id: job for job_id, job in self._ended.items() if job_id != id_of(submission)}
+            self._jobs = {**self._jobs, id_of(submission): job}
 
     def add_ended(
         self, submission: Submission, output: Path, logged: Logged, known: AccountedJob | None = None, why: str = ""
@@ -154,27 +126,27 @@ class Follower:
 
         `known` is what accounting has of it already, `why` the reason if this command cancelled it.
         """
-        job = _Followed(submission, output, logged.state, logged.started, accounted=known, cancelled=why)
+        job = Followed(submission, output, logged.state, logged.started, accounted=known, cancelled=why)
         with self._lock:
-            if _id(submission) in self._ended or _id(submission) in self._finished:
+            if id_of(submission) in self._ended or id_of(submission) in self._finished:
                 return
-            self._ended = {**self._ended, _id(submission): job}
+            self._ended = {**self._ended, id_of(submission): job}
         if known:
-            self._note_start(job, known)
+            self._transitions.start(job, known)
         if is_made(self._folder, submission):
-            self._note_made(job, known)
+            self._transitions.made(job, known)
         if known and _is_whole(known):
             self._finish(job)
 
     def add_forgotten(self, submission: Submission, output: Path, logged: Logged) -> None:
         """Report a job that SLURM does not know any more."""
-        job = _Followed(submission, output, logged.state, logged.started)
-        if _id(submission) not in self._finished:
+        job = Followed(submission, output, logged.state, logged.started)
+        if id_of(submission) not in self._finished:
             self._finish(job)
 
     def finish(self, finished: Finished, accounted: AccountedJob | None) -> None:
         """Report an end that was handed out by `look`, now or once accounting has the job's figures."""
-        job_id = _id(finished.submission)
+        job_id = id_of(finished.submission)
         job = self._judged.pop(job_id)
         job.finished, job.accounted = finished, accounted
         if finished.state == LOST or (accounted and _is_whole(accounted)):
@@ -225,18 +197,18 @@ class Follower:
                 self._finish(job)
 
     def _forget(self, ends: list[End]) -> None:
-        over = {_id(end.submission) for end in ends}
+        over = {id_of(end.submission) for end in ends}
         self._judged |= {job_id: job for job_id, job in self._jobs.items() if job_id in over}
         with self._lock:
             self._jobs = {job_id: job for job_id, job in self._jobs.items() if job_id not in over}
 
-    def _end(self, job: _Followed, answer: _Answer | None, now: float) -> End | None:
+    def _end(self, job: Followed, answer: _Answer | None, now: float) -> End | None:
         end = self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
         if end and end.succeeded:
-            self._note_made(job)
+            self._transitions.made(job)
         return end
 
-    def _end_from_files(self, job: _Followed, now: float) -> End | None:
+    def _end_from_files(self, job: Followed, now: float) -> End | None:
         if is_made(self._folder, job.submission):
             return End(job.submission, True, "COMPLETED")
         failed = len(attempts(self._folder, job.submission))
@@ -280,7 +252,7 @@ class Follower:
         self._queue_asked_at = now
         return True
 
-    def _is_overdue(self, job: _Followed, now: float) -> bool:
+    def _is_overdue(self, job: Followed, now: float) -> bool:
         """Whether accounting should have an end that it does not have, or a job that it does not know."""
         reported = job.failed_at is not None and now - job.failed_at > _ASK_FOR
         return reported or (job.missing_at is not None and now - job.missing_at > self._patience)
@@ -299,20 +271,20 @@ class Follower:
             self._answering = True
         return answer
 
-    def _state(self, job: _Followed, answer: _Answer) -> str:
+    def _state(self, job: Followed, answer: _Answer) -> str:
         """State as accounting has it now, else as it had it before."""
-        found = answer.accounted.get(_id(job.submission))
+        found = answer.accounted.get(job.job_id)
         return found.state if found and is_same(found, job.submission) else job.state
 
-    def _judge(self, job: _Followed, answer: _Answer, now: float) -> End | None:
-        found = answer.accounted.get(_id(job.submission))
+    def _judge(self, job: Followed, answer: _Answer, now: float) -> End | None:
+        found = answer.accounted.get(job.job_id)
         queued = answer.is_queued(job.submission)
         if queued:
             job.missing_at = None
         if found is None or not is_same(found, job.submission) or (is_live(found.state) and queued is False):
             return self._missing(job, queued, now)
         if is_live(found.state) or queued:
-            self._note_live(job, found, answer.waiting(job.submission))
+            self._transitions.live(job, found, answer.waiting(job.submission))
             job.completed_at = job.failing_at = None
             return None
         if is_made(self._folder, job.submission):
@@ -330,7 +302,7 @@ class Follower:
         message = why_failed(self._folder, found, job.submission, job.output)
         return End(job.submission, False, found.state, message, found)
 
-    def _missing(self, job: _Followed, queued: bool | None, now: float) -> End | None:
+    def _missing(self, job: Followed, queued: bool | None, now: float) -> End | None:
         """Accounting may be late, or without a database; a job that the queue does not have either is lost."""
         if queued:
             return None
@@ -343,32 +315,32 @@ class Follower:
         """Report the jobs that ended once accounting has all their figures, or had the time to."""
         now = time.monotonic()
         for job in self._ended.values():
-            found = answer.accounted.get(_id(job.submission))
+            found = answer.accounted.get(job.job_id)
             if found is None or not is_same(found, job.submission):
                 job.missing_at = job.missing_at or now
-                if not job.finished and now - job.missing_at > self._patience:
+                if now - job.missing_at > self._patience:
                     self._finish(job)
             elif not is_live(found.state):
                 job.accounted, job.over_at = found, job.over_at or now
                 if _is_whole(found) or now - job.over_at > _LATEST_FIGURES:
                     self._finish(job)
 
-    def _finish(self, job: _Followed) -> None:
+    def _finish(self, job: Followed) -> None:
         """Send the one `Finished` of a job, after the start that nobody saw."""
-        job_id = _id(job.submission)
+        job_id = job.job_id
         if job.accounted and is_live(job.state):
-            self._note_start(job, job.accounted)
+            self._transitions.start(job, job.accounted)
         finished = job.finished or self._unseen_end(job)
         self._tell(replace(finished, job=job.accounted))
         with self._lock:
             self._finished.add(job_id)
             self._ended = {other: job for other, job in self._ended.items() if other != job_id}
 
-    def _unseen_end(self, job: _Followed) -> Finished:
+    def _unseen_end(self, job: Followed) -> Finished:
         """How a job ended while it was not followed, by what it left and what accounting has."""
         submission, found = job.submission, job.accounted
         if is_made(self._folder, submission):
-            self._note_made(job, found)
+            self._transitions.made(job, found)
             return Finished(submission, True, "COMPLETED")
         if found is None:
             if job.cancelled:
@@ -379,44 +351,11 @@ class Follower:
         why = job.cancelled or why_failed(self._folder, found, submission, job.output)
         return Finished(submission, False, found.state, why)
 
-    def _note_live(self, job: _Followed, found: AccountedJob, requeued: QueuedJob | None) -> None:
-        """Report how the state of a job differs that waits or runs, whatever accounting calls its last start."""
-        if is_live(found.state):
-            self._note_start(job, found)
-            self._change(job, found.state, found)
-        elif requeued:
-            self._note_start(job, found)
-            self._change(job, "PENDING", _waiting(found, requeued.reason))
-
-    def _note_start(self, job: _Followed, found: AccountedJob) -> None:
-        """Report a start that was not reported yet; if the job was started before, first that SLURM requeued it."""
-        if found.started in (None, job.started):
-            return
-        if job.started:
-            self._change(job, "PENDING", _waiting(found, "requeued"))
-        job.started = found.started
-        self._change(job, "RUNNING", found)
-
     def _note_held(self, answer: _Answer) -> None:
-        """Report, once each, reasons for which jobs wait that do not pass by themselves; only the queue has them."""
+        """Report reasons for which jobs wait that do not pass by themselves; only the queue has them."""
         for job in self._jobs.values() if answer.queued is not None else ():
-            queued, job_id = answer.waiting(job.submission), _id(job.submission)
-            reason = queued.reason if queued else ""
-            advice = remedy(reason, job_id)
-            if advice and reason != job.held:
-                self._tell(Held(job.submission, reason, advice))
-            job.held = reason if advice else ""
-
-    def _note_made(self, job: _Followed, found: AccountedJob | None = None) -> None:
-        """Report that a job made its target, as soon as its record is there."""
-        if job.state != "COMPLETED":
-            self._change(job, "RUNNING", found)
-            self._change(job, "COMPLETED", found)
-
-    def _change(self, job: _Followed, state: str, found: AccountedJob | None) -> None:
-        before, job.state = job.state, state
-        if before != state:
-            self._tell(Changed(job.submission, before, state, found))
+            queued = answer.waiting(job.submission)
+            self._transitions.held(job, queued.reason if queued else "")
 
 
 def _is_whole(job: AccountedJob) -> bool:
@@ -424,17 +363,6 @@ def _is_whole(job: AccountedJob) -> bool:
     return job.settled or job.state == "NODE_FAIL"
 
 
-def _waiting(job: AccountedJob, reason: str) -> AccountedJob:
-    """What accounting will have of a job that waits for its next start."""
-    return replace(job, state="PENDING", started=None, ended=None, nodes="", reason=reason)
-
-
 def with_id(submission: Submission, job_id: str) -> Submission:
     """The submission as SLURM accepted it."""
     return replace(submission, job_id=job_id)
-
-
-def _id(submission: Submission) -> str:
-    if submission.job_id is None:
-        raise ValueError(f"{submission.target} has no job")
-    return submission.job_id

@@ -162,10 +162,10 @@ def test_jobs_of_a_folder_that_was_copied_stay_the_other_one_s(tmp_path: Path, s
 class Reported:
     """A follower, and what it reported of its jobs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = 60) -> None:
         self.events: list[Event] = []
         self.folder = folder
-        self.follower = Follower(folder, 0.1, 60, 60, self.events.append)
+        self.follower = Follower(folder, 0.1, patience, 60, self.events.append)
         self.ends: list[End] = []
 
     def follow(self, job: Submission, logged: Logged = Logged()) -> Reported:  # noqa: B008
@@ -283,6 +283,19 @@ def test_a_record_is_reported_before_snakemake_hears_of_it(
     reported.follower.close(0.5)
     # Accounting never had the end.
     assert [(one.succeeded, one.job) for one in reported.finished] == [(True, None)]
+
+
+def test_figures_that_accounting_never_has_are_not_waited_for_for_ever(
+    tmp_path: Path, slurm: Slurm, job: Submission
+) -> None:
+    """As on a cluster that keeps no accounts."""
+    here = Reported(tmp_path, patience=0.5).follow(job)
+    slurm.says(job, "", "")
+    write_record(tmp_path / TARGET, {"job_id": "17", "config_hash": job.config_hash})
+    here.until(lambda here: here.ends)
+    here.follower.finish(ended(here.ends[0]), None)
+    here.until(lambda here: here.finished)
+    assert [(one.succeeded, one.job) for one in here.finished] == [(True, None)]
 
 
 def test_a_job_that_ended_while_nobody_followed_it(slurm: Slurm, job: Submission, reported: Reported) -> None:

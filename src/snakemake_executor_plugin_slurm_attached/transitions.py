@@ -1,0 +1,103 @@
+"""The jobs that are followed, and what changes of them: each change is sent once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from run_experiment.slurm.clients import AccountedJob, QueuedJob
+from run_experiment.slurm.events import Changed, Event, Finished, Held
+from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.states import is_live
+from run_experiment.slurm.waits import remedy
+
+Tell = Callable[[Event], None]
+
+
+@dataclass
+class Followed:
+    """A job and what was seen of it; times are those of this process's clock."""
+
+    submission: Submission
+    output: Path
+    # The state that was reported last, and the start that belongs to it.
+    state: str = "PENDING"
+    started: datetime | None = None
+    attempts: int = 0
+    # When a failed attempt was seen, when SLURM was first found not to know the job, and to call it completed.
+    failed_at: float | None = None
+    missing_at: float | None = None
+    completed_at: float | None = None
+    # When accounting was first found to have a bad end.
+    failing_at: float | None = None
+    # When accounting was first found to have its end.
+    over_at: float | None = None
+    accounted: AccountedJob | None = None
+    # What is known of its end but the figures; None if what the job left is all that says how it ended.
+    finished: Finished | None = None
+    # Why this command cancelled it.
+    cancelled: str = ""
+    # Why it does not start, if that does not pass by itself.
+    held: str = ""
+
+    @property
+    def job_id(self) -> str:
+        """Its id."""
+        return id_of(self.submission)
+
+
+class Transitions:
+    """Sends the changes of jobs, also those that nobody saw happen."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def live(self, job: Followed, found: AccountedJob, requeued: QueuedJob | None) -> None:
+        """Report how the state of a job differs that waits or runs, whatever accounting calls its last start."""
+        if is_live(found.state):
+            self.start(job, found)
+            self._change(job, found.state, found)
+        elif requeued:
+            self.start(job, found)
+            self._change(job, "PENDING", _waiting(found, requeued.reason))
+
+    def start(self, job: Followed, found: AccountedJob) -> None:
+        """Report a start that was not reported yet; if the job was started before, first that SLURM requeued it."""
+        if found.started in (None, job.started):
+            return
+        if job.started:
+            self._change(job, "PENDING", _waiting(found, "requeued"))
+        job.started = found.started
+        self._change(job, "RUNNING", found)
+
+    def made(self, job: Followed, found: AccountedJob | None = None) -> None:
+        """Report that a job made its target, as soon as its record is there."""
+        if job.state != "COMPLETED":
+            self._change(job, "RUNNING", found)
+            self._change(job, "COMPLETED", found)
+
+    def held(self, job: Followed, reason: str) -> None:
+        """Report, once, the reason for which a job waits if that does not pass by itself."""
+        advice = remedy(reason, job.job_id)
+        if advice and reason != job.held:
+            self._tell(Held(job.submission, reason, advice))
+        job.held = reason if advice else ""
+
+    def _change(self, job: Followed, state: str, found: AccountedJob | None) -> None:
+        before, job.state = job.state, state
+        if before != state:
+            self._tell(Changed(job.submission, before, state, found))
+
+
+def _waiting(job: AccountedJob, reason: str) -> AccountedJob:
+    """What accounting will have of a job that waits for its next start."""
+    return replace(job, state="PENDING", started=None, ended=None, nodes="", reason=reason)
+
+
+def id_of(submission: Submission) -> str:
+    """Id of a job that was submitted. Raises ValueError if it was not."""
+    if submission.job_id is None:
+        raise ValueError(f"{submission.target} has no job")
+    return submission.job_id
