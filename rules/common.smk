@@ -99,7 +99,7 @@ def try_job_scripts():
             Planned(job, *scripts.script(path))
             for job in workflow.dag.needrun_jobs()
             for path in job.output
-            if path in scripts
+            if scripts.may_be_submitted(path)
         ]
         end_with(refusals(planned, workflow))
     except (InputError, WorkflowError) as error:

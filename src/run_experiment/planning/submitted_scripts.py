@@ -26,6 +26,15 @@ class SubmittedScripts:
         """Whether a target is made by a job script."""
         return target in self._runs or target in self._evaluations
 
+    def may_be_submitted(self, target: str) -> bool:
+        """Whether a target has a job script and no job that may still be in the queue, which would be followed."""
+        try:
+            submitted = self._plan.snapshot.ledger.open
+        except OSError:
+            # The executor refuses to submit without its ledger, and says why.
+            submitted = {}
+        return target in self and target not in submitted
+
     def refusals(self, requested: Collection[str]) -> list[InputError]:
         """What is wrong with the scripts of all jobs that making the requested targets takes; none are all targets."""
         made = [target.path for target in _made_for(self._plan, requested) if target.path in self]

@@ -26,6 +26,7 @@ from run_experiment.jobscripts.render import KEPT_HEAD, KEPT_WHOLE, JobScripts
 from run_experiment.jobscripts.sbatch_lines import read_options
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.submitted_scripts import SubmittedScripts
+from run_experiment.slurm.ledger import PATH, Ledger, Submission
 from run_experiment.summary.read import read_summary
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -289,6 +290,13 @@ def test_a_script_with_line_ends_of_windows_is_refused(experiment: ExperimentFol
     script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
     (refused,) = SubmittedScripts(plan_of(experiment)).refusals(["r4/finetune.json"])
     assert str(refused).startswith("r4/finetune.slurm:1: its lines end as on Windows")
+
+
+def test_a_job_that_may_be_in_the_queue_is_not_submitted(experiment: ExperimentFolder) -> None:
+    submission = Submission("r4/finetune.json", "0" * 64, "tiny.r4", "", 0, "2026-01-31T10:00:00+01:00", "30")
+    Ledger(experiment.path / PATH).accepted(submission, "30")
+    scripts = SubmittedScripts(plan_of(experiment))
+    assert [scripts.may_be_submitted(f"{run}/finetune.json") for run in ("r4", "r8", "base")] == [False, True, False]
 
 
 def test_all_unusable_scripts_are_told_unless_nothing_is_to_be_made_by_them(done: ExperimentFolder) -> None:
