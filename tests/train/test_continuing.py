@@ -133,10 +133,11 @@ def test_every_kill_of_a_script_costs_only_what_was_at_work() -> None:
     assert told() == [
         ("EVAL_RETRY", details, f"{reused} of 30 samples reused, {30 - reused} to do") for reused in (first, second)
     ]
-    # 10 and then 19 had been begun: of these the last one is lost, and the one before if it was not written yet.
-    assert 8 <= first <= 9
-    assert 17 <= second <= 18
-    assert computed().total() == TOTAL + (10 - first) + (19 - second)
+    # At most 10 and then 19 had been begun, for a sample may begin before the one in front of it. Of these the last is
+    # lost, and another if it was not written yet.
+    assert 7 <= first <= 9
+    assert 16 <= second <= 18
+    assert TOTAL + 2 <= computed().total() <= TOTAL + (10 - first) + (19 - second)
     assert set(computed()) == {f"w{number}" for number in range(TOTAL)}
     assert record()["continued"] == {"job_id": "local-5", "reused_samples": second}
     assert sorted(path.name for path in ATTEMPTS.iterdir()) == ["local-5", "local-5.2"]
