@@ -20,9 +20,10 @@ from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.events import Cancelled, Event
 from run_experiment.slurm.ledger import Ledger, Submission
+from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, succeeded
 from snakemake_executor_plugin_slurm_attached.follower import with_id
-from snakemake_executor_plugin_slurm_attached.left_behind import is_made, is_same, made_unseen
+from snakemake_executor_plugin_slurm_attached.left_behind import is_made, made_unseen
 
 # Seconds for which a job may be on its way although SLURM does not show it: an sbatch that outlived its main process or
 # that got no answer, an accounting that is late.

@@ -18,13 +18,13 @@ from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
 from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
+from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, succeeded
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.left_behind import (
     attempts,
     has_config,
     is_made,
-    is_same,
     why_failed,
     why_lost,
 )

@@ -64,12 +64,6 @@ def has_config(record: dict[str, Any] | None, submission: Submission) -> bool:
     return record is not None and record.get("config_hash") == submission.config_hash
 
 
-def is_same(job: AccountedJob, submission: Submission) -> bool:
-    """Whether a job is the one submitted: a controller that lost its state gives ids anew."""
-    same_comment = not job.comment or job.comment == submission.comment
-    return (job.name, job.uid) == (submission.name, submission.uid) and same_comment
-
-
 def why_failed(folder: Path, job: AccountedJob, submission: Submission, output: Path) -> str:
     """Why a job failed: SLURM's words, and what the job itself left."""
     report = _report(folder, job, submission)

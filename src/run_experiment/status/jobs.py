@@ -16,6 +16,7 @@ from run_experiment.common.process_identity import started_at
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, succeeded
 from run_experiment.status.items import State
 from run_experiment.status.sources import (
@@ -110,7 +111,7 @@ class Jobs:
     def _answered(self, submission: Submission, job_id: str, since: datetime | None, log: str) -> Evidence | None:
         """SLURM's answer on a job; None if there is none."""
         job = self.answer.accounted.get(job_id)
-        if job is not None and _is_same(job, submission):
+        if job is not None and is_same(job, submission):
             return self._accounted(submission, job, log)
         queued = self.answer.queued.get(job_id)
         return _queued(queued, since) if queued is not None and queued.comment == submission.comment else None
@@ -162,9 +163,3 @@ def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
     if job.state in _WAITING:
         return Evidence(State.PENDING, job.job_id, submitted, job.reason, slurm_state=job.state)
     return Evidence(State.RUNNING, job.job_id, None, slurm_state=job.state)
-
-
-def _is_same(job: AccountedJob, submission: Submission) -> bool:
-    """Whether a job is the one that was submitted: a controller that lost its state reuses ids."""
-    same_comment = not job.comment or job.comment == submission.comment
-    return (job.name, job.uid) == (submission.name, submission.uid) and same_comment
