@@ -24,6 +24,8 @@ NEAR = timedelta(seconds=2)
 SUBMISSIONS = (Action.SUBMIT_JOB, Action.SUBMIT_EVAL)
 # Ends after which SLURM may start the same job again.
 _QUEUED_AGAIN = ("NODE_FAIL", "PREEMPTED")
+# Ends that say nothing of what the job had done until then.
+_FROM_OUTSIDE = (*_QUEUED_AGAIN, "CANCELLED")
 _TIME = re.compile(r" at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
@@ -65,11 +67,17 @@ def not_made_once(jobs: Sequence[ClusterJob], records: Records) -> list[str]:
     """Targets that not exactly one job made: the one that its record names."""
     found = []
     for subject in sorted({*records, *map(subject_of, jobs)}):
-        made = [job.job_id for job in jobs if subject_of(job) == subject and job.state == "COMPLETED"]
         by = records.get(subject, {}).get("job_id")
+        of_subject = [job for job in jobs if subject_of(job) == subject]
+        made = [job.job_id for job in of_subject if job.state == "COMPLETED" or _made_before(job, by)]
         if made != [by]:
             found.append(f"{subject}: its record names job {by}, and these completed: {', '.join(made) or 'none'}")
     return found
+
+
+def _made_before(job: ClusterJob, by: str | None) -> bool:
+    """Whether a job left its record and was then ended from outside, as when SLURM starts it again for a dead node."""
+    return job.job_id == by and job.state in _FROM_OUTSIDE
 
 
 def two_at_once(jobs: Iterable[ClusterJob]) -> list[str]:

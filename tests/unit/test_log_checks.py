@@ -79,6 +79,14 @@ def test_nothing_is_wrong() -> None:
     assert problems(rows()) == []
 
 
+def test_a_record_counts_although_its_job_was_started_again_and_cancelled() -> None:
+    cancelled = replace(TRAINING, state="CANCELLED")
+    entries = rows()
+    entries[2] |= {"details": "RUNNING → CANCELLED"}
+    entries[3] |= {"result": "CANCELLED"}
+    assert not [problem for problem in problems(entries, [cancelled, FAILED, EVALUATION]) if "its record" in problem]
+
+
 def test_a_job_that_never_started_has_an_end_alone() -> None:
     cancelled = replace(FAILED, state="CANCELLED", start=None)
     entries = rows()
