@@ -175,3 +175,27 @@ def test_a_template_that_rewrites_the_prompt_is_refused(tmp_path: Path) -> None:
 def test_tokenizer_pads_with_its_pad_token(llama: Path) -> None:
     tokenizer = load_tokenizer(str(llama))
     assert tokenizer.pad_id == tokenizer.tokenizer.pad_token_id
+
+
+def encoder_of(
+    model: Path, dataset_type: str = "chat_completion", system_prompt: str = "", template: str = ""
+) -> Encoder:
+    tokenizer = load_tokenizer(str(model)).tokenizer
+    tokenizer.chat_template = template + (tokenizer.chat_template or "") if template else tokenizer.chat_template
+    return Encoder(tokenizer, dataset_type, "{input}", system_prompt)
+
+
+def test_prompts_that_a_model_cannot_take(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    refusing = "{%- if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{%- endif %}"
+    row = {"input": "a", "output": "A"}
+    assert encoder_of(model, template=refusing).encode(row)
+    with pytest.raises(DataError, match=r"refuses the prompt \(with a system prompt\): no system role"):
+        encoder_of(model, system_prompt="Be brief.", template=refusing).encode(row)
+    thinking = "{%- if add_generation_prompt %}{{- '<think>' }}{%- endif %}"
+    with pytest.raises(DataError, match="right after the prompt"):
+        encoder_of(model, template=thinking).encode(row)
+    tokenizer = load_tokenizer(str(model)).tokenizer
+    tokenizer.eos_token = None
+    with pytest.raises(DataError, match="no eos token"):
+        Encoder(tokenizer, "text_completion", "{input}", "").encode(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from jinja2 import TemplateError
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -94,6 +95,8 @@ class Encoder:
 
     def _completion(self, messages: list[Message], prompt: str, output: str) -> list[int]:
         if not self._uses_template:
+            if self._tokenizer.eos_token_id is None:
+                raise DataError("the model's tokenizer has no eos token, which ends an answer without a chat template")
             return [*self._ids(output), self._tokenizer.eos_token_id]
         answer = {"role": "assistant", "content": output}
         conversation = self._apply_template([*messages, answer], add_generation_prompt=False)
@@ -102,9 +105,13 @@ class Encoder:
         return self._ids(conversation.removeprefix(prompt))
 
     def _apply_template(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        rendered = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=add_generation_prompt, tokenize=False, tools=None, enable_thinking=None
-        )
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=add_generation_prompt, tokenize=False, tools=None, enable_thinking=None
+            )
+        except TemplateError as error:
+            hint = " (with a system prompt)" if self._system_prompt else ""
+            raise DataError(f"the model's chat template refuses the prompt{hint}: {error}") from error
         return str(rendered)
 
     def _ids(self, text: str) -> list[int]:
