@@ -235,7 +235,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         return True
 
     def cancel(self) -> None:
-        """End before the jobs do: they go on, unless the user interrupted and set that they be cancelled."""
+        """End before the jobs do: they keep running, unless the user interrupted and has set that they be cancelled."""
         self._submitter.stop()
         received = self._interrupts.received
         wanted = bool(received) and self.workflow.executor_settings.on_interrupt == CANCEL

@@ -29,7 +29,7 @@ _OVER_MEMORY = re.compile(r"slurmstepd.*(exceeded (job |step )?memory limit|oom.
 
 
 def planned(folder: Path, job_file: str) -> dict[str, Any]:
-    """What a job was told, in a file. Raises ValueError."""
+    """Contents of the file that a job is started with. Raises ValueError."""
     try:
         facts = json.loads((folder / job_file).read_text(encoding="utf-8"))
     except OSError as error:
@@ -82,7 +82,7 @@ def _said(output: Path) -> str:
 
 
 def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
-    """What a job that ended badly left; `facts` is what it was told, `output` the file of what SLURM said of it."""
+    """What a failed job left; `facts` is the file it was started with, `output` the file with SLURM's messages."""
     last = _last(folder, submission, job.job_id)
     begun = last.begun if last else {}
     return Left(
@@ -94,7 +94,7 @@ def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Pat
 
 
 def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:
-    """Whether a training saved an epoch since then that another job goes on from; another tool's knows itself how."""
+    """Whether a training has saved an epoch since then to resume from; of another tool's, any file counts."""
     if output := facts.get("output_dir"):
         found: Iterator[Path] = (folder / output).glob(f"{paths.CHECKPOINT_NAME.format(epoch='*')}/{RECIPE_STATE}")
     else:

@@ -70,7 +70,7 @@ def judge(job: AccountedJob, left: Left, retried: int, limits: Limits) -> Verdic
         return Verdict(job.state)
     state = Cut.OUT_OF_MEMORY.name if cut is Cut.OUT_OF_MEMORY else job.state
     if cut is Cut.TIMEOUT and not left.goes_on:
-        nothing = "Nothing that another job could go on from was saved within its time limit"
+        nothing = "No state that another job could resume from was saved within its time limit"
         return Verdict(state, advice=f"{nothing}: {_remedy(cut, job, limits.script)}")
     if cut is Cut.OUT_OF_MEMORY and not left.smaller:
         return Verdict(state, advice=f"Another job would take as much: {_remedy(cut, job, limits.script)}")

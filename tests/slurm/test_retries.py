@@ -87,7 +87,7 @@ def test_what_no_other_job_mends_is_reported(tmp_path: Path) -> None:
     result = run(experiment.path, *AT_ONCE, seconds=300, config=["retries=1"])
     assert result.process.returncode == 1
     assert "It was submitted 2 times: raise the setting `retries`" in result.output
-    assert "Nothing that another job could go on from was saved within its time limit: raise" in result.output
+    assert "No state that another job could resume from was saved within its time limit: raise" in result.output
     assert "exit status 3" in result.output
     assert result.output.count("it is submitted again") == 1
     found = settled(experiment.path, 4)

@@ -273,7 +273,7 @@ def test_a_state_of_another_config_is_not_gone_on_from(
 ) -> None:
     artifacts = shutil.copytree(uninterrupted, tmp_path / "artifacts")
     before = {path: path.read_bytes() for path in artifacts.rglob("*") if path.is_file()}
-    message = rf"artifacts cannot go on, since its config was another one \({said}\): change that back, or remove"
+    message = rf"artifacts cannot resume, since its config was another one \({said}\): change that back, or remove"
     with pytest.raises(ValueError, match=message):
         set_up(training, tmp_path, {**changes_of(artifacts), **other})
     assert {path: path.read_bytes() for path in artifacts.rglob("*") if path.is_file()} == before

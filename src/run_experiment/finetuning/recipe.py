@@ -103,8 +103,8 @@ class FinetuneRecipe(_stock_recipe()):  # type: ignore[misc]
         if before is not None and before != self._deciding:
             change = describe_change(before, self._deciding, most=1)
             raise ValueError(
-                f"the training in {self._output_dir} cannot go on, since its config was another one ({change}): "
-                f"change that back, or remove {self._output_dir} to train anew"
+                f"the training in {self._output_dir} cannot resume, since its config was another one ({change}): "
+                f"change that back, or remove {self._output_dir} to start over"
             )
         self.epochs_run = checkpoint[training.EPOCHS_KEY]
         self._steps_run = checkpoint[training.STEPS_KEY]
@@ -234,7 +234,7 @@ def _has_bf16() -> bool:
 
 
 def deciding(cfg: DictConfig) -> dict[str, Any]:
-    """The part of a resolved config that decides the result, which a training that goes on has to share."""
+    """The part of a resolved config that decides the result, which a training that resumes has to share."""
     return _deciding(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))
 
 

@@ -103,7 +103,7 @@ class Redos:
         return [target for target, own in today.items() if not self._is_made(target, own, redo.since)]
 
     def _is_made(self, target: str, own: str, since: str) -> bool:
-        """Whether a target's record is of this configuration, and of a job that was told so: clocks of nodes differ."""
+        """Whether a record has this configuration and its job was asked to repeat it, for clocks of nodes differ."""
         record = read_record(self._folder / target) or {}
         config = record.get("config")
         if not isinstance(config, dict) or _hash(config) != own:

@@ -66,7 +66,7 @@ def prebuild_ended(count: int, cached: int, ready: int) -> Entry:
 
 
 def cache_stale(name: str, job: Mapping[str, Any], reason: str, there: bool) -> Entry:
-    """A data set's cache was of something else, and is made anew; `there`: what it is to be now was cached before."""
+    """A data set's cache was of something else and is rebuilt; `there`: the new one already exists."""
     result = "to be replaced by one built earlier" if there else "to be rebuilt"
     return Entry(Action.STALE_CACHE, f"Cache of {_data(job)} is stale: {reason}", result, name)
 
