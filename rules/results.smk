@@ -15,7 +15,8 @@ rule collect_results:
     log:
         "logs/collect_results/results.log",
     params:
-        folder=str(experiment.folder),
+        # A function, for in a plain text braces would be wildcards.
+        folder=lambda wildcards: str(experiment.folder),
     message:
         "Collect the results"
     script:

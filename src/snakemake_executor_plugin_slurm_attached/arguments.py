@@ -20,6 +20,7 @@ from run_experiment.common.errors import Problem
 from run_experiment.jobscripts.sbatch_lines import (
     GPUS,
     LEFT_OUT,
+    ONE_CLUSTER,
     Option,
     Word,
     as_lines,
@@ -34,9 +35,6 @@ from snakemake_executor_plugin_slurm_attached.gpu_options import GPU_RESOURCES, 
 _OPTIONS = {
     "slurm_account": "account",
     "slurm_partition": "partition",
-    "clusters": "clusters",
-    "cluster": "clusters",
-    "slurm_cluster": "clusters",
     "qos": "qos",
     "constraint": "constraint",
     "runtime": "time",
@@ -49,6 +47,8 @@ _OPTIONS = {
     "cpus_per_task": "cpus-per-task",
     "cpus_per_gpu": "cpus-per-gpu",
 }
+# Resources that the stock executor takes for `--clusters`.
+_CLUSTERS = {"clusters", "cluster", "slurm_cluster"}
 _SNAKEMAKE_DEFAULTS = Resources.default("full")
 
 
@@ -96,6 +96,8 @@ def sbatch_call(script: list[Option], given: Overrides, settings: ExecutorSettin
     asked = {name for option in script for name in family(option.name)}
     defaults = {name: value for name, value in given.defaults.items() if not asked & _family_of(name)}
     values = {**defaults, **given.wins}
+    if named := sorted(_CLUSTERS & values.keys()):
+        raise WorkflowError(f"resource {named[0]}: {ONE_CLUSTER}")
     options = [Option(option, str(values[name]), "", 0) for name, option in _OPTIONS.items() if name in values]
     options += gpu_options(script, values) + _of_settings(settings)
     extra = [option for option in _extra(values) if "slurm_extra" in given.wins or option.name not in asked]

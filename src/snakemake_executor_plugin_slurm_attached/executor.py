@@ -55,6 +55,8 @@ _LOOK = 1
 # Seconds for which the end waits for what accounting has of the last jobs.
 _LATE_FIGURES = 30
 _OUTPUTS = Path("logs/slurm")
+# A file's name may have 255 bytes, of which the id takes some.
+_MOST_OF_A_NAME = 200
 # What Snakemake says of every interrupt; of ours it is not true.
 _NOT_TRUE = "Terminating processes on user request"
 
@@ -311,7 +313,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _output(self, submission: Submission) -> Path:
         """File of what SLURM and the job's command say; the job's script has a log of its own."""
-        return self._folder / _OUTPUTS / f"{submission.name}-{submission.job_id or '%j'}.out"
+        return self._folder / _OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{submission.job_id or '%j'}.out"
 
     def _refused(self, submission: Submission, reason: str) -> None:
         self._tell(Refused(submission, reason))

@@ -17,6 +17,8 @@ from run_experiment.machine.processes import signal_group
 
 # Seconds that a script may take to end after SIGTERM; SLURM kills the whole job after 30 s.
 _GRACE = 15.0
+# Signals that a script may have a trap for; SIGTERM ends the job.
+_PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 # Seconds for processes that outlive the script.
 _GRACE_OF_REST = 3.0
 
@@ -42,6 +44,7 @@ def run_script(
             process_group=0,
             pass_fds=[lock.fileno()] if lock else [],
         )
+        _pass_signals_on(process)
         try:
             status = process.wait()
         except BaseException as error:
@@ -50,6 +53,20 @@ def run_script(
         # Processes that outlive the script would run beside the next job.
         _end(process, signal.SIGTERM)
         return status
+
+
+def _pass_signals_on(process: subprocess.Popen[bytes]) -> None:
+    """Send the script what `#SBATCH --signal=B:…` and `scancel --batch` send to its job, for it to save its state.
+
+    Once the script has ended nothing happens by them: the job has yet to write its record.
+    """
+
+    def pass_on(number: int, _: object) -> None:
+        process.send_signal(number)
+
+    for number in _PASSED_ON if "SLURM_JOB_ID" in os.environ else ():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
 
 
 def _end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:

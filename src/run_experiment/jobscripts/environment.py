@@ -82,10 +82,22 @@ def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, sc
     kept["PATH"] = os.pathsep.join([str(own), str(beside), kept.get("PATH", os.defpath)])
     # As if it was submitted there.
     kept["SLURM_SUBMIT_DIR"] = str(folder.absolute())
+    if not _has_data_home(kept):
+        kept["XDG_DATA_HOME"] = str(own)
     # Without it every library takes all cores of a node.
     if cpus := kept.get("SLURM_CPUS_PER_TASK") or kept.get("SLURM_CPUS_ON_NODE"):
         kept.setdefault("OMP_NUM_THREADS", cpus)
     return kept if rendered else {**_skipping(kept), **kept}
+
+
+def _has_data_home(environment: Mapping[str, str]) -> bool:
+    """Whether programs can write to the user's data folder; inspect-ai fails if it cannot write its traces there.
+
+    On the nodes of some sites HOME is read-only, or there is none.
+    """
+    home = Path(environment.get("XDG_DATA_HOME") or Path(environment.get("HOME") or os.devnull, ".local/share"))
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def _skipping(environment: Mapping[str, str]) -> dict[str, str]:

@@ -18,12 +18,15 @@ _ONE_JOB = "one script is one job"
 _SNAKEMAKE_STARTS = "Snakemake says when a job starts"
 _AS_SUBMITTER = "jobs run as the user who submits them"
 _NO_JOB = "no job would be submitted"
+# All that is asked of SLURM about a job is asked of one cluster.
+ONE_CLUSTER = "jobs run on one cluster: start snakemake where it is the default, or set SLURM_CLUSTERS to its name"
 _EXPORT = "write `export NAME=value` in the script's commands"
 
 # Options that no job may have, and why.
 REFUSED = {
     "array": _ONE_JOB,
     "chdir": "write `cd` in the script's commands",
+    "clusters": ONE_CLUSTER,
     "container": "start it in the script's commands",
     "dependency": _SNAKEMAKE_STARTS,
     "export-file": _EXPORT,
@@ -59,7 +62,7 @@ _FAMILIES = (
     frozenset({"cpus-per-gpu", "cpus-per-task"}),
     frozenset({"ntasks", "ntasks-per-gpu", "ntasks-per-node"}),
 )
-_SINGLE = {"account", "clusters", "constraint", "nodes", "partition", "qos", "time"}
+_SINGLE = {"account", "constraint", "nodes", "partition", "qos", "time"}
 # In the order in which abbreviations are looked up; sbatch itself refuses those that fit several options.
 _NAMES = [*sorted(REFUSED), *sorted(LEFT_OUT | _SINGLE | frozenset().union(*_FAMILIES))]
 _ALIASES = {"tasks": "ntasks", "tasks-per-node": "ntasks-per-node", "workdir": "chdir"}

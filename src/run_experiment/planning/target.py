@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +90,8 @@ def mark_stale(folder: Path, targets: Iterable[Target]) -> None:
                 stat = None
             # The change time: a file restored from a copy may have kept its modification time.
             write_atomically(marker, f"{target.path}: {target.why}\n{stat and stat.st_ctime_ns}\n")
-            if stat:
-                newer = max(time.time(), stat.st_mtime + 1)
+            if stat and marker.stat().st_mtime <= stat.st_mtime:
+                # The clock of another node is ahead, or the file system knows only seconds. Never later than it must
+                # be: a record that is restored at once has to be newer than its marker.
+                newer = stat.st_mtime + 1
                 os.utime(marker, (newer, newer))

@@ -153,7 +153,10 @@ def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, Accou
         # sacct would list everything.
         return {}
     mark = _mark()
-    command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}"]
+    # Unlike the other clients, sacct does not read this variable.
+    cluster = os.environ.get("SLURM_CLUSTERS")
+    selected = [f"--clusters={cluster}"] if cluster else []
+    command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}", *selected]
     columns = f"--format={','.join(_ACCOUNTING_FIELDS)}"
     result = _run([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
     if "accounting storage is disabled" in result.errors:

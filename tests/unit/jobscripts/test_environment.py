@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,27 @@ def test_threads_are_those_of_the_allocation(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert run("echo ${OMP_NUM_THREADS:-none}") == (0, [expected])
+
+
+def test_signals_of_slurm_reach_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `#SBATCH --signal=B:USR1@60`: the script saves its state and ends as it wants to."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    Path("sends").write_text(f"until [ -e waits ]; do sleep 0.05; done; kill -$1 {os.getpid()}\n")
+    for name in ("USR1", "USR2", "HUP"):
+        Path("waits").unlink(missing_ok=True)
+        with subprocess.Popen(["bash", "sends", name]):
+            found = run(f"trap 'echo saved; exit 3' {name}\ntouch waits\nwhile :; do sleep 0.05; done")
+        assert found == (3, ["saved"])
+
+
+@pytest.mark.parametrize("home", ["/proc/nohome", ""])
+def test_where_home_cannot_be_written_to_programs_have_another_data_folder(
+    home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert run('echo "${XDG_DATA_HOME-none}"') == (0, ["none"])
+    monkeypatch.setenv("HOME", home)
+    assert run('mkdir "$XDG_DATA_HOME/inspect_ai" && echo made') == (0, ["made"])
 
 
 def test_nothing_is_left_behind() -> None:

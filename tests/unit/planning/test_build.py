@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,6 +286,20 @@ def test_training_again_with_the_same_weights_evaluates_nothing(done: Experiment
     assert wanted(plan_of(done)) == {R4[0]: ("stale", reason, ()), R4[1]: ("stale", reason, ())}
     verify_all(done)
     assert wanted(plan_of(done)) == {}
+
+
+@pytest.mark.parametrize("ahead", [0.0, 60.0], ids=["a record of this moment", "one by a clock that is ahead"])
+def test_the_marker_of_a_stale_target_is_newer_than_its_record_alone(done: ExperimentFolder, ahead: float) -> None:
+    """What a job makes at once, as by restoring a training, has to be newer than the marker in turn."""
+    done.set_parameters("r4", lora_rank=2)
+    record = done.path / "r4/finetune.json"
+    made = time.time() + ahead
+    os.utime(record, (made, made))
+    plan = plan_of(done)
+    mark_stale(done.path, plan.targets.values())
+    marker = (done.path / plan["r4/finetune.json"].marker).stat().st_mtime
+    assert made < marker
+    assert marker < time.time() + 0.01 if not ahead else marker <= made + 1
 
 
 def test_stale_target_has_a_marker_that_names_its_record(done: ExperimentFolder) -> None:

@@ -35,7 +35,7 @@ def test_without_overrides_the_lines_say_it_all() -> None:
         ("--ntasks-per-node=2", {"tasks": 4}, "--ntasks=4", ""),
         ("-p a -A b -q c -C d -N 2", {"slurm_partition": "e", "nodes": 1}, "--partition=e --nodes=1", "-A b -q c -C d"),
         ("-A b -q c -C d", {"slurm_account": "e", "qos": "f"}, "--account=e --qos=f", "-C d"),
-        ("-M x --constraint=y", {"clusters": "z", "constraint": "a|b"}, "--clusters=z --constraint=a|b", ""),
+        ("--constraint=y", {"constraint": "a|b"}, "--constraint=a|b", ""),
     ],
 )
 def test_an_override_takes_the_place_of_its_family(line: str, wins: dict[str, Any], arguments: str, left: str) -> None:
@@ -78,6 +78,12 @@ def test_further_options_win_one_by_one() -> None:
 def test_further_options_that_no_job_may_have_are_refused(extra: str) -> None:
     with pytest.raises(WorkflowError, match="slurm_extra: "):
         call("--mem=1", slurm_extra=extra)
+
+
+@pytest.mark.parametrize("name", ["cluster", "clusters", "slurm_cluster"])
+def test_another_cluster_is_refused(name: str) -> None:
+    with pytest.raises(WorkflowError, match=f"resource {name}: jobs run on one cluster"):
+        call("--mem=1", **{name: "other"})
 
 
 def test_values_stay_one_argument_each() -> None:

@@ -76,6 +76,12 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
         ExecutorSettings(**wrong)
 
 
+def test_another_cluster_by_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_CLUSTERS", "other")
+    with pytest.raises(WorkflowError, match="SBATCH_CLUSTERS is set in the environment: jobs run on one cluster"):
+        ExecutorSettings()
+
+
 class Cluster:
     """Shims of SLURM's clients on PATH: sbatch keeps its arguments, squeue says what a file holds."""
 
