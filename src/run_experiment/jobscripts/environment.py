@@ -96,8 +96,11 @@ def _has_data_home(environment: Mapping[str, str]) -> bool:
     On the nodes of some sites HOME is read-only, or there is none.
     """
     home = Path(environment.get("XDG_DATA_HOME") or Path(environment.get("HOME") or os.devnull, ".local/share"))
-    there = next(folder for folder in (home, *home.parents) if folder.exists())
-    return there.is_dir() and os.access(there, os.W_OK)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(home, os.W_OK)
 
 
 def _skipping(environment: Mapping[str, str]) -> dict[str, str]:

@@ -164,7 +164,7 @@ def test_where_home_cannot_be_written_to_programs_have_another_data_folder(
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     assert run('echo "${XDG_DATA_HOME-none}"') == (0, ["none"])
     monkeypatch.setenv("HOME", home)
-    assert run('mkdir "$XDG_DATA_HOME/inspect_ai" && echo made') == (0, ["made"])
+    assert run('mkdir "${XDG_DATA_HOME:?}/inspect_ai" && echo made') == (0, ["made"])
 
 
 def test_nothing_is_left_behind() -> None:
