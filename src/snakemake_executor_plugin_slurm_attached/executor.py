@@ -168,20 +168,16 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         needed = {path for job in self.workflow.dag.needrun_jobs() for path in job.output}
         # SLURM may show a job as running for a while after it made its target.
         ended = {
-            target
+            target: "COMPLETED" if is_made(self._folder, former.submission) else former.state
             for target, former in earlier.items()
             if target not in needed and (not former.is_live or is_made(self._folder, former.submission))
         }
-        for target in ended:
-            self._conclude(earlier[target])
+        # All before the first end: with that, all that is known of would be complete.
+        for target, state in ended.items():
+            self._tell(Reattached(earlier[target].submission, state))
+        for target, state in ended.items():
+            self._log_state(earlier[target], state)
         return {target: former for target, former in earlier.items() if target not in ended}
-
-    def _conclude(self, former: Earlier) -> None:
-        """Log how a job ended that no job of this command asks for."""
-        submission = former.submission
-        state = "COMPLETED" if is_made(self._folder, submission) else former.state
-        self._tell(Reattached(submission, state))
-        self._log_state(former, state)
 
     def _give_up(self, former: Earlier) -> None:
         """Log how a job ended that left nothing, and have it never judged again."""
