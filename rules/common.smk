@@ -31,10 +31,16 @@ from run_experiment.planning.target import mark_stale
 
 SOURCE = Path(workflow.basedir)
 
+
+def end_with(refusals):
+    """End this command with an error if anything is refused."""
+    if refusals:
+        print(*refusals, sep="\n", file=sys.stderr)
+        sys.exit(2)
+
+
 # Before the settings are read: without the misplaced ones they would name another experiment than intended.
-if hints := command_hints(sys.argv[1:], config, workflow.resource_settings.cores):
-    print(*hints, sep="\n", file=sys.stderr)
-    sys.exit(2)
+end_with(command_hints(sys.argv[1:], config, workflow.resource_settings.cores))
 
 try:
     settings = read_settings(SOURCE / "config/config.yaml", config, Path.cwd())
@@ -45,12 +51,9 @@ try:
     memory = hash_memory(experiment.folder)
     plan = make_plan(experiment, settings, memory)
 except InputError as error:
-    print(error, file=sys.stderr)
-    sys.exit(2)
+    end_with([error])
 
-if left_behind := plan.left_behind():
-    print(*left_behind, sep="\n", file=sys.stderr)
-    sys.exit(2)
+end_with(plan.left_behind())
 
 for warning in warnings:
     logger.warning(warning.render(paths.SUMMARY))
@@ -104,13 +107,6 @@ def try_job_scripts():
         end_with(refusals(planned, workflow))
     except (InputError, WorkflowError) as error:
         end_with([error])
-
-
-def end_with(refusals):
-    """End this command with an error if anything is refused."""
-    if refusals:
-        print(*refusals, sep="\n", file=sys.stderr)
-        sys.exit(2)
 
 
 @functools.cache
@@ -202,8 +198,7 @@ def claim_experiment():
     try:
         atexit.register(claim(experiment.folder, seen).release)
     except ClaimError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        end_with([error])
     note_own_allocation()
 
 

@@ -168,9 +168,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         needed = {path for job in self.workflow.dag.needrun_jobs() for path in job.output}
         # SLURM may show a job as running for a while after it made its target.
         ended = {
-            target: "COMPLETED" if is_made(self._folder, former.submission) else former.state
+            target: "COMPLETED" if made else former.state
             for target, former in earlier.items()
-            if target not in needed and (not former.is_live or is_made(self._folder, former.submission))
+            if target not in needed and ((made := is_made(self._folder, former.submission)) or not former.is_live)
         }
         # All before the first end: with that, all that is known of would be complete.
         for target, state in ended.items():

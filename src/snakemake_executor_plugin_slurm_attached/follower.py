@@ -19,7 +19,7 @@ from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
 from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.same_job import is_same
-from run_experiment.slurm.states import is_live, succeeded
+from run_experiment.slurm.states import is_live, is_waiting, succeeded
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.left_behind import (
     attempts,
@@ -41,8 +41,6 @@ _LATEST_FIGURES = 60.0
 
 # State of a job that SLURM does not know any more.
 LOST = "LOST"
-# How the queue shows a job that waits, also for another start.
-_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class _Answer:
     def waiting(self, submission: Submission) -> QueuedJob | None:
         """A job that waits in the queue, if it does: accounting may still show the end of its last start."""
         job = (self.queued or {}).get((id_of(submission), submission.comment))
-        return job if job and job.state in _WAITING else None
+        return job if job and is_waiting(job.state) else None
 
 
 class Follower:

@@ -26,6 +26,9 @@ _ENDS = frozenset(
     }
 )
 
+# In squeue, of a job that waits for its start or for another one.
+_WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+
 
 def first_word(state: str) -> str:
     """The state alone, `CANCELLED` of `CANCELLED by 1000`; empty if there is none."""
@@ -38,6 +41,11 @@ def is_live(state: str) -> bool:
     Accounting calls a requeued job PREEMPTED or NODE_FAIL until it has its new start: ask the queue, too.
     """
     return first_word(state) not in _ENDS
+
+
+def is_waiting(state: str) -> bool:
+    """True if squeue shows this state of a job that waits, perhaps held, to start or to start again."""
+    return state in _WAITING
 
 
 def succeeded(state: str) -> bool:

@@ -17,7 +17,7 @@ from run_experiment.planning.snapshot import Snapshot
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.same_job import is_same
-from run_experiment.slurm.states import is_live, succeeded
+from run_experiment.slurm.states import is_live, is_waiting, succeeded
 from run_experiment.status.items import State
 from run_experiment.status.sources import (
     ask,
@@ -28,7 +28,6 @@ from run_experiment.status.sources import (
 
 # How late accounting may be, or a record on a shared file system.
 _LATE = timedelta(seconds=60)
-_WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
 _LIVE = frozenset({State.RUNNING, State.PENDING})
 
 
@@ -59,7 +58,6 @@ class Jobs:
         self._folder = snapshot.folder
         self._now = now()
         self._open = snapshot.ledger.open
-        self._locks = snapshot.locks
         self.answer = ask(self._open.values())
 
     def live(self, target: str, log: str) -> Evidence | None:
@@ -118,7 +116,7 @@ class Jobs:
 
     def _accounted(self, submission: Submission, job: AccountedJob, log: str) -> Evidence:
         if is_live(job.state):
-            state = State.PENDING if job.state in _WAITING else State.RUNNING
+            state = State.PENDING if is_waiting(job.state) else State.RUNNING
             since = job.submitted if state is State.PENDING else job.started
             return Evidence(state, job.job_id, aware(since), job.reason, self._existing(log), job.state)
         ended = aware(job.ended)
@@ -160,6 +158,6 @@ class Jobs:
 
 
 def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
-    if job.state in _WAITING:
+    if is_waiting(job.state):
         return Evidence(State.PENDING, job.job_id, submitted, job.reason, slurm_state=job.state)
     return Evidence(State.RUNNING, job.job_id, None, slurm_state=job.state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os.path
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from run_experiment.checkpoints.verify import checkpoint_files, require_loadable
 from run_experiment.common.errors import CheckpointError
+from run_experiment.common.json_files import read_record
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import BaseModelEntry, RunEntry
@@ -61,7 +61,7 @@ def _checkpoint(path: KeyPath, where: Path, model: BaseModelEntry | None, folder
 
 def _of_other_model(path: KeyPath, where: Path, model: BaseModelEntry, folder: Path) -> Iterator[Finding]:
     """An adapter says which model it was trained on: a name of the Hub, or a folder that may have moved since."""
-    trained_on = _json(where / ADAPTER_CONFIG).get("base_model_name_or_path")
+    trained_on = (read_record(where / ADAPTER_CONFIG) or {}).get("base_model_name_or_path")
     if not isinstance(trained_on, str) or not trained_on:
         return
     known = {_name(model.path), model.name.lower(), _name(os.path.realpath(folder / model.path))}
@@ -94,20 +94,11 @@ def _template(folder: Path) -> Any:
     try:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        found = _json(folder / "tokenizer_config.json").get("chat_template")
+        found = (read_record(folder / "tokenizer_config.json") or {}).get("chat_template")
         return found.strip() if isinstance(found, str) else found
 
 
 def _tokens(folder: Path) -> set[str]:
     """Tokens that were added to the vocabulary of a folder's tokenizer."""
-    added = _json(folder / "tokenizer.json").get("added_tokens") or []
+    added = (read_record(folder / "tokenizer.json") or {}).get("added_tokens") or []
     return {str(token.get("content")) for token in added if isinstance(token, dict)}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if it cannot be read, which is said elsewhere."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

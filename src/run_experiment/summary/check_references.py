@@ -192,7 +192,7 @@ def _offloading(draft: Draft) -> Iterator[Finding]:
     key, needed = "enable_activation_offloading", "enable_activation_checkpointing"
     for path, run in draft.runs.items():
         merged = draft.merged(run)
-        place = (*path, "parameters", key) if key in run.parameters.model_fields_set else ("controls", key)
+        place = draft.place_of(path, run, key)
         if run.type != "fine-tuned" or not merged.enable_activation_offloading:
             continue
         if not merged.enable_activation_checkpointing:

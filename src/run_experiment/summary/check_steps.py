@@ -45,15 +45,10 @@ def _odd(path: KeyPath, run: RunEntry, merged: ControlsSection, rows: int) -> li
         trained = f"{total} step{'s' * (total > 1)} ({per_epoch} an epoch)"
         message = f"the warm-up takes {merged.num_warmup_steps} steps, but run {run.name} trains {trained}"
         reached = f"its learning rate never reaches lr {merged.lr:g}"
-        found.append(Finding(_written(path, run, "num_warmup_steps"), f"{message}: {reached}", warning=True))
+        found.append(Finding(Draft.place_of(path, run, "num_warmup_steps"), f"{message}: {reached}", warning=True))
     used = per_epoch * merged.batch_size * merged.gradient_accumulation_steps
     if not merged.shuffle and used < rows:
         message = f"run {run.name} never trains on the last {rows - used} of {rows} rows: without shuffling, each epoch"
         reason = f"takes the same {used} rows (whole steps of batch_size × gradient_accumulation_steps)"
-        found.append(Finding(_written(path, run, "shuffle"), f"{message} {reason}", warning=True))
+        found.append(Finding(Draft.place_of(path, run, "shuffle"), f"{message} {reason}", warning=True))
     return found
-
-
-def _written(path: KeyPath, run: RunEntry, key: str) -> KeyPath:
-    """The key that gives a run a parameter."""
-    return (*path, "parameters", key) if key in run.parameters.model_fields_set else ("controls", key)

@@ -65,6 +65,11 @@ class Draft:
         """What a run is trained and prompted with."""
         return run.parameters.over(self.controls)
 
+    @staticmethod
+    def place_of(path: KeyPath, run: RunEntry, key: str) -> KeyPath:
+        """The key that gives a run a parameter: its own, or that of all runs."""
+        return (*path, "parameters", key) if key in run.parameters.model_fields_set else ("controls", key)
+
 
 def draft_of(source: Source, summary: ExperimentSummary | None) -> Draft:
     """What can be used of a file: of its summary, or of its values if they make no valid summary."""
