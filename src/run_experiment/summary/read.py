@@ -9,9 +9,9 @@ from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.yaml_lines import KeyPath, Source, dotted, load, shown
 from run_experiment.experiment.schema import ExperimentSummary
 from run_experiment.jobscripts.foreign import is_scaffolded
-from run_experiment.summary.check_files import check_files
-from run_experiment.summary.check_references import check_references
-from run_experiment.summary.check_types import check_types
+from run_experiment.summary.checks.files import check_files
+from run_experiment.summary.checks.references import check_references
+from run_experiment.summary.checks.types import check_types
 from run_experiment.summary.draft import Finding, draft_of
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from run_experiment.common.yaml_lines import parse
 from run_experiment.experiment.schema import ExperimentSummary, sections
-from run_experiment.summary.check_types import check_types
+from run_experiment.summary.checks.types import check_types
 from run_experiment.summary.docs import EXAMPLE, PAGE, SCHEMA, reference_page, schema_json
 
 ROOT = Path(__file__).parents[3]

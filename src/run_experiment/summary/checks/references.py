@@ -11,7 +11,7 @@ from run_experiment.common import paths
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, dotted, shown
 from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, Parameters, RunEntry, TaskEntry
-from run_experiment.summary.check_prompts import check_prompts, template_problem
+from run_experiment.summary.checks.prompts import check_prompts, template_problem
 from run_experiment.summary.draft import Draft, Finding
 
 Named = BaseModelEntry | RunEntry | TaskEntry

@@ -22,9 +22,9 @@ from run_experiment.inputs.task_signature import (
     offered_arguments,
     read_signature,
 )
-from run_experiment.summary.check_checkpoints import check_checkpoints
-from run_experiment.summary.check_data import check_training_data, missing_file
-from run_experiment.summary.check_scorers import check_scorers
+from run_experiment.summary.checks.checkpoints import check_checkpoints
+from run_experiment.summary.checks.data import check_training_data, missing_file
+from run_experiment.summary.checks.scorers import check_scorers
 from run_experiment.summary.draft import Draft, Finding
 
 

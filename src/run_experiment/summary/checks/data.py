@@ -11,8 +11,8 @@ from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
-from run_experiment.summary.check_columns import column_warnings
-from run_experiment.summary.check_steps import check_steps
+from run_experiment.summary.checks.columns import column_warnings
+from run_experiment.summary.checks.steps import check_steps
 from run_experiment.summary.draft import Draft, Finding
 
 Splits = Mapping[str, Sequence[Row]]
