@@ -32,7 +32,7 @@ test-fast: setup
 # mostly wait.
 test-slurm: setup
 	tests/slurm/cluster up
-	$(BIN)/pytest --numprocesses 4 $(SPREAD) --ignore tests/slurm/test_soak.py tests/slurm
+	$(BIN)/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder --ignore tests/slurm/test_soak.py tests/slurm
 
 # An experiment to which everything happens, in about 8 minutes, on a cluster of its own; not a part of `test`.
 # `make soak SEED=N` draws again what happened with that seed, `FORM=short` is a smaller one of about 3 minutes.

@@ -16,6 +16,9 @@ from golden import assert_golden
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log
 
+# What one of them makes, all use.
+pytestmark = pytest.mark.xdist_group("action_logs")
+
 GOLDEN = Path(__file__).parent / "golden"
 # A second for each clock.
 NEAR = timedelta(seconds=10)

@@ -26,6 +26,9 @@ from run_experiment.slurm.clients import (
 )
 from run_experiment.slurm.states import is_live, succeeded
 
+# They share a cluster of their own.
+pytestmark = pytest.mark.xdist_group("clients")
+
 CLUSTER = Path(__file__).parent / "cluster"
 
 ODD_NAMES = [

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# They share a cluster of their own.
+pytestmark = pytest.mark.xdist_group("cluster")
+
 CLUSTER = Path(__file__).parent / "cluster"
 
 ENVIRONMENT = dict(os.environ)

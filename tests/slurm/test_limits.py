@@ -31,6 +31,9 @@ from cluster_runs import (
 )
 from experiments import ExperimentFolder
 
+# They share a cluster of their own.
+pytestmark = pytest.mark.xdist_group("limits")
+
 CLUSTER = Path(__file__).parent / "cluster"
 STATUS_CLIENTS = ("sacct", "squeue", "scontrol", "sacctmgr", "sinfo")
 
