@@ -14,7 +14,8 @@ from snakemake.logging import logger
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import ClaimError, claim, observe
 from run_experiment.planning.submitted_scripts import SubmittedScripts
-from run_experiment.results.collect import collect, hash_memory
+from run_experiment.report.collect import collect
+from run_experiment.results.collect import hash_memory
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.model import resolve
 from run_experiment.jobs.job_ids import note_own_allocation
@@ -169,9 +170,16 @@ def collect_what_is_done():
         return
     asked = subjects_of(planned_outputs())
     lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
-    page = experiment.folder / paths.SUMMARY_PAGE
-    end = f"Results so far: {page}\nRun the same command again to make only what is missing."
+    end = f"Results so far: {results_page()}\nRun the same command again to make only what is missing."
     logger.error("\n".join(["Not done:", *lines, end]))
+
+
+def results_page():
+    """Path of the page to read: the summary if the other one could not be made."""
+    page, summary = (
+        experiment.folder / name for name in (paths.REPORT, paths.SUMMARY_PAGE)
+    )
+    return page if page.exists() else summary
 
 
 def subjects_of(outputs):
@@ -182,7 +190,7 @@ def subjects_of(outputs):
 def say_where_results_are():
     """Print the path of the results if they were requested."""
     if any(job.rule.name == "collect_results" for job in workflow.dag.jobs):
-        logger.info(f"Results: {experiment.folder / paths.SUMMARY_PAGE}")
+        logger.info(f"Results: {results_page()}")
 
 
 def target(path, wildcards):

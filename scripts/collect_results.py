@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from run_experiment.common.errors import InputError
-from run_experiment.results.collect import collect
+from run_experiment.report.collect import collect
 
 if __name__ == "__main__":
     try:

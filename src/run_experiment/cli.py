@@ -12,7 +12,7 @@ from pathlib import Path
 from run_experiment.actionlog import show
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError
-from run_experiment.results.collect import collect
+from run_experiment.report.collect import collect
 from run_experiment.results.page import PROVENANCE
 from run_experiment.status import command
 
@@ -32,8 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _results(options: argparse.Namespace) -> None:
     collect(options.folder.resolve())
-    for path in (paths.EVALS_TABLE, paths.SUMMARY_PAGE, PROVENANCE):
-        print(options.folder / path)
+    for path in (paths.EVALS_TABLE, paths.SUMMARY_PAGE, PROVENANCE, paths.REPORT, paths.FIGURES):
+        # Without something to draw there are no figures.
+        if (options.folder / path).exists():
+            print(options.folder / path)
 
 
 def _log(options: argparse.Namespace) -> None:
@@ -65,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run-experiment", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     results = commands.add_parser(
-        "results", help=f"write {paths.EVALS_TABLE}, {paths.SUMMARY_PAGE} and {PROVENANCE} from what is done so far"
+        "results",
+        help=f"write {paths.REPORT}, {paths.SUMMARY_PAGE}, {paths.EVALS_TABLE} and more of what is done so far",
     )
     results.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
     _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))

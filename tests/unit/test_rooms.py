@@ -19,6 +19,7 @@ FLOORS = (
     {"jobs", "summary", "snakemake_executor_plugin_slurm_attached"},
     {"planning"},
     {"results", "session", "status"},
+    {"report"},
     {"cli", "snakemake_logger_plugin_action_log"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -149,3 +149,5 @@ def attempts(run: str) -> str:
 
 EVALS_TABLE = "results/evals.csv"
 SUMMARY_PAGE = "results/summary.md"
+REPORT = "results/report.html"
+FIGURES = "results/figures"

@@ -18,17 +18,17 @@ class Records:
 
     def __init__(self, plan: Plan) -> None:
         self.experiment = plan.experiment
-        self._plan = plan
+        self.plan = plan
 
     def training(self, run: Run) -> TrainingRecord | None:
         """Record of a run's training; None if it is stale or missing."""
-        wanted = self._plan[paths.finetune_record(run.name)].wanted
-        return None if wanted else self._plan.snapshot.training(run.name)
+        wanted = self.plan[paths.finetune_record(run.name)].wanted
+        return None if wanted else self.plan.snapshot.training(run.name)
 
     def evaluation(self, evaluation: Evaluation) -> EvaluationRecord | None:
         """Record of an evaluation; None if it is stale or missing."""
         run, cell = evaluation.run.name, evaluation.cell
-        return None if self._plan[paths.eval_record(run, cell)].wanted else self._plan.snapshot.evaluation(run, cell)
+        return None if self.plan[paths.eval_record(run, cell)].wanted else self.plan.snapshot.evaluation(run, cell)
 
     def trainings(self) -> dict[str, TrainingRecord]:
         """Records of all trainings, by their run."""
@@ -40,9 +40,9 @@ class Records:
 
     def missing(self) -> list[tuple[str, str]]:
         """Runs and evaluations that have to be made, each with the reason."""
-        targets = [(run.name, self._plan[paths.finetune_record(run.name)]) for run in self.experiment.fine_tuned]
+        targets = [(run.name, self.plan[paths.finetune_record(run.name)]) for run in self.experiment.fine_tuned]
         targets += [
-            (item.subject, self._plan[paths.eval_record(item.run.name, item.cell)])
+            (item.subject, self.plan[paths.eval_record(item.run.name, item.cell)])
             for item in self.experiment.evaluations
         ]
         return [(subject, target.why) for subject, target in targets if target.wanted]

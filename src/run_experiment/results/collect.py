@@ -19,11 +19,11 @@ def hash_memory(folder: Path) -> HashMemory:
     return HashMemory(folder / paths.MEMORY / "hashes.json")
 
 
-def collect(folder: Path) -> list[tuple[str, str]]:
-    """Write the results of the experiment in `folder`; returns what is missing, with the reason. Raises InputError."""
+def collect(folder: Path) -> Records:
+    """Write the results of the experiment in `folder`; returns the records that they are of. Raises InputError."""
     summary, _ = read_summary(folder / paths.SUMMARY)
     experiment = resolve(summary, folder)
     plan = make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder))
     records = Records(plan)
     write_results(records)
-    return records.missing()
+    return records

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
 from run_experiment.common.clock import now
-from run_experiment.common.experiment_lock import Owner, observe
+from run_experiment.common.experiment_lock import Owner, Sighting, observe
 from run_experiment.common.json_files import config_hash
 from run_experiment.experiment.model import Evaluation, Experiment, Run, resolve
 from run_experiment.experiment.records import JobRecord, Manifest
@@ -42,17 +42,22 @@ def read_status(folder: Path, memory: StatusMemory) -> Status:
     jobs = Jobs(snapshot)
     memory.learn(folder, _manifests(experiment, snapshot))
     plan = make_plan(experiment, Settings(experiment_dir=folder), memory, snapshot)
+    return status_of(plan, jobs, seen)
+
+
+def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
+    """The state of a plan's experiment, with what is known of its jobs and of the process that follows it."""
     reader = _Reader(plan, jobs)
     return Status(
-        experiment=experiment.name,
-        folder=folder,
+        experiment=plan.experiment.name,
+        folder=plan.experiment.folder,
         time=now(),
         owner=_owner(seen.text),
         followed=seen.at_work,
         asked=jobs.answer.source,
         notes=(jobs.answer.note,) if jobs.answer.note else (),
         unfinished_redos=tuple(plan.unfinished_redos),
-        runs=tuple(reader.run(run) for run in experiment.runs),
+        runs=tuple(reader.run(run) for run in plan.experiment.runs),
     )
 
 

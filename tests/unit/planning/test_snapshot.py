@@ -43,7 +43,8 @@ from run_experiment.common import paths
 from run_experiment.experiment.model import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.planning.build import make_plan
-from run_experiment.results.collect import collect, hash_memory
+from run_experiment.report.collect import collect
+from run_experiment.results.collect import hash_memory
 from run_experiment.summary.read import read_summary
 """
 COMMANDS = {

@@ -1,0 +1,54 @@
+"""Collects the results of an experiment as it lies there, finished or not, and makes their page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from run_experiment.common import paths
+from run_experiment.common.experiment_lock import observe
+from run_experiment.common.json_files import write_atomically
+from run_experiment.planning.results_state import Records
+from run_experiment.report.data import report_data
+from run_experiment.report.figure_files import write_figures
+from run_experiment.report.figures import figures
+from run_experiment.report.page import page
+from run_experiment.results.collect import collect as collect_results
+from run_experiment.status.jobs import Jobs
+from run_experiment.status.read import status_of
+
+
+def collect(folder: Path) -> list[tuple[str, str]]:
+    """Write the results of the experiment in `folder`; returns what is missing, with the reason. Raises InputError."""
+    records = collect_results(folder)
+    report = folder / paths.REPORT
+    with _reported(paths.REPORT):
+        try:
+            write_report(records)
+        except Exception:
+            # An old page must not pass for a new one.
+            report.unlink(missing_ok=True)
+            raise
+    return records.missing()
+
+
+def write_report(records: Records) -> None:
+    """Write `results/report.html` and `results/figures/` from records whose results were just collected."""
+    folder = records.experiment.folder
+    status = status_of(records.plan, Jobs(records.plan.snapshot), observe(folder))
+    data = report_data(records, status)
+    drawn = figures(data)
+    write_atomically(folder / paths.REPORT, page(data, drawn))
+    with _reported(paths.FIGURES):
+        write_figures(folder / paths.FIGURES, drawn)
+
+
+@contextmanager
+def _reported(path: str) -> Iterator[None]:
+    """Turn a failure to write something that is only there to be read into a line on the terminal."""
+    try:
+        yield
+    except Exception as error:
+        print(f"{path} could not be made: {type(error).__name__}: {error}", file=sys.stderr)

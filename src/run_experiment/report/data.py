@@ -1,0 +1,212 @@
+"""Everything that the page shows, as one JSON object: its tables and figures are made from this alone."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from run_experiment.actionlog.reader import read_action_logs
+from run_experiment.common import paths
+from run_experiment.common.clock import stamp
+from run_experiment.experiment.model import Experiment, Run
+from run_experiment.experiment.records import JobRecord, TrainingRecord
+from run_experiment.finetuning.metrics import METRICS_FILE, read_metrics
+from run_experiment.planning.results_state import Records
+from run_experiment.report.evaluations import evaluations
+from run_experiment.report.jobs import JobRow, job_rows, requests, totals
+from run_experiment.results.versions import number_of_attempts, shared_and_differing, training_note
+from run_experiment.status.items import State, Status
+
+# Points of a training's loss curve that are kept.
+_CURVE = 80
+# What of a text is kept: nobody reads more of it on a page, and a model may write without end.
+TEXT = 600
+_NOTES = {"scores": "Intervals are 95 %.", "comparisons": "", "samples": "", "timeline": ""}
+_LIVE = (State.RUNNING, State.PENDING)
+
+
+def report_data(records: Records, status: Status) -> dict[str, Any]:
+    """The whole object."""
+    experiment = records.experiment
+    jobs, trainings, varied = _jobs(records), records.trainings(), parameters(experiment)
+    missing = status.missing
+    return {
+        "format": 1,
+        "experiment": _experiment(experiment, status),
+        "done": len(records.evaluations()),
+        "trained": len(trainings),
+        "undone": ", ".join(f"{count} {state}" for state, count in Counter(str(one.state) for one in missing).items()),
+        "problems": list(_problems(status)),
+        "warnings": _warnings(records, status),
+        "parameters": varied,
+        "runs": [_run(run, trainings.get(run.name), varied["differing"]) for run in experiment.runs],
+        "curves": [curve for run in experiment.fine_tuned if (curve := _curve(records, run))],
+        "jobs": [_job(row) for row in jobs],
+        "compute": {**totals(jobs), "requests": requests(jobs), "sentence": _used(totals(jobs))},
+        "provenance": _provenance(records),
+        **evaluations(records),
+        "notes": _NOTES,
+    }
+
+
+def _warnings(records: Records, status: Status) -> list[str]:
+    """What a reader has to know before the numbers."""
+    marks = {subject: changes for subject, record in records.trainings().items() if (changes := record.changes)}
+    smaller = [f"{run} was trained with {_pairs(changes)}, as memory allowed" for run, changes in marks.items()]
+    return [*smaller, *status.notes, *status.unfinished_redos]
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _used(found: Mapping[str, Any]) -> str:
+    """Hours and GPU-hours in a sentence, with what of them is in the results and what was lost."""
+    by, unknown = found["by_outcome"], found["without_gpu_figures"]
+    on_gpus = any(row["gpu_hours"] for row in by.values())
+    unit, name = ("gpu_hours", "GPU-hours") if on_gpus else ("hours", "hours")
+    parts = [f"{row[unit]:.2f} {name} in {row['jobs']:.0f} jobs {outcome}" for outcome, row in by.items()]
+    rest = f" Of {unknown} jobs the GPUs are not known." if unknown else ""
+    return f"{sum(row[unit] for row in by.values()):.2f} {name} in all: {'; '.join(parts)}.{rest}"
+
+
+def _experiment(experiment: Experiment, status: Status) -> dict[str, Any]:
+    owner = status.owner
+    return {
+        "name": experiment.name,
+        "question": experiment.question,
+        "date": experiment.date,
+        "folder": str(experiment.folder),
+        "made": stamp(status.time),
+        "host": owner.host if owner else None,
+        "evaluations": len(experiment.evaluations),
+        "trainings": len(experiment.fine_tuned),
+        "command": f"snakemake --profile profiles/… --config experiment_dir={shlex.quote(str(experiment.folder))}",
+    }
+
+
+def _problems(status: Status) -> Iterator[dict[str, Any]]:
+    """What is not done, with the reason; the worst first."""
+    order = [State.FAILED, State.CANCELLED, State.STALE, State.MISSING, State.RUNNING, State.PENDING]
+    for item in sorted(status.missing, key=lambda item: order.index(item.state)):
+        yield {
+            "subject": item.subject,
+            "kind": item.kind,
+            "state": str(item.state),
+            "reason": cut(item.reason),
+            "job_id": item.job_id,
+            "since": stamp(item.since) if item.since else None,
+            "read_on": item.read_on,
+            "live": item.state in _LIVE,
+        }
+
+
+def parameters(experiment: Experiment) -> dict[str, Any]:
+    """Names of the parameters that differ between runs, and the values of those that are the same in all."""
+    of_runs = {run.name: all_parameters(run) for run in experiment.runs if run.training}
+    values = {name: [known.get(name) for known in of_runs.values()] for known in of_runs.values() for name in known}
+    varied = {name for name, found in values.items() if any(value != found[0] for value in found)}
+    # What follows from another one, such as lora_alpha from lora_rank, is no variable of the experiment.
+    chosen = dict.fromkeys([*experiment.variables, *(name for run in experiment.runs for name in run.parameters)])
+    same = {name: cut(found[0]) for name, found in values.items() if name not in varied and found[0] is not None}
+    return {"differing": [name for name in chosen if name in varied], "same": same}
+
+
+def all_parameters(run: Run) -> dict[str, Any]:
+    """What a run trains with; what a run that is not trained sets."""
+    if run.training is None:
+        return dict(run.parameters)
+    return {**run.training.hyperparameters.model_dump(), **vars(run.training.prompting), **run.parameters}
+
+
+def _run(run: Run, record: TrainingRecord | None, differing: Sequence[str]) -> dict[str, Any]:
+    known = all_parameters(run)
+    losses = {name: _finite(value) for name, value in (record.losses if record else {}).items()}
+    return {
+        "run": run.name,
+        "type": run.type,
+        "model": run.model.name,
+        "parameters": {name: cut(known.get(name)) for name in differing},
+        "trained": record is not None,
+        "seconds": record.seconds if record else None,
+        "losses": losses,
+        "note": training_note(record) if record else "",
+        "attempts": number_of_attempts(record) if record else 0,
+        "changes": dict(record.changes) if record else {},
+    }
+
+
+def _curve(records: Records, run: Run) -> dict[str, Any] | None:
+    """The losses of a training by step, thinned out; None if there are none."""
+    record = records.trainings().get(run.name)
+    folder = Path(record.checkpoints[0]).parent if record and record.checkpoints else Path(run.name, "artifacts")
+    try:
+        table = read_metrics(records.experiment.folder / folder / METRICS_FILE)
+    # Missing, or written by another trainer.
+    except (OSError, ValueError, KeyError):
+        return None
+    train = table.dropna(subset=["loss"])[["step", "loss"]].to_numpy().tolist()
+    validation = table.dropna(subset=["validation_loss"])[["epoch", "step", "validation_loss"]].to_numpy().tolist()
+    return {
+        "run": run.name,
+        "train": [[int(step), _finite(loss)] for step, loss in _thinned(train)],
+        "validation": [[int(epoch), int(step), _finite(loss)] for epoch, step, loss in validation],
+    }
+
+
+def _thinned(points: Sequence[Any]) -> list[Any]:
+    """At most `_CURVE` of the points, the last one among them."""
+    stride = max(1, math.ceil(len(points) / _CURVE))
+    return list(points[::-1][::stride][::-1])
+
+
+def _jobs(records: Records) -> list[JobRow]:
+    made: dict[str, JobRecord] = {**records.trainings(), **records.evaluations()}
+    by = {subject: record.job_id for subject, record in made.items()}
+    gpus = {item.subject: item.compute.gpus for item in records.experiment.evaluations if item.compute}
+    gpus |= {run.name: run.compute.gpus for run in records.experiment.runs if run.compute}
+    gpus |= {
+        subject: len(found)
+        for subject, record in made.items()
+        if isinstance(found := record.provenance.get("gpus"), list)
+    }
+    log = read_action_logs(records.experiment.folder)
+    return job_rows(log, by, {subject: count for subject, count in gpus.items() if count is not None})
+
+
+def _job(row: JobRow) -> dict[str, Any]:
+    values = {**asdict(row), "seconds": row.seconds, "gpu_hours": row.gpu_hours}
+    texts = {name: value.isoformat(" ", "seconds") for name, value in values.items() if isinstance(value, datetime)}
+    shown = {**values, **texts}
+    return {name: _finite(value) for name, value in shown.items() if value is not None}
+
+
+def _provenance(records: Records) -> dict[str, Any]:
+    shared, differing = shared_and_differing(records.trainings(), records.evaluations())
+    files = (paths.EVALS_TABLE, paths.SUMMARY_PAGE, "results/provenance.json", "results/comparisons.csv")
+    there = [Path(name).name for name in files if (records.experiment.folder / name).is_file()]
+    return {"shared": shared, "differing": differing, "files": there}
+
+
+def cut(value: Any, most: int = TEXT) -> Any:
+    """A value as the page shows it: long text is cut, and says so."""
+    if isinstance(value, str) and len(value) > most:
+        return f"{value[:most]}… ({len(value):,} characters)"
+    if isinstance(value, float):
+        return _finite(value)
+    if isinstance(value, list | tuple):
+        return cut(", ".join(map(str, value)), most)
+    return value if value is None or isinstance(value, str | int | bool) else cut(str(value), most)
+
+
+def _finite(value: Any) -> Any:
+    """A number that JSON has, to six digits; None for NaN and the infinite."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,0 +1,244 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("report-data").textContent);
+  const FIRST = 50;
+
+  const make = (tag, kind, text) => {
+    const element = document.createElement(tag);
+    if (kind) element.className = kind;
+    if (text !== undefined && text !== null) element.textContent = text;
+    return element;
+  };
+  const known = (value) => value !== undefined && value !== null && value !== "";
+
+  // How values are written; a column without a format is text.
+  const clock = (seconds) => {
+    const whole = Math.round(seconds), two = (number) => String(number).padStart(2, "0");
+    return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
+  };
+  const FORMATS = {
+    score: (value) => value.toFixed(3),
+    difference: (value) => (value > 0 ? "+" : value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(3),
+    p: (value) => (value < 0.001 ? "<0.001" : value.toFixed(3)),
+    loss: (value) => value.toPrecision(4),
+    whole: (value) => String(value),
+    seconds: clock,
+    percent: (value) => `${Math.round(value)} %`,
+    tenth: (value) => value.toFixed(1),
+    hundredth: (value) => value.toFixed(2),
+    parameter: String,
+  };
+  const text = (column, row) => {
+    const value = column.of(row);
+    if (!known(value)) return "";
+    return column.format && typeof value === "number" ? FORMATS[column.format](value) : String(value);
+  };
+  const column = (title, key, format, of) => ({ title, key, format, of: of || ((row) => row[key]) });
+  const interval = (row) => (known(row.low) ? `${FORMATS.score(row.low)} to ${FORMATS.score(row.high)}` : "");
+  const difference = (row) => (known(row.low) ? `${FORMATS.difference(row.low)} to ${FORMATS.difference(row.high)}` : "");
+
+  const ofRun = new Map(data.runs.map((run) => [run.run, run]));
+  const parameters = data.parameters.differing.map((name) =>
+    column(name, name, "parameter", (row) => (ofRun.get(row.run) || { parameters: {} }).parameters[name]));
+  const several = (rows, key) => new Set(rows.map((row) => row[key])).size > 1;
+  const some = (rows, columns) => columns.filter((one) => rows.some((row) => known(one.of(row))));
+
+  const TABLES = {
+    problems: () => [data.problems, [
+      column("Step", "subject"), column("Kind", "kind"), column("State", "state"), column("Reason", "reason"),
+      column("Job", "job_id"), column("More in", "read_on")]],
+    scores: () => [data.scores, [
+      ...(several(data.scores, "task") ? [column("Task", "task")] : []),
+      column("Run", "run"), column("Epoch", "epoch", "whole", (row) => (row.epoch === null ? "base" : row.epoch)),
+      ...parameters, ...(several(data.scores, "metric") ? [column("Metric", "metric")] : []),
+      column("Score", "value", "score"), column("Standard error", "error", "score"), column("95 % interval", "low", null, interval), column("n", "n", "whole"),
+      column("Without a score", "unscored", "whole"), column("Note", "note")]],
+    comparisons: () => [data.comparisons, [
+      ...(several(data.comparisons, "task") ? [column("Task", "task")] : []),
+      column("Run", "run"), column("Epoch", "epoch", "whole"), column("Against", "reference"),
+      column("Difference", "delta", "difference"), column("95 % interval", "low", null, difference),
+      column("Better", "wins", "whole"), column("Worse", "losses", "whole"), column("Pairs", "n", "whole"),
+      column("p", "p", "p"), column("p, corrected", "p_corrected", "p"), column("Method", "method"), column("Note", "why")]],
+    runs: () => [data.runs.filter((run) => run.type === "fine-tuned"), [
+      column("Run", "run"), ...parameters,
+      column("Train loss", "train_loss", "loss", (row) => row.losses.train_loss),
+      column("Validation loss", "validation_loss", "loss", (row) => row.losses.validation_loss),
+      column("Time", "seconds", "seconds"), column("Note", "note")]],
+    jobs: () => [data.jobs, [
+      column("Job", "job_id"), column("Of", "subject"), column("State", "state"), column("Outcome", "outcome"),
+      column("Ran", "seconds", "seconds"), column("Limit", "limit_seconds", "seconds"),
+      column("CPU", "cpu_percent", "percent"), column("Cores", "cpus", "whole"),
+      column("Memory, GB", "memory_gb", "tenth"), column("Asked for, GB", "requested_gb", "tenth"),
+      column("GPUs", "gpus", "whole"), column("GPU use", "gpu_percent", "percent"),
+      column("GPU memory, GB", "gpu_memory_gb", "tenth"), column("GPU-hours", "gpu_hours", "hundredth")]],
+    requests: () => [data.compute.requests, [
+      column("Jobs", "kind"), column("Number", "jobs", "whole"), column("Longest", "seconds", "seconds"),
+      column("Limit", "limit_seconds", "seconds"), column("Suggested limit", "suggested_seconds", "seconds"),
+      column("Most memory, GB", "memory_gb", "tenth"), column("Asked for, GB", "requested_gb", "tenth"),
+      column("Suggested, GB", "suggested_gb", "whole")]],
+    sanity: () => [data.sanity, [
+      column("Of", "subject"), column("Check", "check"), column("Found", "found"), column("Verdict", "verdict")]],
+    same: () => [Object.entries(data.parameters.same).map(([name, value]) => ({ name, value })), [
+      column("Parameter", "name"), column("Value", "value")]],
+    differing: () => [data.provenance.differing.map(([fact, value, results]) => ({ fact, value, results })), [
+      column("What differs", "fact"), column("Made with", "value"), column("Results", "results")]],
+  };
+
+  const compare = (a, b) => {
+    if (!known(a) || !known(b)) return known(b) - known(a);
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    return String(a).localeCompare(String(b), undefined, { numeric: true });
+  };
+
+  const isBest = (row) => data.tasks.some((task) =>
+    task.task === row.task && task.best_run === row.run && task.best_epoch === row.epoch);
+
+  function table(place, name) {
+    const [all, every] = TABLES[name]();
+    const columns = some(all, every);
+    const numeric = columns.map((one) => one.key === "low" || (one.format && all.some((row) => typeof one.of(row) === "number")));
+    let sorted = null, descending = false, wanted = "", limit = FIRST;
+
+    const body = make("tbody"), more = make("button", "more"), count = make("span");
+    const heads = columns.map((one, index) => {
+      const head = make("th", numeric[index] ? "number" : ""), button = make("button", "", one.title);
+      head.scope = "col";
+      button.type = "button";
+      button.addEventListener("click", () => {
+        descending = sorted === index ? !descending : numeric[index];
+        sorted = index;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+        draw();
+      });
+      head.append(button);
+      return head;
+    });
+
+    const key = (one, row) => (one.key === "low" ? row.low : one.of(row));
+    function draw() {
+      let rows = all;
+      if (wanted) rows = rows.filter((row) => columns.some((one) => text(one, row).toLowerCase().includes(wanted)));
+      if (sorted !== null) {
+        const one = columns[sorted];
+        rows = [...rows].sort((a, b) => {
+          const [x, y] = [key(one, a), key(one, b)];
+          // What is not known comes last either way.
+          return known(x) && known(y) && descending ? compare(y, x) : compare(x, y);
+        });
+      }
+      body.replaceChildren(...rows.slice(0, limit).map(line));
+      more.hidden = rows.length <= limit;
+      more.textContent = `Show all ${rows.length.toLocaleString("en")} rows`;
+      count.textContent = wanted ? `${rows.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} rows` : "";
+    }
+    function line(row) {
+      const element = make("tr", name === "scores" && isBest(row) ? "best" : "");
+      columns.forEach((one, index) => {
+        const value = text(one, row);
+        const cell = make("td", numeric[index] ? "number" : value.length <= 16 ? "short" : "", value);
+        if (value === "failed" || value === "cancelled") cell.classList.add("failed");
+        element.append(cell);
+      });
+      return element;
+    }
+
+    if (all.length > 8) {
+      const tools = make("div", "tools"), filter = make("input");
+      filter.type = "search";
+      filter.placeholder = "Filter";
+      filter.setAttribute("aria-label", `Filter the table ${name}`);
+      filter.addEventListener("input", () => { wanted = filter.value.trim().toLowerCase(); draw(); });
+      tools.append(filter, count);
+      place.append(tools);
+    }
+    more.type = "button";
+    more.addEventListener("click", () => { limit = Infinity; draw(); });
+    const scroll = make("div", "scroll"), whole = make("table"), head = make("thead"), titles = make("tr");
+    titles.append(...heads);
+    head.append(titles);
+    whole.append(head, body);
+    scroll.append(whole);
+    place.append(scroll, more);
+    draw();
+  }
+
+  document.querySelectorAll("[data-table]").forEach((place) => table(place, place.dataset.table));
+
+  // Samples: what two models answered to the same prompt.
+  function samples(place) {
+    const tools = make("div", "tools"), filter = make("input"), count = make("span"), list = make("div");
+    const choose = (label, values) => {
+      const choice = make("select");
+      choice.setAttribute("aria-label", label);
+      ["", ...values].forEach((value) => {
+        const option = make("option", "", value || `all ${label}`);
+        option.value = value;
+        choice.append(option);
+      });
+      choice.addEventListener("change", draw);
+      return choice;
+    };
+    const unique = (key) => [...new Set(data.samples.map((sample) => sample[key]))];
+    const task = choose("tasks", unique("task")), kind = choose("kinds", unique("kind"));
+    const more = make("button", "more");
+    let limit = 20;
+    more.type = "button";
+    more.addEventListener("click", () => { limit = Infinity; draw(); });
+    filter.type = "search";
+    filter.placeholder = "Filter";
+    filter.setAttribute("aria-label", "Filter the samples");
+    filter.addEventListener("input", draw);
+    tools.append(filter, ...(unique("task").length > 1 ? [task] : []), kind, count);
+    place.append(tools, list, more);
+
+    const words = (sample) => [sample.id, sample.input, sample.target, ...sample.answers.map((one) => one.answer)].join(" ").toLowerCase();
+    function draw() {
+      const wanted = filter.value.trim().toLowerCase();
+      const found = data.samples.filter((sample) =>
+        (!task.value || sample.task === task.value) && (!kind.value || sample.kind === kind.value)
+        && (!wanted || words(sample).includes(wanted)));
+      list.replaceChildren(...found.slice(0, limit).map(entry));
+      more.hidden = found.length <= limit;
+      more.textContent = `Show all ${found.length} samples`;
+      count.textContent = `${found.length} of ${data.samples.length} samples`;
+    }
+    function entry(sample) {
+      const whole = make("details"), head = make("summary");
+      head.append(make("span", "snippet", `${sample.id}  ${sample.input}`), make("span", "kind", sample.kind));
+      whole.append(head);
+      // Only what is opened is made.
+      whole.addEventListener("toggle", () => {
+        if (!whole.open || whole.children.length > 1) return;
+        const all = make("dl"), add = (name, value) => {
+          const said = make("dd", "", known(value) ? value : "\u2014");
+          said.dir = "auto";
+          all.append(make("dt", "", name), said);
+        };
+        add("Prompt", sample.input);
+        add("Target", sample.target);
+        sample.answers.forEach((one) => add(`${one.of}: ${one.value}`, one.answer));
+        whole.append(all);
+      });
+      return whole;
+    }
+    draw();
+  }
+  document.querySelectorAll(".samples").forEach(samples);
+
+  // Tooltips of marks in figures.
+  const tip = document.getElementById("tip");
+  const show = (event) => {
+    const mark = event.target.closest ? event.target.closest("[data-tip]") : null;
+    tip.hidden = !mark;
+    if (!mark) return;
+    tip.textContent = mark.dataset.tip;
+    const box = tip.getBoundingClientRect();
+    tip.style.left = `${Math.max(4, Math.min(event.clientX + 12, innerWidth - box.width - 4))}px`;
+    tip.style.top = `${event.clientY + 14 + box.height > innerHeight ? event.clientY - box.height - 10 : event.clientY + 14}px`;
+  };
+  document.addEventListener("pointermove", show);
+  document.addEventListener("pointerdown", show);
+
+  document.documentElement.dataset.ready = "true";
+})();

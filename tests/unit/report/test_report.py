@@ -1,0 +1,114 @@
+"""The page from the records of an experiment: what it says, and that it never stands in the way of the results."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import ExperimentFolder
+from report_data import page_data
+from small_experiment import make_small_experiment
+
+from run_experiment.common import paths
+from run_experiment.common.json_files import write_record
+from run_experiment.report import collect as collecting
+from run_experiment.report.collect import collect
+from run_experiment.report.figure_files import write_figures
+from run_experiment.report.figures import figures
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def shown(experiment: ExperimentFolder) -> dict[str, Any]:
+    """The data in an experiment's page."""
+    text = (experiment.path / paths.REPORT).read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_a_page_has_all_sections_that_the_tests_of_the_browser_have(done: ExperimentFolder) -> None:
+    collect(done.path)
+    assert set(page_data()) == set(shown(done))
+
+
+def test_what_is_not_done_stands_there_with_the_reason_that_status_gives(done: ExperimentFolder) -> None:
+    (done.path / "r8/eval/shout_epoch1.json").unlink()
+    attempt = {
+        "target": "shout_epoch1",
+        "error": "out of memory\nmore",
+        "job_id": "17",
+        "ended": "2026-01-31T12:00:00+01:00",
+    }
+    write_record(done.path / "r8/attempts/17/attempt.json", attempt)
+    missing = collect(done.path)
+    (problem,) = shown(done)["problems"]
+    assert (problem["subject"], problem["state"], problem["job_id"]) == ("r8/shout/epoch1", "failed", "17")
+    assert (
+        [(problem["subject"], problem["reason"])] == missing == [("r8/shout/epoch1", "failed as job 17: out of memory")]
+    )
+
+
+def test_scores_are_those_of_the_table(done: ExperimentFolder) -> None:
+    collect(done.path)
+    rows = (done.path / paths.EVALS_TABLE).read_text(encoding="utf-8").splitlines()[1:]
+    found = [(row["run"], row["task"], row["epoch"]) for row in shown(done)["scores"]]
+    assert len(found) == len(rows) == 5
+    assert ("base", "shout", None) in found
+
+
+def test_parameters_that_differ_are_those_that_runs_set(done: ExperimentFolder) -> None:
+    collect(done.path)
+    parameters = shown(done)["parameters"]
+    assert parameters["differing"] == ["lora_rank"]
+    assert "epochs" in parameters["same"]
+    # It follows from the rank.
+    assert "lora_alpha" not in {*parameters["same"], *parameters["differing"]}
+
+
+def test_an_experiment_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    experiment = make_small_experiment(tmp_path / "experiment")
+    collect(experiment.path)
+    data = shown(experiment)
+    assert (data["done"], data["trained"], data["scores"]) == (0, 0, [])
+    assert [problem["state"] for problem in data["problems"]] == ["missing"] * 8
+    assert not (experiment.path / paths.FIGURES).exists()
+
+
+def test_a_page_that_fails_is_removed_and_the_results_stay(
+    done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collect(done.path)
+    (done.path / paths.SUMMARY_PAGE).unlink()
+    capsys.readouterr()
+    monkeypatch.setattr(collecting, "page", lambda *_: 1 / 0)
+    assert collect(done.path) == []
+    assert not (done.path / paths.REPORT).exists()
+    assert (done.path / paths.SUMMARY_PAGE).exists()
+    assert capsys.readouterr().err == "results/report.html could not be made: ZeroDivisionError: division by zero\n"
+
+
+def test_figures_that_fail_leave_the_page(
+    done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(collecting, "write_figures", lambda *_: 1 / 0)
+    collect(done.path)
+    assert (done.path / paths.REPORT).exists()
+    assert capsys.readouterr().err == "results/figures could not be made: ZeroDivisionError: division by zero\n"
+
+
+def test_figures_are_files_that_need_no_page(tmp_path: Path) -> None:
+    drawn = figures(page_data())
+    (tmp_path / "older.svg").touch()
+    (tmp_path / "notes.txt").touch()
+    write_figures(tmp_path, drawn)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"scores_task0.svg", "scores_task0.png", "timeline.png", "train_loss.svg", "notes.txt"} < names
+    assert len(names) == 2 * len(drawn) + 1
+    for path in tmp_path.glob("*.svg"):
+        assert "var(" not in path.read_text(encoding="utf-8")
+    assert (tmp_path / "timeline.png").read_bytes().startswith(PNG)

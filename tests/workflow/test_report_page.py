@@ -1,0 +1,162 @@
+"""The page of an experiment in a real browser without a network: it is drawn, sorted, opened, printed, and harmless."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Page, browser
+from report_data import HOSTILE, page_data
+
+from run_experiment.report.figures import figures
+from run_experiment.report.page import page, visible
+
+ROWS = "[...document.querySelectorAll('[data-table=\"{table}\"] tbody tr')]"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clean(chromium: Page) -> Iterator[Page]:
+    """The browser; afterwards there was no error in it and no request but for the file that was opened."""
+    chromium.requests.clear()
+    chromium.errors.clear()
+    yield chromium
+    assert chromium.errors == []
+    assert {address.partition(":")[0] for address in chromium.requests} == {"file"}
+    assert len(set(chromium.requests)) == 1
+
+
+def written(folder: Path, **size: int | str) -> Path:
+    data = page_data(**size)
+    path = folder / "report.html"
+    path.write_text(page(data, figures(data)), encoding="utf-8")
+    return path
+
+
+def column(opened: Page, table: str, number: int) -> list[str]:
+    """The texts of a column of a table."""
+    cells = f"{ROWS.format(table=table)}.map((row) => row.cells[{number}].textContent)"
+    return list(opened.value(cells))
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_all_is_drawn_at_every_width(clean: Page, tmp_path: Path, width: int, dark: bool) -> None:
+    path = written(tmp_path)
+    clean.look(width, dark)
+    clean.open(path)
+    # Nothing but tables and wide figures, in their own frames, is wider than the window.
+    assert clean.value("document.documentElement.scrollWidth") == width
+    red = clean.value("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
+    assert (red < 60) is dark
+    # Every figure has marks, and all of them lie within it.
+    drawn = clean.value(
+        """[...document.querySelectorAll("figure svg")].map((svg) => {
+            const frame = svg.getBoundingClientRect();
+            const marks = [...svg.querySelectorAll(".mark, .line, .waited")].map((one) => one.getBoundingClientRect());
+            const out = marks.filter((box) => box.left < frame.left - 1 || box.right > frame.right + 1
+                || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+            return [marks.length, out.length];
+        })"""
+    )
+    assert len(drawn) == len(figures(page_data())) > 8
+    assert all(marks > 1 and out == 0 for marks, out in drawn)
+    assert clean.screenshot(tmp_path / f"{width}.png").stat().st_size > 50_000
+
+
+def test_a_table_is_sorted_by_a_click_and_filtered_by_a_word(clean: Page, tmp_path: Path) -> None:
+    clean.look(1280)
+    clean.open(written(tmp_path))
+    heads = clean.value("[...document.querySelectorAll('[data-table=scores] th')].map((head) => head.textContent)")
+    score = heads.index("Score")
+    before = column(clean, "scores", score)
+    click = f"document.querySelectorAll('[data-table=scores] th button')[{score}].click()"
+    clean.value(click)
+    assert before != (highest := column(clean, "scores", score)) == sorted(before, reverse=True)
+    clean.value(click)
+    assert column(clean, "scores", score) == highest[::-1]
+    clean.value(
+        """const filter = document.querySelector("[data-table=scores] input");
+        filter.value = "rank8"; filter.dispatchEvent(new Event("input"));"""
+    )
+    assert set(column(clean, "scores", heads.index("Run"))) == {"rank8_1"}
+
+
+def test_what_is_best_is_marked_and_the_base_model_is_a_row(clean: Page, tmp_path: Path) -> None:
+    clean.look(1280)
+    clean.open(written(tmp_path, tasks=1))
+    best = clean.value(
+        "[...document.querySelectorAll('[data-table=scores] tr.best')].map((row) => row.cells[0].textContent)"
+    )
+    assert best == ["rank32_3"]
+    assert "base" in column(clean, "scores", 0)
+
+
+def test_a_sample_opens_and_samples_are_chosen(clean: Page, tmp_path: Path) -> None:
+    clean.look(1280)
+    clean.open(written(tmp_path))
+    clean.value("document.querySelector('.samples summary').click()")
+    shown = clean.value(
+        "new Promise((done) => setTimeout(() => done(document.querySelector('.samples dl').innerText)))"
+    )
+    assert "Say it in capitals: stone 0" in shown
+    assert "STONE" in shown
+    clean.value(
+        """const kind = document.querySelector("[aria-label=kinds]");
+        kind.value = "wrong"; kind.dispatchEvent(new Event("change"));"""
+    )
+    kinds = clean.value("[...document.querySelectorAll('.samples .kind')].map((one) => one.textContent)")
+    assert kinds == ["wrong"] * 4
+
+
+def test_a_mark_has_a_tooltip(clean: Page, tmp_path: Path) -> None:
+    clean.look(1280)
+    clean.open(written(tmp_path))
+    clean.value(
+        """document.querySelector("circle[data-tip]").dispatchEvent(
+            new PointerEvent("pointermove", {bubbles: true, clientX: 50, clientY: 50}))"""
+    )
+    assert "95 % " in clean.value("document.querySelector('#tip:not([hidden])').innerText")
+
+
+def test_it_is_printed(clean: Page, tmp_path: Path) -> None:
+    clean.look(1280)
+    clean.open(written(tmp_path))
+    printed = clean.pdf(tmp_path / "report.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert len(printed) > 30_000
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_texts_of_users_and_models_do_no_harm(clean: Page, tmp_path: Path, text: str) -> None:
+    clean.look(1280)
+    clean.open(written(tmp_path, text=text))
+    assert clean.value("window.hacked") is None
+    assert clean.value("document.querySelectorAll('script').length") == 2
+    assert clean.value("document.querySelectorAll('img, iframe, object, [onload], [onerror]').length") == 0
+    assert clean.value("document.querySelectorAll('figure svg').length") == len(figures(page_data()))
+    data = json.loads(clean.value("document.getElementById('report-data').textContent"))
+    assert data == json.loads(json.dumps(visible(page_data(text=text))))
+    seen = clean.value("document.documentElement.outerHTML")
+    assert not {"\x1b", "\x00", "\u202e", "\u2066"} & set(seen)
+    # As it was written, a template in it was not filled in.
+    assert clean.value("document.querySelector('h1').textContent") == visible(f"ranks{text}")
+
+
+def test_a_large_experiment_opens_quickly(clean: Page, tmp_path: Path) -> None:
+    path = written(tmp_path, runs=200, epochs=5, tasks=5, samples=300)
+    assert path.stat().st_size < 10_000_000
+    clean.look(1280)
+    # 0.7 s on an idle core; the goal is 3 s, but tests share the machine.
+    assert clean.open(path) < 15
+    rows = f"{ROWS.format(table='scores')}.length"
+    assert clean.value(rows) < 100
+    clean.value("document.querySelector('[data-table=scores] button.more').click()")
+    assert clean.value(rows) == 200 * 5 * 5 + 5
