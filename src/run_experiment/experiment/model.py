@@ -20,6 +20,7 @@ from run_experiment.experiment.schema import (
     RunEntry,
     RunType,
     TaskEntry,
+    TaskMetric,
 )
 
 
@@ -97,6 +98,7 @@ class Task:
     """An inspect-ai task: its file (absolute), the function if one was named, and the data file (absolute).
 
     `own_data` is True where the summary names a data file for this task, not the training data.
+    `metric` and `cluster` are about the results alone.
     """
 
     name: str
@@ -105,6 +107,8 @@ class Task:
     data: Path | None
     own_data: bool
     args: Mapping[str, Any]
+    metric: TaskMetric | None = None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment and its folder (absolute)."""
+    """An experiment and its folder (absolute).
+
+    `reference` is the run that results are compared with, `select_on` what the best one is chosen on, if given.
+    """
 
     folder: Path
     name: str
@@ -159,6 +166,8 @@ class Experiment:
     runs: tuple[Run, ...]
     tasks: tuple[Task, ...]
     evaluations: tuple[Evaluation, ...]
+    reference: str | None = None
+    select_on: str | None = None
 
     @cached_property
     def run_by_name(self) -> dict[str, Run]:
@@ -216,6 +225,8 @@ def resolve(summary: ExperimentSummary, folder: Path) -> Experiment:
             for entry in summary.evaluation.matrix
             for evaluation in _cells(entry, summary.evaluation, runs[entry.run], merged[entry.run], tasks)
         ),
+        reference=summary.evaluation.reference,
+        select_on=summary.evaluation.select_on,
     )
 
 
@@ -267,7 +278,7 @@ def _task(entry: TaskEntry, training_data: Path | None, folder: Path) -> Task:
     path, function = split_script(entry.script)
     same = entry.dataset is None or entry.dataset == "same"
     data = training_data if same else folder / str(entry.dataset)
-    return Task(entry.name, folder / path, function, data, own_data=not same, args=entry.args)
+    return Task(entry.name, folder / path, function, data, not same, entry.args, entry.metric, entry.cluster)
 
 
 def _cells(

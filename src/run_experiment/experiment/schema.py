@@ -187,6 +187,9 @@ class Hyperparameters(Section):
         return 2.0 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
 
 
+# What the best run may be chosen on, besides the score on a task: a name of torchtune's metrics.
+VALIDATION_LOSS = "validation_loss"
+
 DatasetType = Literal["chat_completion", "text_completion"]
 
 
@@ -340,6 +343,20 @@ class Scorer(Section):
 ScorerEntry = Annotated[Scorer, BeforeValidator(_scorer, json_schema_input_type=Scorer | str)]
 
 
+class TaskMetric(Section):
+    """The metric that stands for a task in the results. Changing it evaluates nothing again."""
+
+    name: str | None = Field(
+        None,
+        min_length=1,
+        description="The metric, as `results/evals.csv` names it or part of it: `match/accuracy`, `accuracy`; absent: "
+        "the first.",
+    )
+    better: Literal["higher", "lower"] | None = Field(
+        None, description="Which direction is better; absent: known for usual names like `accuracy`, `f1`, `mae`."
+    )
+
+
 class TaskEntry(Section):
     """An inspect-ai task."""
 
@@ -354,6 +371,13 @@ class TaskEntry(Section):
     prompt: str | None = Field(None, description="Prompt instead of `controls.prompt`.")
     system_prompt: str | None = Field(None, description="System prompt instead of `controls.system_prompt`.")
     args: dict[str, Any] = Field(default_factory=dict, description="More arguments of the task's function.")
+    metric: TaskMetric | None = Field(None, description="The metric that stands for the task in the results.")
+    cluster: str | None = Field(
+        None,
+        min_length=1,
+        description="Key of the samples' metadata by which samples depend on each other, such as the text that several "
+        "questions are about; intervals and tests of the results are clustered by it.",
+    )
     description: str | None = Field(None, description="Kept for the reader.")
     eval_condition: str | None = Field(
         None, description="Name of its data in other tools; here `dataset` chooses the file and is required beside it."
@@ -403,6 +427,14 @@ class EvaluationSettings(Section):
     )
     system_prompt: str | None = Field(None, description="System prompt instead of `controls.system_prompt`.")
     compute: Compute | None = Field(None, description="An estimate of what an evaluation needs.")
+    reference: str | None = Field(
+        None, description="Run that the results compare with; absent: the control of the same model."
+    )
+    select_on: str | None = Field(
+        None,
+        description="What the best run is chosen on: the name of a task, or `validation_loss`; absent: the same task "
+        "on the split `validation` if it is evaluated, else the reported score, marked as optimistic.",
+    )
     assistant_prefix: str | None = Field(None, description="Kept for other tools.")
 
 

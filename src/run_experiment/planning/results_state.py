@@ -6,7 +6,7 @@ import re
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash
-from run_experiment.experiment.model import Evaluation, Run
+from run_experiment.experiment.model import Evaluation, Experiment, Run
 from run_experiment.experiment.records import EvaluationRecord, TrainingRecord
 from run_experiment.planning.plan import Plan
 
@@ -71,6 +71,13 @@ def results_identity(records: Records) -> str:
             "runs": {run.name: [run.type, run.model.name, run.parameters] for run in experiment.runs},
             "variables": list(experiment.variables),
             "evaluations": {item.subject: item.label for item in experiment.evaluations},
+            "shown": _shown(experiment),
             "made": [record and [record.job_id, record.ended] for record in made],
         }
     )[:16]
+
+
+def _shown(experiment: Experiment) -> list[object]:
+    """What the summary says of the results alone."""
+    tasks = [[task.name, task.metric and task.metric.model_dump(), task.cluster] for task in experiment.tasks]
+    return [tasks, experiment.reference, experiment.select_on]

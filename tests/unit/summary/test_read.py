@@ -115,6 +115,10 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     # References
     ("unknown-run", [("run: base", "run: bse")], '31: evaluation.matrix[2].run: there is no run "bse"; did you mean base?'),
     ("unknown-task", [("{run: base, tasks: [cap]}", "{run: base, tasks: [xyz]}")], '31: evaluation.matrix[2].tasks[0]: there is no task "xyz"; known: cap'),
+    ("unknown-reference", [("  matrix:", "  reference: bse\n  matrix:")], '28: evaluation.reference: there is no run "bse"; did you mean base?'),
+    ("unknown-selector", [("  matrix:", "  select_on: caps\n  matrix:")], '28: evaluation.select_on: is neither a task nor validation_loss: "caps"; did you mean cap?'),
+    ("no-validation-loss", [("  matrix:", "  select_on: validation_loss\n  matrix:")], "28: evaluation.select_on: validation_loss is only known with validation_during_training: true"),
+    ("metric-direction", [("      script: cap.py\n", "      script: cap.py\n      metric: {name: mae, better: smaller}\n")], '28: evaluation.tasks[0].metric.better: expected higher or lower, found "smaller"'),
     ("unknown-model", [("type: control", "type: control\n    model: tny")], '23: runs[2].model: there is no model "tny"; did you mean tiny?'),
     ("untrained", [("epochs: [0, 1]", "epochs: [0, 2]")], "29: evaluation.matrix[0].epochs[1]: epoch 2 of run r4 is not trained; its epochs are 0 to 1"),
     ("untrained-own", [("{lora_rank: 4}", "{epochs: 1}")], "29: evaluation.matrix[0].epochs[1]: epoch 1 of run r4 is not trained; its only epoch is 0"),

@@ -12,6 +12,7 @@ from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, dotted, shown
 from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, Parameters, RunEntry, TaskEntry
 from run_experiment.summary.checks.prompts import check_prompts, template_problem
+from run_experiment.summary.checks.results import check_results
 from run_experiment.summary.draft import Draft, Finding
 
 Named = BaseModelEntry | RunEntry | TaskEntry
@@ -40,6 +41,7 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
         _sampling,
         _offloading,
         _not_used,
+        check_results,
         _checkpoint_pattern,
         _paths,
     )

@@ -1,0 +1,95 @@
+"""All that is computed from an experiment's results: scores, comparisons, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from run_experiment.common import paths
+from run_experiment.experiment.model import Evaluation
+from run_experiment.inputs.file_hashes import HashMemory
+from run_experiment.planning.results_state import Records
+from run_experiment.results.analysis.answer import Answer, Answers
+from run_experiment.results.analysis.comparisons import Cells, Comparison, comparisons
+from run_experiment.results.analysis.headline import Headline, headline
+from run_experiment.results.analysis.replicates import SeedMean, seed_means, seeds_text
+from run_experiment.results.analysis.samples import CACHE, LogSamples, SamplesError, read_samples
+from run_experiment.results.analysis.scores import Cell, Score, cell
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the results show. `cells` are by task, run and epoch, in the summary's order; `unreadable` has the logs
+    whose samples could not be read, by the evaluation's subject, with the reason.
+    """
+
+    headlines: Mapping[str, Headline]
+    cells: Cells
+    comparisons: tuple[Comparison, ...]
+    answers: tuple[Answer, ...]
+    seed_means: tuple[SeedMean, ...]
+    unreadable: Mapping[str, str]
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The score of every evaluation."""
+        return tuple(one.score for one in self.cells.values())
+
+    @property
+    def samples(self) -> dict[str, LogSamples]:
+        """Samples of every evaluation whose log could be read, by its subject."""
+        return {one.score.subject: one.samples for one in self.cells.values() if one.samples}
+
+    def of_task(self, task: str) -> list[Cell]:
+        """Cells of a task."""
+        return [one for (name, _, _), one in self.cells.items() if name == task]
+
+
+def analyse(records: Records) -> Analysis:
+    """Analyse the results of an experiment; a log that cannot be read costs its own samples only."""
+    experiment, made = records.experiment, records.evaluations()
+    found = [(item, made[item.subject]) for item in experiment.evaluations if item.subject in made]
+    headlines = {
+        task.name: headline(task, [record.metrics for item, record in found if item.task.name == task.name])
+        for task in experiment.tasks
+    }
+    samples, unreadable = _read_logs(records, [item for item, _ in found])
+    cells = {
+        (item.task.name, item.run.name, item.epoch): cell(
+            item, record, headlines[item.task.name], samples.get(item.subject)
+        )
+        for item, record in found
+    }
+    compared = comparisons(experiment, cells)
+    means = seed_means(list(cells.values()))
+    answers = Answers(experiment, cells, headlines, compared, records.trainings())
+    evaluated = {name for name, _, _ in cells}
+    return Analysis(
+        headlines=headlines,
+        cells=cells,
+        comparisons=tuple(compared),
+        answers=tuple(
+            replace(
+                answers.answer(task),
+                seeds=seeds_text([one for one in means if one.task == task.name], headlines[task.name]),
+            )
+            for task in experiment.tasks
+            if task.name in evaluated
+        ),
+        seed_means=tuple(means),
+        unreadable=unreadable,
+    )
+
+
+def _read_logs(records: Records, items: list[Evaluation]) -> tuple[dict[str, LogSamples], dict[str, str]]:
+    folder = records.experiment.folder
+    memory = HashMemory(folder / CACHE / "hashes.json")
+    samples, unreadable = {}, {}
+    for item in items:
+        try:
+            log = folder / paths.eval_log(item.run.name, item.cell)
+            samples[item.subject] = read_samples(log, memory, folder / CACHE)
+        except SamplesError as error:
+            unreadable[item.subject] = str(error)
+    memory.save()
+    return samples, unreadable

@@ -1,0 +1,99 @@
+"""An answer in plain sentences, without any markup."""
+
+from __future__ import annotations
+
+from run_experiment.experiment.schema import VALIDATION_LOSS
+from run_experiment.results.analysis.answer import Answer
+from run_experiment.results.analysis.comparisons import Comparison
+from run_experiment.results.analysis.scores import Score
+
+
+def answer_text(answer: Answer) -> str:
+    """What may be said of a task's best run."""
+    if not answer.best:
+        return f"No best run is named: {answer.why}."
+    parts = [_best(answer), _chosen(answer), _against_base(answer), _against_runner_up(answer), answer.seeds]
+    return " ".join(part for part in parts if part)
+
+
+def name_of(score: Score) -> str:
+    """An evaluation in words: `r8 after epoch 1`."""
+    return score.run if score.epoch is None else f"{score.run} after epoch {score.epoch}"
+
+
+def interval_text(low: float | None, high: float | None, method: str, signed: bool = False) -> str:
+    """`95 % interval 0.812 to 0.968, Wilson`, or why there is none."""
+    if low is None or high is None:
+        return f"no interval: {method.removeprefix('none: ') or 'not computed'}"
+    sign = "+" if signed else ""
+    return f"95 % interval {low:{sign}.3f} to {high:{sign}.3f}" + (f", {method}" if method else "")
+
+
+def _best(answer: Answer) -> str:
+    first, direction = answer.best[0], "Highest" if answer.better == "higher" else "Lowest"
+    if answer.chosen_on:
+        is_loss = answer.chosen_on == VALIDATION_LOSS
+        selector = "the lowest validation loss" if is_loss else f"its score on {answer.chosen_on}"
+        names = _listed([f"{name_of(one)} ({_value(one)})" for one in answer.best])
+        return f"Chosen by {selector}: {names}."
+    names = _listed([name_of(one) for one in answer.best])
+    tie = "a tie of " if len(answer.best) > 1 else ""
+    return f"{direction} {answer.metric}: {tie}{names}, {_value(first)}."
+
+
+def _value(score: Score) -> str:
+    count = "" if score.n_scored is None else f"n = {score.n_scored}; "
+    return f"{_number(score.value)} ({count}{interval_text(score.low, score.high, score.method)})"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _chosen(answer: Answer) -> str:
+    if answer.chosen_on or answer.cells < 2:
+        return ""
+    text = f"It was chosen among {answer.cells} evaluations on the split that is reported, so its score is optimistic"
+    if answer.optimism is None:
+        return f"{text}; by how much is not known."
+    better = "+" if answer.better == "higher" else "-"
+    return f"{text}: if all were equal, the best would still show about {better}{answer.optimism:.3f}."
+
+
+def _against_base(answer: Answer) -> str:
+    comparison = answer.against_base
+    if comparison is None:
+        return ""
+    return _compared(f"Against {comparison.reference}", comparison, answer.verdict_base)
+
+
+def _against_runner_up(answer: Answer) -> str:
+    if answer.against_runner_up is None or answer.runner_up is None:
+        return ""
+    name = f"Against the runner-up, {name_of(answer.runner_up)}"
+    return _compared(name, answer.against_runner_up, answer.verdict_runner_up)
+
+
+def _compared(begin: str, comparison: Comparison, verdict: str) -> str:
+    delta = "" if comparison.delta is None else f" {comparison.delta:+.3f}"
+    if not comparison.paired:
+        return f"{begin}:{delta}{',' if delta else ''} not compared, since {comparison.why}."
+    interval = interval_text(comparison.low, comparison.high, "", signed=True)
+    samples = f"better on {comparison.wins} and worse on {comparison.losses} of {comparison.n} samples"
+    test = f"{comparison.method}, corrected p = {comparison.p_corrected:.2g}"
+    return f"{begin}:{delta} ({interval}; {samples}; {test}): {verdict}.{_sight(comparison, verdict)}"
+
+
+def _sight(comparison: Comparison, verdict: str) -> str:
+    """What so few samples can show, if nothing was seen (exact McNemar only)."""
+    if verdict != "within noise" or comparison.method != "exact McNemar":
+        return ""
+    differing = comparison.wins + comparison.losses
+    begin = f" With {comparison.n} samples of which {differing} differ, "
+    if comparison.smallest is None:
+        return f"{begin}no difference can be seen."
+    return f"{begin}differences below {comparison.smallest:.3f} cannot be seen."
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,0 +1,186 @@
+"""Scores of the samples of an inspect-ai log; what was read is kept by the log's hash.
+
+Logs are read as the ZIP files of JSON that they are: importing inspect-ai takes seconds, and it may not be installed
+where results are collected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from run_experiment.common import paths
+from run_experiment.common.json_files import write_atomically
+from run_experiment.inputs.data_files import DataError
+from run_experiment.inputs.file_hashes import HashMemory
+
+# Where the cache of an experiment is, and the version of what it holds.
+CACHE = f"{paths.MEMORY}/samples"
+_VERSION = 1
+
+# Metadata longer than this name no cluster.
+_LONGEST = 100
+# What inspect-ai's metrics take for numbers.
+_WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+
+Scalar = str | int | float | bool | None
+
+
+class SamplesError(Exception):
+    """The samples of a log cannot be read."""
+
+
+@dataclass(frozen=True)
+class SampleScores:
+    """Scores of one sample, reduced over its `epochs` (inspect-ai's, not those of a training).
+
+    Scores are named as metrics begin: `match`, `judge/tone`, `match@mode`; None if there is no number. `target` is a
+    short hash of the target. `error` says that at least one of its epochs failed.
+    """
+
+    id: int | str
+    target: str
+    epochs: int = 1
+    error: bool = False
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LogSamples:
+    """The samples of a log, one entry a sample, in the log's order."""
+
+    samples: tuple[SampleScores, ...]
+
+
+def read_samples(log: Path, memory: HashMemory, cache: Path) -> LogSamples:
+    """Scores of a log's samples, from the cache folder if it has them. Raises SamplesError."""
+    try:
+        kept = cache / f"{memory.file(log)}.json"
+    except (OSError, DataError) as error:
+        raise SamplesError(f"cannot read the log: {error}") from error
+    if found := _from_cache(kept):
+        return found
+    found = LogSamples(tuple(_samples(log)))
+    # What cannot be kept is read again.
+    with suppress(OSError):
+        write_atomically(kept, json.dumps({"version": _VERSION, "samples": [asdict(one) for one in found.samples]}))
+    return found
+
+
+def _from_cache(path: Path) -> LogSamples | None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["version"] != _VERSION:
+            return None
+        return LogSamples(tuple(SampleScores(**one) for one in kept["samples"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def summaries(log: Path) -> list[dict[str, Any]]:
+    """Summaries of a log's samples, one a sample and epoch, as inspect-ai wrote them. Raises SamplesError.
+
+    What models and data sets wrote is in them: text to escape.
+    """
+    found = _member(log, "summaries.json")
+    if found is None:
+        raise SamplesError("the log has no summaries of its samples")
+    return [one for one in found if isinstance(one, dict) and "id" in one]
+
+
+def _member(log: Path, name: str) -> list[Any] | None:
+    """A list in a log; None if it has none of this name."""
+    # It teaches zipfile the compression of logs, as inspect-ai itself does.
+    with suppress(ImportError):
+        import zipfile_zstd  # noqa: F401
+    try:
+        with zipfile.ZipFile(log) as file:
+            found = json.loads(file.read(name)) if name in file.namelist() else None
+    # A torn file fails in zipfile, in the decompressor or in the parser, each with exceptions of its own.
+    except Exception as error:
+        raise SamplesError(f"cannot read the log: {error}") from error
+    return found if isinstance(found, list) else None
+
+
+def _samples(log: Path) -> Iterator[SampleScores]:
+    by_id: dict[int | str, list[dict[str, Any]]] = {}
+    for one in summaries(log):
+        by_id.setdefault(one["id"], []).append(one)
+    reduced = _reduced(_member(log, "reductions.json") or [])
+    for name, epochs in by_id.items():
+        done = [one for one in epochs if not one.get("error")]
+        yield SampleScores(
+            id=name,
+            target=hashlib.sha256(json.dumps(epochs[0].get("target")).encode()).hexdigest()[:16],
+            epochs=len(epochs),
+            error=len(done) < len(epochs),
+            scores=_means(done) | reduced.get(name, {}),
+            metadata=_scalars(epochs[0].get("metadata")),
+        )
+
+
+def _reduced(reductions: Iterable[Any]) -> dict[int | str, dict[str, float | None]]:
+    """Scores as inspect-ai reduced them, by the sample; a metric of one reducer of several names it."""
+    found: dict[int | str, dict[str, float | None]] = {}
+    entries = [one for one in reductions if isinstance(one, dict) and isinstance(one.get("samples"), list)]
+    scorers = [one.get("scorer") for one in entries]
+    for entry in entries:
+        name, reducer = str(entry.get("scorer")), entry.get("reducer")
+        for sample in entry["samples"]:
+            numbers = found.setdefault(sample.get("sample_id"), {})
+            values = _numbers(name, sample.get("value"))
+            numbers |= {} if scorers.count(name) > 1 and name in numbers else values
+            if reducer:
+                numbers |= _numbers(f"{name}@{reducer}", sample.get("value"))
+    return found
+
+
+def _means(epochs: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Means over the epochs of a sample that have a value; used for logs without reductions."""
+    values: dict[str, list[float | None]] = {}
+    for one in epochs:
+        for scorer, score in (one.get("scores") or {}).items():
+            value = score.get("value") if isinstance(score, Mapping) else None
+            for name, number in _numbers(scorer, value).items():
+                values.setdefault(name, []).append(number)
+    scored = {name: [value for value in found if value is not None] for name, found in values.items()}
+    return {name: fmean(found) if found else None for name, found in scored.items()}
+
+
+def _numbers(name: str, value: Any) -> dict[str, float | None]:
+    """A score as numbers by name: one of each key if it has keys."""
+    if isinstance(value, Mapping):
+        return {f"{name}/{key}": number(one) for key, one in value.items()}
+    return {name: number(value)}
+
+
+def number(value: Any) -> float | None:
+    """A score as inspect-ai's metrics count it; None if it is none: unscored, not a number, or a list."""
+    if isinstance(value, str):
+        known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)
+        if known is not None:
+            return known
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _scalars(metadata: Any) -> dict[str, Scalar]:
+    if not isinstance(metadata, Mapping):
+        return {}
+    return {
+        str(key): value
+        for key, value in metadata.items()
+        if value is None or (isinstance(value, str | int | float | bool) and len(str(value)) <= _LONGEST)
+    }

@@ -1,0 +1,123 @@
+"""The score of every evaluation: its task's headline metric, with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from run_experiment.experiment.model import Evaluation
+from run_experiment.experiment.records import EvaluationRecord
+from run_experiment.results.analysis import statistics
+from run_experiment.results.analysis.headline import Better, Headline
+from run_experiment.results.analysis.samples import LogSamples, SampleScores
+
+# Rounding of metrics in logs.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Score:
+    """The headline metric of an evaluation. `n` counts samples, `n_scored` those with a value, each once however often
+    inspect-ai repeated it; None if that is not known. The interval is a 95 % one; `method` names it, or says why
+    there is none.
+    """
+
+    run: str
+    task: str
+    epoch: int | None
+    subject: str
+    metric: str | None
+    better: Better | None
+    value: float | None
+    n: int | None
+    n_scored: int | None
+    low: float | None
+    high: float | None
+    method: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """An evaluation that was made, with its score and its samples (None if its log could not be read).
+
+    `by_sample` are the scores that the metric is the mean of; empty if it is no mean of samples' scores. `clusters`
+    are the samples' clusters if the task names a key.
+    """
+
+    evaluation: Evaluation
+    record: EvaluationRecord
+    score: Score
+    samples: LogSamples | None
+    by_sample: dict[int | str, float]
+    clusters: dict[int | str, object] | None
+
+    @property
+    def targets(self) -> dict[int | str, str]:
+        """Hash of each sample's target."""
+        return {one.id: one.target for one in self.samples.samples} if self.samples else {}
+
+
+def cell(evaluation: Evaluation, record: EvaluationRecord, headline: Headline, samples: LogSamples | None) -> Cell:
+    """An evaluation with its score."""
+    value = _finite(record.metrics.get(headline.metric or ""))
+    found = samples.samples if samples else ()
+    by_sample = _by_sample(found, headline.metric)
+    clusters = _clusters(found, evaluation.task.cluster)
+    is_mean = value is not None and _is_mean(value, list(by_sample.values()))
+    interval = _interval(record, headline.metric, value, by_sample, clusters, is_mean, samples is not None)
+    score = Score(
+        run=evaluation.run.name,
+        task=evaluation.task.name,
+        epoch=evaluation.epoch,
+        subject=evaluation.subject,
+        metric=headline.metric,
+        better=headline.better,
+        value=value,
+        n=len(found) if samples else record.total,
+        n_scored=len(by_sample) if samples else record.counted(headline.metric or ""),
+        low=interval.low,
+        high=interval.high,
+        method=interval.method,
+    )
+    return Cell(evaluation, record, score, samples, by_sample if is_mean else {}, clusters)
+
+
+def _interval(
+    record: EvaluationRecord,
+    metric: str | None,
+    value: float | None,
+    by_sample: dict[int | str, float],
+    clusters: dict[int | str, object] | None,
+    is_mean: bool,
+    has_samples: bool,
+) -> statistics.Interval:
+    if metric is None or value is None:
+        return statistics.none("no value")
+    if is_mean:
+        groups = None if clusters is None else [clusters[name] for name in by_sample]
+        return statistics.interval(list(by_sample.values()), groups)
+    stderr, n = _finite(record.metrics.get(f"{metric.rpartition('/')[0]}/stderr")), record.counted(metric)
+    if stderr and n and metric.rpartition("/")[2] in ("accuracy", "mean"):
+        return statistics.from_stderr(value, stderr, n, "t from stderr")
+    return statistics.none("not the mean of samples' scores" if has_samples else "no samples were read")
+
+
+def _by_sample(samples: Sequence[SampleScores], metric: str | None) -> dict[int | str, float]:
+    name = (metric or "").rpartition("/")[0]
+    return {one.id: value for one in samples if (value := one.scores.get(name)) is not None}
+
+
+def _clusters(samples: Sequence[SampleScores], key: str | None) -> dict[int | str, object] | None:
+    """The cluster of each sample; one without the key is a cluster of its own."""
+    if key is None or not any(key in one.metadata for one in samples):
+        return None
+    return {one.id: one.metadata.get(key, ("alone", one.id)) for one in samples}
+
+
+def _is_mean(value: float, scores: Sequence[float]) -> bool:
+    return bool(scores) and math.isclose(value, math.fsum(scores) / len(scores), rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,0 +1,198 @@
+"""Statistics, compared with published examples, formulas written out by hand, other implementations, simulations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import permutation_test
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+
+from run_experiment.results.analysis import statistics
+from run_experiment.results.analysis.statistics import Interval, interval
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's interval from the formula of Brown, Cai, DasGupta (2001), equation 4."""
+    z = 1.959963984540054
+    center = (successes + z * z / 2) / (n + z * z)
+    half = z * math.sqrt(n) / (n + z * z) * math.sqrt(successes / n * (1 - successes / n) + z * z / (4 * n))
+    return center - half, center + half
+
+
+# Newcombe (1998), Statistics in Medicine 17:857, table I, method 3.
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_of_a_publication(successes: int, n: int, low: float, high: float) -> None:
+    found = statistics.wilson(successes, n)
+    assert found == Interval(pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5), "Wilson")
+
+
+@pytest.mark.parametrize(("right", "n"), [(46, 50), (45, 50), (1, 1), (0, 1), (50, 50), (0, 50)])
+def test_wilson_of_scores(right: int, n: int) -> None:
+    found = interval([1.0] * right + [0.0] * (n - right))
+    assert (found.low, found.high) == pytest.approx(wilson(right, n), abs=1e-12)
+    assert found.method == "Wilson"
+
+
+def test_student_interval_by_hand() -> None:
+    # Table of t: 2.776 for 4 degrees of freedom.
+    found = interval([1.0, 2.0, 3.0, 4.0, 5.0, None, math.nan])
+    half = 2.7764451 * math.sqrt(2.5 / 5)
+    assert (found.low, found.high, found.method) == (pytest.approx(3 - half), pytest.approx(3 + half), "t")
+
+
+@pytest.mark.parametrize(
+    ("scores", "reason"),
+    [
+        ([], "no scored sample"),
+        ([None, math.nan, math.inf], "no scored sample"),
+        ([0.5], "one sample"),
+        ([0.5, 0.5], "all scores are the same"),
+    ],
+)
+def test_no_interval_says_why(scores: list[float | None], reason: str) -> None:
+    assert interval(scores) == Interval(None, None, f"none: {reason}")
+
+
+def test_clusters_of_one_sample_are_students_interval() -> None:
+    scores = [0.1, 0.4, 0.35, 0.8, 0.9]
+    found, plain = interval(scores, range(5)), interval(scores)
+    assert (found.low, found.high) == (pytest.approx(plain.low), pytest.approx(plain.high))
+    assert found.method == "clustered t"
+
+
+def test_clustered_interval_by_hand() -> None:
+    # Means 0.5; residuals of the clusters sum to 1, -0.5, -0.5: stderr² = 3/2 · 1.5 / 6².
+    found = interval([1, 1, 0, 0.5, 0, 0.5], ["a", "a", "b", "b", "c", "c"])
+    stderr = math.sqrt(3 / 2 * 1.5) / 6
+    assert (found.low, found.high) == (pytest.approx(0.5 - 4.302653 * stderr), pytest.approx(0.5 + 4.302653 * stderr))
+
+
+def test_clusters_that_repeat_a_sample_widen_the_interval() -> None:
+    scores, clusters = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0] * 4, list(range(8)) * 4
+    once, plain, clustered = interval(scores[:8], range(8)), interval(scores), interval(scores, clusters)
+    assert None not in (plain.low, clustered.low)
+    assert clustered.low == pytest.approx(once.low)
+    assert plain.low > clustered.low  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_clusters_all_right_or_wrong(right: float) -> None:
+    found = interval([right] * 9, [1, 1, 1, 2, 2, 2, 3, 3, 3])
+    assert (found.low, found.high) == pytest.approx(wilson(int(3 * right), 3))
+    assert interval([1.0, 1.0], ["a", "a"]) == Interval(None, None, "none: one cluster")
+    assert interval([None], ["a"]) == Interval(None, None, "none: no scored sample")
+
+
+def test_mcnemar_of_a_publication() -> None:
+    # Agresti, Categorical Data Analysis, table 10.1 (approval of a prime minister): 150 and 86 discordant.
+    assert statistics.mcnemar(86, 150) == pytest.approx(3.716e-5, rel=1e-3)
+    table = [[794, 150], [86, 570]]
+    assert statistics.mcnemar(86, 150) == pytest.approx(float(statsmodels_mcnemar(table, exact=True).pvalue))
+
+
+def test_mcnemar_by_hand() -> None:
+    # 2 · (1 + 10 + 45) / 2¹⁰
+    assert statistics.mcnemar(8, 2) == pytest.approx(0.109375)
+    assert statistics.mcnemar(1, 0) == statistics.mcnemar(2, 2) == statistics.mcnemar(0, 0) == 1.0
+
+
+def test_holm_of_a_publication() -> None:
+    # Holm's procedure as worked out on Wikipedia, "Holm-Bonferroni method".
+    assert statistics.holm([0.01, 0.04, None, 0.03, 0.005]) == [
+        pytest.approx(0.03),
+        pytest.approx(0.06),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.02),
+    ]
+    assert statistics.holm([]) == []
+    assert statistics.holm([None]) == [None]
+    assert statistics.holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("n", [2, 8, 40])
+def test_permutation_test_is_scipys(n: int) -> None:
+    differences = np.random.default_rng(n).normal(0.3, 1, n)
+    options = {"permutation_type": "samples", "n_resamples": 50_000, "rng": np.random.default_rng(0)}
+    expected = permutation_test((differences, np.zeros(n)), lambda x, y, axis: (x - y).mean(axis=axis), **options)
+    assert statistics.permutation(differences) == pytest.approx(float(expected.pvalue), abs=0.02)
+
+
+def test_permutation_by_hand() -> None:
+    # Of 2⁵ signs of five equal differences only all + and all - are as extreme.
+    assert statistics.permutation(np.full(5, 0.2)) == pytest.approx(2 / 32)
+    assert statistics.permutation(np.zeros(5)) == statistics.permutation(np.array([])) == 1.0
+
+
+def test_clear_differences_survive_the_correction_of_thousands() -> None:
+    differences = np.random.default_rng(3).normal(1, 0.5, 200)
+    p = statistics.permutation(differences)
+    assert statistics.holm([p, *[1.0] * 4999])[0] < 0.001  # type: ignore[operator]
+
+
+def test_permutation_flips_whole_clusters() -> None:
+    differences = np.full(12, 0.2)
+    assert statistics.permutation(differences, [1, 2, 3] * 4) == pytest.approx(2 / 8)
+
+
+def test_difference_interval_by_hand() -> None:
+    # Agresti and Min (2005): 0.5 added to each cell of the table.
+    found = statistics.difference_interval(np.array([1.0] * 3 + [-1.0] * 2 + [0.0] * 45), binary=True)
+    mean, stderr = 1 / 52, math.sqrt(6 - 1 / 52) / 52
+    ends = (pytest.approx(mean - 1.959964 * stderr), pytest.approx(mean + 1.959964 * stderr))
+    assert (found.low, found.high, found.method) == (*ends, "Agresti-Min")
+    same = statistics.difference_interval(np.zeros(50), binary=True)
+    assert same.low is not None
+    assert same.high is not None
+    assert same.low < 0 < same.high
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1), st.data())
+def test_intervals_hold_the_mean_and_stay_within_bounds(scores: list[float], data: st.DataObject) -> None:
+    clusters = data.draw(st.lists(st.integers(0, 3), min_size=len(scores), max_size=len(scores)))
+    mean = sum(scores) / len(scores)
+    for found in (interval(scores), interval(scores, clusters)):
+        if found.low is not None and found.high is not None:
+            assert -1e-12 <= found.low <= mean + 1e-12
+            assert mean - 1e-12 <= found.high <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(("cells", "expected"), [(4, 0.942), (12, 0.963), (24, 0.972), (48, 0.980)])
+def test_the_warning_covers_the_optimism_of_equal_runs(cells: int, expected: float) -> None:
+    """Cells that all are right with probability 0.9 on 50 samples: what the best shows, and what is warned of."""
+    random = np.random.default_rng(cells)
+    drawn = [(random.random((cells, 50)) < 0.9).astype(float) for _ in range(60)]
+    shown = float(np.mean([scores.mean(axis=1).max() for scores in drawn]))
+    assert shown == pytest.approx(expected, abs=0.012)
+    warned = float(np.mean([statistics.optimism(scores) for scores in drawn[:8]]))
+    assert warned == pytest.approx(shown - 0.9, abs=0.015)
+
+
+def test_optimism_counts_only_what_differs() -> None:
+    # On all but 10 of 100 samples the cells agree.
+    random = np.random.default_rng(1)
+    scores = np.ones((12, 100))
+    scores[:, :10] = random.random((12, 10)) < 0.5
+    few, many = statistics.optimism(scores), statistics.optimism((random.random((12, 100)) < 0.95).astype(float))
+    assert few is not None
+    assert many is not None
+    assert 0 < few < many + 0.02
+    assert statistics.optimism(np.ones((12, 100))) == 0
+    assert statistics.optimism(np.ones((1, 100))) is None
+    assert statistics.optimism(np.ones((3, 0))) is None
+
+
+def test_smallest_difference_that_can_be_seen() -> None:
+    # 6 of 6: p = 2/64 = 0.031; of 5 even 5 of 5 have 2/32 = 0.063.
+    assert statistics.smallest_difference(50, 6) == pytest.approx(6 / 50)
+    assert statistics.smallest_difference(50, 5) is None
+    # 9 against 1: p = 22/1024 = 0.021; 8 against 2: 0.109.
+    assert statistics.smallest_difference(100, 10) == pytest.approx(8 / 100)
+    assert statistics.smallest_difference(0, 0) is None
