@@ -46,6 +46,7 @@ def page_data(runs: int = 4, epochs: int = 3, tasks: int = 2, samples: int = 12,
         "warnings": [f"rank4_0 was trained with batch_size 4, as memory allowed{text}"],
         "tasks": [_task(task, names, text) for task in range(tasks)],
         "scores": scores,
+        "seeds": [],
         "comparisons": [_comparison(draw, task, run, text) for task in range(tasks) for run in names],
         "samples": [_sample(number, tasks, names, text) for number in range(samples)],
         "sanity": [{"subject": f"rank4_0{text}", "check": "loss", "found": "2.1 to 0.2", "verdict": "fell"}],
@@ -62,7 +63,7 @@ def page_data(runs: int = 4, epochs: int = 3, tasks: int = 2, samples: int = 12,
             "differing": [["GPU", f"2 x L40S{text}", "rank4_0"]],
             "files": ["evals.csv"],
         },
-        "notes": dict.fromkeys(("scores", "comparisons", "samples", "timeline"), f"A note.{text}"),
+        "notes": dict.fromkeys(("scores", "comparisons", "samples"), f"A note.{text}"),
     }
 
 
@@ -76,9 +77,9 @@ def _score(draw: random.Random, task: str, run: str, epoch: int | None, mean: fl
         "value": value,
         "low": max(0.0, value - 0.08),
         "high": min(1.0, value + 0.08),
-        "error": 0.04,
         "n": 100,
         "unscored": None,
+        "method": "Wilson",
         "note": "",
     }
 
@@ -89,8 +90,10 @@ def _task(task: int, names: list[str], text: str) -> dict[str, Any]:
         "metric": "match/accuracy",
         "best_run": names[-1],
         "best_epoch": 0,
-        "answer": [f"{names[-1]} is best: 0.82 (0.74 to 0.90). It is clearly better than base.", "More words."],
-        "caveats": ["Chosen among 12 results on the split that is reported: optimistic by about 0.03."],
+        "better": "higher",
+        "answer": f"{names[-1]} has the highest match/accuracy: 0.820 (95 % interval 0.740 to 0.900).",
+        "caution": "It was chosen among 12 results on the samples that are reported, so its score is optimistic.",
+        "details": "It was chosen among 12 evaluations on the split that is reported, so its score is optimistic.",
     }
 
 
@@ -124,6 +127,7 @@ def _comparison(draw: random.Random, task: int, run: str, text: str) -> dict[str
         "p_corrected": 0.0024,
         "method": "McNemar, exact",
         "why": "",
+        "smallest": 0.06,
         "clear": delta > 0.1,
     }
 
@@ -132,7 +136,7 @@ def _sample(number: int, tasks: int, names: list[str], text: str) -> dict[str, A
     return {
         "task": f"task{number % tasks}{text}",
         "id": str(number),
-        "kind": ("flipped", "wrong", "right")[number % 3],
+        "kind": ("differs", "wrong", "right")[number % 3],
         "input": f"Say it in capitals: stone {number}{text}",
         "target": "STONE",
         "answers": [{"of": run, "value": "wrong", "answer": f"stone{text}"} for run in (names[0], "base")],

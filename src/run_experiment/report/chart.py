@@ -127,7 +127,8 @@ def y_range(values: Sequence[float], within: tuple[float, float] | None = None) 
     room = (high - low) * 0.06 or abs(high) * 0.1 or 0.1
     low, high = low - room, high + room
     if within:
-        low, high = max(low, within[0] - room / 2), min(high, within[1] + room / 2)
+        edge = (high - low) * 0.03
+        low, high = max(low, within[0] - edge), min(high, within[1] + edge)
     return low, high
 
 

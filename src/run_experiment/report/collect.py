@@ -11,10 +11,6 @@ from run_experiment.common import paths
 from run_experiment.common.experiment_lock import observe
 from run_experiment.common.json_files import write_atomically
 from run_experiment.planning.results_state import Records
-from run_experiment.report.data import report_data
-from run_experiment.report.figure_files import write_figures
-from run_experiment.report.figures import figures
-from run_experiment.report.page import page
 from run_experiment.results.collect import collect as collect_results
 from run_experiment.status.jobs import Jobs
 from run_experiment.status.read import status_of
@@ -36,9 +32,16 @@ def collect(folder: Path) -> list[tuple[str, str]]:
 
 def write_report(records: Records) -> None:
     """Write `results/report.html` and `results/figures/` from records whose results were just collected."""
+    # Here, since what draws and computes takes seconds to import, and most commands do neither.
+    from run_experiment.report.data import report_data
+    from run_experiment.report.figure_files import write_figures
+    from run_experiment.report.figures import figures
+    from run_experiment.report.page import page
+    from run_experiment.results.analysis.analyse import analyse
+
     folder = records.experiment.folder
     status = status_of(records.plan, Jobs(records.plan.snapshot), observe(folder))
-    data = report_data(records, status)
+    data = report_data(records, status, analyse(records))
     drawn = figures(data)
     write_atomically(folder / paths.REPORT, page(data, drawn))
     with _reported(paths.FIGURES):

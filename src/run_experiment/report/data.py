@@ -18,48 +18,55 @@ from run_experiment.experiment.model import Experiment, Run
 from run_experiment.experiment.records import JobRecord, TrainingRecord
 from run_experiment.finetuning.metrics import METRICS_FILE, read_metrics
 from run_experiment.planning.results_state import Records
+from run_experiment.report.checks import checks
 from run_experiment.report.evaluations import evaluations
 from run_experiment.report.jobs import JobRow, job_rows, requests, totals
+from run_experiment.report.samples import compared, shown_samples
+from run_experiment.report.values import cut, finite
+from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.versions import number_of_attempts, shared_and_differing, training_note
 from run_experiment.status.items import State, Status
 
 # Points of a training's loss curve that are kept.
 _CURVE = 80
-# What of a text is kept: nobody reads more of it on a page, and a model may write without end.
-TEXT = 600
-_NOTES = {"scores": "Intervals are 95 %.", "comparisons": "", "samples": "", "timeline": ""}
+# Of each kind of warning.
+_MOST_WARNINGS = 10
 _LIVE = (State.RUNNING, State.PENDING)
 
 
-def report_data(records: Records, status: Status) -> dict[str, Any]:
+def report_data(records: Records, status: Status, analysis: Analysis) -> dict[str, Any]:
     """The whole object."""
     experiment = records.experiment
     jobs, trainings, varied = _jobs(records), records.trainings(), parameters(experiment)
-    missing = status.missing
+    problems = list(_problems(status))
+    curves = [curve for run in experiment.fine_tuned if (curve := _curve(records, run))]
     return {
         "format": 1,
         "experiment": _experiment(experiment, status),
         "done": len(records.evaluations()),
         "trained": len(trainings),
-        "undone": ", ".join(f"{count} {state}" for state, count in Counter(str(one.state) for one in missing).items()),
-        "problems": list(_problems(status)),
-        "warnings": _warnings(records, status),
+        "undone": ", ".join(f"{count} {state}" for state, count in Counter(one["state"] for one in problems).items()),
+        "problems": problems,
+        "warnings": _warnings(records, status, analysis),
         "parameters": varied,
         "runs": [_run(run, trainings.get(run.name), varied["differing"]) for run in experiment.runs],
-        "curves": [curve for run in experiment.fine_tuned if (curve := _curve(records, run))],
+        "curves": curves,
         "jobs": [_job(row) for row in jobs],
         "compute": {**totals(jobs), "requests": requests(jobs), "sentence": _used(totals(jobs))},
         "provenance": _provenance(records),
-        **evaluations(records),
-        "notes": _NOTES,
+        **evaluations(records, analysis),
+        "samples": shown_samples(records, analysis),
+        "sanity": checks(records, analysis, curves),
+        "notes": _notes(records, analysis),
     }
 
 
-def _warnings(records: Records, status: Status) -> list[str]:
+def _warnings(records: Records, status: Status, analysis: Analysis) -> list[str]:
     """What a reader has to know before the numbers."""
     marks = {subject: changes for subject, record in records.trainings().items() if (changes := record.changes)}
     smaller = [f"{run} was trained with {_pairs(changes)}, as memory allowed" for run, changes in marks.items()]
-    return [*smaller, *status.notes, *status.unfinished_redos]
+    unread = [f"The samples of {subject} could not be read: {why}" for subject, why in analysis.unreadable.items()]
+    return [*smaller, *unread[:_MOST_WARNINGS], *status.notes, *status.unfinished_redos]
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
@@ -67,13 +74,34 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _used(found: Mapping[str, Any]) -> str:
-    """Hours and GPU-hours in a sentence, with what of them is in the results and what was lost."""
+    """Time on GPUs, or without them on this machine, in a sentence: what is in the results, and what was lost."""
     by, unknown = found["by_outcome"], found["without_gpu_figures"]
-    on_gpus = any(row["gpu_hours"] for row in by.values())
-    unit, name = ("gpu_hours", "GPU-hours") if on_gpus else ("hours", "hours")
-    parts = [f"{row[unit]:.2f} {name} in {row['jobs']:.0f} jobs {outcome}" for outcome, row in by.items()]
-    rest = f" Of {unknown} jobs the GPUs are not known." if unknown else ""
-    return f"{sum(row[unit] for row in by.values()):.2f} {name} in all: {'; '.join(parts)}.{rest}"
+    column, unit = ("gpu_hours", "GPU-") if any(row["gpu_hours"] for row in by.values()) else ("hours", "")
+    total = sum(row[column] for row in by.values())
+    factor, unit = (1, f"{unit}hours") if total >= 1 else (60, f"{unit}minutes")
+    parts = [f"{row[column] * factor:.1f} in {_count(row['jobs'], 'job')} {outcome}" for outcome, row in by.items()]
+    rest = f" Of {_count(unknown, 'job')} the GPUs are not known." if unknown else ""
+    return f"{total * factor:.1f} {unit} in all: {'; '.join(parts)}.{rest}"
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:.0f} {what}{'' if number == 1 else 's'}"
+
+
+def _notes(records: Records, analysis: Analysis) -> dict[str, str]:
+    """What a reader has to know of the numbers in a section."""
+    tests = sum(one.p is not None for one in analysis.comparisons)
+    logs = sorted(
+        {f"{subject.partition('/')[0]}/eval/logs" for answer in analysis.answers for subject in compared(answer)}
+    )
+    shown = " ".join(shlex.quote(str(records.experiment.folder / log)) for log in logs[:1])
+    return {
+        "scores": "Intervals are 95 %; the column Interval by names their method. n counts samples with a score.",
+        "comparisons": f"Each result against its reference, on the samples that both have. {_count(tests, 'p-value')}, "
+        "corrected together (Holm); accent colour: corrected p below 0.05.",
+        "samples": "The best result beside the runner-up and the reference: first where the first two differ, then "
+        f"where both are wrong. All samples of a run: inspect view start --log-dir {shown}",
+    }
 
 
 def _experiment(experiment: Experiment, status: Status) -> dict[str, Any]:
@@ -127,7 +155,7 @@ def all_parameters(run: Run) -> dict[str, Any]:
 
 def _run(run: Run, record: TrainingRecord | None, differing: Sequence[str]) -> dict[str, Any]:
     known = all_parameters(run)
-    losses = {name: _finite(value) for name, value in (record.losses if record else {}).items()}
+    losses = {name: finite(value) for name, value in (record.losses if record else {}).items()}
     return {
         "run": run.name,
         "type": run.type,
@@ -155,8 +183,8 @@ def _curve(records: Records, run: Run) -> dict[str, Any] | None:
     validation = table.dropna(subset=["validation_loss"])[["epoch", "step", "validation_loss"]].to_numpy().tolist()
     return {
         "run": run.name,
-        "train": [[int(step), _finite(loss)] for step, loss in _thinned(train)],
-        "validation": [[int(epoch), int(step), _finite(loss)] for epoch, step, loss in validation],
+        "train": [[int(step), finite(loss)] for step, loss in _thinned(train)],
+        "validation": [[int(epoch), int(step), finite(loss)] for epoch, step, loss in validation],
     }
 
 
@@ -184,7 +212,7 @@ def _job(row: JobRow) -> dict[str, Any]:
     values = {**asdict(row), "seconds": row.seconds, "gpu_hours": row.gpu_hours}
     texts = {name: value.isoformat(" ", "seconds") for name, value in values.items() if isinstance(value, datetime)}
     shown = {**values, **texts}
-    return {name: _finite(value) for name, value in shown.items() if value is not None}
+    return {name: finite(value) for name, value in shown.items() if value is not None}
 
 
 def _provenance(records: Records) -> dict[str, Any]:
@@ -192,21 +220,3 @@ def _provenance(records: Records) -> dict[str, Any]:
     files = (paths.EVALS_TABLE, paths.SUMMARY_PAGE, "results/provenance.json", "results/comparisons.csv")
     there = [Path(name).name for name in files if (records.experiment.folder / name).is_file()]
     return {"shared": shared, "differing": differing, "files": there}
-
-
-def cut(value: Any, most: int = TEXT) -> Any:
-    """A value as the page shows it: long text is cut, and says so."""
-    if isinstance(value, str) and len(value) > most:
-        return f"{value[:most]}… ({len(value):,} characters)"
-    if isinstance(value, float):
-        return _finite(value)
-    if isinstance(value, list | tuple):
-        return cut(", ".join(map(str, value)), most)
-    return value if value is None or isinstance(value, str | int | bool) else cut(str(value), most)
-
-
-def _finite(value: Any) -> Any:
-    """A number that JSON has, to six digits; None for NaN and the infinite."""
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.6g}") if math.isfinite(value) else None

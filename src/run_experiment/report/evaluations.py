@@ -1,57 +1,117 @@
-"""What the page says of evaluations: the scores, and what they come to by task."""
+"""What the page says of evaluations: the answer by task, scores, comparisons, means over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from run_experiment.experiment.model import Evaluation
-from run_experiment.experiment.records import EvaluationRecord
+from run_experiment.common.text import shortened
 from run_experiment.planning.results_state import Records
-from run_experiment.results.task_results import headline_metric
+from run_experiment.results.analysis.analyse import Analysis
+from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, Answer
+from run_experiment.results.analysis.answer_text import answer_text, name_of
+from run_experiment.results.analysis.comparisons import Comparison
+from run_experiment.results.analysis.scores import Score
+
+# Corrected p-values below this are marked.
+_CLEAR = 0.05
 
 
-def evaluations(records: Records) -> dict[str, Any]:
+def evaluations(records: Records, analysis: Analysis) -> dict[str, Any]:
     """The parts of the page's data that are made from evaluations."""
-    made = records.evaluations()
-    tasks: list[dict[str, Any]] = []
-    scores: list[dict[str, Any]] = []
-    for task in records.experiment.tasks:
-        items = [item for item in records.experiment.evaluations if item.task is task and item.subject in made]
-        if metric := headline_metric([made[item.subject] for item in items]):
-            found = [_score(item, made[item.subject], metric) for item in items]
-            tasks.append(_task(task.name, metric, found))
-            scores += found
-    return {"tasks": tasks, "scores": scores, "comparisons": [], "samples": [], "sanity": []}
-
-
-def _score(item: Evaluation, record: EvaluationRecord, metric: str) -> dict[str, Any]:
+    labels = {item.subject: item.label for item in records.experiment.evaluations if item.label != item.run.name}
     return {
-        "task": item.task.name,
-        "run": item.run.name,
-        "epoch": item.epoch,
-        "metric": metric,
-        "value": record.metrics.get(metric),
-        "error": record.metrics.get(f"{metric.rpartition('/')[0]}/stderr"),
-        "low": None,
-        "high": None,
-        "n": record.counted(metric),
-        "unscored": None if record.total is None else (record.total - (record.counted(metric) or 0)) or None,
-        "note": "" if item.label == item.run.name else item.label,
+        "tasks": [_task(answer) for answer in analysis.answers],
+        "scores": [_score(score, labels.get(score.subject, "")) for score in analysis.scores if score.metric],
+        "comparisons": [_comparison(one) for one in analysis.comparisons],
+        "seeds": [{**asdict(one), "runs": ", ".join(one.runs)} for one in analysis.seed_means],
     }
 
 
-def _task(name: str, metric: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    trained = [row["value"] for row in rows if row["epoch"] is not None and row["value"] is not None]
-    flat = [f"{row['run']} {row['value']:.3f}" for row in rows if row["epoch"] is None and row["value"] is not None]
-    said = []
-    if trained:
-        spread = f"from {min(trained):.3f} to {max(trained):.3f}" if len(trained) > 1 else f"{trained[0]:.3f}"
-        said.append(f"{metric} after training: {spread} ({_count(len(trained), 'result')}).")
-    if flat:
-        said.append(f"Without training here: {', '.join(flat)}.")
-    return {"task": name, "metric": metric, "best_run": None, "best_epoch": None, "answer": said, "caveats": []}
+def _task(answer: Answer) -> dict[str, Any]:
+    best = answer.best[0] if len(answer.best) == 1 else None
+    return {
+        "task": answer.task,
+        "metric": answer.metric,
+        "better": answer.better,
+        "best_run": best.run if best else None,
+        "best_epoch": best.epoch if best else None,
+        "answer": lead(answer),
+        "caution": _caution(answer),
+        "details": answer_text(answer),
+    }
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def lead(answer: Answer) -> str:
+    """The answer in one or two sentences; what it rests on is in its details."""
+    if not answer.best:
+        return f"No best run can be named: {answer.why}."
+    first, names = answer.best[0], [name_of(score) for score in answer.best]
+    what = f"the {'lowest' if answer.better == 'lower' else 'highest'} {answer.metric}"
+    if len(names) > 1:
+        return f"{shortened(names, most=3)} share {what}: {_value(first)}."
+    chosen = f", chosen on {answer.chosen_on.replace('_', ' ')}" if answer.chosen_on else ""
+    begin = (
+        f"{names[0]}{chosen}: {answer.metric} {_value(first)}."
+        if chosen
+        else f"{names[0]} has {what}: {_value(first)}."
+    )
+    against = [_against(answer, answer.against_base, answer.verdict_base, "")]
+    if answer.runner_up:
+        runner_up = f"the runner-up, {name_of(answer.runner_up)}"
+        against.append(_against(answer, answer.against_runner_up, answer.verdict_runner_up, runner_up))
+    return " ".join([begin, *filter(None, against)])
+
+
+def _caution(answer: Answer) -> str:
+    """How far the best score is too good, if it was chosen by the samples that it is of."""
+    if answer.chosen_on or answer.cells < 2 or not answer.best:
+        return ""
+    begin = f"It was chosen among {answer.cells} results on the samples that are reported, so its score is optimistic"
+    return f"{begin}." if answer.optimism is None else f"{begin}, by up to about {answer.optimism:.3f}."
+
+
+def _value(score: Score) -> str:
+    interval = (
+        "" if score.low is None or score.high is None else f" (95 % interval {score.low:.3f} to {score.high:.3f})"
+    )
+    return f"{score.value:.3f}{interval}"
+
+
+def _against(answer: Answer, comparison: Comparison | None, verdict: str, name: str) -> str:
+    if comparison is None or comparison.delta is None:
+        return ""
+    name = name or comparison.reference
+    if verdict == NOT_COMPARABLE:
+        return f"It cannot be compared with {name}."
+    if verdict != CLEAR:
+        return f"Its difference to {name}, {comparison.delta:+.3f}, is within noise."
+    better = (comparison.delta > 0) == (answer.better == "higher")
+    return f"It is clearly {'better' if better else 'worse'} than {name} ({comparison.delta:+.3f})."
+
+
+def _score(score: Score, label: str) -> dict[str, Any]:
+    return {
+        "task": score.task,
+        "run": score.run,
+        "epoch": score.epoch,
+        "metric": score.metric,
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "n": score.n_scored,
+        "unscored": (score.n or 0) - (score.n_scored or 0) or None,
+        "method": score.method,
+        "note": label,
+    }
+
+
+def _comparison(one: Comparison) -> dict[str, Any]:
+    values = asdict(one)
+    counts = ("n", "wins", "losses")
+    return {
+        **{name: values[name] for name in values if name not in ("subject", "reference_subject", "metric", "paired")},
+        # Zeros of what was not paired say nothing.
+        **({} if one.paired else dict.fromkeys(counts)),
+        "clear": one.p_corrected is not None and one.p_corrected < _CLEAR,
+    }

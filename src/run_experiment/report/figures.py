@@ -13,8 +13,10 @@ Row = Mapping[str, Any]
 # Up to this many runs have their names beside their lines.
 _LABELLED = 6
 # Up to this many rows of jobs, of comparisons fit into a figure; a table has them all.
-_MOST_ROWS = 60
+MOST_ROWS = 60
 _LABELS = 70
+# Pixels between the names beside lines.
+_LINE = 12
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _comparisons(data: Mapping[str, Any]) -> Iterator[Figure]:
     for task in data.get("tasks", []):
         rows = [row for row in data.get("comparisons", []) if row["task"] == task["task"] and row["delta"] is not None]
         if rows:
-            chart = forest(rows[:_MOST_ROWS], task)
+            chart = forest(rows[:MOST_ROWS], task)
             yield Figure("comparisons", f"differences_{task['task']}", f"{task['task']}: difference", chart)
 
 
@@ -183,7 +185,7 @@ def forest(rows: Sequence[Row], task: Row) -> Chart:
 def _timeline(data: Mapping[str, Any]) -> Iterator[Figure]:
     rows = [row for row in data["jobs"] if row.get("started") and (row.get("ended") or row.get("submitted"))]
     if rows:
-        yield Figure("timeline", "timeline", "Jobs", timeline(rows[:_MOST_ROWS]))
+        yield Figure("timeline", "timeline", "Jobs", timeline(rows[:MOST_ROWS]))
 
 
 def timeline(rows: Sequence[Row]) -> Chart:
@@ -247,11 +249,17 @@ def _reference(chart: Chart, row: Row) -> None:
 
 def _labels(chart: Chart, ends: Sequence[tuple[float, str, bool]]) -> None:
     """Names beside the ends of lines, moved apart where they would overlap."""
-    at = -1e9
-    ordered = sorted(((chart.y(value) + 4, name, best) for value, name, best in ends), key=lambda end: end[0])
-    for y, name, best in ordered:
-        at = max(y, at + 12)
-        chart.text(chart.x.end + 6, min(at, HEIGHT - 30), _shortened(name, 11), "accent" if best else "")
+    ordered = sorted(ends, key=lambda end: chart.y(end[0]))
+    places: list[float] = []
+    for value, *_ in ordered:
+        places.append(max(chart.y(value) + 4, places[-1] + _LINE if places else 0))
+    # What went below the axis goes up again, and moves the others.
+    room = HEIGHT - 42.0
+    for place in reversed(range(len(places))):
+        places[place] = room = min(places[place], room)
+        room -= _LINE
+    for at, (_, name, best) in zip(places, ordered, strict=True):
+        chart.text(chart.x.end + 6, at, _shortened(name, 11), "accent" if best else "")
 
 
 def _shortened(name: str, most: int) -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from run_experiment.report.chart import clean
-from run_experiment.report.figures import Figure
+from run_experiment.report.figures import MOST_ROWS, Figure
 
 _SECTIONS = {
     "problems": "Not done",
@@ -43,6 +43,7 @@ def page(data: Mapping[str, Any], drawn: Sequence[Figure]) -> str:
         drawn=drawn,
         json=json_block(shown),
         sections=[(_ANCHORS.get(name, name), title) for name, title in _SECTIONS.items() if shown.get(name)],
+        most_jobs=MOST_ROWS,
         style=asset("report.css") + asset("figures.css"),
         script=asset("report.js"),
     )

@@ -35,6 +35,12 @@ def test_a_range_is_never_empty(values: list[float]) -> None:
     assert 2 <= len(ticks(low, high)) <= 8
 
 
+def test_a_range_of_shares_ends_at_them() -> None:
+    low, high = y_range([1.0], (0.0, 1.0))
+    assert ticks(low, high)[-1] == 1
+    assert high > 1
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_any_text_leaves_a_drawing_that_is_xml(text: str) -> None:
     chart: Chart = plot((0, 1), [0, 1], text)

@@ -14,7 +14,7 @@ from small_experiment import make_small_experiment
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
-from run_experiment.report import collect as collecting
+from run_experiment.report import figure_files, page
 from run_experiment.report.collect import collect
 from run_experiment.report.figure_files import write_figures
 from run_experiment.report.figures import figures
@@ -85,7 +85,7 @@ def test_a_page_that_fails_is_removed_and_the_results_stay(
     collect(done.path)
     (done.path / paths.SUMMARY_PAGE).unlink()
     capsys.readouterr()
-    monkeypatch.setattr(collecting, "page", lambda *_: 1 / 0)
+    monkeypatch.setattr(page, "page", lambda *_: 1 / 0)
     assert collect(done.path) == []
     assert not (done.path / paths.REPORT).exists()
     assert (done.path / paths.SUMMARY_PAGE).exists()
@@ -95,7 +95,7 @@ def test_a_page_that_fails_is_removed_and_the_results_stay(
 def test_figures_that_fail_leave_the_page(
     done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(collecting, "write_figures", lambda *_: 1 / 0)
+    monkeypatch.setattr(figure_files, "write_figures", lambda *_: 1 / 0)
     collect(done.path)
     assert (done.path / paths.REPORT).exists()
     assert capsys.readouterr().err == "results/figures could not be made: ZeroDivisionError: division by zero\n"

@@ -34,6 +34,7 @@
     return column.format && typeof value === "number" ? FORMATS[column.format](value) : String(value);
   };
   const column = (title, key, format, of) => ({ title, key, format, of: of || ((row) => row[key]) });
+  const epoch = (row) => (row.epoch !== null ? row.epoch : (ofRun.get(row.run) || {}).type === "control" ? "base" : "given");
   const interval = (row) => (known(row.low) ? `${FORMATS.score(row.low)} to ${FORMATS.score(row.high)}` : "");
   const difference = (row) => (known(row.low) ? `${FORMATS.difference(row.low)} to ${FORMATS.difference(row.high)}` : "");
 
@@ -49,16 +50,21 @@
       column("Job", "job_id"), column("More in", "read_on")]],
     scores: () => [data.scores, [
       ...(several(data.scores, "task") ? [column("Task", "task")] : []),
-      column("Run", "run"), column("Epoch", "epoch", "whole", (row) => (row.epoch === null ? "base" : row.epoch)),
+      column("Run", "run"), column("Epoch", "epoch", "whole", epoch),
       ...parameters, ...(several(data.scores, "metric") ? [column("Metric", "metric")] : []),
-      column("Score", "value", "score"), column("Standard error", "error", "score"), column("95 % interval", "low", null, interval), column("n", "n", "whole"),
-      column("Without a score", "unscored", "whole"), column("Note", "note")]],
+      column("Score", "value", "score"), column("95 % interval", "low", null, interval), column("n", "n", "whole"),
+      column("Interval by", "method"), column("Without a score", "unscored", "whole"), column("Note", "note")]],
+    seeds: () => [data.seeds, [
+      ...(several(data.seeds, "task") ? [column("Task", "task")] : []),
+      column("Runs", "runs"), column("Epoch", "epoch", "whole"), column("Seeds", "seeds", "whole"),
+      column("Mean", "mean", "score"), column("Standard deviation", "sd", "score"),
+      column("95 % interval", "low", null, interval)]],
     comparisons: () => [data.comparisons, [
       ...(several(data.comparisons, "task") ? [column("Task", "task")] : []),
       column("Run", "run"), column("Epoch", "epoch", "whole"), column("Against", "reference"),
       column("Difference", "delta", "difference"), column("95 % interval", "low", null, difference),
       column("Better", "wins", "whole"), column("Worse", "losses", "whole"), column("Pairs", "n", "whole"),
-      column("p", "p", "p"), column("p, corrected", "p_corrected", "p"), column("Method", "method"), column("Note", "why")]],
+      column("p", "p", "p"), column("p, corrected", "p_corrected", "p"), column("Method", "method"), column("Smallest visible", "smallest", "score"), column("Note", "why")]],
     runs: () => [data.runs.filter((run) => run.type === "fine-tuned"), [
       column("Run", "run"), ...parameters,
       column("Train loss", "train_loss", "loss", (row) => row.losses.train_loss),
@@ -69,8 +75,8 @@
       column("Ran", "seconds", "seconds"), column("Limit", "limit_seconds", "seconds"),
       column("CPU", "cpu_percent", "percent"), column("Cores", "cpus", "whole"),
       column("Memory, GB", "memory_gb", "tenth"), column("Asked for, GB", "requested_gb", "tenth"),
-      column("GPUs", "gpus", "whole"), column("GPU use", "gpu_percent", "percent"),
-      column("GPU memory, GB", "gpu_memory_gb", "tenth"), column("GPU-hours", "gpu_hours", "hundredth")]],
+      column("GPUs", "gpus", "whole", (row) => row.gpus || null), column("GPU use", "gpu_percent", "percent"),
+      column("GPU memory, GB", "gpu_memory_gb", "tenth"), column("GPU-hours", "gpu_hours", "hundredth", (row) => row.gpu_hours || null)]],
     requests: () => [data.compute.requests, [
       column("Jobs", "kind"), column("Number", "jobs", "whole"), column("Longest", "seconds", "seconds"),
       column("Limit", "limit_seconds", "seconds"), column("Suggested limit", "suggested_seconds", "seconds"),
@@ -182,7 +188,7 @@
     const unique = (key) => [...new Set(data.samples.map((sample) => sample[key]))];
     const task = choose("tasks", unique("task")), kind = choose("kinds", unique("kind"));
     const more = make("button", "more");
-    let limit = 20;
+    let limit = 12;
     more.type = "button";
     more.addEventListener("click", () => { limit = Infinity; draw(); });
     filter.type = "search";

@@ -1,0 +1,111 @@
+"""Samples for the page: those in which the best result and its rivals differ, then wrong ones, then right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from run_experiment.common import paths
+from run_experiment.planning.results_state import Records
+from run_experiment.report.values import cut
+from run_experiment.results.analysis.analyse import Analysis
+from run_experiment.results.analysis.answer import Answer
+from run_experiment.results.analysis.samples import SamplesError, summaries
+
+# Samples shown of all tasks together, and of one at least.
+_MOST, _LEAST = 300, 12
+# How many of a task's samples differ, are wrong, are right, as far as there are as many.
+_SHARES = {"differs": 0.6, "wrong": 0.25, "right": 0.15}
+
+Summary = Mapping[str, Any]
+
+
+def shown_samples(records: Records, analysis: Analysis) -> list[dict[str, Any]]:
+    """The samples of all tasks; texts are cut."""
+    room = max(_LEAST, _MOST // max(1, len(analysis.answers)))
+    return [sample for answer in analysis.answers for sample in _of_task(records, analysis, answer, room)]
+
+
+def compared(answer: Answer) -> list[str]:
+    """The evaluations of a task whose answers are shown: the best, the runner-up, the reference."""
+    others = [answer.runner_up.subject] if answer.runner_up else []
+    others += [answer.against_base.reference_subject] if answer.against_base else []
+    return list(dict.fromkeys([answer.best[0].subject, *others] if answer.best else []))
+
+
+def log_summaries(records: Records, subject: str) -> dict[Any, Summary]:
+    """Summaries of an evaluation's samples by their ids, of the first epoch; empty if they cannot be read."""
+    evaluation = next(item for item in records.experiment.evaluations if item.subject == subject)
+    log = records.experiment.folder / paths.eval_log(evaluation.run.name, evaluation.cell)
+    try:
+        return {one["id"]: one for one in reversed(summaries(log))}
+    except SamplesError:
+        return {}
+
+
+def _of_task(records: Records, analysis: Analysis, answer: Answer, room: int) -> Iterator[dict[str, Any]]:
+    subjects = [subject for subject in compared(answer) if subject in analysis.samples]
+    scorer = (answer.metric or "").rpartition("/")[0]
+    scores = {
+        subject: {one.id: one.scores.get(scorer) for one in analysis.samples[subject].samples} for subject in subjects
+    }
+    if not subjects:
+        return
+    kinds = {name: _kind([scores[subject].get(name) for subject in subjects[:2]]) for name in scores[subjects[0]]}
+    texts = {subject: log_summaries(records, subject) for subject in subjects}
+    for name in _chosen(kinds, room):
+        first = texts[subjects[0]].get(name)
+        if first:
+            answers = [
+                _answer(subject, texts[subject].get(name), scorer, scores[subject].get(name)) for subject in subjects
+            ]
+            yield {
+                "task": answer.task,
+                "id": cut(str(name), 60),
+                "kind": kinds[name],
+                "input": cut(said(first.get("input"))),
+                "target": cut(said(first.get("target"))),
+                "answers": answers,
+            }
+
+
+def _kind(scores: Sequence[float | None]) -> str:
+    """What the two best results did with a sample."""
+    if any(score is None for score in scores):
+        return "not scored"
+    if len(set(scores)) > 1:
+        return "differs"
+    return {1.0: "right", 0.0: "wrong"}.get(scores[0] or 0.0, "same")
+
+
+def _chosen(kinds: Mapping[Any, str], room: int) -> list[Any]:
+    """Ids of the samples that are shown."""
+    by_kind: dict[str, list[Any]] = {}
+    for name, kind in kinds.items():
+        by_kind.setdefault(kind, []).append(name)
+    order = [*_SHARES, *(kind for kind in by_kind if kind not in _SHARES)]
+    first = [name for kind in order for name in by_kind.get(kind, [])[: round(room * _SHARES.get(kind, 0.1))]]
+    rest = [name for kind in order for name in by_kind.get(kind, []) if name not in set(first)]
+    chosen = set([*first, *rest][:room])
+    return [name for kind in order for name in by_kind.get(kind, []) if name in chosen]
+
+
+def _answer(subject: str, summary: Summary | None, scorer: str, score: float | None) -> dict[str, Any]:
+    scores = (summary or {}).get("scores") or {}
+    given = scores.get(scorer.partition("@")[0].partition("/")[0]) or {}
+    value = "not scored" if score is None else {1.0: "right", 0.0: "wrong"}.get(score, f"{score:.3g}")
+    error = (summary or {}).get("error")
+    return {
+        "of": subject,
+        "value": value,
+        "answer": cut(said(error or given.get("answer") or given.get("explanation"))),
+    }
+
+
+def said(value: Any) -> str:
+    """The text of a prompt, a target or an answer: a string, several, or the messages of a chat."""
+    if isinstance(value, list):
+        return "\n".join(said(one) for one in value)
+    if isinstance(value, Mapping):
+        return said(value.get("content") or value.get("text"))
+    return "" if value is None else str(value)

@@ -1,0 +1,65 @@
+"""What the page says of evaluations: the answer in a sentence or two, whichever direction is better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, WITHIN_NOISE, Answer
+from run_experiment.results.analysis.comparisons import Comparison
+from run_experiment.results.analysis.scores import Score
+
+from run_experiment.report.evaluations import lead
+
+
+def score(run: str, value: float, epoch: int | None = 1, **facts: Any) -> Score:
+    known = {"metric": "match/accuracy", "better": "higher", "low": 0.8, "high": 0.95, "method": "Wilson"}
+    subject = f"{run}/shout/epoch{epoch}"
+    return Score(run=run, task="shout", epoch=epoch, subject=subject, value=value, n=50, n_scored=50, **known | facts)
+
+
+def comparison(reference: str, delta: float | None, **facts: Any) -> Comparison:
+    known = {"task": "shout", "epoch": 1, "run": "r8", "subject": "r8/shout/epoch1", "reference": reference}
+    known |= {"reference_subject": f"{reference}/shout/base", "metric": "match/accuracy", "paired": True, "why": ""}
+    return Comparison(**known | facts, delta=delta)
+
+
+ANSWER = Answer(
+    task="shout",
+    metric="match/accuracy",
+    better="higher",
+    best=(score("r8", 0.9),),
+    cells=4,
+    against_base=comparison("base", 0.7),
+    verdict_base=CLEAR,
+    runner_up=score("r4", 0.88, 0),
+    against_runner_up=comparison("r4", 0.02),
+    verdict_runner_up=WITHIN_NOISE,
+)
+
+
+def test_the_best_run_stands_beside_the_base_and_the_runner_up() -> None:
+    assert lead(ANSWER) == (
+        "r8 after epoch 1 has the highest match/accuracy: 0.900 (95 % interval 0.800 to 0.950). "
+        "It is clearly better than base (+0.700). "
+        "Its difference to the runner-up, r4 after epoch 0, +0.020, is within noise."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"best": ()}, "No best run can be named: there is no metric."),
+        ({"best": (score("r8", 0.9), score("r4", 0.9, 0))}, "r8 after epoch 1, r4 after epoch 0 share the highest"),
+        ({"chosen_on": "validation_loss"}, "r8 after epoch 1, chosen on validation loss: match/accuracy 0.900 (95"),
+        ({"against_base": comparison("base", -0.7)}, "clearly worse than base (-0.700)"),
+        ({"against_base": comparison("base", -0.7), "better": "lower"}, "clearly better than base (-0.700)"),
+        ({"better": "lower"}, "has the lowest match/accuracy"),
+        ({"verdict_base": NOT_COMPARABLE}, "It cannot be compared with base."),
+        ({"against_base": None}, "0.950). Its difference to the runner-up"),
+        ({"best": (score("r8", 0.9, low=None, high=None),)}, "accuracy: 0.900. It is"),
+    ],
+)
+def test_what_may_not_be_said_is_not_said(change: dict[str, Any], expected: str) -> None:
+    assert expected in lead(replace(ANSWER, why="there is no metric", **change))
