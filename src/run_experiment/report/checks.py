@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from run_experiment.planning.results_state import Records
-from run_experiment.report.samples import compared, log_summaries
+from run_experiment.report.samples import Logs, compared
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.answer import Answer
 from run_experiment.results.analysis.samples import LogSamples
@@ -21,13 +21,13 @@ _MOST_CLASSES, _LEAST_OF_CLASS = 10, 5
 Row = dict[str, str]
 
 
-def checks(records: Records, analysis: Analysis, curves: Sequence[Mapping[str, Any]]) -> list[Row]:
+def checks(records: Records, logs: Logs, analysis: Analysis, curves: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row for each check, those with a finding first."""
     rows = [*_losses(curves), *_checkpoints(records)]
     for answer in analysis.answers:
         scores = [score for score in analysis.scores if score.task == answer.task]
         rows += [*_scored(answer.task, scores), *_saturation(answer, scores)]
-        rows += [*_classes(answer, analysis), *_cut(records, answer)]
+        rows += [*_classes(answer, analysis), *_cut(records, logs, answer)]
     return sorted(rows, key=lambda row: row["verdict"] == "as it should be")
 
 
@@ -119,12 +119,12 @@ def balanced_accuracy(read: LogSamples, scorer: str) -> float | None:
     return fmean(fmean(scores) for scores in by_target.values())
 
 
-def _cut(records: Records, answer: Answer) -> Iterator[Row]:
+def _cut(records: Records, logs: Logs, answer: Answer) -> Iterator[Row]:
     """Answers that used up `max_tokens`, among the results whose samples are shown."""
     made = records.evaluations()
     for subject in compared(answer):
         most = (made[subject].config.get("generation") or {}).get("max_tokens") if subject in made else None
-        summaries = log_summaries(records, subject) if most else {}
+        summaries = logs.of(subject) if most else {}
         cut = sum(
             any(usage.get("output_tokens", 0) >= most for usage in (one.get("model_usage") or {}).values())
             for one in summaries.values()

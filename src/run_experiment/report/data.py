@@ -21,7 +21,7 @@ from run_experiment.planning.results_state import Records
 from run_experiment.report.checks import checks
 from run_experiment.report.evaluations import evaluations
 from run_experiment.report.jobs import JobRow, job_rows, requests, totals
-from run_experiment.report.samples import compared, shown_samples
+from run_experiment.report.samples import Logs, compared, shown_samples
 from run_experiment.report.values import cut, finite
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.versions import number_of_attempts, shared_and_differing, training_note
@@ -38,7 +38,7 @@ def report_data(records: Records, status: Status, analysis: Analysis) -> dict[st
     """The whole object."""
     experiment = records.experiment
     jobs, trainings, varied = _jobs(records), records.trainings(), parameters(experiment)
-    problems = list(_problems(status))
+    problems, logs = list(_problems(status)), Logs(records)
     curves = [curve for run in experiment.fine_tuned if (curve := _curve(records, run))]
     return {
         "format": 1,
@@ -55,8 +55,8 @@ def report_data(records: Records, status: Status, analysis: Analysis) -> dict[st
         "compute": {**totals(jobs), "requests": requests(jobs), "sentence": _used(totals(jobs))},
         "provenance": _provenance(records),
         **evaluations(records, analysis),
-        "samples": shown_samples(records, analysis),
-        "sanity": checks(records, analysis, curves),
+        "samples": shown_samples(logs, analysis),
+        "sanity": checks(records, logs, analysis, curves),
         "notes": _notes(records, analysis),
     }
 

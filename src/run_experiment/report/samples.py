@@ -20,10 +20,10 @@ _SHARES = {"differs": 0.6, "wrong": 0.25, "right": 0.15}
 Summary = Mapping[str, Any]
 
 
-def shown_samples(records: Records, analysis: Analysis) -> list[dict[str, Any]]:
+def shown_samples(logs: Logs, analysis: Analysis) -> list[dict[str, Any]]:
     """The samples of all tasks; texts are cut."""
     room = max(_LEAST, _MOST // max(1, len(analysis.answers)))
-    return [sample for answer in analysis.answers for sample in _of_task(records, analysis, answer, room)]
+    return [sample for answer in analysis.answers for sample in _of_task(logs, analysis, answer, room)]
 
 
 def compared(answer: Answer) -> list[str]:
@@ -33,17 +33,26 @@ def compared(answer: Answer) -> list[str]:
     return list(dict.fromkeys([answer.best[0].subject, *others] if answer.best else []))
 
 
-def log_summaries(records: Records, subject: str) -> dict[Any, Summary]:
-    """Summaries of an evaluation's samples by their ids, of the first epoch; empty if they cannot be read."""
-    evaluation = next(item for item in records.experiment.evaluations if item.subject == subject)
-    log = records.experiment.folder / paths.eval_log(evaluation.run.name, evaluation.cell)
-    try:
-        return {one["id"]: one for one in reversed(summaries(log))}
-    except SamplesError:
-        return {}
+class Logs:
+    """Summaries of the samples in the logs of evaluations; each log is read once."""
+
+    def __init__(self, records: Records) -> None:
+        self._experiment = records.experiment
+        self._read: dict[str, dict[Any, Summary]] = {}
+
+    def of(self, subject: str) -> dict[Any, Summary]:
+        """Summaries of an evaluation's samples by their ids, of the first epoch; empty if they cannot be read."""
+        if subject not in self._read:
+            evaluation = next(item for item in self._experiment.evaluations if item.subject == subject)
+            log = self._experiment.folder / paths.eval_log(evaluation.run.name, evaluation.cell)
+            try:
+                self._read[subject] = {one["id"]: one for one in reversed(summaries(log))}
+            except SamplesError:
+                self._read[subject] = {}
+        return self._read[subject]
 
 
-def _of_task(records: Records, analysis: Analysis, answer: Answer, room: int) -> Iterator[dict[str, Any]]:
+def _of_task(logs: Logs, analysis: Analysis, answer: Answer, room: int) -> Iterator[dict[str, Any]]:
     subjects = [subject for subject in compared(answer) if subject in analysis.samples]
     scorer = (answer.metric or "").rpartition("/")[0]
     scores = {
@@ -52,7 +61,7 @@ def _of_task(records: Records, analysis: Analysis, answer: Answer, room: int) ->
     if not subjects:
         return
     kinds = {name: _kind([scores[subject].get(name) for subject in subjects[:2]]) for name in scores[subjects[0]]}
-    texts = {subject: log_summaries(records, subject) for subject in subjects}
+    texts = {subject: logs.of(subject) for subject in subjects}
     for name in _chosen(kinds, room):
         first = texts[subjects[0]].get(name)
         if first:

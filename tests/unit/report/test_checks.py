@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from run_experiment.results.analysis.samples import LogSamples, SampleScores
 
 from run_experiment.report.checks import _losses, balanced_accuracy
+from run_experiment.results.analysis.samples import LogSamples, SampleScores
 
 
 def curve(train: list[float | None], validation: list[float | None]) -> dict[str, object]:

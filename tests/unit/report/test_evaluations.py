@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from run_experiment.report.evaluations import lead
 from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, WITHIN_NOISE, Answer
 from run_experiment.results.analysis.comparisons import Comparison
 from run_experiment.results.analysis.scores import Score
-
-from run_experiment.report.evaluations import lead
 
 
 def score(run: str, value: float, epoch: int | None = 1, **facts: Any) -> Score:
