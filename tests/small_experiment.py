@@ -13,13 +13,14 @@ from experiments import TASK, WORDS, ExperimentFolder, summary
 from model_weights import write_weights
 from safetensors.numpy import save_file
 
-from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
+from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.checkpoints.lora_shapes import expected_shapes
 from run_experiment.checkpoints.manifest import verify
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.evaluation.dataset_cache import FACTS
 from run_experiment.experiment.model import Evaluation, resolve
+from run_experiment.experiment.records import read_manifest
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan
@@ -131,8 +132,9 @@ def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **
         path = paths.eval_record(item.run.name, item.cell)
         config = dict(plan[path].config)
         if item.needs_checkpoint:
-            manifest = experiment.record(paths.manifest(item.run.name, item.epoch))
-            config[CHECKPOINT] = checkpoint_hashes(manifest)
+            manifest = read_manifest(experiment.path / paths.manifest(item.run.name, item.epoch))
+            assert manifest is not None
+            config[CHECKPOINT] = manifest.hashes
         log = experiment.path / paths.eval_log(item.run.name, item.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"log")

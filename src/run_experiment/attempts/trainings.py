@@ -3,7 +3,7 @@
 The output folder (`{run}/artifacts`) is a link to the training of today's configuration. A complete training has a copy
 of its record beside its checkpoints: Snakemake removes a target before making it again.
 Older versions trained into the output folder itself, and moved it away for another configuration; such trainings are
-found here too, and renamed by the next job (`training_folders`).
+found here too, and renamed by the next job (`carry_over`). What was trained is never moved or copied later.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ import glob
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from run_experiment.attempts.files import is_since
 from run_experiment.common import paths
 from run_experiment.common.json_files import Config, config_hash, read_record, same_config
+from run_experiment.common.links import replace_link
+
+# Name of what does not say of which configuration it is.
+_UNKNOWN = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -90,14 +96,23 @@ def unfinished_training(sought: Sought) -> Path | None:
     return max(found, key=lambda folder: (folder / paths.UNFINISHED).stat().st_mtime, default=None)
 
 
-def made_in(folder: Path) -> dict[str, Any]:
+def _made_in(folder: Path) -> dict[str, Any]:
     """Record of the training in a folder, finished or not."""
     return read_record(folder / paths.KEPT_RECORD) or read_record(folder / paths.UNFINISHED) or {}
 
 
-def other_owner(sought: Sought, folder: Path) -> str | None:
+def conflict(sought: Sought) -> str:
+    """Why the output folder must not be replaced: another experiment's training, or other files; else empty."""
+    if (sought.experiment / sought.run).resolve().is_relative_to(sought.output.resolve()):
+        return f"{sought.output} holds other files of {sought.run}: choose another folder for checkpoints"
+    owner = _other_owner(sought, sought.current)
+    text = f"{sought.output} holds a training of {owner}: set an output.base_directory of this experiment's own"
+    return text if owner else ""
+
+
+def _other_owner(sought: Sought, folder: Path) -> str | None:
     """The other experiment that made the training in a folder outside this experiment, by its record."""
-    owner, here = made_in(folder).get("experiment"), sought.experiment.absolute()
+    owner, here = _made_in(folder).get("experiment"), sought.experiment.absolute()
     if not owner or Path(owner) == here or folder.resolve().is_relative_to(here):
         return None
     return str(owner) if (Path(owner) / paths.SUMMARY).exists() else None
@@ -108,14 +123,15 @@ def files_in(checkpoint: Path) -> list[Path]:
     return [path for path in checkpoint.glob("*") if path.is_file()]
 
 
-def moved_away(sought: Sought) -> list[Path]:
+def _moved_away(sought: Sought) -> list[Path]:
     """Folders of earlier trainings of the run that older versions moved away, oldest first."""
     output = sought.output
     beside = [folder for folder in output.parent.glob(f"{glob.escape(output.name)}.*") if folder.is_dir()]
     # The output folder of another run may have such a name too.
-    own = [folder for folder in beside if made_in(folder).get("run") == sought.run and not other_owner(sought, folder)]
+    named = [folder for folder in beside if _made_in(folder).get("run") == sought.run]
+    own = [folder for folder in named if not _other_owner(sought, folder)]
     found = [*(sought.experiment / paths.attempts(sought.run)).glob("*.artifacts*"), *own]
-    return sorted(found, key=lambda folder: str(made_in(folder).get("ended", "")))
+    return sorted(found, key=lambda folder: str(_made_in(folder).get("ended", "")))
 
 
 def folder_name(home: Path, run: str, config: Config) -> str:
@@ -129,7 +145,7 @@ def _others(sought: Sought) -> list[Path]:
     if sought.output_dir is None:
         return []
     named = [folder for home in dict.fromkeys([sought.beside, sought.inside]) for folder in _named(sought, home)]
-    return [folder for folder in named if not other_owner(sought, folder)] + moved_away(sought)
+    return [folder for folder in named if not _other_owner(sought, folder)] + _moved_away(sought)
 
 
 def _named(sought: Sought, home: Path) -> list[Path]:
@@ -150,10 +166,88 @@ def _complete(sought: Sought, folder: Path) -> KeptTraining | None:
 
 
 def _is_unfinished(sought: Sought, folder: Path) -> bool:
-    return _is_of(sought, read_record(folder / paths.UNFINISHED)) and not other_owner(sought, folder)
+    return _is_of(sought, read_record(folder / paths.UNFINISHED)) and not _other_owner(sought, folder)
 
 
 def _is_of(sought: Sought, record: Mapping[str, Any] | None) -> bool:
     if record is None:
         return False
     return same_config(record.get("config"), sought.config) and is_since(record.get("redo"), sought.redo)
+
+
+def new_folder(sought: Sought) -> Path:
+    """A folder for a training that begins, empty or not there: an earlier one of the configuration keeps its own."""
+    first = sought.beside / folder_name(sought.beside, sought.run, sought.config)
+    # It may be a link to where the user wants the training.
+    return first if first.is_dir() and not any(first.iterdir()) else _free(first)
+
+
+def select(sought: Sought, folder: Path) -> None:
+    """Make the output folder a link to the folder of a training, which is created. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if sought.current != folder:
+        replace_link(sought.output, folder)
+
+
+def is_own_link(sought: Sought) -> bool:
+    """Whether the output folder is a link to a training, which this project made."""
+    homes = {sought.beside.resolve(), sought.inside.resolve()}
+    return sought.output.is_symlink() and sought.current.parent.resolve() in homes
+
+
+def has_older_layout(sought: Sought) -> bool:
+    """Whether the output folder is something else than such a link, or older versions moved trainings away."""
+    return _is_taken(sought) or bool(_moved_away(sought))
+
+
+def _is_taken(sought: Sought) -> bool:
+    return os.path.lexists(sought.output) and not is_own_link(sought)
+
+
+def carry_over(sought: Sought) -> None:
+    """Rename trainings of older versions to the folders that they have now. Raises OSError.
+
+    Each is found before and after, so an interruption costs nothing. All stay on their file system.
+    """
+    for folder in _moved_away(sought):
+        home = sought.beside if folder.parent == sought.output.parent else sought.inside
+        home.mkdir(exist_ok=True)
+        folder.rename(_free(home / _name_in(sought, home, folder)))
+    if _is_taken(sought):
+        adopt(sought, _name_in(sought, sought.beside, sought.output))
+
+
+def adopt(sought: Sought, name: str) -> Path:
+    """Give what lies in place of the output link a folder of that name, and link to it. Raises OSError.
+
+    What a link of the user's own leads to stays there: the folder is a link, too.
+    """
+    sought.beside.mkdir(exist_ok=True)
+    folder = _free(sought.beside / name)
+    if sought.output.is_symlink():
+        target = sought.output.resolve()
+        target.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(target)
+    else:
+        sought.output.rename(folder)
+    replace_link(sought.output, folder)
+    return folder
+
+
+def _name_in(sought: Sought, home: Path, folder: Path) -> str:
+    """Name of the folder in `home` of a training of older versions."""
+    config = _made_in(folder).get("config")
+    if folder.is_symlink() and not any(folder.glob("*")):
+        config = sought.config
+    return folder_name(home, sought.run, config) if isinstance(config, dict) else _UNKNOWN
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or the first of `folder.2`, `folder.3`, … that is not there; an empty one is removed."""
+    for number in count(1):
+        free = folder if number == 1 else folder.with_name(f"{folder.name}.{number}")
+        with suppress(OSError):
+            free.rmdir()
+        if not os.path.lexists(free):
+            return free
+    raise AssertionError("numbers do not end")

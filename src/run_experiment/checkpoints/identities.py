@@ -1,8 +1,7 @@
-"""What distinguishes trainings and checkpoints, read from their records."""
+"""What distinguishes trainings, read from their records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from run_experiment.experiment.records import TrainingRecord
@@ -14,11 +13,3 @@ CHECKPOINT = "checkpoint"
 def training_identity(record: TrainingRecord) -> dict[str, Any]:
     """What distinguishes one training from another of the same configuration."""
     return {"job_id": record.job_id, "ended": record.ended}
-
-
-def checkpoint_hashes(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """SHA-256 of a verified checkpoint's files, by name; empty if the manifest does not have them."""
-    try:
-        return {name: {"sha256": facts["sha256"]} for name, facts in manifest["files"].items()}
-    except (KeyError, TypeError, AttributeError):
-        return {}

@@ -5,6 +5,7 @@ A job knows only what was planned; it does not read the summary, which may have 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from run_experiment.attempts.files import Failure
 from run_experiment.common.json_files import Config
 from run_experiment.inputs.data_files import DataError, file_hash, split_hash
-from run_experiment.jobs.specs import Job
+from run_experiment.jobs.specs import Input, Job, inputs_of
 from run_experiment.jobscripts.edits import parse
 from run_experiment.machine.gpu_samples import summarize
 from run_experiment.machine.processes import last_lines
@@ -27,28 +28,19 @@ class JobError(Exception):
         self.failure = failure
 
 
-def require_unchanged(data: Path, split: str | None, sha256: str) -> None:
-    """Check that data has not changed since the job was planned. Raises JobError."""
-    try:
-        found = split_hash(data, split) if split else file_hash(data)
-    except DataError as error:
-        raise JobError(str(error)) from error
-    if found != sha256:
-        what = f"split {split} of {data}" if split else str(data)
-        raise JobError(f"{what} changed since this job was planned; start again")
-
-
 def require_data_set(config: Config, script: str, data: str | None) -> None:
     """Check that task and data are those of the data set's cache. Raises JobError."""
-    require_unchanged(Path(script), None, config["script"]["sha256"])
-    for name, facts in config["imports"].items():
-        require_unchanged(Path(script).parent / name, None, facts["sha256"])
-    if data and config["data"]:
-        require_unchanged(Path(data), **config["data"])
+    _require_unchanged(inputs_of(config, script, data))
+
+
+def require_inputs(job: Job) -> None:
+    """Check that data and task have not changed since the job was planned. Raises JobError."""
+    _require_unchanged(job.inputs)
 
 
 def require_as_planned(job: Job) -> None:
-    """Check that job scripts and configs have not changed since the job was planned. Raises JobError."""
+    """Check that nothing that determines the result has changed since the job was planned. Raises JobError."""
+    require_inputs(job)
     for path, planned in job.files.items():
         try:
             found = parse(Path(path).read_text(encoding="utf-8")).fingerprint
@@ -56,6 +48,17 @@ def require_as_planned(job: Job) -> None:
             raise JobError(f"cannot read {path}: {error.strerror}") from error
         if found != planned:
             raise JobError(f"{path} was changed since this job was planned; start again")
+
+
+def _require_unchanged(inputs: Iterable[Input]) -> None:
+    for path, split, sha256 in inputs:
+        try:
+            found = split_hash(path, split) if split else file_hash(path)
+        except DataError as error:
+            raise JobError(str(error)) from error
+        if found != sha256:
+            what = f"split {split} of {path}" if split else str(path)
+            raise JobError(f"{what} changed since this job was planned; start again")
 
 
 def gpu_facts(samples: Path) -> dict[str, Any]:

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
-from run_experiment.actionlog.entry import Action
-from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
-from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_hashes
+from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
-from run_experiment.common.json_files import read_record, same_config, write_record
+from run_experiment.common.json_files import same_config, write_record
 from run_experiment.evaluation.dataset_cache import cache_environment, known_facts
 from run_experiment.evaluation.dotenv import dotenv_settings, overridden
 from run_experiment.evaluation.errors import EvalError
@@ -32,8 +30,9 @@ from run_experiment.evaluation.find_log import log_environment, the_log
 from run_experiment.evaluation.partial_log import PartialLog, repeats_itself, reused_samples
 from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 from run_experiment.evaluation.settings import require_as_asked
-from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_data_set
-from run_experiment.jobs.evaluation_logs import Search, continues, search
+from run_experiment.experiment.records import read_manifest
+from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_inputs
+from run_experiment.jobs.evaluation_logs import UNUSABLE, Search, search
 from run_experiment.jobs.max_connections import Connections, fitting, plan_connections
 from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import EvaluationJob
@@ -41,8 +40,6 @@ from run_experiment.jobscripts.environment import may_activate
 from run_experiment.machine.memory import says_out_of_memory
 from run_experiment.machine.provenance import with_inspect_version
 
-# Why nothing that an attempt computed may be used.
-_UNUSABLE = "unusable"
 _REORDERED = "its samples have no ids, and are in another order now or repeat each other"
 
 
@@ -54,16 +51,15 @@ def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
 def _make(job: EvaluationJob, current: Attempt) -> None:
     record, samples = Path(job.target), Path(paths.eval_gpu_metrics(job.run, job.cell))
     _require_checkpoint(job)
-    _require_inputs(job)
     require_as_planned(job)
     connections = plan_connections(job, current)
     place = search(job, current)
-    current.begin(goes_on=continues(job))
-    _report_start(job, current, place)
+    current.begin(goes_on=place.continues)
+    place.report_start(current)
     with place.keeping(lambda: _is_usable(job, current)), fitting(current, connections):
         log, outcome = _evaluated(job, current, connections, place, samples)
-    facts = {"changes": connections.changes, **_continued(current, place.partial, log)}
-    known = current.record(job)
+    facts = {"changes": connections.changes, **place.reused(current, log)}
+    known = current.record()
     known["provenance"] = _made_with(job, known["provenance"], outcome)
     # First of all: an old record beside a new log would say that it is of another evaluation.
     record.unlink(missing_ok=True)
@@ -86,7 +82,7 @@ def _evaluated(
             killed_for_memory = run_job_script(job, current, environment, samples)
         except JobError as error:
             raise _explained(error, current, place) from error
-    _require_inputs(job)
+    require_inputs(job)
     return _judged(job, current, place, killed_for_memory)
 
 
@@ -113,51 +109,13 @@ def _explained(error: JobError, current: Attempt, place: Search) -> JobError:
     return error
 
 
-def _report_start(job: EvaluationJob, current: Attempt, place: Search) -> None:
-    """Report how many samples of an earlier attempt are reused, or why none."""
-    earlier = place.partial
-    if earlier and earlier.completed and continues(job):
-        done, total = earlier.outcome.completed_samples, earlier.outcome.total_samples
-        details = f"Continuing attempt of job {earlier.job_id} (inspect eval-set)"
-        current.tell(Action.EVAL_RETRY, details, f"{done} of {total} samples reused, {total - done or 'none'} to do")
-        return
-    left = next((one for one in current.earlier(job) if any(one.folder.glob("*.eval"))), None)
-    if reason := place.given_up or (left and _why_anew(job, left, place)):
-        job_id = f"job {left.job_id}" if left else "an earlier job"
-        current.tell(Action.EVAL_RETRY, f"Attempt of {job_id} cannot be continued: {reason}", "started fresh")
-
-
-def _why_anew(job: EvaluationJob, left: history.Attempt, place: Search) -> str:
-    """Why nothing of an attempt that left a log is reused; empty if the log had no samples."""
-    if unusable := left.begun.get(_UNUSABLE):
-        return str(unusable)
-    if not continues(job):
-        return "its script does not use the job's folder for `inspect eval-set`"
-    return "" if place.partial else f"its log is not in {place.unfinished}"
-
-
-def _continued(current: Attempt, earlier: PartialLog | None, log: Path) -> dict[str, Any]:
-    """What the record says of samples that were reused; reports if eval-set computed some of them again."""
-    if earlier is None or not earlier.completed:
-        return {}
-    try:
-        reused = reused_samples(earlier, log)
-    # That must not cost the result.
-    except EvalError:
-        return {"continued": {"job_id": earlier.job_id, "reused_samples": None}}
-    if reused < len(earlier.completed):
-        details = f"inspect-ai computed samples of job {earlier.job_id} again"
-        current.tell(Action.EVAL_RETRY, details, f"{reused} of {len(earlier.completed)} samples were reused")
-    return {"continued": {"job_id": earlier.job_id, "reused_samples": reused}}
-
-
 def _is_usable(job: EvaluationJob, current: Attempt) -> bool:
     """Whether what an attempt computed may be continued: not if data or task changed meanwhile."""
     try:
-        _require_inputs(job)
+        require_inputs(job)
     except JobError as error:
-        current.begin(**{_UNUSABLE: str(error)})
-    return _UNUSABLE not in current.begun
+        current.begin(**{UNUSABLE: str(error)})
+    return UNUSABLE not in current.begun
 
 
 @contextmanager
@@ -181,18 +139,11 @@ def _require_checkpoint(job: EvaluationJob) -> None:
     """The verified checkpoint must be the one that was planned with. Raises JobError."""
     if job.manifest is None:
         return
-    manifest = read_record(Path(job.manifest))
+    manifest = read_manifest(Path(job.manifest))
     if manifest is None:
         raise JobError(f"{job.manifest} is missing: the checkpoint was not verified")
-    if not same_config(job.config.get(CHECKPOINT), checkpoint_hashes(manifest)):
+    if not same_config(job.config.get(CHECKPOINT), manifest.hashes):
         raise JobError(f"{job.manifest} is of another checkpoint than this job was planned with; start again")
-
-
-def _require_inputs(job: EvaluationJob) -> None:
-    """Data and task must be what was planned with, before and after. Raises JobError."""
-    task = job.config["task"]
-    data_set = {"script": task["script"], "imports": task.get("imports", {}), "data": job.config["data"]}
-    require_data_set(data_set, job.task, job.data)
 
 
 def _judged(job: EvaluationJob, current: Attempt, place: Search, killed_for_memory: bool) -> tuple[Path, EvalOutcome]:
@@ -226,7 +177,7 @@ def _require_all(job: EvaluationJob, current: Attempt, outcome: EvalOutcome) -> 
     except EvalError as error:
         if outcome.status == "success":
             # eval-set would leave it as it is.
-            current.begin(**{_UNUSABLE: str(error)})
+            current.begin(**{UNUSABLE: str(error)})
         raise
 
 
@@ -236,7 +187,7 @@ def _require_one_order(job: EvaluationJob, current: Attempt, earlier: PartialLog
     Raises EvalError if a log cannot be read.
     """
     if earlier and reused_samples(earlier, log) and repeats_itself(log, job.rows()):
-        current.begin(**{_UNUSABLE: _REORDERED})
+        current.begin(**{UNUSABLE: _REORDERED})
         earlier.log.unlink(missing_ok=True)
         raise JobError(f"the log of job {earlier.job_id} could not be continued: {_REORDERED}", Failure.INTERRUPTED)
 

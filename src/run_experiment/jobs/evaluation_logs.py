@@ -8,18 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from run_experiment.actionlog.entry import Action
+from run_experiment.attempts import history
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import Logs, Wanted, log_folders, logs_in, own_logs, tag
-from run_experiment.evaluation.partial_log import PartialLog, keep_best
+from run_experiment.evaluation.partial_log import PartialLog, keep_best, reused_samples
 from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 from run_experiment.inputs.task_signature import registered_name
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.edits import parse
+
+# Fact of an attempt: why nothing that it computed may be used.
+UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Search:
     """Where the log of an attempt may appear, and what lay there before; `usual` is the place of the evaluation's log.
 
     `unfinished` is the folder in which eval-set continues `partial`, the log of an earlier attempt, if there is one;
-    `given_up` is why another one is not continued.
+    `given_up` is why another one is not continued. Only a script that `continues` writes to that folder.
     """
 
     wanted: Wanted
@@ -39,6 +45,7 @@ class Search:
     before: Logs
     partial: PartialLog | None
     given_up: str
+    continues: bool
 
     def found(self) -> list[Path]:
         """Logs that the attempt's script left, oldest first. Raises EvalError."""
@@ -66,6 +73,43 @@ class Search:
         else:
             put(log, kept, own=(self.usual.parent, self.unfinished))
 
+    def report_start(self, current: Attempt) -> None:
+        """Log how many samples of an earlier attempt are reused, or why none."""
+        earlier = self.partial
+        if earlier and earlier.completed and self.continues:
+            done, total = earlier.outcome.completed_samples, earlier.outcome.total_samples
+            details, rest = f"Continuing attempt of job {earlier.job_id} (inspect eval-set)", total - done or "none"
+            current.tell(Action.EVAL_RETRY, details, f"{done} of {total} samples reused, {rest} to do")
+            return
+        left = next((one for one in current.earlier if any(one.folder.glob("*.eval"))), None)
+        if reason := self.given_up or (left and self._why_anew(left)):
+            job_id = f"job {left.job_id}" if left else "an earlier job"
+            details = f"Attempt of {job_id} cannot be continued: {reason}"
+            current.tell(Action.EVAL_RETRY, details, "started fresh")
+
+    def _why_anew(self, left: history.Attempt) -> str:
+        """Why nothing of an attempt that left a log is reused; empty if the log had no samples."""
+        if unusable := left.begun.get(UNUSABLE):
+            return str(unusable)
+        if not self.continues:
+            return "its script does not use the job's folder for `inspect eval-set`"
+        return "" if self.partial else f"its log is not in {self.unfinished}"
+
+    def reused(self, current: Attempt, log: Path) -> dict[str, Any]:
+        """A record's entry on samples that were reused; logs if eval-set computed some of them again."""
+        earlier = self.partial
+        if earlier is None or not earlier.completed:
+            return {}
+        try:
+            reused = reused_samples(earlier, log)
+        # That must not cost the result.
+        except EvalError:
+            return {"continued": {"job_id": earlier.job_id, "reused_samples": None}}
+        if reused < len(earlier.completed):
+            details = f"inspect-ai computed samples of job {earlier.job_id} again"
+            current.tell(Action.EVAL_RETRY, details, f"{reused} of {len(earlier.completed)} samples were reused")
+        return {"continued": {"job_id": earlier.job_id, "reused_samples": reused}}
+
     def finish(self, log: Path) -> None:
         """Put the finished log in its place; what was needed to continue it goes."""
         put(log, self.usual, own=(self.attempt, self.usual.parent, self.unfinished))
@@ -76,6 +120,7 @@ class Search:
 def search(job: EvaluationJob, current: Attempt) -> Search:
     """A search for the log of an attempt's script, which has not begun; of earlier logs the best one is left."""
     here, function = Path.cwd(), job.config["task"].get("function")
+    script = Path(job.script).read_text(encoding="utf-8", errors="replace")
     wanted = Wanted(
         tag=tag(f"{current.job_id}:{uuid4().hex}"),
         function=registered_name(Path(job.task), function) if function else None,
@@ -83,13 +128,14 @@ def search(job: EvaluationJob, current: Attempt) -> Search:
         models=tuple(here / model for model in job.models),
         experiment=here,
         cell=here / paths.eval_folder(job.run) / job.cell,
-        epoch_is_told=_tells_epoch(Path(job.script)),
+        epoch_is_told=_tells_epoch(script),
     )
     unfinished = Path(paths.unfinished_eval(job.run, job.cell, _name(job)))
-    if continues(job):
+    # The folder in which eval-set continues what is there.
+    if continues := EVAL_SET_FOLDER in script:
         unfinished.mkdir(parents=True, exist_ok=True)
     partial, given_up = keep_best(unfinished)
-    folders, trees = (current.folder, unfinished, *_log_folders(job, current)), (here / paths.eval_folder(job.run),)
+    folders, trees = (current.folder, unfinished, *_log_folders(job, script)), (here / paths.eval_folder(job.run),)
     return Search(
         wanted=wanted,
         attempt=current.folder,
@@ -100,18 +146,13 @@ def search(job: EvaluationJob, current: Attempt) -> Search:
         before=logs_in(folders, trees),
         partial=partial,
         given_up=given_up,
+        continues=continues,
     )
 
 
-def continues(job: EvaluationJob) -> bool:
-    """Whether a script writes to the folder in which eval-set continues what is there."""
-    return EVAL_SET_FOLDER in Path(job.script).read_text(encoding="utf-8", errors="replace")
-
-
-def _tells_epoch(script: Path) -> bool:
+def _tells_epoch(script: str) -> bool:
     """Whether a script of another tool gives its logs the epoch as metadata."""
-    text = script.read_text(encoding="utf-8", errors="replace")
-    return parse(text).rendered is None and "epoch=" in text
+    return parse(script).rendered is None and "epoch=" in script
 
 
 def _name(job: EvaluationJob) -> str:
@@ -119,14 +160,13 @@ def _name(job: EvaluationJob) -> str:
     return config_hash({"config": job.config, "redo": job.redo})[:16]
 
 
-def _log_folders(job: EvaluationJob, current: Attempt) -> list[Path]:
+def _log_folders(job: EvaluationJob, script: str) -> list[Path]:
     """Folders where a script may write its log: those that its text names, and those that inspect-ai itself uses."""
     here = Path.cwd()
-    text = Path(job.script).read_text(encoding="utf-8", errors="replace")
     submitted = {**os.environ, "SLURM_SUBMIT_DIR": str(here / job.folder)}
     # By default inspect-ai writes beside where it is started.
     usual = [here / job.folder / "logs", (here / job.script).parent / "logs", here / job.run / "logs", here / "logs"]
-    return [*log_folders(text, here / job.folder, submitted), *usual]
+    return [*log_folders(script, here / job.folder, submitted), *usual]
 
 
 def put(log: Path, target: Path, own: tuple[Path, ...]) -> None:

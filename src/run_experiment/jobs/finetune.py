@@ -9,33 +9,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.training_folders import (
-    adopt,
-    carry_over,
-    has_older_layout,
-    is_own_link,
-    new_folder,
-    select,
-)
 from run_experiment.attempts.trainings import (
     KeptTraining,
     Sought,
+    adopt,
+    carry_over,
+    conflict,
     files_in,
     folder_name,
+    has_older_layout,
+    is_own_link,
     kept_training,
-    other_owner,
+    new_folder,
     place_in,
+    select,
     unfinished_training,
 )
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
 from run_experiment.finetuning.resume_state import drop_state
-from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_unchanged
-from run_experiment.jobs.own_recipe import runs_our_recipe
-from run_experiment.jobs.resume_training import learning, plan_start
+from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned
+from run_experiment.jobs.resume_training import Start, learning, plan_start
 from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import FinetuneJob
+from run_experiment.jobscripts.own_recipe import runs_our_recipe
 from run_experiment.machine.provenance import INSTALLED, told_installed, with_installed
 
 
@@ -49,10 +47,10 @@ def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
 
 
 def _make(job: FinetuneJob, current: Attempt) -> None:
-    sought = _sought(job)
-    _carry_over(job, sought)
+    sought = Sought(Path(), job.run, job.config, job.redo, job.output_dir, job.checkpoints)
+    _carry_over(sought, Path(job.target))
     if kept := kept_training(sought):
-        folder, record = kept.folder, _restore(job, current, kept)
+        folder, record = kept.folder, _restore(sought, kept, current.job_id)
     else:
         folder, record = _train(job, current, sought)
     if record.get("checkpoints") != job.elsewhere:
@@ -64,27 +62,26 @@ def _make(job: FinetuneJob, current: Attempt) -> None:
         drop_state(folder)
 
 
-def _carry_over(job: FinetuneJob, sought: Sought) -> None:
+def _carry_over(sought: Sought, record: Path) -> None:
     """Rename what older versions left in or beside the output folder. Raises JobError, OSError."""
-    if job.output_dir and has_older_layout(sought):
+    if sought.output_dir and has_older_layout(sought):
         _require_own(sought)
         # Its checkpoints cannot be found for a moment.
-        Path(job.target).unlink(missing_ok=True)
+        record.unlink(missing_ok=True)
         carry_over(sought)
 
 
-def _restore(job: FinetuneJob, current: Attempt, kept: KeptTraining) -> dict[str, Any]:
+def _restore(sought: Sought, kept: KeptTraining, job_id: str) -> dict[str, Any]:
     """Select a complete training; return its record."""
-    print(f"{job.run} is already trained (job {kept.record['job_id']}): its record is restored", file=sys.stderr)
-    _select(job, kept.folder)
+    print(f"{sought.run} is already trained (job {kept.record['job_id']}): its record is restored", file=sys.stderr)
+    _select(sought, kept.folder)
     # The follower of this job recognizes its end by this.
-    return {**kept.record, "checkpoints": job.checkpoints, "restored_by": current.job_id}
+    return {**kept.record, "checkpoints": sought.checkpoints, "restored_by": job_id}
 
 
-def _select(job: FinetuneJob, folder: Path) -> None:
+def _select(sought: Sought, folder: Path) -> None:
     """Make the output folder a link to a training's. Raises JobError, OSError."""
-    sought = _sought(job)
-    if job.output_dir is None:
+    if sought.output_dir is None:
         return
     if sought.current != folder:
         _require_own(sought)
@@ -93,33 +90,28 @@ def _select(job: FinetuneJob, folder: Path) -> None:
 
 def _require_own(sought: Sought) -> None:
     """The output folder must not be in use by another experiment, nor hold the run's other files. Raises JobError."""
-    if Path(sought.run).resolve().is_relative_to(sought.output.resolve()):
-        raise JobError(f"{sought.output} holds other files of {sought.run}: choose another folder for checkpoints")
-    if owner := other_owner(sought, sought.current):
-        text = f"{sought.output} holds a training of {owner}: set an output.base_directory of this experiment's own"
-        raise JobError(text)
+    if why := conflict(sought):
+        raise JobError(why)
 
 
 def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, dict[str, Any]]:
     """Train; return the folder of the training and its record."""
-    for split, facts in job.config["data"].items():
-        require_unchanged(Path(job.data), split, facts["sha256"])
     require_as_planned(job)
     # Before anything else: an old record beside new checkpoints would describe the wrong training.
     Path(job.target).unlink(missing_ok=True)
     resumable = runs_our_recipe(Path(job.script)) and job.output_dir
     unfinished = unfinished_training(sought) if resumable else None
-    folder = _begin(job, sought, unfinished)
-    start = plan_start(job, current, folder, unfinished is not None)
+    folder = _begin(sought, unfinished)
+    start = plan_start(job, current, folder, unfinished is not None) if resumable else Start()
     samples = folder / paths.GPU_METRICS
     if not start.trained:
         # It describes an attempt that this one does not resume.
         (folder / INSTALLED).unlink(missing_ok=True)
-    with learning(job, current, start):
+    with learning(current, start):
         run_job_script(job, current, start.environment(current.folder), samples)
-    folder = _folder_written(job, sought, folder)
-    checkpoints = _written_checkpoints(job, current, folder, start.trained)
-    record = current.record(job)
+    folder = _folder_written(sought, folder)
+    checkpoints = _written_checkpoints(sought, job.elsewhere, current, folder, start.trained)
+    record = current.record()
     facts = {
         "provenance": with_installed(record["provenance"], told_installed(folder)),
         "checkpoints": checkpoints,
@@ -130,40 +122,37 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
     return folder if job.output_dir else sought.output, record | facts
 
 
-def _begin(job: FinetuneJob, sought: Sought, unfinished: Path | None) -> Path:
+def _begin(sought: Sought, unfinished: Path | None) -> Path:
     """Select the folder to train in; without an output folder, only samples and versions go there."""
-    if job.output_dir is None:
-        return Path(f"{job.run}/artifacts")
+    if sought.output_dir is None:
+        return Path(f"{sought.run}/artifacts")
     folder = unfinished or new_folder(sought)
-    _select(job, folder)
+    _select(sought, folder)
     # An unfinished training must not have the record of a finished one.
     (folder / paths.KEPT_RECORD).unlink(missing_ok=True)
     return folder
 
 
-def _folder_written(job: FinetuneJob, sought: Sought, folder: Path) -> Path:
+def _folder_written(sought: Sought, folder: Path) -> Path:
     """The folder that the script wrote to: it may have removed the link, and made a folder in its place."""
-    is_replaced = job.output_dir and sought.output.is_dir() and not is_own_link(sought)
-    return adopt(sought, folder_name(sought.beside, job.run, job.config)) if is_replaced else folder
+    is_replaced = sought.output_dir and sought.output.is_dir() and not is_own_link(sought)
+    return adopt(sought, folder_name(sought.beside, sought.run, sought.config)) if is_replaced else folder
 
 
-def _sought(job: FinetuneJob) -> Sought:
-    """The training that this job asks for."""
-    return Sought(Path(), job.run, job.config, job.redo, job.output_dir, job.checkpoints)
-
-
-def _written_checkpoints(job: FinetuneJob, current: Attempt, folder: Path, trained: int) -> list[str]:
+def _written_checkpoints(
+    sought: Sought, elsewhere: list[str], current: Attempt, folder: Path, trained: int
+) -> list[str]:
     """Folders of the checkpoints, one an epoch, all but the first `trained` written by this job. Raises JobError."""
     # Not through the link, which another job may have changed.
-    places = {one: place_in(folder, _sought(job).output, Path(one)) for one in job.checkpoints}
+    places = {one: place_in(folder, sought.output, Path(one)) for one in sought.checkpoints}
     wrong = _find_fault(places, current, trained)
-    if wrong and job.elsewhere:
-        if not (also_wrong := _find_fault({one: Path(one) for one in job.elsewhere}, current)):
-            return job.elsewhere
+    if wrong and elsewhere:
+        if not (also_wrong := _find_fault({one: Path(one) for one in elsewhere}, current)):
+            return elsewhere
         wrong = f"{wrong}, and {also_wrong}"
     if wrong:
         raise JobError(failure(wrong, current.log))
-    return job.checkpoints
+    return sought.checkpoints
 
 
 def _find_fault(checkpoints: Mapping[str, Path], current: Attempt, trained: int = 0) -> str | None:

@@ -40,7 +40,7 @@ def plan_connections(job: EvaluationJob, current: Attempt) -> Connections:
     """The number to use: one that did not run out of memory yet. A lower one is reported in the action log."""
     own = "--max-connections" in Path(job.script).read_text(encoding="utf-8", errors="replace")
     asked = None if own else job.max_connections
-    planned = Connections(asked, asked and _fitting(job, current, asked))
+    planned = Connections(asked, asked and _fitting(current, asked))
     current.begin(**{_USED: planned.used, _ASKED: asked})
     return planned
 
@@ -62,8 +62,8 @@ def fitting(current: Attempt, connections: Connections) -> Iterator[None]:
         raise
 
 
-def _fitting(job: EvaluationJob, current: Attempt, asked: int) -> int:
-    last = next((one for one in current.earlier(job) if _USED in one.begun), None)
+def _fitting(current: Attempt, asked: int) -> int:
+    last = next((one for one in current.earlier if _USED in one.begun), None)
     known = last.begun[_USED] if last else None
     if last is None or not isinstance(known, int):
         return asked

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Action
-from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
 from run_experiment.common import paths
-from run_experiment.common.json_files import write_record
-from run_experiment.finetuning.batch_sizes import halved_limit, smaller_batch
+from run_experiment.common.json_files import Config, write_record
 from run_experiment.finetuning.resume_state import CHANGES, last_whole_epoch, resume_changes, what_is_missing
-from run_experiment.jobs.batch_limits import LearnedBatches, TooBig
+from run_experiment.jobs.batch_sizes import LearnedBatches, TooBig, halved_limit, smaller_batch
 from run_experiment.jobs.checks import JobError
-from run_experiment.jobs.own_recipe import runs_our_recipe
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import FinetuneJob
+from run_experiment.jobscripts.own_recipe import given_config
 from run_experiment.machine.memory import log_says_too_large
 
 _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
@@ -53,11 +51,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Start:
-    """How an attempt starts: the number of `trained` epochs, and the sizes configured (`asked`) and `used`."""
+    """How an attempt starts: the number of `trained` epochs, and the sizes configured (`asked`) and `used`.
+
+    `limits` are those of batches that ran out of memory; None if the sizes are not known.
+    """
 
     trained: int = 0
     asked: Sizes | None = None
     used: Sizes | None = None
+    limits: LearnedBatches | None = None
 
     @property
     def changed_sizes(self) -> dict[str, int]:
@@ -78,21 +80,18 @@ class Start:
 
 
 def plan_start(job: FinetuneJob, current: Attempt, folder: Path, resumes: bool) -> Start:
-    """Decide how an attempt to train in a folder starts, and write it to the action log."""
-    if job.output_dir is None or not runs_our_recipe(Path(job.script)):
-        return Start()
+    """Decide how an attempt of our recipe to train in a folder starts, and write it to the action log."""
     epoch = last_whole_epoch(folder) if resumes else None
-    before = current.earlier(job)
-    asked = _asked(job)
-    start = Start(
-        0 if epoch is None else epoch + 1, asked, _choose_sizes(job, current, before, asked) if asked else None
-    )
+    asked = _asked(given_config(Path(job.script), Path(job.folder), job.run))
+    limits = _known_limits(job.config, current) if asked else None
+    used = _choose_sizes(current, limits.too_big(), asked) if asked and limits else None
+    start = Start(0 if epoch is None else epoch + 1, asked, used, limits)
     if not resumes:
         facts = ("experiment", "job_id", "config", "redo")
         write_record(folder / paths.UNFINISHED, {fact: current.begun[fact] for fact in facts})
     current.begin(**({_BATCH: start.used.batch} if start.used else {}))
     if start.trained:
-        _log_resumption(job, current, start.trained, next(iter(before), None))
+        _log_resumption(current, start.trained, len(job.checkpoints))
     elif resumes and (missing := what_is_missing(folder)):
         details = f"Cannot continue from the epochs in {job.output_dir}: {missing}"
         current.tell(Action.RESUME_TRAINING, details, "Starting again from epoch 0")
@@ -100,49 +99,47 @@ def plan_start(job: FinetuneJob, current: Attempt, folder: Path, resumes: bool) 
 
 
 @contextmanager
-def learning(job: FinetuneJob, current: Attempt, start: Start) -> Iterator[None]:
+def learning(current: Attempt, start: Start) -> Iterator[None]:
     """Remember the batch size if the attempt runs out of memory. Raises JobError, final if no smaller size is left."""
     try:
         yield
     except JobError as error:
         if error.failure is not Failure.OUT_OF_MEMORY:
             raise
-        if start.used is None:
+        if start.used is None or start.limits is None:
             raise JobError(f"{error}\nIts script has a batch size of its own: {_LARGER}.") from error
         if start.used.batch == 1:
-            raise _give_up(job, current, str(error)) from error
+            raise _give_up(start.limits, current, str(error)) from error
         # Only for GPU memory: a retry may request more memory of the node.
         if log_says_too_large(current.log):
             with suppress(OSError):
-                _known_limits(job, current).learn(TooBig(start.used.batch, job.run, current.job_id))
+                start.limits.learn(TooBig(start.used.batch, current.begun["run"], current.job_id))
         raise
 
 
-def _asked(job: FinetuneJob) -> Sizes | None:
+def _asked(config: Config) -> Sizes | None:
     """Sizes in the training's config; None if they are not numbers there or the script's sizes are not known."""
     try:
-        config = job.given_config()
         return Sizes(int(config[_BATCH]), int(config.get(_ACCUMULATION, 1)))
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def _known_limits(job: FinetuneJob, current: Attempt) -> LearnedBatches:
-    hyperparameters = job.config.get("hyperparameters", {})
-    kind = {"model": job.config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
+def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
+    hyperparameters = config.get("hyperparameters", {})
+    kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 
-def _choose_sizes(job: FinetuneJob, current: Attempt, earlier: list[history.Attempt], asked: Sizes) -> Sizes:
+def _choose_sizes(current: Attempt, known: TooBig | None, asked: Sizes) -> Sizes:
     """Choose sizes that have not run out of memory yet, and log a change."""
-    known = _known_limits(job, current).too_big()
     # An attempt that ended before training has no sizes.
-    before = next((one for one in earlier if _BATCH in one.begun), None)
+    before = next((one for one in current.earlier if _BATCH in one.begun), None)
     last = before.begun[_BATCH] if before else None
     if before and isinstance(last, int) and before.failure is Failure.OUT_OF_MEMORY:
         # After failing with 1, a new start implies that the user gave it more memory.
         if last > 1 and (known is None or last <= known.batch_size):
-            known = TooBig(last, job.run, before.job_id)
+            known = TooBig(last, current.begun["run"], before.job_id)
     elif isinstance(last, int) and last < min(asked.batch, known.batch_size if known else asked.batch):
         # The same size again: the last attempt did not end for lack of memory.
         return _smaller(asked, last + 1)
@@ -161,15 +158,15 @@ def _smaller(asked: Sizes, below: int) -> Sizes:
     return Sizes(*(found or (1, asked.batch * asked.accumulation)))
 
 
-def _give_up(job: FinetuneJob, current: Attempt, why: str) -> JobError:
+def _give_up(limits: LearnedBatches, current: Attempt, why: str) -> JobError:
     # The next attempt uses the configured size: it may have a larger GPU.
     current.begin(**{_BATCH: None})
-    _known_limits(job, current).forget()
+    limits.forget()
     return JobError(f"out of memory even with batch size 1: {_LARGER}\n{why}")
 
 
-def _log_resumption(job: FinetuneJob, current: Attempt, trained: int, before: history.Attempt | None) -> None:
-    total = len(job.checkpoints)
-    details = f"Continues from epoch_{trained - 1}" + (f", after job {before.job_id}" if before else "")
+def _log_resumption(current: Attempt, trained: int, total: int) -> None:
+    before = f", after job {current.earlier[0].job_id}" if current.earlier else ""
+    details = f"Continues from epoch_{trained - 1}{before}"
     rest = f"{total - trained} to do" if trained < total else "none to do"
     current.tell(Action.RESUME_TRAINING, details, f"{trained} of {total} epochs are trained, {rest}")

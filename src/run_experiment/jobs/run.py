@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import same_config, write_record
 from run_experiment.jobs.checks import JobError, failure, make_unused
-from run_experiment.jobs.job_ids import own_job_id
 from run_experiment.jobs.script_process import run_script
 from run_experiment.jobs.specs import Job
 from run_experiment.machine.gpu_samples import samples_itself, sampling
@@ -34,13 +33,18 @@ from run_experiment.machine.provenance import provenance
 _KILLED = (137, -9, 143, -15)
 # Seconds that a job on a cluster waits for another process to release the lock of its target.
 _LOCK_PATIENCE = 180.0
+# The allocation that the main process itself runs in, as with `salloc`; jobs that it starts inherit its id.
+_OUTER = "RUN_EXPERIMENT_OUTER_JOB"
+# Facts of an attempt that its record has too.
+_IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "redo", "started", "host")
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One attempt at a job: its id, its log (`output` is the open file), its lock, and its folder.
 
-    `begun` are the facts recorded when it begins, `events` the job's entries for the action log.
+    `earlier` are the attempts before it at the same result, newest first. `begun` are the facts recorded when it
+    begins, `events` the job's entries for the action log.
     """
 
     job_id: str
@@ -50,6 +54,7 @@ class Attempt:
     folder: Path
     started: datetime
     clock: float
+    earlier: list[history.Attempt]
     begun: dict[str, Any]
     events: list[dict[str, str]]
     provenance: Future[dict[str, Any]]
@@ -66,38 +71,27 @@ class Attempt:
         self.events.append({"time": stamp(now()), "action": action.value, "details": details, "result": result})
         self.begin()
 
-    def record(self, job: Job) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The part of a record that all jobs share."""
         return {
-            "experiment": os.getcwd(),
-            "run": job.run,
-            "job_id": self.job_id,
-            "config": job.config,
-            "config_hash": job.config_hash,
-            "redo": job.redo,
-            "started": stamp(self.started),
+            **{name: self.begun[name] for name in _IDENTITY},
             "ended": stamp(now()),
             "seconds": round(time.monotonic() - self.clock, 1),
-            "host": socket.gethostname(),
             "provenance": self.provenance.result(),
-            "attempts": [_in_short(one) for one in reversed(self.earlier(job))],
+            "attempts": [_in_short(one) for one in reversed(self.earlier)],
             "events": self.events,
         }
 
-    def earlier(self, job: Job) -> list[history.Attempt]:
-        """The attempts before this one at the same result, newest first.
 
-        Attempts made before the experiment was copied or moved do not count: their logs name files of the other folder.
-        """
-        return [
-            one
-            for one in reversed(history.read(Path(), job.run))
-            if one.target == self.begun["target"]
-            and one.folder != self.folder
-            and one.begun.get("experiment") == os.getcwd()
-            and same_config(one.config, job.config)
-            and is_since(one.begun.get("redo"), job.redo)
-        ]
+def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let jobs that this process starts tell its own allocation from theirs."""
+    environment[_OUTER] = environment.get("SLURM_JOB_ID", "")
+
+
+def own_job_id(number: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Id of the job that this process is: SLURM's, or `local-{number}`."""
+    job_id = environment.get("SLURM_JOB_ID")
+    return job_id if job_id and job_id != environment.get(_OUTER) else f"local-{number}"
 
 
 def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt], None]) -> None:
@@ -179,10 +173,12 @@ def _attempt(
     folder = make_unused(Path(paths.attempts(job.run)) / job_id)
     log, lock = files
     output = _new_log(log, folder / LOG)
-    current = Attempt(job_id, log, output, lock, folder, now(), time.monotonic(), {}, events, made_with)
+    earlier = _earlier(job, name, folder)
+    current = Attempt(job_id, log, output, lock, folder, now(), time.monotonic(), earlier, {}, events, made_with)
     current.begin(
         target=name,
         experiment=os.getcwd(),
+        run=job.run,
         job_id=job_id,
         config=job.config,
         config_hash=job.config_hash,
@@ -196,12 +192,28 @@ def _attempt(
     except BaseException as error:
         known = isinstance(error, JobError | Terminated)
         reason = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
-        _keep(current, job, {"error": reason, "failure": _failure(error).value, **current.begun})
+        _keep(current, {"error": reason, "failure": _failure(error).value, **current.begun})
         raise
     finally:
         output.close()
     # Leftovers that cannot be removed must not fail the job. The parent folder stays, as another job may need it.
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _earlier(job: Job, target: str, folder: Path) -> list[history.Attempt]:
+    """The attempts before the one in `folder` at the same result, newest first.
+
+    Attempts made before the experiment was copied or moved do not count: their logs name files of the other folder.
+    """
+    return [
+        one
+        for one in reversed(history.read(Path(), job.run))
+        if one.target == target
+        and one.folder != folder
+        and one.begun.get("experiment") == os.getcwd()
+        and same_config(one.config, job.config)
+        and is_since(one.begun.get("redo"), job.redo)
+    ]
 
 
 def _new_log(log: Path, kept: Path) -> BinaryIO:
@@ -236,10 +248,10 @@ def _failure(error: BaseException) -> Failure:
     return Failure.ERROR if isinstance(error, Exception) else Failure.INTERRUPTED
 
 
-def _keep(attempt: Attempt, job: Job, why: dict[str, Any]) -> None:
+def _keep(attempt: Attempt, why: dict[str, Any]) -> None:
     """Keep the files of a failed attempt; a problem with that must not hide the error itself."""
     with suppress(Exception):
         if not (kept := attempt.folder / LOG).exists():
             shutil.copy(attempt.log, kept)
-        write_record(attempt.folder / ENDED, {**why, **attempt.record(job)})
+        write_record(attempt.folder / ENDED, {**why, **attempt.record()})
         (attempt.folder / BEGUN).unlink(missing_ok=True)

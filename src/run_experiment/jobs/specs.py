@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Any, Self
 
 from run_experiment.common import paths
-from run_experiment.common.json_files import canonical, config_hash, write_atomically
+from run_experiment.common.json_files import Config, canonical, config_hash, write_atomically
 from run_experiment.inputs.data_files import DataError, Row, read_splits
-from run_experiment.jobs.own_recipe import given_config
+from run_experiment.jobscripts.own_recipe import given_config
+
+# A file, its split (None for the whole file), and the SHA-256 that was planned with.
+Input = tuple[Path, str | None, str]
+
+
+def inputs_of(config: Config, script: str, data: str | None) -> list[Input]:
+    """Script, imported files and data of a task, given their hashes."""
+    beside = [(Path(script).parent / name, None, facts["sha256"]) for name, facts in config["imports"].items()]
+    rows = [(Path(data), config["data"]["split"], config["data"]["sha256"])] if data and config["data"] else []
+    return [(Path(script), None, config["script"]["sha256"]), *beside, *rows]
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,11 @@ class Job:
     @property
     def task_files(self) -> list[Path]:
         """Files of the user's code that it runs, the called one first."""
+        return []
+
+    @property
+    def inputs(self) -> list[Input]:
+        """Data and code that its result depends on."""
         return []
 
     @property
@@ -87,14 +102,15 @@ class FinetuneJob(Job):
     elsewhere: list[str] = field(default_factory=list)
 
     @property
+    def inputs(self) -> list[Input]:
+        """The splits of its data."""
+        return [(Path(self.data), split, facts["sha256"]) for split, facts in self.config["data"].items()]
+
+    @property
     def seeds(self) -> dict[str, int]:
         """The seed of adapters, dropout and data order; none if only the script knows."""
-        seed = self.given_config().get("seed")
+        seed = given_config(Path(self.script), Path(self.folder), self.run).get("seed")
         return {"training": seed} if isinstance(seed, int) else {}
-
-    def given_config(self) -> dict[str, Any]:
-        """Config of our recipe; empty if the script may pass it something else."""
-        return given_config(Path(self.script), Path(self.folder), self.run)
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,12 @@ class EvaluationJob(Job):
     models: list[str] = field(default_factory=list)
     base: str | None = None
     max_connections: int = 32
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The task, the files beside it that it imports, and its data."""
+        task = self.config["task"]
+        return inputs_of({"imports": {}, **task, "data": self.config["data"]}, self.task, self.data)
 
     @property
     def task_files(self) -> list[Path]:

@@ -124,7 +124,7 @@ def test_changes_name_files_in_the_output_folder() -> None:
 
 
 def test_planning_does_not_import_torch() -> None:
-    modules = ("resume_state", "batch_sizes", "metrics")
-    imports = ", ".join(f"run_experiment.finetuning.{module}" for module in modules)
+    modules = ("finetuning.resume_state", "finetuning.metrics", "jobs.batch_sizes")
+    imports = ", ".join(f"run_experiment.{module}" for module in modules)
     code = f"import sys, {imports}; sys.exit(bool({{'torch', 'torchtune', 'pandas'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from run_experiment.jobs.checks import make_unused
-from run_experiment.jobs.job_ids import note_own_allocation, own_job_id
+from run_experiment.jobs.run import note_own_allocation, own_job_id
 
 
 def test_the_allocation_of_the_main_process_is_none_of_a_job() -> None:

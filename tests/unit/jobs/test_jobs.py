@@ -409,11 +409,15 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def manifest_of(sha256: str) -> dict[str, Any]:
+    return {"config": {}, "files": {"adapter": {"size": 1, "sha256": sha256}}}
+
+
 @pytest.fixture
 def evaluation(folder: Path) -> EvaluationJob:
     """An evaluation of a verified checkpoint, with a result of an earlier one in its place."""
     Path("r4/checkpoints").mkdir(parents=True)
-    Path("r4/checkpoints/epoch_0.json").write_text(json.dumps({"files": {"adapter": {"size": 1, "sha256": "abc"}}}))
+    Path("r4/checkpoints/epoch_0.json").write_text(json.dumps(manifest_of("abc")))
     EVAL_LOG.parent.mkdir(parents=True)
     EVAL_LOG.write_text("earlier")
     data = {"split": "test", "sha256": split_hash(folder / "words.json", "test")}
@@ -902,7 +906,7 @@ def test_evaluation_of_another_checkpoint_than_planned_is_refused(evaluation: Ev
     manifest = "r4/checkpoints/epoch_0.json is of another checkpoint than this job was planned with; start again"
     with pytest.raises(JobError, match=manifest):
         evaluate(replace(evaluation, config={**evaluation.config, "checkpoint": {}}), "5", LOG)
-    Path("r4/checkpoints/epoch_0.json").write_text(json.dumps({"files": {"adapter": {"size": 1, "sha256": "other"}}}))
+    Path("r4/checkpoints/epoch_0.json").write_text(json.dumps(manifest_of("other")))
     with pytest.raises(JobError, match=manifest):
         evaluate(evaluation, "5", LOG)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.jobs.batch_limits import LearnedBatches, TooBig
 from run_experiment.machine.memory import log_says_out_of_memory, log_says_too_large, memory_kills
 
 
@@ -59,19 +58,3 @@ def test_kills_of_the_kernel(tmp_path: Path, line: str, file: str) -> None:
     assert memory_kills(tmp_path, tmp_path / "cgroups") == 2
     assert memory_kills(tmp_path, tmp_path / "nothing") == 0
     assert memory_kills(tmp_path / "no process") == 0
-
-
-def test_the_smallest_size_that_was_too_big_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    learned = LearnedBatches({"weights": "abc"}, ["H100"])
-    assert learned.too_big() is None
-
-    for size in (8, 4, 16):
-        learned.learn(TooBig(size, "r4", f"job{size}"))
-
-    assert LearnedBatches({"weights": "abc"}, ["H100"]).too_big() == TooBig(4, "r4", "job4")
-    assert LearnedBatches({"weights": "abc"}, ["A100"]).too_big() is None
-    assert LearnedBatches({"weights": "other"}, ["H100"]).too_big() is None
-
-    learned.forget()
-    assert learned.too_big() is None

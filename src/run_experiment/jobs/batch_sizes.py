@@ -1,4 +1,7 @@
-"""Batch sizes that did not fit into memory, by kind of training and GPU, shared by all runs of an experiment."""
+"""Batch sizes that need less memory and train the same: fewer samples at a time, more of them a step.
+
+Those that did not fit into memory are stored by kind of training and GPU, for all runs of an experiment.
+"""
 
 from __future__ import annotations
 
@@ -45,3 +48,20 @@ class LearnedBatches:
     def forget(self) -> None:
         """Forget it: if no batch size fits, the cause is elsewhere and may be fixed."""
         self._file.unlink(missing_ok=True)
+
+
+def smaller_batch(batch_size: int, accumulation: int, below: int) -> tuple[int, int] | None:
+    """Batch size and accumulation that take as many samples a step as `batch_size` times `accumulation`.
+
+    The batch size is the largest that is smaller than `batch_size` and than `below`; None if there is none.
+    """
+    samples = batch_size * accumulation
+    for smaller in range(min(batch_size, below) - 1, 0, -1):
+        if samples % smaller == 0:
+            return smaller, samples // smaller
+    return None
+
+
+def halved_limit(batch_size: int) -> int:
+    """What the next batch size has to be below after one ran out of memory, so that it is half of it at the most."""
+    return batch_size // 2 + 1

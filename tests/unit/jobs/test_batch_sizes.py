@@ -1,12 +1,14 @@
-"""Smaller batches of the same step."""
+"""Smaller batches of the same step, and those that ran out of memory."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run_experiment.finetuning.batch_sizes import halved_limit, smaller_batch
+from run_experiment.jobs.batch_sizes import LearnedBatches, TooBig, halved_limit, smaller_batch
 
 sizes = st.integers(1, 300)
 
@@ -57,3 +59,19 @@ def test_halving_ends_at_one(batch_size: int, accumulation: int) -> None:
         assert smaller[0] <= tried[-1][0] // 2
         tried.append(smaller)
     assert tried[-1] == (1, batch_size * accumulation)
+
+
+def test_the_smallest_size_that_was_too_big_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    learned = LearnedBatches({"weights": "abc"}, ["H100"])
+    assert learned.too_big() is None
+
+    for size in (8, 4, 16):
+        learned.learn(TooBig(size, "r4", f"job{size}"))
+
+    assert LearnedBatches({"weights": "abc"}, ["H100"]).too_big() == TooBig(4, "r4", "job4")
+    assert LearnedBatches({"weights": "abc"}, ["A100"]).too_big() is None
+    assert LearnedBatches({"weights": "other"}, ["H100"]).too_big() is None
+
+    learned.forget()
+    assert learned.too_big() is None
