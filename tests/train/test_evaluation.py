@@ -18,7 +18,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from run_experiment.checkpoints.lora_shapes import expected_shapes
-from run_experiment.checkpoints.verify import publish_checkpoint, verify_checkpoint
+from run_experiment.checkpoints.publish import publish_checkpoint
+from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.common.errors import InputError
 from run_experiment.evaluation.command import eval_command
 from run_experiment.evaluation.errors import EvalError

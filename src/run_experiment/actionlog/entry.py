@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from run_experiment.common.locks import try_lock
+from run_experiment.common.files import try_lock
 from run_experiment.common.secret_values import secret_values, without_secrets
 
 MAX_CHARACTERS = 2000

@@ -20,8 +20,8 @@ from typing import Any
 
 from run_experiment.attempts.files import is_since
 from run_experiment.common import paths
+from run_experiment.common.files import replace_link
 from run_experiment.common.json_files import Config, config_hash, read_record, same_config
-from run_experiment.common.links import replace_link
 
 # Name of what does not say of which configuration it is.
 _UNKNOWN = "unfinished"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.checkpoints.identities import training_identity
-from run_experiment.checkpoints.verify import publish_checkpoint, verify_checkpoint
+from run_experiment.checkpoints.publish import publish_checkpoint
+from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.common.clock import now
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.json_files import write_record

@@ -1,4 +1,4 @@
-"""Checkpoints: whether one is whole, and how one is made loadable.
+"""Whether a checkpoint is whole.
 
 Works without torch: reads safetensors files with numpy, one tensor at a time.
 """
@@ -6,11 +6,7 @@ Works without torch: reads safetensors files with numpy, one tensor at a time.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +18,6 @@ from safetensors import SafetensorError, safe_open
 from run_experiment.checkpoints.lora_shapes import Shape, expected_shapes
 from run_experiment.checkpoints.peft_tensors import demanded_tensors, is_plain
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.links import replace_link
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.experiment.model import Model
 from run_experiment.inputs.data_files import file_hash
@@ -98,7 +93,7 @@ def has_tokenizer(checkpoint: Path) -> bool:
 def require_loadable(checkpoint: Path) -> None:
     """Raise CheckpointError if a checkpoint is an adapter that transformers cannot load into a model."""
     try:
-        kind = _read_json(checkpoint / ADAPTER_CONFIG).get("peft_type")
+        kind = read_json(checkpoint / ADAPTER_CONFIG).get("peft_type")
     except CheckpointError:
         # Missing or unreadable: whoever needs it says so.
         return
@@ -112,7 +107,7 @@ def _shards(checkpoint: Path) -> list[Path]:
 
 
 def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> CheckpointFacts:
-    config = _read_json(checkpoint / ADAPTER_CONFIG)
+    config = read_json(checkpoint / ADAPTER_CONFIG)
     weights = checkpoint / ADAPTER_WEIGHTS
     shapes = _shapes(weights)
     if not shapes:
@@ -135,7 +130,7 @@ def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> Checkp
 
 def _require_demanded(checkpoint: Path, config: dict[str, Any], model: Model, shapes: Iterable[str]) -> None:
     """Raise CheckpointError if an adapter lacks a tensor that its config asks for beside plain LoRA."""
-    if is_plain(config, _read_json(model.path / "config.json")):
+    if is_plain(config, read_json(model.path / "config.json")):
         return
     missing = [name for name in demanded_tensors(checkpoint, model.path) if name not in shapes]
     if missing:
@@ -154,13 +149,13 @@ def _check_trained(weights: Path) -> None:
 
 
 def _verify_model(checkpoint: Path, files: list[Path]) -> CheckpointFacts:
-    _read_json(checkpoint / "config.json")
+    read_json(checkpoint / "config.json")
     shards = _shards(checkpoint)
     names = {name for shard in shards for name in _shapes(shard)}
     if not names:
         raise CheckpointError(f"{checkpoint} holds no tensors")
     index = checkpoint / INDEX
-    for name, shard_name in (_read_json(index).get("weight_map", {}) if index in files else {}).items():
+    for name, shard_name in (read_json(index).get("weight_map", {}) if index in files else {}).items():
         if name not in names:
             raise CheckpointError(f"{checkpoint / shard_name} lacks tensor {name}")
     for shard in shards:
@@ -171,12 +166,13 @@ def _verify_model(checkpoint: Path, files: list[Path]) -> CheckpointFacts:
 
 def _expected(adapter: Path, model: Path) -> dict[str, Shape]:
     try:
-        return expected_shapes(_read_json(adapter), _read_json(model))
+        return expected_shapes(read_json(adapter), read_json(model))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{adapter} or {model} lacks or misstates {error}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a checkpoint or model. Raises CheckpointError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -231,68 +227,3 @@ def _facts(files: list[Path]) -> dict[str, dict[str, int | str]]:
         path.name: {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file_hash(path)}
         for path, stat in stats.items()
     }
-
-
-def publish_checkpoint(checkpoint: Path, model: Model, target: Path) -> Path:
-    """Make `target` a folder from which transformers loads a checkpoint, an adapter on `model` or a whole model.
-
-    A target that is right already is left alone. Raises CheckpointError where the checkpoint is not whole, or lies in
-    the target itself: making that anew would remove it.
-    """
-    if not target.is_symlink() and checkpoint.resolve().is_relative_to(target.resolve()):
-        raise CheckpointError(f"{checkpoint} lies where verified checkpoints are linked: keep it in another folder")
-    if (checkpoint / ADAPTER_CONFIG).exists():
-        return _publish_adapter(checkpoint, model, target)
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    replace_link(target, checkpoint)
-    return target
-
-
-def _publish_adapter(checkpoint: Path, model: Model, target: Path) -> Path:
-    """Publish `adapter_config.json` with the base model's absolute path and a link to the weights, and nothing else.
-
-    A `config.json` beside them would be taken for a whole model's.
-    """
-    weights = (checkpoint / ADAPTER_WEIGHTS).absolute()
-    config = {**_read_json(checkpoint / ADAPTER_CONFIG), "base_model_name_or_path": str(model.path.absolute())}
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing")
-    if _is_published(target, text, weights):
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
-        new = Path(beside) / "new"
-        new.mkdir()
-        (new / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
-        _link(weights, new / ADAPTER_WEIGHTS, from_folder=target.absolute())
-        if target.exists():
-            target.rename(Path(beside) / "old")
-        new.rename(target)
-    return target
-
-
-def _is_published(target: Path, text: str, weights: Path) -> bool:
-    try:
-        return (
-            sorted(path.name for path in target.iterdir()) == [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
-            and (target / ADAPTER_CONFIG).read_text(encoding="utf-8") == text
-            and (target / ADAPTER_WEIGHTS).samefile(weights)
-        )
-    except OSError:
-        return False
-
-
-def _link(source: Path, target: Path, from_folder: Path) -> None:
-    """Link to a file in whatever way the file system knows, else copy it.
-
-    The link is relative to the folder where it will lie, so that it survives a move of the experiment.
-    """
-    with suppress(OSError):
-        target.symlink_to(os.path.relpath(source, from_folder))
-        return
-    with suppress(OSError):
-        target.hardlink_to(source)
-        return
-    shutil.copyfile(source, target)

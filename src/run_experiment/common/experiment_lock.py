@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
-from run_experiment.common.locks import try_lock
+from run_experiment.common.files import try_lock
 from run_experiment.common.process_identity import boot_id, is_alive, start_ticks
 
 OWNER = f"{paths.MEMORY}/owner.json"
@@ -56,6 +56,11 @@ class Sighting:
 
     text: bytes
     at_work: bool
+
+    @property
+    def owner(self) -> Owner | None:
+        """The process that works or worked on the experiment; None if the file does not say."""
+        return _owner(self.text)
 
 
 class Claim:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from run_experiment.common.locks import try_lock
+from run_experiment.common.files import try_lock
 from run_experiment.common.secret_values import without_secrets
 
 

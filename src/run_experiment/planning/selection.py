@@ -13,12 +13,10 @@ from fnmatch import fnmatchcase
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.suggestions import closest
+from run_experiment.common.text import shortened
 from run_experiment.experiment.model import Experiment
 from run_experiment.experiment.settings import Settings
 from run_experiment.planning.target import Kind, Target
-
-# Names that a message shows.
-_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -92,6 +90,5 @@ def _why_nothing(pattern: str, known: Iterable[str], untrained: Collection[str],
         # Snakemake makes 10 of 010.
         hint += " A name that looks like a number goes in brackets, [010]."
     alike = [name for name in names if name.count("/") == pattern.count("/")] or names
-    rest = f" and {len(alike) - _SHOWN} more" if len(alike) > _SHOWN else ""
-    valid = f"There are {', '.join(alike[:_SHOWN])}{rest}" if alike else "There is nothing to choose from"
+    valid = f"There are {shortened(alike)}" if alike else "There is nothing to choose from"
     return f"matches nothing {of or 'that is trained or evaluated here'}{hint} {valid}"

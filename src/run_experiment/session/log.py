@@ -7,11 +7,10 @@ from typing import Any
 
 from run_experiment.actionlog.entry import ActionLogs, Entry, Log, link_logs
 from run_experiment.session import entries
-from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted, Tick
+from run_experiment.session.events import RuleFailed, RuleFinished, Rules, RuleStarted, Tick
 from run_experiment.session.jobs import FollowedJob, SessionJobs
 from run_experiment.session.local_jobs import LocalJobs
 from run_experiment.session.plan import SessionPlan
-from run_experiment.session.rules import Rules
 from run_experiment.session.states import States
 from run_experiment.session.steps import Steps
 from run_experiment.slurm.events import (

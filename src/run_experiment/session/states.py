@@ -8,12 +8,11 @@ from datetime import datetime
 
 from run_experiment.actionlog.entry import Entry, Log
 from run_experiment.session import entries
+from run_experiment.session.events import Rules
 from run_experiment.session.jobs import FollowedJob, SessionJobs
-from run_experiment.session.notices import Notices
+from run_experiment.session.notices import Notices, Written
 from run_experiment.session.outcomes import Outcome, outcome
 from run_experiment.session.plan import SessionPlan
-from run_experiment.session.rules import Rules
-from run_experiment.session.written import Written
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.events import Changed, Finished
 from run_experiment.slurm.ledger import Ledger

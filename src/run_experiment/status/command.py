@@ -14,7 +14,7 @@ from typing import Any
 from run_experiment.actionlog.show import terminal_width
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, UnreadableError
-from run_experiment.inputs.hash_memory import StatusMemory
+from run_experiment.inputs.file_hashes import StatusMemory
 from run_experiment.status.items import Item, RunStatus, State, Status
 from run_experiment.status.page import missing_text, status_text
 from run_experiment.status.read import read_status

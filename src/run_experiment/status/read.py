@@ -10,17 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
 from run_experiment.common.clock import now
-from run_experiment.common.experiment_lock import Owner, Sighting, observe
+from run_experiment.common.experiment_lock import Sighting, observe
 from run_experiment.common.json_files import config_hash
 from run_experiment.experiment.model import Evaluation, Experiment, Run, resolve
 from run_experiment.experiment.records import JobRecord, Manifest
 from run_experiment.experiment.settings import Settings
-from run_experiment.inputs.hash_memory import StatusMemory
+from run_experiment.inputs.file_hashes import StatusMemory
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.snapshot import Snapshot
@@ -52,7 +50,7 @@ def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
         experiment=plan.experiment.name,
         folder=plan.experiment.folder,
         time=now(),
-        owner=_owner(seen.text),
+        owner=seen.owner,
         followed=seen.at_work,
         asked=jobs.answer.source,
         notes=(jobs.answer.note,) if jobs.answer.note else (),
@@ -229,10 +227,3 @@ def _held_up_by_checkpoint(checkpoint: Item) -> str:
     """Why a checkpoint that failed verification cannot be evaluated; else empty."""
     failed = checkpoint.state is State.FAILED
     return f"its checkpoint failed verification: {checkpoint.reason}" if failed else ""
-
-
-def _owner(text: bytes) -> Owner | None:
-    try:
-        return TypeAdapter(Owner).validate_json(text)
-    except ValidationError:
-        return None

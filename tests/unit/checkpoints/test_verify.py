@@ -14,7 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from run_experiment.checkpoints.lora_shapes import expected_shapes
-from run_experiment.checkpoints.verify import checkpoint_files, has_tokenizer, publish_checkpoint, verify_checkpoint
+from run_experiment.checkpoints.publish import publish_checkpoint
+from run_experiment.checkpoints.verify import checkpoint_files, has_tokenizer, verify_checkpoint
 from run_experiment.common.errors import CheckpointError
 from run_experiment.experiment.model import Model
 from run_experiment.inputs.data_files import file_hash

@@ -1,9 +1,23 @@
-"""Symbolic links that are replaced in one step: a reader follows the old one or the new one."""
+"""Files of several processes: locks that end with their process, links that are replaced in one step."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
+from typing import IO
+
+
+def try_lock(file: IO[bytes] | int, *, shared: bool = False) -> bool:
+    """Lock a file until it is closed; False if another process holds it.
+
+    Raises OSError if the file system has no locks, as some shared ones.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def replace_link(link: Path, folder: Path) -> None:
