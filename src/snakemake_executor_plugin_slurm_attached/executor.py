@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -57,6 +58,8 @@ _LATE_FIGURES = 30
 _OUTPUTS = Path("logs/slurm")
 # A file's name may have 255 bytes, of which the id takes some.
 _MOST_OF_A_NAME = 200
+# Names a file of partitions for the SLURM executor.
+_PARTITIONS = "SNAKEMAKE_SLURM_PARTITIONS"
 # What Snakemake says of every interrupt; of ours it is not true.
 _NOT_TRUE = "Terminating processes on user request"
 
@@ -93,6 +96,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._pacing = Pacing(settings.max_queued, settings.poll_seconds, lambda: set(self._follower.jobs))
         self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, self._log_end, self._tell)
         self.next_seconds_between_status_checks = _LOOK
+        if os.environ.get(_PARTITIONS):
+            self.logger.warning(f"{_PARTITIONS} is not used: partitions are those of job scripts and profiles")
         if not len(self.workflow.dag):
             self._settle_without_jobs()
 

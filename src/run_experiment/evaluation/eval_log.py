@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.secret_values import without_secrets
+from run_experiment.common.text import counted
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.settings import log_settings
 
@@ -78,7 +79,7 @@ def read_outcome(path: Path) -> EvalOutcome:
 
 def require_success(outcome: EvalOutcome) -> None:
     """Raise EvalError unless an evaluation finished with all of its samples, or with as many as its task demands."""
-    count = f"{outcome.completed_samples} of {outcome.total_samples} samples"
+    count = counted(outcome.completed_samples, "sample", of=outcome.total_samples)
     reason = f": {outcome.error}" if outcome.error else ""
     if outcome.status != "success":
         raise EvalError(f"evaluation ended with status {outcome.status} after {count}{reason}")

@@ -15,6 +15,7 @@ from run_experiment.actionlog.entry import Action
 from run_experiment.attempts import history
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash
+from run_experiment.common.text import counted
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import Logs, Wanted, log_folders, logs_in, own_logs, tag
 from run_experiment.evaluation.partial_log import PartialLog, keep_best, reused_samples
@@ -79,7 +80,7 @@ class Search:
         if earlier and earlier.completed and self.continues:
             done, total = earlier.outcome.completed_samples, earlier.outcome.total_samples
             details, rest = f"Continuing attempt of job {earlier.job_id} (inspect eval-set)", total - done or "none"
-            current.tell(Action.EVAL_RETRY, details, f"{done} of {total} samples reused, {rest} to do")
+            current.tell(Action.EVAL_RETRY, details, f"{counted(done, 'sample', of=total)} reused, {rest} to do")
             return
         left = next((one for one in current.earlier if any(one.folder.glob("*.eval"))), None)
         if reason := self.given_up or (left and self._why_anew(left)):
@@ -107,7 +108,8 @@ class Search:
             return {"continued": {"job_id": earlier.job_id, "reused_samples": None}}
         if reused < len(earlier.completed):
             details = f"inspect-ai computed samples of job {earlier.job_id} again"
-            current.tell(Action.EVAL_RETRY, details, f"{reused} of {len(earlier.completed)} samples were reused")
+            count = counted(reused, "sample", of=len(earlier.completed))
+            current.tell(Action.EVAL_RETRY, details, f"{count} were reused")
         return {"continued": {"job_id": earlier.job_id, "reused_samples": reused}}
 
     def finish(self, log: Path) -> None:

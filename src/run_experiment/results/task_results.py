@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from run_experiment.common.text import counted
 from run_experiment.experiment.model import Evaluation, Task
 from run_experiment.experiment.records import ERROR_SUFFIXES, EvaluationRecord
 from run_experiment.planning.results_state import Records
@@ -41,8 +42,8 @@ class Result:
 
     def samples(self, metric: str) -> str:
         """How many samples a metric is of: `6 samples`, or `5 of 6 samples` if not all have a value."""
-        counted, total = self.record.counted(metric), self.record.total
-        return f"{counted} samples" if total in (None, counted) else f"{counted} of {total} samples"
+        number, total = self.record.counted(metric), self.record.total
+        return "" if number is None else counted(number, "sample", None if total == number else total)
 
 
 def task_part(records: Records, task: Task) -> list[str]:

@@ -53,20 +53,23 @@ class LocalJobs:
         if number not in self._running:
             return []
         job, submission, running = self._running.pop(number)
-        end, state = now(), "COMPLETED" if succeeded else "FAILED"
+        end, state, message = now(), "COMPLETED", ""
+        if not succeeded:
+            state, message = self._why(job, submission, running.started or end, log)
         seconds = round((end - (running.started or end)).total_seconds())
         known = replace(running, state=state, ended=end, elapsed_seconds=seconds)
-        message = "" if succeeded else self._why(job, submission, running.started or end, log)
         return [Finished(submission, succeeded, state, message, job=known)]
 
     def looked_at(self) -> Polled:
         """States of the jobs now."""
         return Polled({submission.target: running.state for _, submission, running in self._running.values()})
 
-    def _why(self, job: SessionJob, submission: Submission, started: datetime, log: Path | None) -> str:
+    def _why(self, job: SessionJob, submission: Submission, started: datetime, log: Path | None) -> tuple[str, str]:
+        """State of a job that did not succeed, and the reason."""
         last = next(reversed(history.read(self._folder, job.run, submission.job_id)), None)
         # Sessions use the same ids again.
         if last and last.own_error and last.ended and last.ended >= started.replace(microsecond=0):
-            return f"FAILED: {last.own_error}"
+            state = "CANCELLED" if last.was_cancelled else "FAILED"
+            return state, f"{state}: {last.own_error}"
         what = "FAILED without an error message"
-        return failure(what, log) if log else what
+        return "FAILED", failure(what, log) if log else what

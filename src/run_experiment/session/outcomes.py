@@ -8,6 +8,7 @@ from pathlib import Path
 
 from run_experiment.actionlog.entry import Log
 from run_experiment.common.clock import moment_of
+from run_experiment.common.text import counted
 from run_experiment.experiment.records import (
     ERROR_SUFFIXES,
     EvaluationRecord,
@@ -19,7 +20,10 @@ from run_experiment.experiment.records import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """`text` is `match/accuracy 0.880`, or `train loss 0.0413, validation loss 0.0686`; empty if nothing is known."""
+    """`text` is `train loss 0.0413, validation loss 0.0686`, or `match/accuracy 0.880`; empty if nothing is known.
+
+    It ends with `5 of 6 samples` if not all were completed.
+    """
 
     text: str = ""
     started: datetime | None = None
@@ -45,4 +49,8 @@ def _losses(record: TrainingRecord) -> str:
 def _score(record: EvaluationRecord) -> str:
     scores = {name: value for name, value in record.metrics.items() if not name.endswith(ERROR_SUFFIXES)}
     name, value = next(((name, value) for name, value in scores.items() if value is not None), ("", None))
-    return "" if value is None else f"{name} {value:.3f}"
+    found = [] if value is None else [f"{name} {value:.3f}"]
+    # A task may tolerate errors of samples.
+    if record.samples is not None and record.samples != record.total:
+        found.append(counted(record.samples, "sample", of=record.total))
+    return ", ".join(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.actionlog.entry import Action, Entry
+from run_experiment.common.text import counted
 
 _SKIPPED = "skipping evaluations"
 TRAINING_FAILED = "Fine-tuning failed"
@@ -73,7 +74,7 @@ def cache_stale(name: str, job: Mapping[str, Any], reason: str, there: bool) -> 
 
 def cache_built(name: str, job: Mapping[str, Any], samples: int, seconds: float, there: bool) -> Entry:
     """A data set was cached, with so many samples; `there`: it was so before, then in so many seconds."""
-    result = f"cached: {samples} rows in {seconds:.1f} s" + (", by an earlier session" if there else "")
+    result = f"cached: {counted(samples, 'row')} in {seconds:.1f} s" + (", by an earlier session" if there else "")
     return Entry(Action.CACHE_BUILT, _data(job), result, name)
 
 
@@ -91,4 +92,4 @@ def _data(job: Mapping[str, Any]) -> str:
 
 def _unique(count: int, cached: int) -> str:
     before = f"; {cached} more cached before" if cached else ""
-    return f"{count} unique dataset{'' if count == 1 else 's'}{before}"
+    return f"{counted(count, 'unique dataset')}{before}"

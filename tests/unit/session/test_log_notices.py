@@ -155,3 +155,14 @@ def test_a_local_job_that_failed_says_why_and_what_it_did(tmp_path: Path) -> Non
         *("PENDING → RUNNING", "EVAL_RETRY", "RUNNING → FAILED", "COMPUTE_METRICS")
     ]
     assert "FAILED: its log has 3 of 50 samples" in local.rows(Action.STATE_CHANGE)[-1][2]
+
+
+def test_a_local_job_that_was_ended_by_a_signal_was_cancelled(tmp_path: Path) -> None:
+    local = Session(plan(tmp_path, LOCAL)).tell(RuleStarted(1, [BASE], ["logs/base.log"]))
+    ended = datetime.now().astimezone().isoformat()
+    left = {"target": "shout_base", "error": "ended by SIGTERM", "ended": ended}
+    write_record(tmp_path / "base/attempts/local-1/attempt.json", left)
+    local.tell(RuleFailed(1))
+    _, details, result = local.rows(Action.STATE_CHANGE)[-1]
+    assert details == "RUNNING → CANCELLED"
+    assert ": CANCELLED: ended by SIGTERM" in result

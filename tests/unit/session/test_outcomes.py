@@ -20,6 +20,10 @@ SCORES = {"results": {"metrics": {"match/stderr": 0.04, "match/accuracy": 0.88, 
 
 TEXTS: dict[str, tuple[Log, dict[str, Any]]] = {
     "match/accuracy 0.880": (Log.INSPECT, SCORES),
+    "match/accuracy 0.880, 5 of 6 samples": (
+        Log.INSPECT,
+        {"results": {**SCORES["results"], "completed_samples": 5, "total_samples": 6}},
+    ),
     "train loss 0.0413, validation loss 0.0686": (
         Log.TORCHTUNE,
         {"losses": {"train_loss": 0.04132, "validation_loss": 0.0686}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from run_experiment.common.text import counted
 from run_experiment.common.yaml_lines import KeyPath
 from run_experiment.experiment.schema import ControlsSection, RunEntry
 from run_experiment.summary.draft import Draft, Finding
@@ -34,7 +35,7 @@ def _too_few(path: KeyPath, run: RunEntry, merged: ControlsSection, data: KeyPat
     own = [name for name in ("batch_size", "gradient_accumulation_steps") if name in run.parameters.model_fields_set]
     place = (*path, "parameters", own[0]) if own else data
     product = f"batch_size {batch} × gradient_accumulation_steps {steps} = {batch * steps}"
-    return [Finding(place, f"split train has {rows} rows, fewer than one optimizer step takes ({product})")]
+    return [Finding(place, f"split train has {counted(rows, 'row')}, fewer than one optimizer step takes ({product})")]
 
 
 def _odd(path: KeyPath, run: RunEntry, merged: ControlsSection, rows: int) -> list[Finding]:
