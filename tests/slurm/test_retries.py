@@ -12,7 +12,7 @@ from cluster_runs import ALL, AT_ONCE, ClusterJob, Run, hold, jobs, names, run, 
 from experiments import ExperimentFolder
 
 from run_experiment.actionlog.reader import read_action_logs
-from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
+from run_experiment.evaluation.environment import EVAL_SET_FOLDER
 
 # The least limit that SLURM knows is a minute.
 A_MINUTE = ("--time=", "--time=00:01:00 #")

@@ -11,14 +11,13 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from run_experiment.evaluation.environment import METADATA
 from run_experiment.evaluation.errors import EvalError
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSpec
 
 _TAG = "run-experiment:"
-# Metadata that repeat the tag: a script's own `--tags` replaces tags, its own `--metadata` replaces metadata.
-_METADATA = "run_experiment_job"
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _DEFAULT = re.compile(r"\$\{(\w+):?-([^}]*)\}")
@@ -48,16 +47,6 @@ class Wanted:
 def tag(attempt: str) -> str:
     """Tag of the logs of an attempt, by a name that no other attempt ever has."""
     return f"{_TAG}{attempt}"
-
-
-def log_environment(folder: Path, tag: str) -> dict[str, str]:
-    """Environment of a script whose logs go to `folder`, unless it names another one, and carry the tag."""
-    return {
-        "INSPECT_LOG_DIR": str(folder),
-        "INSPECT_LOG_FORMAT": "eval",
-        "INSPECT_EVAL_TAGS": tag,
-        "INSPECT_EVAL_METADATA": f"{_METADATA}={tag}",
-    }
 
 
 def log_folders(script: str, folder: Path, environment: Mapping[str, str]) -> list[Path]:
@@ -235,7 +224,7 @@ def job_of(spec: EvalSpec) -> str | None:
 
 def _tags_of(spec: EvalSpec) -> list[str]:
     """Tags of ours that a log carries, for which attempts it was made."""
-    given = [*(spec.tags or []), str((spec.metadata or {}).get(_METADATA, ""))]
+    given = [*(spec.tags or []), str((spec.metadata or {}).get(METADATA, ""))]
     return [item for item in given if item.startswith(_TAG)]
 
 

@@ -7,10 +7,8 @@ the log of the one before it. Other scripts begin anew each time.
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -22,15 +20,15 @@ from run_experiment.attempts.files import Failure
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
 from run_experiment.common.json_files import same_config, write_record
-from run_experiment.evaluation.dataset_cache import cache_environment, known_facts
-from run_experiment.evaluation.dotenv import dotenv_settings, overridden
+from run_experiment.evaluation.dataset_cache import known_facts
+from run_experiment.evaluation.environment import job_environment
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome, require_success
-from run_experiment.evaluation.find_log import log_environment, the_log
+from run_experiment.evaluation.find_log import the_log
 from run_experiment.evaluation.partial_log import PartialLog, repeats_itself, reused_samples
-from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 from run_experiment.evaluation.settings import require_as_asked
 from run_experiment.experiment.records import read_manifest
+from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned, require_inputs
 from run_experiment.jobs.evaluation_logs import UNUSABLE, Search, search
 from run_experiment.jobs.max_connections import Connections, fitting, plan_connections
@@ -72,11 +70,9 @@ def _evaluated(
     job: EvaluationJob, current: Attempt, connections: Connections, place: Search, samples: Path
 ) -> tuple[Path, EvalOutcome]:
     """The log that the script made, judged."""
-    environment = cache_environment(Path(job.cache).absolute()) | _without_dotenv(job)
-    environment |= log_environment(current.folder.absolute(), place.wanted.tag) | connections.environment()
-    # A task that makes its samples from a set has them in the same order every time.
-    environment["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")
-    environment[EVAL_SET_FOLDER] = str(place.unfinished.absolute())
+    folder, cache = Path(job.folder), Path(job.cache)
+    environment = job_environment(folder, cache, current.folder, place.unfinished, place.wanted.tag)
+    environment |= connections.environment()
     with _importing("inspect_ai.log"):
         try:
             killed_for_memory = run_job_script(job, current, environment, samples)
@@ -84,14 +80,6 @@ def _evaluated(
             raise _explained(error, current, place) from error
     require_inputs(job)
     return _judged(job, current, place, killed_for_memory)
-
-
-def _without_dotenv(job: EvaluationJob) -> dict[str, str]:
-    """Environment in which `.env` files do not change what is evaluated; reports what they would have."""
-    settings = dotenv_settings(Path(job.folder))
-    for file, names in settings.items():
-        print(f"{file} is not used for {', '.join(names)}: the summary decides", file=sys.stderr)
-    return overridden(settings)
 
 
 def _explained(error: JobError, current: Attempt, place: Search) -> JobError:
@@ -173,7 +161,7 @@ def _require_all(job: EvaluationJob, current: Attempt, outcome: EvalOutcome) -> 
         # What an edited script evaluates is its owner's choice.
         if Path(job.script).name not in job.config:
             facts = known_facts(Path(job.cache))
-            require_as_asked(outcome.settings, job.config, facts.settings if facts else {}, job.given_arguments())
+            require_as_asked(outcome.settings, job.config, facts.settings if facts else {}, _given_arguments(job))
     except EvalError as error:
         if outcome.status == "success":
             # eval-set would leave it as it is.
@@ -181,15 +169,38 @@ def _require_all(job: EvaluationJob, current: Attempt, outcome: EvalOutcome) -> 
         raise
 
 
+def _given_arguments(job: EvaluationJob) -> list[str] | None:
+    """Names of the arguments in the file that a rendered script gives to the task; None without such a file."""
+    # Here, since a job holds its GPU while it imports.
+    import yaml
+
+    path = next((path for path in job.files if path.endswith(".args.yaml")), None)
+    if path is None:
+        return None
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return list(values) if isinstance(values, dict) else []
+
+
 def _require_one_order(job: EvaluationJob, current: Attempt, earlier: PartialLog | None, log: Path) -> None:
     """Raise JobError if eval-set took samples that it numbered itself for others; the next attempt begins anew.
 
     Raises EvalError if a log cannot be read.
     """
-    if earlier and reused_samples(earlier, log) and repeats_itself(log, job.rows()):
+    if earlier and reused_samples(earlier, log) and repeats_itself(log, _rows(job)):
         current.begin(**{UNUSABLE: _REORDERED})
         earlier.log.unlink(missing_ok=True)
         raise JobError(f"the log of job {earlier.job_id} could not be continued: {_REORDERED}", Failure.INTERRUPTED)
+
+
+def _rows(job: EvaluationJob) -> Sequence[Row]:
+    """Rows of its data, of all splits if it is not known which one it reads; none if they are not known."""
+    data = job.config["data"]
+    try:
+        splits = read_splits(Path(job.data)) if job.data and data else {}
+    except DataError:
+        return []
+    chosen = splits if data.get("split") is None else [data["split"]]
+    return [row for split in chosen for row in splits.get(split, [])]
 
 
 def _kind(outcome: EvalOutcome) -> Failure:

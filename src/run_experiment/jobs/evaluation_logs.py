@@ -16,10 +16,10 @@ from run_experiment.attempts import history
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash
 from run_experiment.common.text import counted
+from run_experiment.evaluation.environment import EVAL_SET_FOLDER
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import Logs, Wanted, log_folders, logs_in, own_logs, tag
 from run_experiment.evaluation.partial_log import PartialLog, keep_best, reused_samples
-from run_experiment.evaluation.script_variables import EVAL_SET_FOLDER
 from run_experiment.inputs.task_signature import registered_name
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import EvaluationJob

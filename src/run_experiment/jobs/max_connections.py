@@ -9,7 +9,7 @@ from pathlib import Path
 
 from run_experiment.actionlog.entry import Action
 from run_experiment.attempts.files import Failure
-from run_experiment.evaluation.script_variables import MAX_CONNECTIONS
+from run_experiment.evaluation.environment import MAX_CONNECTIONS
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import EvaluationJob

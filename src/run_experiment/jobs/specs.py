@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import Config, canonical, config_hash, write_atomically
-from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.jobscripts.own_recipe import given_config
 
 # A file, its split (None for the whole file), and the SHA-256 that was planned with.
@@ -140,27 +138,6 @@ class EvaluationJob(Job):
         """The task's file and the files beside it that it imports."""
         script = Path(self.task)
         return [script, *(script.parent / name for name in self.config["task"].get("imports", {}))]
-
-    def rows(self) -> Sequence[Row]:
-        """Rows of its data, of all splits where it is not known which one it reads; none where they are not known."""
-        data = self.config["data"]
-        try:
-            splits = read_splits(Path(self.data)) if self.data and data else {}
-        except DataError:
-            return []
-        chosen = splits if data.get("split") is None else [data["split"]]
-        return [row for split in chosen for row in splits.get(split, [])]
-
-    def given_arguments(self) -> list[str] | None:
-        """Names of the arguments in the file that a rendered script gives to the task; None without such a file."""
-        # Here, since a job holds its GPU while it imports.
-        import yaml
-
-        path = next((path for path in self.files if path.endswith(".args.yaml")), None)
-        if path is None:
-            return None
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        return list(values) if isinstance(values, dict) else []
 
     @property
     def subject(self) -> str:

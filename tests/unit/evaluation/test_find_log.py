@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from run_experiment.evaluation.environment import log_environment
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import (
     Logs,
     Wanted,
     contradiction,
-    log_environment,
     log_folders,
     logs_in,
     own_logs,

@@ -10,7 +10,7 @@ from inspect_ai import Task
 from inspect_ai.log import EvalConfig, EvalDataset, EvalSpec
 from inspect_ai.model import GenerateConfig
 
-from run_experiment.evaluation.dotenv import dotenv_settings, overridden
+from run_experiment.evaluation.environment import dotenv_settings, overridden
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.settings import log_settings, require_as_asked, task_settings
 

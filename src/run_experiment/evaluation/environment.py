@@ -1,0 +1,71 @@
+"""The environment in which the script of an evaluation's job runs.
+
+A variable or a `.env` file that inspect-ai reads would change an evaluation unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from run_experiment.evaluation.dataset_cache import cache_environment
+
+# Folder in which `inspect eval-set` continues what is there.
+EVAL_SET_FOLDER = "RUN_EXPERIMENT_EVAL_SET"
+# How many samples to compute at once; inspect-ai's own variable for its option.
+MAX_CONNECTIONS = "INSPECT_EVAL_MAX_CONNECTIONS"
+# Metadata that repeat the tag: a script's own `--tags` replaces tags, its own `--metadata` replaces metadata.
+METADATA = "run_experiment_job"
+_NAME = re.compile(r"\bINSPECT_EVAL_\w+")
+
+
+def job_environment(folder: Path, cache: Path, logs: Path, unfinished: Path, tag: str) -> dict[str, str]:
+    """Variables of a script that runs in `folder`, with the cache of its data set.
+
+    Its logs carry the tag, and go to `logs`, or those of `inspect eval-set` to `unfinished`. Options in `.env` files
+    are not used, which is reported.
+    """
+    settings = dotenv_settings(folder)
+    for file, names in settings.items():
+        print(f"{file} is not used for {', '.join(names)}: the summary decides", file=sys.stderr)
+    return {
+        **cache_environment(cache.absolute()),
+        **overridden(settings),
+        **log_environment(logs.absolute(), tag),
+        # A task that makes its samples from a set has them in the same order every time.
+        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
+        EVAL_SET_FOLDER: str(unfinished.absolute()),
+    }
+
+
+def log_environment(folder: Path, tag: str) -> dict[str, str]:
+    """Environment of a script whose logs go to `folder`, unless it names another one, and carry the tag."""
+    return {
+        "INSPECT_LOG_DIR": str(folder),
+        "INSPECT_LOG_FORMAT": "eval",
+        "INSPECT_EVAL_TAGS": tag,
+        "INSPECT_EVAL_METADATA": f"{METADATA}={tag}",
+    }
+
+
+def dotenv_settings(folder: Path) -> dict[str, list[str]]:
+    """Names of inspect-ai's options in `.env` files of a folder and those above it, by file.
+
+    inspect-ai reads the nearest one of the folder where it is started.
+    """
+    found = {}
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            text = (place / ".env").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if names := sorted(set(_NAME.findall(text))):
+            found[str(place / ".env")] = names
+    return found
+
+
+def overridden(settings: dict[str, list[str]]) -> dict[str, str]:
+    """Environment in which inspect-ai does not take these options: a variable that is there, even empty, stays."""
+    return {name: "" for names in settings.values() for name in names}
