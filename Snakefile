@@ -46,13 +46,12 @@ onstart:
     claim_experiment()
     write_job_scripts()
     try_job_scripts()
-    begin_redos()
+    move_what_is_redone()
     begin_action_logs()
     settle_earlier_jobs()
 
 
 onsuccess:
-    forget_redos()
     say_where_results_are()
 
 

@@ -6,6 +6,7 @@ import atexit
 import functools
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -22,6 +23,7 @@ from run_experiment.jobs.run import note_own_allocation
 from run_experiment.jobscripts.render import CPUS
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.build import make_plan
+from run_experiment.planning.redo import move_records
 from run_experiment.common.errors import InputError
 from run_experiment.experiment.schema import NAME_PATTERN
 from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
@@ -45,6 +47,9 @@ end_with(command_hints(sys.argv[1:], config, workflow.resource_settings.cores))
 
 try:
     settings = read_settings(SOURCE / "config/config.yaml", config, Path.cwd())
+    if not workflow.is_main_process:
+        # A Snakemake within a job, of another executor: what it makes has been moved away by the main process.
+        settings = replace(settings, redo=())
     summary, warnings = read_summary(settings.experiment_dir / paths.SUMMARY)
     experiment = resolve(summary, settings.experiment_dir)
     # Before the records are read: who works on it afterwards is noticed when it is claimed.
@@ -58,8 +63,6 @@ end_with(plan.left_behind())
 
 for warning in warnings:
     logger.warning(warning.render(paths.SUMMARY))
-for note in plan.unfinished_redos:
-    logger.warning(note)
 
 jobs = PlannedJobs(plan, settings.retries)
 scripts = SubmittedScripts(plan)
@@ -73,7 +76,6 @@ def needs(path):
     def inputs(wildcards):
         # Here and not sooner: only now it is known how jobs will run, and still none does.
         refuse_bad_scripts()
-        forget_what_is_redone()
         return target(path, wildcards).inputs
 
     return inputs
@@ -110,25 +112,6 @@ def try_job_scripts():
         end_with([error])
 
 
-@functools.cache
-def forget_what_is_redone():
-    """A command with `redo=` whose work is all done, if nobody was there to see it, is done with now."""
-    if workflow.executor_plugin and not workflow.dryrun and not workflow.touch:
-        forget_redos()
-
-
-def forget_redos():
-    """Forget what was asked for to be made again and is; asked for once more, it is made once more."""
-    try:
-        configs = {path: target.config for path, target in plan.targets.items()}
-        for redo in plan.redos.forget_made(configs):
-            logger.info(
-                f"Made again, as requested on {redo.since}: {', '.join(redo.targets)}"
-            )
-    except OSError as error:
-        logger.warning(f"Could not record what was made again: {error}")
-
-
 def reason(path):
     """Reason why a target is made, for its job's message."""
     return lambda wildcards: target(path, wildcards).why
@@ -162,15 +145,15 @@ def python(script):
 
 def collect_what_is_done():
     """Write the results so far and print what is missing; the summary may have been edited since."""
-    forget_redos()
     try:
         missing = collect(experiment.folder)
     except InputError as error:
         logger.error(f"The results were not collected: {error}")
         return
-    asked = subjects_of(planned_outputs())
+    asked = subjects_in_order(planned_outputs())
     lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
-    end = f"Results so far: {results_page()}\nRun the same command again to make only what is missing."
+    again = "again without redo=" if settings.redo else "again"
+    end = f"Results so far: {results_page()}\nRun the same command {again} to make only what is missing."
     logger.error("\n".join(["Not done:", *lines, end]))
 
 
@@ -182,9 +165,9 @@ def results_page():
     return page if page.exists() else summary
 
 
-def subjects_of(outputs):
+def subjects_in_order(outputs):
     """Names of the trainings and evaluations that make the outputs."""
-    return {row.subject for row in plan.rows() if row.path in outputs}
+    return [row.subject for row in plan.rows() if row.path in outputs]
 
 
 def say_where_results_are():
@@ -227,15 +210,35 @@ def show_plan():
     logger.info(None, extra={"plan": (plan.rows(), planned_outputs)})
 
 
-def begin_redos():
-    """Record what is made again on request, so that after an interruption the same command continues it."""
-    if not workflow.touch:
-        try:
-            plan.redos.begin(planned_outputs())
-        except OSError as error:
-            logger.warning(
-                f"Could not record what redo= asked for, so after an interruption it would all be made again: {error}"
-            )
+def move_what_is_redone():
+    """Move away what `redo=` names, so that it is missing; without it, the same command continues."""
+    # With --touch no job runs.
+    if workflow.touch:
+        return
+    try:
+        moved = move_records(plan, planned_outputs())
+    except OSError as error:
+        end_with(
+            [f"What redo= names could not be moved, so nothing was started: {error}"]
+        )
+    if moved:
+        names = ", ".join(subjects_in_order(moved))
+        logger.info(f"Made again: {names}. What was there is in RUN/attempts/redo-*.")
+        atexit.register(say_what_is_not_redone, moved)
+    if submitted := plan.choice.redo - plan.redone:
+        names = ", ".join(subjects_in_order(submitted))
+        logger.info(f"Not begun again, since a job is already making it: {names}")
+
+
+def say_what_is_not_redone(moved):
+    """At the end of a session that did not make all of it again, say how to continue."""
+    rest = [path for path in moved if not (experiment.folder / path).exists()]
+    if rest:
+        print(
+            f"Not made again yet: {', '.join(subjects_in_order(rest))}. To continue, run the same command without "
+            "redo=; with it, all that it names is made again from the beginning.",
+            file=sys.stderr,
+        )
 
 
 def begin_action_logs():

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.files import is_since
+from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
-from run_experiment.common.clock import now, stamp
+from run_experiment.common.clock import moment_of, now, stamp
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.events import Cancelled, Event
@@ -62,9 +62,9 @@ class Earlier:
             return self
         return replace(self, submission=replace(self.submission, config_hash=config_hash))
 
-    def fate(self, folder: Path, config_hash: str, redo: str) -> Fate:
-        """What becomes of it: `config_hash` is today's; nothing counts from before `redo` (ISO, or empty)."""
-        same = self.submission.config_hash == config_hash and is_since(self.submission.time, redo)
+    def fate(self, folder: Path, config_hash: str) -> Fate:
+        """What becomes of it: `config_hash` is today's; nothing counts from before a `redo=` of its target."""
+        same = self.submission.config_hash == config_hash and not self._is_before_redo(folder)
         if same and is_made(folder, self.submission):
             return Fate.MADE
         if self.is_live:
@@ -73,6 +73,12 @@ class Earlier:
         if same and self.accounted and not succeeded(self.state) and self.state != "CANCELLED":
             return Fate.FAILED
         return Fate.GONE
+
+    def _is_before_redo(self, folder: Path) -> bool:
+        """Whether it was submitted before what it was making, or had just made, was moved away."""
+        redone = redone_at(folder, self.submission.target)
+        submitted = moment_of(self.submission.time)
+        return redone is not None and (submitted is None or submitted < redone)
 
 
 def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:

@@ -122,8 +122,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self._jobs[new.target], self._facts[new.target] = job, facts
             former = self._earlier.pop(new.target, None) if self._earlier else None
             former = former.completed(new.config_hash) if former else None
-            redo = str(facts.get("redo", ""))
-            fate = former.fate(self._folder, new.config_hash, redo) if former else Fate.GONE
+            fate = former.fate(self._folder, new.config_hash) if former else Fate.GONE
             if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
                 self._tell(Reattached(former.submission, former.state))
                 if former.state == "COMPLETING":

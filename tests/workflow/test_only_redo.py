@@ -14,6 +14,9 @@ from experiments import ExperimentFolder
 from scaffolded import make_scaffolded
 from snakemake_cli import SOURCE, planned, ran, snakemake
 
+from run_experiment.actionlog.reader import read_action_logs
+from run_experiment.common.experiment_lock import claim, observe
+
 EVALUATION = Counter(run_evaluation=1, collect_results=1)
 TRAINED_AND_EVALUATED = Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=1, collect_results=1)
 
@@ -130,32 +133,46 @@ def test_redo_makes_again_what_is_there(experiment: ExperimentFolder) -> None:
     now = os.readlink(experiment.path / "r8/artifacts")
     assert now.endswith(".2")
     assert (experiment.path / "r8" / now.removesuffix(".2") / "epoch_0/adapter_model.safetensors").is_file()
+    logs = read_action_logs(experiment.path)
+    explained = logs[logs["explanation"] == "asked for (redo)"]
+    assert sorted(explained["subject"]) == ["r4/shout/epoch0", "r8"]
     assert planned(experiment.path) == Counter()
     # It is done: who asks again means it.
     assert planned(experiment.path, *both) == expected
 
 
-def test_redo_that_failed_is_not_taken_back(experiment: ExperimentFolder) -> None:
+def test_redo_that_failed_continues_without_it(experiment: ExperimentFolder) -> None:
     """Trainings that were made before it was asked for do not count, also for the next command."""
-    old = experiment.record("r8/finetune.json")
+    old, both = experiment.record("r8/finetune.json"), ["--config", "redo=r8,r4/shout/epoch0"]
     broken = experiment.path / "train.py"
     text = broken.read_text()
     broken.write_text("raise SystemExit(1)\n")
-    assert snakemake(experiment.path, "--config", "redo=r8,r4/shout/epoch0").returncode == 1
+    failed = snakemake(experiment.path, *both)
+    assert failed.returncode == 1
+    assert "Run the same command again without redo= to make only what is missing." in failed.stdout
+    assert "Not made again yet: r8. To continue, run the same command without redo=;" in failed.stdout
     broken.write_text(text)
-    unfinished = "redo=r8,r4/shout/epoch0 of [0-9: -]{16} is not finished: 1 of 2 made again"
-    for arguments in ([], ["--config", "redo=r8,r4/shout/epoch0"]):
-        assert planned(experiment.path, *arguments) == TRAINED_AND_EVALUATED
-    again = snakemake(experiment.path, "-n", "--config", "redo=r8,r4/shout/epoch0").stdout
-    assert re.fullmatch("made again since [0-9: -]{16}", left_out(again)["r4/shout/epoch0"])
-    assert re.search(f"{unfinished}; this command continues it", again)
+    assert planned(experiment.path, *both) == TRAINED_AND_EVALUATED + Counter(run_evaluation=1)
+    assert planned(experiment.path) == TRAINED_AND_EVALUATED
     result = snakemake(experiment.path)
     assert result.returncode == 0
-    assert re.search(f"{unfinished}; the same command continues it", result.stdout)
+    assert ran(result.stdout) == TRAINED_AND_EVALUATED
     new = experiment.record("r8/finetune.json")
     assert "restored_by" not in new
     assert new["started"] > old["started"]
-    assert "not finished" not in snakemake(experiment.path, "-n").stdout
+    assert planned(experiment.path) == Counter()
+
+
+def test_redo_moves_nothing_before_it_may_start(experiment: ExperimentFolder) -> None:
+    """Neither under `-n` or `--touch`, nor while another process works on the experiment."""
+    both = ["--config", "redo=r8,*/*/*"]
+    for arguments in (["-n"], ["--touch"]):
+        assert snakemake(experiment.path, *arguments, *both).returncode == 0
+    claimed = claim(experiment.path, observe(experiment.path))
+    refused = snakemake(experiment.path, *both)
+    claimed.release()
+    assert refused.returncode == 2, refused.stdout
+    assert list(experiment.path.glob("*/attempts/redo-*")) == []
     assert planned(experiment.path) == Counter()
 
 

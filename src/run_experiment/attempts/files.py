@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
@@ -28,15 +26,6 @@ class Failure(enum.StrEnum):
     ERROR = "error"
 
 
-def is_since(moment: Any, since: str) -> bool:
-    """True if the ISO time `moment` is at or after `since`. An empty `since` accepts everything."""
-    try:
-        return not since or datetime.fromisoformat(str(moment)) >= datetime.fromisoformat(since)
-    # Not a time, or one without an offset.
-    except (ValueError, TypeError):
-        return False
-
-
 def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str, error: str) -> None:
     """Store SLURM's verdict with a job's attempt, since a job that is killed cannot write one.
 
@@ -51,8 +40,9 @@ def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str
 
 def folders(attempts: Path, job_id: str | None = None) -> list[Path]:
     """Folders of a job's attempts in the folder `attempts`, in order; without `job_id`, those of all jobs."""
-    # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`, a training that an older version moved away.
-    name = re.compile(rf"{re.escape(job_id)}(\.\d+)?" if job_id else r".+(?<!\.artifacts)")
+    # `17`, `17.2`, …: not those of job 170, nor `17.artifacts`, a training that an older version moved away, nor what
+    # `redo=` moved away.
+    name = re.compile(rf"{re.escape(job_id)}(\.\d+)?" if job_id else r"(?!redo-).+(?<!\.artifacts)")
     found = [path for path in attempts.glob(f"{job_id or ''}*") if name.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=number_of)
 

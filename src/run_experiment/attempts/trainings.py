@@ -18,7 +18,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.files import is_since
 from run_experiment.common import paths
 from run_experiment.common.files import replace_link
 from run_experiment.common.json_files import Config, config_hash, read_record, same_config
@@ -29,7 +28,7 @@ _UNKNOWN = "unfinished"
 
 @dataclass(frozen=True)
 class Sought:
-    """The training that is asked for: its run and configuration, not made before `redo` (ISO, or empty).
+    """The training that is asked for: its run and configuration.
 
     `checkpoints` are the folders of its epochs, `output_dir` is the one that holds them all, None if the script of
     another tool decides; relative to the `experiment` or absolute.
@@ -38,7 +37,6 @@ class Sought:
     experiment: Path
     run: str
     config: Config
-    redo: str
     output_dir: str | None
     checkpoints: list[str]
 
@@ -94,6 +92,13 @@ def unfinished_training(sought: Sought) -> Path | None:
     """Folder of the training that was begun but not finished, else None; the newest of several."""
     found = [folder for folder in (sought.current, *_others(sought)) if _is_unfinished(sought, folder)]
     return max(found, key=lambda folder: (folder / paths.UNFINISHED).stat().st_mtime, default=None)
+
+
+def records_of(sought: Sought) -> list[Path]:
+    """Records beside checkpoints by which the training, finished or not, would be restored or resumed."""
+    folders = dict.fromkeys([sought.current, *_others(sought)])
+    found = [folder / name for folder in folders for name in (paths.KEPT_RECORD, paths.UNFINISHED)]
+    return [path for path in found if _is_of(sought, read_record(path))]
 
 
 def _made_in(folder: Path) -> dict[str, Any]:
@@ -170,9 +175,7 @@ def _is_unfinished(sought: Sought, folder: Path) -> bool:
 
 
 def _is_of(sought: Sought, record: Mapping[str, Any] | None) -> bool:
-    if record is None:
-        return False
-    return same_config(record.get("config"), sought.config) and is_since(record.get("redo"), sought.redo)
+    return record is not None and same_config(record.get("config"), sought.config)
 
 
 def new_folder(sought: Sought) -> Path:

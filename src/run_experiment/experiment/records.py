@@ -38,7 +38,6 @@ class JobRecord(Record):
     job_id: str | None = None
     restored_by: str | None = None
     config_hash: str | None = None
-    redo: str = ""
     started: str | None = None
     ended: str | None = None
     seconds: float | None = None
@@ -145,7 +144,6 @@ def _job_facts(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "config": values["config"],
         **{name: _text(values.get(name)) for name in texts},
-        "redo": _text(values.get("redo")) or "",
         "seconds": seconds if isinstance(seconds, int | float) else None,
         "provenance": {**older, **_mapping(values.get("provenance"))},
         "attempts": tuple(_list(values.get("attempts"))),

@@ -22,8 +22,8 @@ _MOST_RETRIES = 100
 class Settings:
     """Settings of a session. Lines go into rendered job scripts as they are.
 
-    `only` and `redo` are patterns over trainings and evaluations (see `choice`). `retries` is how often a job is
-    continued after an interruption, or made smaller after it ran out of memory.
+    `only` and `redo` are patterns over trainings and evaluations (see `planning.selection`). `retries` is how often a
+    job is continued after an interruption, or made smaller after it ran out of memory.
     """
 
     experiment_dir: Path

@@ -159,7 +159,8 @@ def _tells_epoch(script: str) -> bool:
 
 def _name(job: EvaluationJob) -> str:
     """Name by all that determines the result: eval-set itself does not notice data or tasks that changed."""
-    return config_hash({"config": job.config, "redo": job.redo})[:16]
+    # In this form, so that what an older version left is continued.
+    return config_hash({"config": job.config, "redo": ""})[:16]
 
 
 def _log_folders(job: EvaluationJob, script: str) -> list[Path]:

@@ -47,7 +47,7 @@ def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
 
 
 def _make(job: FinetuneJob, current: Attempt) -> None:
-    sought = Sought(Path(), job.run, job.config, job.redo, job.output_dir, job.checkpoints)
+    sought = Sought(Path(), job.run, job.config, job.output_dir, job.checkpoints)
     _carry_over(sought, Path(job.target))
     if kept := kept_training(sought):
         folder, record = kept.folder, _restore(sought, kept, current.job_id)

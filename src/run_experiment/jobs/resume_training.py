@@ -87,7 +87,7 @@ def plan_start(job: FinetuneJob, current: Attempt, folder: Path, resumes: bool) 
     used = _choose_sizes(current, limits.too_big(), asked) if asked and limits else None
     start = Start(0 if epoch is None else epoch + 1, asked, used, limits)
     if not resumes:
-        facts = ("experiment", "job_id", "config", "redo")
+        facts = ("experiment", "job_id", "config")
         write_record(folder / paths.UNFINISHED, {fact: current.begun[fact] for fact in facts})
     current.begin(**({_BATCH: start.used.batch} if start.used else {}))
     if start.trained:

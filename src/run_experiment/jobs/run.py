@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 
 from run_experiment.actionlog.entry import Action
 from run_experiment.attempts import history
-from run_experiment.attempts.files import BEGUN, ENDED, LOG, Failure, is_since
+from run_experiment.attempts.files import BEGUN, ENDED, LOG, Failure
+from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import same_config, write_record
@@ -36,7 +37,7 @@ _LOCK_PATIENCE = 180.0
 # The allocation that the main process itself runs in, as with `salloc`; jobs that it starts inherit its id.
 _OUTER = "RUN_EXPERIMENT_OUTER_JOB"
 # Facts of an attempt that its record has too.
-_IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "redo", "started", "host")
+_IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "started", "host")
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,6 @@ def _attempt(
         job_id=job_id,
         config=job.config,
         config_hash=job.config_hash,
-        redo=job.redo,
         started=stamp(current.started),
         clock=current.started.timestamp(),
         host=socket.gethostname(),
@@ -203,8 +203,10 @@ def _attempt(
 def _earlier(job: Job, target: str, folder: Path) -> list[history.Attempt]:
     """The attempts before the one in `folder` at the same result, newest first.
 
-    Attempts made before the experiment was copied or moved do not count: their logs name files of the other folder.
+    Attempts made before the experiment was copied or moved do not count: their logs name files of the other folder;
+    nor do those from before a `redo=`.
     """
+    since = redone_at(Path(), job.target)
     return [
         one
         for one in reversed(history.read(Path(), job.run))
@@ -212,7 +214,7 @@ def _earlier(job: Job, target: str, folder: Path) -> list[history.Attempt]:
         and one.folder != folder
         and one.begun.get("experiment") == os.getcwd()
         and same_config(one.config, job.config)
-        and is_since(one.begun.get("redo"), job.redo)
+        and (since is None or (one.began is not None and one.began >= since))
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,7 @@ class Job:
 
     `target` is the record that it makes, `name` its name on the cluster, `script` its job script, which runs in
     `folder`. All paths are relative to the experiment's folder. `retries` is how many more times it is tried where that
-    can mend a failure. With `redo`, an ISO time, nothing is used that was made before.
+    can mend a failure.
     """
 
     run: str
@@ -40,7 +40,6 @@ class Job:
     script: str = field(kw_only=True)
     folder: str = field(kw_only=True, default=".")
     retries: int = field(kw_only=True, default=3)
-    redo: str = field(kw_only=True, default="")
 
     @property
     def subject(self) -> str:
@@ -69,11 +68,10 @@ class Job:
 
     @classmethod
     def read(cls, path: str) -> Self:
-        """Read what the main process wrote. Raises ValueError."""
+        """Read what the main process wrote, perhaps one of another version, which wrote more. Raises ValueError."""
         try:
             facts = json.loads(Path(path).read_text(encoding="utf-8"))
-            facts.pop("config_hash", None)
-            return cls(**facts)
+            return cls(**{one.name: facts[one.name] for one in fields(cls) if one.name in facts})
         except (OSError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from error
 

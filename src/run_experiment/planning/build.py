@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from run_experiment.attempts.trainings import KeptTraining, Sought, kept_training
+from run_experiment.attempts.redone import redone_at
+from run_experiment.attempts.trainings import KeptTraining, kept_training
 from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
 from run_experiment.checkpoints.verify import checkpoint_files
 from run_experiment.common import paths
@@ -24,14 +25,15 @@ from run_experiment.inputs.data_sets import DataSet, data_sets
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
 from run_experiment.jobscripts.render import JobScripts
+from run_experiment.planning.older_redos import OlderRedos
 from run_experiment.planning.plan import Plan, written_to
-from run_experiment.planning.redo import Redos
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Kind, State, Target
 
 NO_CHECKPOINT = "the checkpoint does not exist"
+REDONE = "asked for (redo)"
 
 
 def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot | None = None) -> Plan:
@@ -54,7 +56,6 @@ def _planned(experiment: Experiment, settings: Settings, memory: HashMemory, sna
         scripts=scripts,
         data_sets=data_sets(experiment, determinants),
         choice=choose(settings, experiment),
-        redos=Redos(experiment.folder, settings.redo),
     )
     return _Builder(plan, determinants, memory).build()
 
@@ -72,6 +73,7 @@ class _Builder:
         self._snapshot = plan.snapshot
         # Earlier trainings that only have to be restored, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
+        self._older_redos = OlderRedos(plan.experiment.folder)
 
     def build(self) -> Plan:
         for run in self._experiment.runs:
@@ -99,29 +101,24 @@ class _Builder:
             message = f"torchtune names checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
         target = replace(self._compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
-        target = self._redone(target, config)
-        if target.wanted and (kept := self._kept_training(run, target)):
+        target = self._redone(target)
+        kept = kept_training(self._plan.sought(run, config)) if target.wanted else None
+        if kept and path not in self._plan.redone:
             self._kept[path] = kept
             why = f"already trained by job {kept.record.get('job_id')}; its checkpoints will be restored"
             return replace(target, why=why, attempt=None)
-        return target
+        return replace(target, why=REDONE, redone=True) if kept else target
 
-    def _kept_training(self, run: Run, target: Target) -> KeptTraining | None:
-        """The earlier training that the target's job restores instead of training again."""
-        checkpoints = [str(run.checkpoint_dir(epoch)) for epoch in run.epochs]
-        output = str(run.output_dir) if run.output_dir else None
-        return kept_training(Sought(self._experiment.folder, run.name, target.config, target.redo, output, checkpoints))
+    def _redone(self, target: Target) -> Target:
+        """The target as if its record had been moved away already, if `redo=` names it.
 
-    def _redone(self, target: Target, config: Config) -> Target:
-        """The target, marked stale if `redo=` asked for it and it has not been made again yet."""
-        asked = target.path in self._plan.choice.redo
-        since = self._plan.redos.since(target.path, config, target.wanted, asked)
-        if target.wanted:
-            return replace(target, redo=since)
-        if not since:
-            made = asked and self._plan.redos.made_since(target.path, config)
-            return replace(target, why=f"made again since {made}") if made else target
-        return replace(target, state=State.STALE, why="asked for (redo)", redo=since)
+        A target that a job is making now is left to that job.
+        """
+        is_named = target.path in self._plan.choice.redo and not self._snapshot.is_being_made(target.path)
+        if not is_named and not self._older_redos.ask_for(target.path, target.config):
+            return target
+        self._plan.redone.add(target.path)
+        return target if target.wanted else replace(target, state=State.STALE, why=REDONE, redone=True)
 
     def _compared(
         self, kind: Kind, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
@@ -147,6 +144,9 @@ class _Builder:
         if target.kind not in (Kind.TRAINING, Kind.EVALUATION):
             return target
         last = self._snapshot.last_attempt(target.path)
+        asked = None if record else redone_at(self._experiment.folder, target.path)
+        if asked and not (last and last.moment and last.moment >= asked):
+            return replace(target, why=f"{REDONE} on {asked.astimezone():%Y-%m-%d %H:%M}", redone=True)
         made = record.end if isinstance(record, JobRecord) else None
         if last is None or not last.is_of(target.config) or (made and (last.moment is None or made >= last.moment)):
             return target
@@ -222,8 +222,8 @@ class _Builder:
         target = self._compared_with_checkpoint(paths.eval_record(run.name, cell), config, evaluation)
         if not target.wanted and not (self._experiment.folder / paths.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, why="its log is gone")
-        target = self._redone(target, config)
-        return replace(target, config=config, needs=self._needs(evaluation) if target.wanted else ())
+        target = self._redone(replace(target, config=config))
+        return replace(target, needs=self._needs(evaluation) if target.wanted else ())
 
     def _needs(self, evaluation: Evaluation) -> tuple[str, ...]:
         """Paths of the targets that must be made before an evaluation."""
@@ -270,7 +270,7 @@ def _after_training(training: Target) -> str:
     """Why targets that need this training are not made yet."""
     if training.attempt:
         return f"its training {training.attempt.what}"
-    again = training.state is State.STALE
+    again = training.state is State.STALE or training.redone
     return f"its run is trained again: {training.why}" if again else "its run is not trained yet"
 
 

@@ -43,7 +43,6 @@ class PlannedJobs:
             output_dir=str(entry.output_dir) if entry.output_dir else None,
             elsewhere=self._elsewhere(entry),
             retries=self._retries,
-            redo=self._plan[paths.finetune_record(run)].redo,
         )
         return self._written(job)
 
@@ -70,7 +69,6 @@ class PlannedJobs:
             base=str(entry.run.model.path),
             max_connections=entry.generation.max_connections,
             retries=self._retries,
-            redo=self._plan[paths.eval_record(run, cell)].redo,
         )
         return self._written(job)
 

@@ -6,14 +6,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from run_experiment.attempts.trainings import Sought
 from run_experiment.common import paths
 from run_experiment.common.text import shortened
 from run_experiment.experiment.model import Experiment, Run
 from run_experiment.experiment.records import TrainingRecord, read_training
+from run_experiment.inputs.configuration import Config
 from run_experiment.inputs.data_sets import DataSets
 from run_experiment.jobscripts.edits import Rendered
 from run_experiment.jobscripts.render import JobScripts
-from run_experiment.planning.redo import Redos
 from run_experiment.planning.selection import Choice
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Target
@@ -31,14 +32,17 @@ class Row:
 
 @dataclass
 class Plan:
-    """All targets of an experiment by their path; `snapshot` is the state of the folder that they rest on."""
+    """All targets of an experiment by their path; `snapshot` is the state of the folder that they rest on.
+
+    `redone` are those planned as if their records had been moved away, which `redo.move_records` does.
+    """
 
     experiment: Experiment
     snapshot: Snapshot
     scripts: JobScripts
     data_sets: DataSets
     choice: Choice
-    redos: Redos
+    redone: set[str] = field(default_factory=set)
     targets: dict[str, Target] = field(default_factory=dict)
 
     def __getitem__(self, path: str) -> Target:
@@ -52,6 +56,12 @@ class Plan:
     def checkpoint_dir(self, run: Run, epoch: int | None) -> Path:
         """Folder of a checkpoint, according to the training's record on disk now, else according to the summary."""
         return written_to(run, epoch, read_training(self.experiment.folder / paths.finetune_record(run.name)))
+
+    def sought(self, run: Run, config: Config) -> Sought:
+        """How a run's training of a configuration is found among those on disk."""
+        checkpoints = [str(run.checkpoint_dir(epoch)) for epoch in run.epochs]
+        output = str(run.output_dir) if run.output_dir else None
+        return Sought(self.experiment.folder, run.name, config, output, checkpoints)
 
     def write_scripts(self) -> list[str]:
         """Write job scripts and configs that are missing or outdated; returns messages on edited ones that are kept."""
@@ -74,11 +84,6 @@ class Plan:
         for evaluation in self.experiment.evaluations:
             if paths.eval_record(evaluation.run.name, evaluation.cell) in targets:
                 yield self.scripts.evaluation(evaluation, self.data_sets.of(evaluation).folder)
-
-    @property
-    def unfinished_redos(self) -> list[str]:
-        """Messages on earlier `redo=` commands that are not finished."""
-        return self.redos.unfinished({path: target.config for path, target in self.targets.items()})
 
     def rows(self) -> list[Row]:
         """A row for each run and evaluation: its name, whether it has to be made, and why."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +82,20 @@ class Snapshot:
         if last and (last.moment or settled.time) > settled.time:
             return last
         return self._only_settled(target, settled)
+
+    def is_being_made(self, target: str) -> bool:
+        """Whether a job may be making a record: one on this machine, or one in the queue that has not made it."""
+        if self.holder(target) is not None:
+            return True
+        return target in self._submitted and not (self.folder / target).exists()
+
+    @cached_property
+    def _submitted(self) -> Collection[str]:
+        """Targets of jobs that may be in the queue; none if the ledger is unreadable, which the submitter reports."""
+        try:
+            return self.ledger.open
+        except OSError:
+            return ()
 
     @cached_property
     def _settled(self) -> Mapping[str, Settled]:

@@ -38,8 +38,8 @@ class Target:
     `why` is the one reason that `-n`, status, the results page and the action log give. `config` is the configuration,
     as far as it is known before the needed targets are made. `attempt` is the last attempt at this configuration, None
     if the target was made afterwards. `own_script` is true if a script of the user's or of another tool makes it.
-    `optional` targets are made only if others need them. Results made before `redo` (ISO time; empty for no limit) do
-    not count.
+    `optional` targets are made only if others need them. `redone` is true if it is wanted because `redo=` named it, now
+    or in an earlier session.
     """
 
     kind: Kind
@@ -51,7 +51,7 @@ class Target:
     attempt: Attempt | None = None
     own_script: bool = False
     optional: bool = False
-    redo: str = ""
+    redone: bool = False
 
     @property
     def wanted(self) -> bool:
@@ -61,7 +61,7 @@ class Target:
     @property
     def was_tried(self) -> bool:
         """Whether it was made or attempted before."""
-        return self.state is State.STALE or self.attempt is not None
+        return self.state is State.STALE or self.attempt is not None or self.redone
 
     @property
     def marker(self) -> str:

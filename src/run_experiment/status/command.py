@@ -63,7 +63,7 @@ def as_json(status: Status) -> dict[str, Any]:
     """The state as plain values: times in ISO format, null if something is not known.
 
     Keys: experiment, folder, time, followed, owner (host, pid, user, started, ended, …), asked, notes,
-    unfinished_redos, complete, total, counts (by state), runs; of a run: name, type, training, verified, verifications,
+    complete, total, counts (by state), runs; of a run: name, type, training, verified, verifications,
     evaluations; of each of these: kind, subject, run, task, epoch, state, certain, attempt, job_id, slurm_state, since,
     seconds, reason, read_on.
     """
@@ -75,7 +75,6 @@ def as_json(status: Status) -> dict[str, Any]:
         "owner": asdict(status.owner) if status.owner else None,
         "asked": status.asked,
         "notes": list(status.notes),
-        "unfinished_redos": list(status.unfinished_redos),
         "complete": not status.missing,
         "total": status.total,
         "counts": {str(state): count for state, count in status.counts.items()},
@@ -86,7 +85,7 @@ def as_json(status: Status) -> dict[str, Any]:
 def missing_as_json(status: Status) -> dict[str, Any]:
     """What is missing, as plain values: some of `as_json`'s keys, and `missing`, a list of items as there."""
     whole = as_json(status)
-    kept = {name: whole[name] for name in ("experiment", "folder", "time", "complete", "unfinished_redos")}
+    kept = {name: whole[name] for name in ("experiment", "folder", "time", "complete")}
     return {**kept, "missing": [_item(item) for item in status.missing]}
 
 

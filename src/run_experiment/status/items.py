@@ -79,8 +79,7 @@ class Status:
     """An experiment's state at one moment.
 
     `owner` is the main process that follows it if `followed`, else the last one that did; None if there was none.
-    `asked` is the SLURM client that answered, None if none did or none was needed. `notes` are messages for the user,
-    `unfinished_redos` messages on `redo=` commands that are not finished.
+    `asked` is the SLURM client that answered, None if none did or none was needed. `notes` are messages for the user.
     """
 
     experiment: str
@@ -90,7 +89,6 @@ class Status:
     followed: bool
     asked: str | None
     notes: tuple[str, ...]
-    unfinished_redos: tuple[str, ...]
     runs: tuple[RunStatus, ...]
 
     @cached_property

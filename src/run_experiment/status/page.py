@@ -45,14 +45,13 @@ def status_text(status: Status, width: int) -> str:
     """The whole page for a terminal of `width` columns, at least 80."""
     width = max(width, _NARROWEST)
     parts = [*_head(status, width), "", *_table(status, width)]
-    return "\n".join([*parts, *_failures(status, width), *_outdated(status, width), *_redos(status, width)])
+    return "\n".join([*parts, *_failures(status, width), *_outdated(status, width)])
 
 
 def missing_text(status: Status) -> str:
     """One line for each missing item, with its state and reason."""
     if not status.missing:
-        done = f"Nothing is missing: {status.counts[State.DONE]} of {status.total} are done."
-        return "\n".join([done, *map(escape, status.unfinished_redos)])
+        return f"Nothing is missing: {status.counts[State.DONE]} of {status.total} are done."
     rows = [(_name(item), _state(item), _whole_reason(item)) for item in status.missing]
     name, state = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{row[0]:<{name}}{_GAP}{row[1]:<{state}}{_GAP}{row[2]}" for row in rows)
@@ -234,11 +233,6 @@ def _outdated(status: Status, width: int) -> list[str]:
     held_up = [item for item in status.missing if item.state is State.MISSING and (item.read_on or not item.certain)]
     stale = [item for item in status.missing if item.state is State.STALE]
     return _list("To be made again, or blocked:", [*stale, *held_up], status.time, width)
-
-
-def _redos(status: Status, width: int) -> list[str]:
-    """Messages on unfinished `redo=` commands, whose items count as done."""
-    return [line for note in status.unfinished_redos for line in ("", *textwrap.wrap(escape(note), width))]
 
 
 def _list(title: str, items: Sequence[Item], moment: datetime, width: int) -> list[str]:

@@ -54,7 +54,6 @@ def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
         followed=seen.at_work,
         asked=jobs.answer.source,
         notes=(jobs.answer.note,) if jobs.answer.note else (),
-        unfinished_redos=tuple(plan.unfinished_redos),
         runs=tuple(reader.run(run) for run in plan.experiment.runs),
     )
 

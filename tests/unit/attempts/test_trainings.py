@@ -17,7 +17,7 @@ CHECKPOINTS = ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]
 
 @pytest.fixture
 def sought(tmp_path: Path) -> Sought:
-    return Sought(tmp_path, "r4", CONFIG, "", "r4/artifacts", CHECKPOINTS)
+    return Sought(tmp_path, "r4", CONFIG, "r4/artifacts", CHECKPOINTS)
 
 
 def leave(folder: Path, name: str = "record.json", epochs: int = 2, **facts: Any) -> None:
@@ -51,12 +51,6 @@ def test_of_those_moved_away_by_older_versions_the_newest_also_beside_the_place(
 def test_what_is_not_whole_or_of_something_else_is_none(sought: Sought, tmp_path: Path, facts: dict[str, Any]) -> None:
     leave(tmp_path / "r4/artifacts", **facts)
     assert kept_training(sought) is None
-
-
-def test_one_from_before_a_redo_is_none(sought: Sought, tmp_path: Path) -> None:
-    leave(tmp_path / "r4/artifacts", redo="2026-01-01T10:00:00+01:00")
-    assert kept_training(sought)
-    assert kept_training(replace(sought, redo="2026-01-01T10:00:01+01:00")) is None
 
 
 def test_checkpoints_without_a_folder_of_their_own(sought: Sought, tmp_path: Path) -> None:

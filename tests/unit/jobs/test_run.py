@@ -6,13 +6,17 @@ import json
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from run_experiment.attempts.redone import move_away
+from run_experiment.attempts.trainings import Sought, records_of
 from run_experiment.common import paths
+from run_experiment.common.clock import now
 from run_experiment.inputs.data_files import split_hash
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.finetune import finetune
@@ -74,6 +78,12 @@ def runs() -> list[int]:
 
 def record(run: str = "r4") -> dict[str, Any]:
     return dict(json.loads(Path(f"{run}/finetune.json").read_text()))
+
+
+def redo(job: FinetuneJob) -> None:
+    """Move away what `redo=` names."""
+    sought = Sought(Path(), job.run, job.config, job.output_dir, job.checkpoints)
+    move_away(Path(), job.target, now() + timedelta(seconds=1), [*records_of(sought), Path(job.target)])
 
 
 def told(run: str = "r4") -> list[tuple[str, str, str]]:
@@ -376,7 +386,8 @@ def test_a_training_that_is_asked_for_again_is_not_taken_from_what_is_there() ->
     finetune(job, "4", LOG)
     assert runs() == [8], "it is there, only its record was gone"
 
-    finetune(replace(job, redo="2999-01-01T00:00:00+00:00"), "5", LOG)
+    redo(job)
+    finetune(job, "5", LOG)
 
     assert runs() == [8, 8]
     assert record()["job_id"] == "local-5"
@@ -386,7 +397,8 @@ def test_a_training_that_is_asked_for_again_is_not_taken_from_what_is_there() ->
 def test_what_was_made_again_is_taken_back_not_what_it_replaced() -> None:
     job = training()
     finetune(job, "3", LOG)
-    finetune(replace(job, redo="2999-01-01T00:00:00+00:00"), "5", LOG)
+    redo(job)
+    finetune(job, "5", LOG)
     finetune(replace(job, config={**job.config, "lr": 0.2}), "6", LOG)
 
     finetune(job, "7", LOG)
@@ -399,7 +411,7 @@ def test_an_unfinished_training_of_another_experiment_is_left_alone(tmp_path_fac
     shared, other = tmp_path_factory.mktemp("shared"), tmp_path_factory.mktemp("other")
     (other / "experiment_summary.yaml").touch()
     job = replace(training(), output_dir=str(shared), checkpoints=[str(shared / "epoch_0")])
-    begun = {"experiment": str(other), "job_id": "17", "config": job.config, "redo": ""}
+    begun = {"experiment": str(other), "job_id": "17", "config": job.config}
     (shared / "unfinished.json").write_text(json.dumps(begun))
 
     with pytest.raises(JobError, match="holds a training of"):

@@ -6,11 +6,14 @@ import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from run_experiment.attempts.redone import move_away
+from run_experiment.common.clock import now
 from run_experiment.inputs.data_files import file_hash, split_hash
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.evaluate import evaluate
@@ -288,16 +291,22 @@ def test_a_partial_log_is_no_result(logs: Path) -> None:
     assert len(unfinished()) == 1
 
 
-def test_other_configurations_and_what_is_asked_for_again_have_folders_of_their_own(logs: Path) -> None:
-    job = leaving(logs, "two", "two", "whole", "whole")
+def test_other_configurations_have_folders_of_their_own(logs: Path) -> None:
+    job = leaving(logs, "two", "two", "whole")
     fails(job, "the task broke")
     fails(replace(job, config={**job.config, "generation": {}}), "the task broke", "5")
     assert len(unfinished()) == 2
-    evaluate(replace(job, redo="2999-01-01T00:00:00+00:00"), "6", LOG)
-    assert (told(), "continued" in record()) == ([], False)
     evaluate(job, "7", LOG)
     assert record()["continued"]["reused_samples"] == 2
     assert len(unfinished()) == 1, "that of the other configuration"
+
+
+def test_what_is_asked_for_again_begins_anew_and_says_nothing_of_attempts_before(logs: Path) -> None:
+    job = leaving(logs, "two", "whole")
+    fails(job, "the task broke")
+    move_away(Path(), job.target, now() + timedelta(seconds=1), UNFINISHED.glob("*"))
+    evaluate(job, "5", LOG)
+    assert (told(), record()["attempts"], "continued" in record()) == ([], [], False)
 
 
 def test_other_sizes_and_places_continue_what_is_there(logs: Path, tmp_path: Path) -> None:

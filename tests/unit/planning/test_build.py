@@ -379,7 +379,6 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "script": "r4/finetune.slurm",
         "folder": ".",
         "retries": 3,
-        "redo": "",
         "config_hash": config_hash(job["config"]),
     }
     evaluation = read(done, jobs.evaluation("given", "shout_base"))
@@ -403,7 +402,6 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "folder": ".",
         "max_connections": 32,
         "retries": 3,
-        "redo": "",
         "config_hash": config_hash(config),
     }
     assert read(done, jobs.evaluation("base", "shout_base"))["manifest"] is None
@@ -499,7 +497,8 @@ def test_a_training_is_not_taken_back_that_is_not_wanted_or_not_whole(done: Expe
         done.set_parameters("r4", lora_rank=2)
     found = wanted(plan_of(done, redo=("r4",)) if what == "redo" else plan_of(done))
     assert found["r4/finetune.json"][1] != "already trained by job local-0; its checkpoints will be restored"
-    assert found[R4_EVALS[0]][1:] == (NOT_YET, (R4[0],))
+    why = f"{AGAIN}asked for (redo)" if what == "redo" else NOT_YET
+    assert found[R4_EVALS[0]][1:] == (why, (R4[0],))
 
 
 def test_a_training_is_taken_back_from_where_it_is_wanted_now(done: ExperimentFolder) -> None:

@@ -1,9 +1,7 @@
-"""Choosing by hand: what patterns stand for, what `only=` leaves out, what `redo=` makes again, and until when."""
+"""Choosing by hand: what patterns stand for, what `only=` leaves out, what `redo=` makes again."""
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ from small_experiment import make_small_experiment, plan_of
 from run_experiment.actionlog.entry import Log
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError
-from run_experiment.common.json_files import write_record
 from run_experiment.planning.plan import Plan, Row
 from run_experiment.planning.selection import matches
 from run_experiment.session.plan import session_plan
@@ -24,7 +21,6 @@ R4, R8 = "r4/finetune.json", "r8/finetune.json"
 R8_CHECKPOINTS = {f"r8/checkpoints/epoch_{epoch}.json" for epoch in (0, 1)}
 R4_EVAL, R8_EVAL = "r4/eval/shout_epoch1.json", "r8/eval/shout_epoch1.json"
 BASE_EVAL, GIVEN_EVAL = "base/eval/shout_base.json", "given/eval/shout_base.json"
-LONG_AGO, LATER = "2025-01-31T09:00:00+01:00", "2999-01-01T00:00:00+00:00"
 
 
 @pytest.fixture
@@ -174,9 +170,8 @@ def test_redo_of_an_evaluation(done: ExperimentFolder) -> None:
     plan = plan_of(done, redo=("r8/shout/epoch1",))
     assert planned(plan) == {R8_EVAL}
     assert (plan[R8_EVAL].state.value, plan[R8_EVAL].why) == ("stale", "asked for (redo)")
-    assert plan[R8_EVAL].redo > LONG_AGO
     assert plan[R8_EVAL].marker in plan[R8_EVAL].inputs
-    assert not plan[R4_EVAL].redo
+    assert plan.redone == {R8_EVAL}
 
 
 def test_redo_of_a_training_is_a_redo_of_what_it_makes(done: ExperimentFolder) -> None:
@@ -201,128 +196,5 @@ def test_redo_keeps_the_reason_of_what_is_made_anyway(done: ExperimentFolder) ->
     plan = plan_of(done, redo=("r8", "base/shout/base"))
     assert plan[R8].why.startswith("lora_rank: 8 → 2")
     assert plan[BASE_EVAL].why == "not done yet"
-    assert plan[R8].redo
-    assert plan[BASE_EVAL].redo
+    assert plan.redone == {R8, BASE_EVAL}
     assert planned(plan) == {R8, *R8_CHECKPOINTS, R8_EVAL, BASE_EVAL}
-
-
-def begin(experiment: ExperimentFolder, *redo: str) -> str:
-    """Begin what is asked for, as a session does; returns since when what is made counts."""
-    plan = plan_of(experiment, redo=redo)
-    plan.redos.begin(plan.targets)
-    (since,) = {target.redo for target in plan.targets.values() if target.redo}
-    return since
-
-
-def make_again(experiment: ExperimentFolder, path: str, **facts: Any) -> None:
-    """Leave the record of a job that was told to make it again, now or before."""
-    record = experiment.record(path)
-    told = {"job_id": "99", "started": LATER, "ended": LATER, "redo": LATER}
-    write_record(experiment.path / path, {**record, **told, **facts})
-
-
-def forget(experiment: ExperimentFolder) -> list[str]:
-    """Forget what is made again; returns its targets."""
-    plan = plan_of(experiment)
-    made = plan.redos.forget_made({path: target.config for path, target in plan.targets.items()})
-    return [path for redo in made for path in redo.targets]
-
-
-def test_interrupted_redo_is_gone_on_with(done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    since = begin(done, "*/*/epoch1")
-    make_again(done, R8_EVAL)
-    again = plan_of(done, redo=("*/*/epoch1",))
-    assert planned(again) == {R4_EVAL}
-    assert again[R4_EVAL].redo == since
-    # What it had begun, Snakemake removed.
-    (done.path / R4_EVAL).unlink()
-    for plan in (plan_of(done), plan_of(done, redo=("*/*/epoch1",))):
-        assert planned(plan) == {R4_EVAL}
-        assert plan[R4_EVAL].redo == since
-
-
-def test_unfinished_redo_is_told_to_who_does_not_go_on_with_it(done: ExperimentFolder) -> None:
-    since = datetime.fromisoformat(begin(done, "*/*/epoch1", "r4")).strftime("%Y-%m-%d %H:%M")
-    make_again(done, R8_EVAL)
-    note = f"redo=*/*/epoch1,r4 of {since} is not finished: 1 of 3 made again; the same command continues it"
-    assert planned(plan_of(done)) == set()
-    assert plan_of(done).unfinished_redos == plan_of(done, redo=("r8",)).unfinished_redos == [note]
-
-    again = plan_of(done, redo=("*/*/epoch1", "r4"))
-    assert again.unfinished_redos == [note.replace("the same command", "this command")]
-    assert (again[R8_EVAL].wanted, again[R8_EVAL].why) == (False, f"made again since {since}")
-    assert plan_of(done)[R8_EVAL].why == "done"
-
-    # What is of another configuration today is not waited for.
-    done.set_parameters("r4", lora_rank=2)
-    for path in (R4, R4_EVAL):
-        make_again(done, path)
-    assert plan_of(done).unfinished_redos == []
-
-
-def test_redo_that_began_nothing_is_not_gone_on_with_unasked(done: ExperimentFolder) -> None:
-    begin(done, "r4/*/epoch1")
-    assert planned(plan_of(done)) == set()
-
-
-def test_redo_is_over_once_all_is_made(done: ExperimentFolder) -> None:
-    begin(done, "*/*/epoch1")
-    make_again(done, R8_EVAL)
-    assert forget(done) == []
-    make_again(done, R4_EVAL)
-    assert planned(plan_of(done, redo=("*/*/epoch1",))) == set()
-    assert forget(done) == [R4_EVAL, R8_EVAL]
-    assert forget(done) == []
-    assert planned(plan_of(done, redo=("*/*/epoch1",))) == {R4_EVAL, R8_EVAL}
-
-
-def test_other_patterns_ask_anew(done: ExperimentFolder) -> None:
-    begin(done, "*/*/epoch1")
-    make_again(done, R8_EVAL)
-    assert planned(plan_of(done, redo=("r8/*/epoch1",))) == {R8_EVAL}
-
-
-def test_record_that_was_restored_is_not_made_again(done: ExperimentFolder) -> None:
-    begin(done, "r8")
-    make_again(done, R8, redo="", restored_by="99")
-    assert R8 in planned(plan_of(done, redo=("r8",)))
-
-
-@pytest.mark.parametrize("redo", [None, "yesterday", "2999-01-01T00:00:00", LONG_AGO])
-def test_record_that_was_not_told_so_is_not_made_again(done: ExperimentFolder, redo: Any) -> None:
-    begin(done, "base/shout/base")
-    make_again(done, BASE_EVAL, redo=redo)
-    assert planned(plan_of(done, redo=("base/shout/base",))) == {BASE_EVAL}
-
-
-def test_redo_of_another_configuration_is_over(done: ExperimentFolder) -> None:
-    begin(done, "r8")
-    (done.path / R8).unlink()
-    done.set_parameters("r8", lora_rank=2)
-    assert plan_of(done)[R8].redo == ""
-    assert forget(done) == [R8]
-
-
-def test_only_what_is_begun_is_noted(done: ExperimentFolder) -> None:
-    plan = plan_of(done, redo=("*/*/epoch1",))
-    plan.redos.begin({R8_EVAL})
-    make_again(done, R8_EVAL)
-    assert forget(done) == [R8_EVAL]
-
-
-def test_planning_notes_nothing(done: ExperimentFolder) -> None:
-    plan_of(done, redo=("*",))
-    plan_of(done).redos.begin([R8])
-    assert not (done.path / paths.MEMORY / "redos.json").exists()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[1]", '[{"since": 1}]', '[{"patterns": [], "since": "x", "targets": {}}]', "null"]
-)
-def test_notes_that_cannot_be_read_are_none(done: ExperimentFolder, text: str) -> None:
-    path = done.path / paths.MEMORY / "redos.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    assert planned(plan_of(done)) == set()
-    begin(done, "r8")
-    assert len(json.loads(path.read_text())) == 1

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
+from run_experiment.attempts.redone import move_away
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.events import Cancelled, Delayed, Event, Finished, Reattached, Submitted
@@ -584,13 +585,21 @@ def test_live_jobs_on_checkpoints_that_are_replaced_are_cancelled(tmp_path: Path
 
 
 def test_a_job_from_before_a_redo_is_not_taken_for_it(tmp_path: Path) -> None:
-    """Neither what it made, nor while it still runs: it may take back the very result that is made again."""
-    write_record(tmp_path / R4.target, {"job_id": R4.job_id, "config_hash": R4.config_hash})
-    before, after = "1999-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
-    made, live = Earlier(R4, "COMPLETED"), Earlier(replace(R4, target="r8/finetune.json"), "RUNNING")
-    assert [one.fate(tmp_path, R4.config_hash, "") for one in (made, live)] == [Fate.MADE, Fate.ATTACH]
-    assert [one.fate(tmp_path, R4.config_hash, before) for one in (made, live)] == [Fate.MADE, Fate.ATTACH]
-    assert [one.fate(tmp_path, R4.config_hash, after) for one in (made, live)] == [Fate.GONE, Fate.CANCEL]
+    """Neither what it made, nor while SLURM still shows it; one that was submitted afterwards is."""
+    made, leaving = Earlier(R4, "COMPLETED"), Earlier(R4, "COMPLETING")
+    record = tmp_path / R4.target
+
+    def fates(redone: timedelta | None = None) -> list[Fate]:
+        write_record(record, {"job_id": R4.job_id, "config_hash": R4.config_hash})
+        if redone is not None:
+            move_away(tmp_path, R4.target, NOON + redone, [record])
+        return [one.fate(tmp_path, R4.config_hash) for one in (made, leaving)]
+
+    assert fates() == [Fate.MADE, Fate.MADE]
+    assert fates(timedelta()) == [Fate.GONE, Fate.ATTACH]
+    write_record(record, {"job_id": R4.job_id, "config_hash": R4.config_hash})
+    assert made.fate(tmp_path, R4.config_hash) is Fate.MADE, "after what was moved"
+    assert fates(timedelta(seconds=1)) == [Fate.GONE, Fate.CANCEL]
 
 
 def test_a_job_that_is_submitted_again_is_told_in_one_line() -> None:

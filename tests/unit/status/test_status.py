@@ -189,7 +189,7 @@ def test_a_complete_experiment_lacks_nothing(
     whole = status(done)
     assert whole["counts"] == {**dict.fromkeys(State, 0), "done": 12, "skipped": 2}
     assert set(whole) == {
-        *("experiment", "folder", "time", "followed", "owner", "asked", "notes", "unfinished_redos"),
+        *("experiment", "folder", "time", "followed", "owner", "asked", "notes"),
         *("complete", "total", "counts", "runs"),
     }
     assert set(whole["runs"][0]) == {"name", "type", "training", "verified", "verifications", "evaluations"}
@@ -217,22 +217,6 @@ def test_a_complete_experiment_lacks_nothing(
         "+ done",
         "One mark per epoch: first the model as given, then 0 to 1",
     ]
-
-
-def test_a_redo_that_is_not_finished_is_told(
-    done: ExperimentFolder, status: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    plan = plan_of(done, redo=("r4/shout/*",))
-    plan.redos.begin(plan.targets)
-    (note,) = status(done)["unfinished_redos"]
-    assert re.fullmatch(
-        r"redo=r4/shout/\* of [0-9: -]{16} is not finished: 0 of 2 made again; the same command continues it", note
-    )
-    assert status(done, "--missing")["unfinished_redos"] == [note]
-    assert main(["status", str(done.path), "--missing"]) == 0
-    assert capsys.readouterr().out == f"Nothing is missing: 12 of 12 are done.\n{note}\n"
-    assert main(["status", str(done.path)]) == 0
-    assert " ".join(capsys.readouterr().out.partition("0 to 1\n\n")[2].split()) == note
 
 
 def test_what_is_stale_says_what_changed(done: ExperimentFolder, status: Callable[..., Any]) -> None:
@@ -739,7 +723,7 @@ def many_runs() -> Status:
             for epoch in range(5)
         )
         runs.append(RunStatus(name, "fine-tuned", training, verified, evaluations))
-    return Status("many", Path("/data/many"), NOW, None, False, None, (), (), tuple(runs))
+    return Status("many", Path("/data/many"), NOW, None, False, None, (), tuple(runs))
 
 
 def test_many_runs_fit_a_terminal() -> None:
