@@ -1,8 +1,8 @@
 # Collects the results of all evaluations.
 #
 # needs: the records of trainings and evaluations
-# makes: results/evals.csv, results/summary.md, results/provenance.json; results/report.html and results/figures/,
-#        which are never declared: results without a page are results
+# makes: results/evals.csv, results/summary.md, results/provenance.json, results/comparisons.csv; results/report.html and
+#        results/figures/, which are never declared: results without a page are results
 # read by: the user
 
 

@@ -32,7 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _results(options: argparse.Namespace) -> None:
     collect(options.folder.resolve())
-    for path in (paths.EVALS_TABLE, paths.SUMMARY_PAGE, PROVENANCE, paths.REPORT, paths.FIGURES):
+    for path in (
+        paths.EVALS_TABLE,
+        paths.COMPARISONS_TABLE,
+        paths.SUMMARY_PAGE,
+        PROVENANCE,
+        paths.REPORT,
+        paths.FIGURES,
+    ):
         # Without something to draw there are no figures.
         if (options.folder / path).exists():
             print(options.folder / path)

@@ -148,6 +148,7 @@ def attempts(run: str) -> str:
 
 
 EVALS_TABLE = "results/evals.csv"
+COMPARISONS_TABLE = "results/comparisons.csv"
 SUMMARY_PAGE = "results/summary.md"
 REPORT = "results/report.html"
 FIGURES = "results/figures"

@@ -1,110 +1,96 @@
-"""The results of a task on the page: a table of its runs and epochs, and which of them is best."""
+"""The answer, and the results of each task on the page: a table of its runs and epochs, with intervals."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from run_experiment.common.text import counted
-from run_experiment.experiment.model import Evaluation, Task
-from run_experiment.experiment.records import ERROR_SUFFIXES, EvaluationRecord
-from run_experiment.planning.results_state import Records
+from run_experiment.common import paths
+from run_experiment.common.text import counted, shortened
 from run_experiment.results.markdown import markdown_table
 
-_UNTRAINED = {"control": "without training", "eval-only": "trained elsewhere"}
+if TYPE_CHECKING:
+    from run_experiment.results.analysis.analyse import Analysis
+    from run_experiment.results.analysis.scores import Cell, Score
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """An evaluation that was made, with its record."""
-
-    evaluation: Evaluation
-    record: EvaluationRecord
-
-    @property
-    def column(self) -> str:
-        """The column of the table that it stands in."""
-        if self.evaluation.epoch is not None:
-            return f"epoch {self.evaluation.epoch}"
-        return "eval-only" if self.evaluation.run.type == "eval-only" else "base"
-
-    @property
-    def name(self) -> str:
-        """What was evaluated, in words."""
-        where = _UNTRAINED.get(self.evaluation.run.type) or f"after epoch {self.evaluation.epoch}"
-        return f"**{self.evaluation.run.name}** {where}"
-
-    def value(self, metric: str) -> float | None:
-        """A metric if it is a finite number."""
-        value = self.record.metrics.get(metric)
-        return value if isinstance(value, int | float) and math.isfinite(value) else None
-
-    def samples(self, metric: str) -> str:
-        """How many samples a metric is of: `6 samples`, or `5 of 6 samples` if not all have a value."""
-        number, total = self.record.counted(metric), self.record.total
-        return "" if number is None else counted(number, "sample", None if total == number else total)
-
-
-def task_part(records: Records, task: Task) -> list[str]:
-    """The part of the page on a task; empty if no evaluation of it was made."""
-    results = list(_results(records, task))
-    if not results:
+def answer_part(analysis: Analysis | None) -> list[str]:
+    """What may be said of each task; empty if nothing was evaluated."""
+    if analysis is None or not analysis.answers:
         return []
-    metric = headline_metric([result.record for result in results])
-    if metric is None:
-        return [f"### {task.name}: no metric", _table(records, results, "")]
-    return [f"### {task.name}: {metric}", _table(records, results, metric), _best(results, metric)]
+    from run_experiment.results.analysis.answer_text import answer_text
+
+    lines = [f"- **{answer.task}**: {answer_text(answer)}" for answer in analysis.answers]
+    return ["## Answer", "\n".join(lines), *_correction(analysis)]
 
 
-def _results(records: Records, task: Task) -> Iterator[Result]:
-    for evaluation in records.experiment.evaluations:
-        if evaluation.task.name == task.name and (record := records.evaluation(evaluation)):
-            yield Result(evaluation, record)
+def _correction(analysis: Analysis) -> list[str]:
+    tests = sum(one.p is not None for one in analysis.comparisons)
+    if not tests:
+        return []
+    count = counted(tests, "comparison")
+    where = Path(paths.COMPARISONS_TABLE).name
+    return [f"P-values against a reference are corrected (Holm) for the {count} of `{where}`."]
 
 
-def headline_metric(records: Sequence[EvaluationRecord]) -> str | None:
-    """The metric that stands for an evaluation: the first that is no measure of error, if possible one with a value."""
-    values: dict[str, list[float | None]] = {}
-    for record in records:
-        for name, value in record.metrics.items():
-            if not name.endswith(ERROR_SUFFIXES):
-                values.setdefault(name, []).append(value)
-    with_value = (name for name, found in values.items() if any(value is not None for value in found))
-    return next(with_value, next(iter(values), None))
+def task_part(analysis: Analysis, task: str) -> list[str]:
+    """The part of the page on a task; empty if no evaluation of it was made."""
+    cells = analysis.of_task(task)
+    if not cells:
+        return []
+    headline = analysis.headlines[task]
+    better = f", {headline.better} is better" if headline.better else ""
+    return [f"### {task}: {headline.metric or 'no metric'}{better}", _table(cells), _intervals(cells)]
 
 
-def _table(records: Records, results: Sequence[Result], metric: str) -> str:
-    """A line for each run, a column for each epoch; with the standard error if there is one."""
-    epochs = sorted({one.epoch for one in records.experiment.evaluations if one.epoch is not None})
-    cells: dict[str, dict[str, str]] = {}
-    for result in results:
-        cells.setdefault(result.evaluation.run.name, {})[result.column] = _cell(result, metric)
-    columns = ["base", "eval-only", *(f"epoch {epoch}" for epoch in epochs)]
-    used = [name for name in columns if any(name in row for row in cells.values())]
-    lines = [[run, *(row.get(name, "") for name in used)] for run, row in cells.items()]
-    return markdown_table(["run", *used], lines)
+def notes(analysis: Analysis) -> list[str]:
+    """What could not be read, and where more is."""
+    parts = []
+    by_reason: dict[str, list[str]] = {}
+    for subject, why in analysis.unreadable.items():
+        by_reason.setdefault(why.splitlines()[0], []).append(subject)
+    for why, subjects in by_reason.items():
+        parts.append(f"Samples of {shortened(subjects)} could not be read: {why}.")
+    if analysis.scores:
+        parts.append(f"`{Path(paths.REPORT).name}`, beside this file, has figures, comparisons and samples.")
+    return parts
 
 
-def _cell(result: Result, metric: str) -> str:
-    if not metric:
-        return result.samples(metric)
-    value, error = result.value(metric), result.value(f"{metric.rpartition('/')[0]}/stderr")
-    text = "n/a" if value is None else f"{value:.3f}"
-    spread = "" if error is None else f" ± {error:.3f}"
-    samples = result.samples(metric)
-    return f"{text}{spread} ({samples})" if " of " in samples else f"{text}{spread}"
+def _table(cells: Sequence[Cell]) -> str:
+    """A line for each run, a column for each epoch."""
+    rows: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        rows.setdefault(cell.score.run, {})[_column(cell)] = _text(cell.score)
+    epochs = sorted({cell.score.epoch for cell in cells if cell.score.epoch is not None})
+    used = {name for row in rows.values() for name in row}
+    columns = [name for name in ("base", "eval-only", *(f"epoch {epoch}" for epoch in epochs)) if name in used]
+    lines = [[run, *(row.get(name, "") for name in columns)] for run, row in rows.items()]
+    return markdown_table(["run", *columns], lines)
 
 
-def _best(results: Sequence[Result], metric: str) -> str:
-    """Which result is highest; a tie has no winner."""
-    values = {result: value for result in results if (value := result.value(metric)) is not None}
-    if not values:
-        return ""
-    top = max(values.values())
-    winners = [result for result, value in values.items() if value == top]
-    if len(winners) == len(values) > 1:
-        return f"All {len(values)} have the same {metric}: {top:.3f}."
-    names = " and ".join(filter(None, [", ".join(one.name for one in winners[:-1]), winners[-1].name]))
-    counts = dict.fromkeys(result.samples(metric) for result in winners)
-    return f"Highest {metric}: {names}, {top:.3f} ({', '.join(counts)})."
+def _column(cell: Cell) -> str:
+    if cell.score.epoch is not None:
+        return f"epoch {cell.score.epoch}"
+    return "eval-only" if cell.evaluation.run.type == "eval-only" else "base"
+
+
+def _text(score: Score) -> str:
+    """`0.920 [0.812, 0.968] (49 of 50 samples)`."""
+    number, total = score.n_scored, score.n
+    samples = "" if number is None else counted(number, "sample", None if total == number else total)
+    if score.metric is None:
+        return samples
+    value = "n/a" if score.value is None else f"{score.value:.3f}"
+    interval = "" if score.low is None or score.high is None else f" [{score.low:.3f}, {score.high:.3f}]"
+    return f"{value}{interval} ({samples})" if " of " in samples else f"{value}{interval}"
+
+
+def _intervals(cells: Iterable[Cell]) -> str:
+    """What the brackets are, and why some cells have none."""
+    scores = [cell.score for cell in cells if cell.score.value is not None]
+    methods = dict.fromkeys(score.method for score in scores if score.low is not None)
+    reasons = dict.fromkeys(score.method.removeprefix("none: ") for score in scores if score.low is None)
+    brackets = f"In brackets: 95 % intervals ({', '.join(methods)})." if methods else ""
+    without = f"No interval: {'; '.join(reasons)}." if reasons else ""
+    return " ".join(filter(None, [brackets, without]))

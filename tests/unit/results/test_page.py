@@ -23,8 +23,10 @@ from run_experiment.common.json_files import read_record, write_record
 from run_experiment.experiment.records import JobRecord, training_record
 from run_experiment.machine.provenance import versions
 from run_experiment.planning.results_state import Records, results_outdated
+from run_experiment.results.analysis.analyse import analyse
 from run_experiment.results.collect import collect
-from run_experiment.results.page import PROVENANCE, evals_table
+from run_experiment.results.page import PROVENANCE
+from run_experiment.results.tables import evals_table
 from run_experiment.results.versions import todays_versions, training_note
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -110,6 +112,10 @@ def collected(experiment: ExperimentFolder) -> tuple[str, str]:
     return table.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
 
 
+def table_of(records: Records) -> pd.DataFrame:
+    return evals_table(records, analyse(records))
+
+
 def test_results_of_an_experiment_that_is_half_done(mixed: ExperimentFolder) -> None:
     table, page = collected(mixed)
     assert_golden(table, GOLDEN / "mixed_evals.csv")
@@ -132,7 +138,7 @@ def test_the_command_names_all_that_it_wrote(mixed: ExperimentFolder, capsys: py
     assert main(["results", str(mixed.path)]) == 0
     written = sorted((mixed.path / "results").iterdir())
     assert sorted(capsys.readouterr().out.splitlines()) == [str(path) for path in written]
-    names = ["evals.csv", "figures", "provenance.json", "report.html", "summary.md"]
+    names = ["comparisons.csv", "evals.csv", "figures", "provenance.json", "report.html", "summary.md"]
     assert [path.name for path in written] == names
 
 
@@ -141,7 +147,7 @@ def test_table_reads_back_with_whole_numbers_whole(mixed: ExperimentFolder) -> N
     table = pd.read_csv(mixed.path / paths.EVALS_TABLE)
     assert table["samples"].dtype == "int64"
     plan = plan_of(mixed)
-    made = evals_table(Records(plan))
+    made = table_of(Records(plan))
     assert [type(rank).__name__ for rank in made["lora_rank"]] == ["int"] * 5 + ["NoneType"]
     assert table["run"].tolist() == made["run"].tolist() == ["r4"] * 4 + ["r8", "given"]
     # What is not a number has an empty field, not a text that would turn the column into one.
@@ -161,8 +167,8 @@ def test_results_are_those_that_were_planned_with(done: ExperimentFolder) -> Non
     """A record that a job replaces meanwhile is not read again: it may be of another configuration."""
     plan = plan_of(done)
     (done.path / "r4/eval/shout_epoch0.json").write_text("{torn")
-    assert len(evals_table(Records(plan))) == 5
-    assert len(evals_table(Records(plan_of(done)))) == 4
+    assert len(table_of(Records(plan))) == 5
+    assert len(table_of(Records(plan_of(done)))) == 4
 
 
 def test_newest_failure_counts(mixed: ExperimentFolder) -> None:
@@ -206,7 +212,7 @@ def evaluated(experiment: ExperimentFolder, **results: dict[str, Any]) -> str:
         if (name := f"{item.run.name}_{item.epoch}") in results:
             evaluate(experiment, [item], **results[name])
     _, page = collected(experiment)
-    return section(page, "Evaluations")
+    return f"{section(page, 'Answer')}\n\n{section(page, 'Evaluations')}"
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -220,9 +226,8 @@ def test_samples_that_do_not_count_are_told_beside_the_value(done: ExperimentFol
     unscored = {"completed_samples": 6, "total_samples": 6, "scored_samples": {"match": 4}}
     none = {"metrics": {"match/accuracy": None}, "total_samples": 2, "scored_samples": {"match": 0}}
     text = evaluated(done, r4_0=some, r4_1=unscored, r8_1=none)
-    assert cells(text)["r4"] == ["", "", "1.000 ± 0.100 (5 of 6 samples)", "0.500 (4 of 6 samples)"]
+    assert cells(text)["r4"] == ["", "", "1.000 [0.722, 1.000] (5 of 6 samples)", "0.500 (4 of 6 samples)"]
     assert cells(text)["r8"] == ["", "", "", "n/a (0 of 2 samples)"]
-    assert "Highest match/accuracy: **r4** after epoch 0, 1.000 (5 of 6 samples)." in text
     table = pd.read_csv(done.path / paths.EVALS_TABLE, keep_default_na=False)
     assert table["samples"].tolist() == [5, 6, 2, 2, 2]
     assert table["total_samples"].tolist() == [6, 6, 2, 2, 2]
@@ -244,8 +249,7 @@ def test_a_task_without_a_finite_metric_is_on_the_page(done: ExperimentFolder) -
 def test_a_tie_has_no_single_winner(done: ExperimentFolder) -> None:
     best = {"metrics": {"match/accuracy": 0.75}}
     text = evaluated(done, r4_1=best, base_None=best, given_None=best)
-    winners = "**r4** after epoch 1, **base** without training and **given** trained elsewhere"
-    assert f"Highest match/accuracy: {winners}, 0.750 (2 samples)." in text
+    assert "- **shout**: Highest match/accuracy: a tie of r4 after epoch 1 and given, 0.750 (n = 2; " in text
 
 
 def rename(experiment: ExperimentFolder) -> None:

@@ -10,17 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from wilson_by_hand import wilson
 
 from run_experiment.results.analysis import statistics
 from run_experiment.results.analysis.statistics import Interval, interval
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's interval from the formula of Brown, Cai, DasGupta (2001), equation 4."""
-    z = 1.959963984540054
-    center = (successes + z * z / 2) / (n + z * z)
-    half = z * math.sqrt(n) / (n + z * z) * math.sqrt(successes / n * (1 - successes / n) + z * z / (4 * n))
-    return center - half, center + half
 
 
 # Newcombe (1998), Statistics in Medicine 17:857, table I, method 3.

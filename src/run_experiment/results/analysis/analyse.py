@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation
@@ -40,13 +41,19 @@ class Analysis:
         """Samples of every evaluation whose log could be read, by its subject."""
         return {one.score.subject: one.samples for one in self.cells.values() if one.samples}
 
+    @property
+    def comparison_columns(self) -> list[str]:
+        """Fields of a comparison."""
+        return [field.name for field in fields(Comparison)]
+
     def of_task(self, task: str) -> list[Cell]:
         """Cells of a task."""
         return [one for (name, _, _), one in self.cells.items() if name == task]
 
 
+@lru_cache(maxsize=1)
 def analyse(records: Records) -> Analysis:
-    """Analyse the results of an experiment; a log that cannot be read costs its own samples only."""
+    """Analyse the results of an experiment; a log that cannot be read costs its own samples only. Cached."""
     experiment, made = records.experiment, records.evaluations()
     found = [(item, made[item.subject]) for item in experiment.evaluations if item.subject in made]
     headlines = {

@@ -64,14 +64,19 @@ def _against_base(answer: Answer) -> str:
     comparison = answer.against_base
     if comparison is None:
         return ""
-    return _compared(f"Against {comparison.reference}", comparison, answer.verdict_base)
+    return _compared(_begin(answer, comparison.reference), comparison, answer.verdict_base)
 
 
 def _against_runner_up(answer: Answer) -> str:
     if answer.against_runner_up is None or answer.runner_up is None:
         return ""
-    name = f"Against the runner-up, {name_of(answer.runner_up)}"
-    return _compared(name, answer.against_runner_up, answer.verdict_runner_up)
+    name = f"the runner-up, {name_of(answer.runner_up)}"
+    return _compared(_begin(answer, name), answer.against_runner_up, answer.verdict_runner_up)
+
+
+def _begin(answer: Answer, other: str) -> str:
+    """Of several that tie the first is compared."""
+    return f"{name_of(answer.best[0])} against {other}" if len(answer.best) > 1 else f"Against {other}"
 
 
 def _compared(begin: str, comparison: Comparison, verdict: str) -> str:

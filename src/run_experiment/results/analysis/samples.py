@@ -66,7 +66,7 @@ def read_samples(log: Path, memory: HashMemory, cache: Path) -> LogSamples:
     try:
         kept = cache / f"{memory.file(log)}.json"
     except (OSError, DataError) as error:
-        raise SamplesError(f"cannot read the log: {error}") from error
+        raise SamplesError(str(error) or type(error).__name__) from error
     if found := _from_cache(kept):
         return found
     found = LogSamples(tuple(_samples(log)))
@@ -107,7 +107,7 @@ def _member(log: Path, name: str) -> list[Any] | None:
             found = json.loads(file.read(name)) if name in file.namelist() else None
     # A torn file fails in zipfile, in the decompressor or in the parser, each with exceptions of its own.
     except Exception as error:
-        raise SamplesError(f"cannot read the log: {error}") from error
+        raise SamplesError(str(error) or type(error).__name__) from error
     return found if isinstance(found, list) else None
 
 

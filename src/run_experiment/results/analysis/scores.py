@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from run_experiment.experiment.model import Evaluation
 from run_experiment.experiment.records import EvaluationRecord
@@ -52,7 +53,7 @@ class Cell:
     by_sample: dict[int | str, float]
     clusters: dict[int | str, object] | None
 
-    @property
+    @cached_property
     def targets(self) -> dict[int | str, str]:
         """Hash of each sample's target."""
         return {one.id: one.target for one in self.samples.samples} if self.samples else {}
@@ -99,8 +100,15 @@ def _interval(
         return statistics.interval(list(by_sample.values()), groups)
     stderr, n = _finite(record.metrics.get(f"{metric.rpartition('/')[0]}/stderr")), record.counted(metric)
     if stderr and n and metric.rpartition("/")[2] in ("accuracy", "mean"):
-        return statistics.from_stderr(value, stderr, n, "t from stderr")
-    return statistics.none("not the mean of samples' scores" if has_samples else "no samples were read")
+        return _from_stderr(value, stderr, n, metric.endswith("/accuracy"))
+    return statistics.none("not the mean of samples' scores" if has_samples else "the samples were not read")
+
+
+def _from_stderr(value: float, stderr: float, n: int, is_share: bool) -> statistics.Interval:
+    found = statistics.from_stderr(value, stderr, n, "t from stderr")
+    if not is_share or found.low is None or found.high is None:
+        return found
+    return statistics.Interval(max(found.low, 0.0), min(found.high, 1.0), found.method)
 
 
 def _by_sample(samples: Sequence[SampleScores], metric: str | None) -> dict[int | str, float]:

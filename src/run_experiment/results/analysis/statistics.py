@@ -142,6 +142,7 @@ def difference_interval(differences: Floats, binary: bool, clusters: Sequence[Ha
     return Interval(float(max(mean - half, -1)), float(min(mean + half, 1)), "Agresti-Min")
 
 
+@cache
 def mcnemar(wins: int, losses: int) -> float:
     """Exact two-sided McNemar test of paired 0/1 scores (McNemar 1947, Psychometrika 12:153): binomial, p = 1/2."""
     return float(stats.binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
@@ -202,9 +203,14 @@ def smallest_difference(n: int, differing: int) -> float | None:
     """Smallest difference of two means of n paired 0/1 scores, `differing` of them unequal, at which the exact McNemar
     test gives p < 0.05; None if none does (fewer than 6 differ).
     """
-    if n <= 0 or differing <= 0:
-        return None
-    for losses in range(differing // 2, -1, -1):
-        if mcnemar(differing - losses, losses) < ALPHA:
-            return (differing - 2 * losses) / n
-    return None
+    margin = _smallest_margin(differing)
+    return None if n <= 0 or margin is None else margin / n
+
+
+@cache
+def _smallest_margin(differing: int) -> int | None:
+    """Wins less losses from which the exact McNemar test gives p < 0.05."""
+    losses = int(stats.binom.ppf(ALPHA / 2, differing, 0.5))
+    while losses >= 0 and (differing == 0 or mcnemar(differing - losses, losses) >= ALPHA):
+        losses -= 1
+    return None if losses < 0 else differing - 2 * losses
