@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from experiments import ExperimentFolder, make_experiment
 from finished_log import LEAVE_LOG, make_log
 from once import once
@@ -43,6 +44,32 @@ def shout(data_path: str, split: str = "test") -> Task:
     )
     return Task(dataset=data, solver=shouting(), scorer=match())
 '''
+
+# As other tools have them: all but the data is read from a file.
+FROM_CONFIG = (
+    TASK.replace("split: str", 'config_path: str, vis_label: str = "", split: str')
+    .replace("    data = hf", "    config = yaml.safe_load(Path(config_path).read_text())\n    data = hf")
+    .replace('input=row["input"]', 'input=config["prompt"].format(input=row["input"])')
+    .replace("solver=shouting()", 'solver=[system_message(config["system_prompt"]), shouting()]')
+    .replace("Task(", 'Task(name=f"shout_{vis_label}", ')
+    .replace('-> Task(name=f"shout_{vis_label}", ', "-> Task(")
+    .replace("import solver", "import solver, system_message")
+    .replace("from inspect_ai import", "from pathlib import Path\n\nimport yaml\nfrom inspect_ai import", 1)
+)
+# A sampler of GPUs, which is killed at the end of each script.
+SMI = """#!/bin/bash
+echo "timestamp, utilization.gpu [%], memory.used [MiB], memory.total [MiB], power.draw [W]"
+echo "$(date '+%Y/%m/%d %H:%M:%S.000'), 55 %, 30000 MiB, 81559 MiB, 300.00 W"
+exec sleep 60
+"""
+_SAMPLED = """GPU_DIR={folder}
+mkdir -p "$GPU_DIR"
+PATH={shims}:$PATH nvidia-smi --format=csv -l 30 > "${{GPU_DIR}}/gpu_metrics.csv" 2>/dev/null &
+SAMPLER=$!
+{command}
+kill $SAMPLER
+wait $SAMPLER
+"""
 
 TRAIN = '''"""Write adapters of the rank that finetune.yaml asks for: random numbers, but whole."""
 
@@ -92,7 +119,8 @@ class Scaffold:
     and `{cell}` are filled in), `site` are lines at the top of each script, `sleep` the seconds that a training, an
     evaluation waits, `base_directory` is the summary's, `output` the folder that trainings write to, `options` is put
     at the end of each evaluation's command. `inspect`: inspect-ai evaluates; else each job leaves a copy of a log that
-    was made once.
+    was made once. `configs`: the task reads its prompts from a config beside the script, which also runs nvidia-smi
+    and ends with what `wait` says of that.
     """
 
     cell_folders: bool = False
@@ -103,6 +131,7 @@ class Scaffold:
     output: str | None = None
     options: str = ""
     inspect: bool = False
+    configs: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -114,7 +143,7 @@ def make_scaffolded(folder: Path, epochs: int = 1, scaffold: Scaffold = Scaffold
     if scaffold.base_directory:
         values["output"] = {"base_directory": scaffold.base_directory}
     experiment.write(values)
-    (folder / "shout.py").write_text(TASK)
+    (folder / "shout.py").write_text(FROM_CONFIG if scaffold.configs else TASK)
     (folder / "train.py").write_text(TRAIN)
     for run in ("r4", "r8"):
         _train_script(folder, run, epochs, scaffold)
@@ -151,9 +180,24 @@ def _eval_script(folder: Path, run: str, cell: str, epoch: int | None, scaffold:
     if scaffold.log_dir:
         command += f" \\\n  --log-dir {scaffold.log_dir.format(run=run, cell=cell)}"
     command = f"{command} --display plain {scaffold.options}".rstrip()
+    if scaffold.configs:
+        config = {"prompt": f"{run}: {{input}}\n", "system_prompt": "Be loud.", "vis_label": run}
+        place.parent.mkdir(parents=True)
+        (place.parent / "eval.yaml").write_text(yaml.safe_dump(config))
+        command += f" -T config_path={place.parent}/eval.yaml -T vis_label={run}"
     if not scaffold.inspect:
         command = f'inspect() {{ python -I -S {LEAVE_LOG} {_finished_log()} "$@"; }}\n{command}'
+    if scaffold.configs:
+        command = _sampled(folder, run, command)
     _script(place, scaffold, scaffold.sleep[1], command)
+
+
+def _sampled(folder: Path, run: str, command: str) -> str:
+    shims = folder / "shims"
+    shims.mkdir(exist_ok=True)
+    (shims / "nvidia-smi").write_text(SMI)
+    (shims / "nvidia-smi").chmod(0o755)
+    return _SAMPLED.format(folder=folder / run / "gpu", shims=shims, command=command)
 
 
 def _finished_log() -> Path:

@@ -97,6 +97,25 @@ def test_nothing_is_rendered_beside_a_cell_s_script(tmp_path: Path) -> None:
     assert "r8/shout/epoch0 failed: the script left no inspect-ai log" in result.stdout
 
 
+def test_prompts_and_samples_are_those_of_the_scripts(tmp_path: Path) -> None:
+    """Tasks read them from configs, scripts sample GPUs and end with what `wait` says of a killed sampler."""
+    scaffold = Scaffold(cell_folders=True, log_dir="./logs", inspect=True, configs=True)
+    experiment = make_scaffolded(tmp_path / "experiment", scaffold=scaffold)
+    result = snakemake(experiment.path)
+    assert result.returncode == 0, result.stdout
+    assert "takes no prompt" not in result.stdout
+    for run, cell in (("r4", "shout_epoch0"), ("base", "shout_base")):
+        log = log_of(experiment, run, cell)
+        assert log.eval.task == f"shout_{run}"
+        assert log.samples is not None
+        assert [message.text for message in log.samples[0].messages] == ["Be loud.", f"{run}: ocean\n"]
+        gpu = experiment.record(f"{run}/eval/{cell}.json")["gpu"]
+        assert (gpu["samples"], gpu["mean_utilization"], gpu["mean_power_w"]) == (1, 55, 300)
+    # Where the other tool's readers look for the logs.
+    assert (experiment.path / "logs/run-inspect.log").samefile(experiment.path / "run-inspect.log")
+    assert planned(experiment.path) == Counter()
+
+
 def test_unknown_keys_are_told_and_ignored(tmp_path: Path) -> None:
     experiment = make_scaffolded(tmp_path / "experiment", scaffold=Scaffold(parameters={"lora_ranc": 3}))
     result = snakemake(experiment.path, "-n")

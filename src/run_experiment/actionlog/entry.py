@@ -257,7 +257,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def link_logs(folder: Path) -> None:
-    """Link the logs of an experiment from its folder `logs/`, where some tools look for them."""
+    """Link the logs of an experiment from its folder `logs/`, where other tools look for them."""
     for log in Log:
         link = folder / "logs" / log.file
         # The links are only a convenience.

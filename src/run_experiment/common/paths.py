@@ -105,6 +105,11 @@ def task_arguments(run: str, cell: str) -> str:
     return f"{run}/eval/{cell}.args.yaml"
 
 
+def task_config(run: str, cell: str) -> str:
+    """Prompts, scorers and labels of an evaluation, for tasks that read them from a file."""
+    return f"{run}/eval/{cell}.config.yaml"
+
+
 def target_of(record: str) -> tuple[str, str]:
     """Run and name of a record's subject: `finetune`, an evaluation's cell, a checkpoint's name."""
     path = Path(record)

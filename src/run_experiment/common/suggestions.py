@@ -9,10 +9,12 @@ from collections.abc import Iterable
 SYNONYMS = {
     "alpha": "lora_alpha",
     "bf16": "dtype",
+    "cpus": "cpus_per_task",
     "cutoff_len": "max_seq_len",
     "dropout": "lora_dropout",
     "gradient_checkpointing": "enable_activation_checkpointing",
     "gradient_clipping": "clip_grad_norm",
+    "gpus_per_node": "gpus",
     "learning_rate": "lr",
     "lora_r": "lora_rank",
     "lora_target_modules": "lora_attn_modules",
@@ -21,6 +23,8 @@ SYNONYMS = {
     "max_length": "max_seq_len",
     "max_new_tokens": "max_tokens",
     "max_seq_length": "max_seq_len",
+    "mem_gb": "mem",
+    "memory": "mem",
     "micro_batch_size": "batch_size",
     "num_epochs": "epochs",
     "num_train_epochs": "epochs",
@@ -31,26 +35,29 @@ SYNONYMS = {
     "run_val_every_n_steps": "validation_during_training",
     "sequence_len": "max_seq_len",
     "target_modules": "lora_attn_modules",
+    "time_limit": "time",
     "torch_compile": "compile",
     "torch_dtype": "dtype",
     "train_batch_size": "batch_size",
+    "walltime": "time",
     "warmup_steps": "num_warmup_steps",
 }
 
 # Keys of other tools that have no counterpart, or only one value here: what to do instead.
+_LINES = "write it in the #SBATCH lines of the job script"
 WAYS_OUT = {
-    "constraint": "write it in the #SBATCH lines of the job script",
-    "cpus_per_task": "write it in the #SBATCH lines of the job script",
     "custom_recipe": "write the command in the run's finetune.slurm",
+    "exclude": _LINES,
+    "gres": "write gpus: N",
     "input_formatting": "prompt is the template of the input",
     "input_key": "rename the column in the data file",
-    "logprobs": "set it in the task's GenerateConfig",
+    "nodelist": _LINES,
+    "nodes": "jobs run on one node",
+    "ntasks": "jobs are one process",
     "output_key": "rename the column in the data file",
     "packed": "samples are not packed here",
-    "partition": "write it in the #SBATCH lines of the job script",
+    "reservation": _LINES,
     "save_adapter_weights_only": "checkpoints are always adapters here",
-    "slurm_overrides": "write them in the #SBATCH lines of the job script",
-    "top_logprobs": "set it in the task's GenerateConfig",
     "training_samples": "give the run a data file with these rows (data)",
 }
 

@@ -66,6 +66,9 @@ def _generation_options(generation: Generation) -> list[str]:
         options += ["--temperature", str(generation.temperature)]
     if generation.max_tokens is not None:
         options += ["--max-tokens", str(generation.max_tokens)]
+    if generation.logprobs:
+        options.append("--logprobs")
+        options += [] if generation.top_logprobs is None else ["--top-logprobs", str(generation.top_logprobs)]
     return options
 
 

@@ -80,7 +80,7 @@ def _generation(generation: Config) -> dict[str, Any]:
     """What the model is to be asked with; temperature and seed only count if answers are sampled."""
     samples = bool(generation.get("do_sample")) and generation.get("temperature") != 0
     temperature = generation.get("temperature") if samples else None
-    asked = {name: generation.get(name) for name in ("max_tokens", "seed")}
+    asked = {name: generation.get(name) for name in ("max_tokens", "seed", "logprobs", "top_logprobs")}
     return {**asked, "do_sample": samples, "temperature": temperature}
 
 

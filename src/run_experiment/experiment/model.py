@@ -120,6 +120,8 @@ class Generation:
     seed: int
     max_tokens: int | None
     max_connections: int
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,10 @@ class Evaluation:
     scorers: tuple[Mapping[str, Any], ...]
     label: str
     compute: Compute | None
+    # File of prompts, scorers and labels for tasks that read them from one (absolute).
+    config_file: Path
+    # Beginning of the model's answers, for tasks that take one; empty for none.
+    assistant_prefix: str = ""
 
     @property
     def cell(self) -> str:
@@ -193,6 +199,8 @@ def generation_of(settings: EvaluationSettings) -> Generation:
         seed=settings.seed,
         max_tokens=settings.max_tokens,
         max_connections=settings.max_connections,
+        logprobs=settings.logprobs,
+        top_logprobs=settings.top_logprobs,
     )
 
 
@@ -223,7 +231,7 @@ def resolve(summary: ExperimentSummary, folder: Path) -> Experiment:
         evaluations=tuple(
             evaluation
             for entry in summary.evaluation.matrix
-            for evaluation in _cells(entry, summary.evaluation, runs[entry.run], merged[entry.run], tasks)
+            for evaluation in _cells(entry, summary.evaluation, runs[entry.run], merged[entry.run], tasks, folder)
         ),
         reference=summary.evaluation.reference,
         select_on=summary.evaluation.select_on,
@@ -260,7 +268,7 @@ def _run(
         training=training,
         checkpoint=folder / given if given else None,
         checkpoint_pattern=_checkpoint_pattern(summary),
-        compute=entry.compute,
+        compute=entry.slurm_overrides.over(entry.compute) if entry.slurm_overrides else entry.compute,
     )
 
 
@@ -282,7 +290,12 @@ def _task(entry: TaskEntry, training_data: Path | None, folder: Path) -> Task:
 
 
 def _cells(
-    entry: MatrixEntry, section: EvaluationSection, run: Run, controls: ControlsSection, tasks: Mapping[str, Task]
+    entry: MatrixEntry,
+    section: EvaluationSection,
+    run: Run,
+    controls: ControlsSection,
+    tasks: Mapping[str, Task],
+    folder: Path,
 ) -> list[Evaluation]:
     """Evaluations of one line of the matrix; `epochs: null` means all epochs of a trained run."""
     epochs: list[int | None] = [None] if not run.training else list(entry.epochs or run.epochs)
@@ -297,6 +310,8 @@ def _cells(
             scorers=tuple(scorer.model_dump() for scorer in section.scorers),
             label=entry.vis_label or run.name,
             compute=section.compute,
+            config_file=folder / paths.task_config(run.name, paths.cell(name, epoch)),
+            assistant_prefix=_first_given(entries[name].assistant_prefix, section.assistant_prefix, ""),
         )
         for name in entry.tasks
         for epoch in epochs
@@ -305,9 +320,12 @@ def _cells(
 
 def _eval_prompting(trained: Prompting, section: EvaluationSettings, task: TaskEntry) -> Prompting:
     """Prompts of an evaluation: the task's own, else the evaluation's, else those the run was trained with."""
-    system_prompts = (task.system_prompt, section.system_prompt, trained.system_prompt)
     return Prompting(
-        prompt=trained.prompt if task.prompt is None else task.prompt,
-        system_prompt=next(prompt for prompt in system_prompts if prompt is not None),
+        prompt=_first_given(task.prompt, trained.prompt),
+        system_prompt=_first_given(task.system_prompt, section.system_prompt, trained.system_prompt),
         dataset_type=trained.dataset_type,
     )
+
+
+def _first_given(*texts: str | None) -> str:
+    return next(text for text in texts if text is not None)

@@ -22,7 +22,10 @@ from pydantic import (
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 TIME_PATTERN = r"(\d+-)?\d+(:\d{1,2}){0,2}"
-MEMORY_PATTERN = r"\d+[KMGT]?"
+# A small number without a unit would be megabytes to SLURM, and is meant as gigabytes.
+MEMORY_PATTERN = r"(\d+[KMGT]|\d{4,})"
+# Fits into a line of a job script as it is.
+OPTION_PATTERN = r"[^\s\"'\\#]+"
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -299,12 +302,25 @@ class OutputSection(Section):
     )
 
 
+Option = Annotated[str, Field(pattern=f"^{OPTION_PATTERN}$")]
+
+
 class Compute(Section):
-    """An estimate of what a job needs."""
+    """What a job requests of the cluster; what is absent is estimated, or is the settings'."""
 
     time: Annotated[str, Field(pattern=f"^{TIME_PATTERN}$")] | None = Field(None, description="Time limit, HH:MM:SS.")
     gpus: NonNegativeInt | None = Field(None, description="GPUs.")
     mem: Annotated[str, Field(pattern=f"^{MEMORY_PATTERN}$")] | None = Field(None, description="Memory, like 80G.")
+    cpus_per_task: PositiveInt | None = Field(None, description="CPU cores.")
+    partition: Option | None = Field(None, description="Partition, instead of the settings'.")
+    account: Option | None = Field(None, description="Account, instead of the settings'.")
+    constraint: Option | None = Field(None, description="Features of the nodes.")
+    qos: Option | None = Field(None, description="Quality of service.")
+
+    def over(self, other: Compute | None) -> Compute:
+        """These requests, and another's for what they leave open."""
+        own = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
+        return (other or Compute()).model_copy(update=own)
 
 
 RunType = Literal["fine-tuned", "control", "eval-only"]
@@ -322,7 +338,8 @@ class RunEntry(Section):
     model: str | None = Field(None, description="Name of its base model; may be absent where there is only one.")
     parameters: Parameters = Field(default_factory=Parameters, description="What differs from `controls`.")
     checkpoint_path: str | None = Field(None, description=_CHECKPOINT)
-    compute: Compute | None = Field(None, description="An estimate of what its training needs.")
+    compute: Compute | None = Field(None, description="What its training requests of the cluster.")
+    slurm_overrides: Compute | None = Field(None, description="The same, and stronger: other tools write it here.")
     data: str | None = Field(
         None,
         validation_alias=AliasChoices("data", "dataset_path"),
@@ -382,7 +399,7 @@ class TaskEntry(Section):
     eval_condition: str | None = Field(
         None, description="Name of its data in other tools; here `dataset` chooses the file and is required beside it."
     )
-    assistant_prefix: str | None = Field(None, description="Kept for other tools.")
+    assistant_prefix: str | None = Field(None, description="Prefix instead of `evaluation.assistant_prefix`.")
 
 
 class MatrixEntry(Section):
@@ -406,7 +423,9 @@ class MatrixEntry(Section):
         None,
         description="Epochs, counted from 0; null: all of a trained run, and the only choice for others.",
     )
-    vis_label: str | None = Field(None, description="Label in results and plots.")
+    vis_label: str | None = Field(
+        None, description="Label in results and plots; given to the task where its function takes `vis_label`."
+    )
 
 
 class EvaluationSettings(Section):
@@ -426,7 +445,7 @@ class EvaluationSettings(Section):
         description="Scorers: given to the task where its function takes `scorer` or `scorers`.",
     )
     system_prompt: str | None = Field(None, description="System prompt instead of `controls.system_prompt`.")
-    compute: Compute | None = Field(None, description="An estimate of what an evaluation needs.")
+    compute: Compute | None = Field(None, description="What an evaluation requests of the cluster.")
     reference: str | None = Field(
         None, description="Run that the results compare with; absent: the control of the same model."
     )
@@ -435,7 +454,13 @@ class EvaluationSettings(Section):
         description="What the best run is chosen on: the name of a task, or `validation_loss`; absent: the same task "
         "on the split `validation` if it is evaluated, else the reported score, marked as optimistic.",
     )
-    assistant_prefix: str | None = Field(None, description="Kept for other tools.")
+    assistant_prefix: str | None = Field(
+        None, description="Beginning of the answers: given to tasks whose function takes `assistant_prefix`."
+    )
+    logprobs: bool | None = Field(None, description="Whether logs have the log probabilities of the answers' tokens.")
+    top_logprobs: PositiveInt | None = Field(
+        None, description="Likeliest tokens at each place that logs have the probabilities of, with `logprobs: true`."
+    )
 
 
 class EvaluationSection(EvaluationSettings):

@@ -5,6 +5,7 @@ Facts of the site (account, partition, modules, memory, paths) are not among the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,36 @@ from run_experiment.experiment.model import Evaluation, Generation, Model, Promp
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.model_fingerprint import model_fingerprint
 from run_experiment.inputs.task_imports import local_sources
-from run_experiment.inputs.task_signature import DATA_ARGUMENT, TaskSignature, read_signature, task_arguments
+from run_experiment.inputs.task_signature import (
+    CONFIG_ARGUMENT,
+    DATA_ARGUMENT,
+    LABEL_ARGUMENT,
+    TaskSignature,
+    read_signature,
+    task_arguments,
+    task_config,
+)
 
 Config = dict[str, Any]
 
+# Arguments that are not compared by their value: of files the content counts, and a label changes no answer.
+_NOT_COMPARED = frozenset({DATA_ARGUMENT, LABEL_ARGUMENT})
+# Names in a task's configuration that change no answer.
+_NAMES = frozenset({LABEL_ARGUMENT, "source_model"})
+
 
 class Determinants:
-    """Builds the configurations of one experiment; hashes are computed once a session."""
+    """Builds the configurations of one experiment; hashes are computed once a session.
 
-    def __init__(self, memory: HashMemory) -> None:
+    `foreign_configs` are of the evaluations whose job scripts another tool wrote, by run and cell: the file that the
+    script gives to the task, if there is one.
+    """
+
+    def __init__(
+        self, memory: HashMemory, foreign_configs: Mapping[tuple[str, str], Path | None] | None = None
+    ) -> None:
         self._memory = memory
+        self._foreign_configs = foreign_configs or {}
         self.model = cache(_model)
         self._signature = cache(read_signature)
         self._sources = cache(local_sources)
@@ -41,8 +62,8 @@ class Determinants:
     def evaluation(self, evaluation: Evaluation) -> Config:
         """What determines an evaluation, except its checkpoint."""
         signature = self.signature(evaluation)
-        # The content of the data file counts, not its path.
-        arguments = {name: value for name, value in self.arguments(evaluation).items() if name != DATA_ARGUMENT}
+        given = task_arguments(evaluation, signature)
+        arguments = {name: value for name, value in given.items() if name not in _NOT_COMPARED}
         task = {
             "script": {"sha256": self._memory.file(evaluation.task.script)},
             "function": signature.function,
@@ -50,6 +71,8 @@ class Determinants:
         }
         if imports := self._imports(evaluation.task.script):
             task["imports"] = imports
+        if config := self.task_config(evaluation):
+            task["config"] = {name: value for name, value in config.items() if name not in _NAMES}
         return {
             "model": self.model(evaluation.run.model),
             "task": task,
@@ -60,7 +83,19 @@ class Determinants:
 
     def arguments(self, evaluation: Evaluation) -> dict[str, Any]:
         """Arguments that an evaluation's task is called with."""
-        return task_arguments(evaluation, self.signature(evaluation))
+        arguments = task_arguments(evaluation, self.signature(evaluation))
+        file = self._config_file(evaluation)
+        return {CONFIG_ARGUMENT: str(file), **arguments} if file else arguments
+
+    def task_config(self, evaluation: Evaluation) -> Config | None:
+        """What the file says that an evaluation's task is given by us; None if it takes none, or has one of its own."""
+        is_ours = (evaluation.run.name, evaluation.cell) not in self._foreign_configs
+        return task_config(evaluation) if is_ours and self._config_file(evaluation) else None
+
+    def _config_file(self, evaluation: Evaluation) -> Path | None:
+        takes_it = self.signature(evaluation).is_given(CONFIG_ARGUMENT) and CONFIG_ARGUMENT not in evaluation.task.args
+        key = (evaluation.run.name, evaluation.cell)
+        return self._foreign_configs.get(key, evaluation.config_file) if takes_it else None
 
     def _imports(self, script: Path) -> Config:
         """Hashes of the files beside a task's script that it imports, by their path relative to it."""
@@ -102,4 +137,6 @@ def _generation(generation: Generation) -> Config:
     config: Config = {"do_sample": generation.do_sample, "max_tokens": generation.max_tokens}
     if generation.do_sample:
         config |= {"temperature": generation.temperature, "seed": generation.seed}
+    if generation.logprobs:
+        config |= {"logprobs": True, "top_logprobs": generation.top_logprobs}
     return config

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 # Name of the argument that receives the data file.
 DATA_ARGUMENT = "data_path"
+# Name of the argument that receives a file of prompts, scorers and labels.
+CONFIG_ARGUMENT = "config_path"
+# Label in results and plots, which changes no answer.
+LABEL_ARGUMENT = "vis_label"
+# Only for functions that name them: those that take any argument would pass these on to what may not know them.
+_IF_NAMED = frozenset({CONFIG_ARGUMENT, LABEL_ARGUMENT, "assistant_prefix", "logprobs", "top_logprobs"})
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -40,6 +46,10 @@ class TaskSignature:
     def takes(self, name: str) -> bool:
         """True if the function takes an argument of this name."""
         return self.accepts_any or name in self.parameters
+
+    def is_given(self, name: str) -> bool:
+        """True if the function gets what a summary offers by this name."""
+        return name in self.parameters if name in _IF_NAMED else self.takes(name)
 
 
 def read_signature(script: Path, function: str | None) -> TaskSignature:
@@ -123,24 +133,49 @@ def offered_arguments(
     generation: Generation,
     scorers: Sequence[Mapping[str, Any]],
     data: Path | None,
+    label: str = "",
+    assistant_prefix: str = "",
 ) -> dict[str, Any]:
     """Arguments that a summary offers to a task, whether or not its function takes them."""
     offered: dict[str, Any] = {"prompt": prompting.prompt, "system_prompt": prompting.system_prompt}
+    offered[LABEL_ARGUMENT] = label
     if data is not None:
         offered[DATA_ARGUMENT] = str(data)
     if prompting.dataset_type == "text_completion":
         offered["use_chat_template"] = False
-    if generation.max_tokens is not None:
-        offered["max_tokens"] = generation.max_tokens
+    if assistant_prefix:
+        offered["assistant_prefix"] = assistant_prefix
     # Without sampling, temperature is ignored; 0 means the same as not sampling.
     if generation.temperature is not None and (generation.do_sample or generation.temperature == 0):
         offered["temperature"] = generation.temperature
+    for name in ("max_tokens", "logprobs", "top_logprobs"):
+        if (value := getattr(generation, name)) is not None:
+            offered[name] = value
     if scorers:
         offered |= {"scorers": [dict(scorer) for scorer in scorers], "scorer": scorers[0]["name"]}
     return offered
 
 
 def task_arguments(evaluation: Evaluation, signature: TaskSignature) -> dict[str, Any]:
-    """Arguments for an evaluation's task: the offered ones that it takes, then the task's own `args`."""
-    offered = offered_arguments(evaluation.prompting, evaluation.generation, evaluation.scorers, evaluation.task.data)
-    return {name: offered[name] for name in offered if signature.takes(name)} | dict(evaluation.task.args)
+    """Arguments for an evaluation's task: the offered ones that it takes, then the task's own `args`.
+
+    Without the file of its configuration, which a task may be given as well.
+    """
+    given = (evaluation.prompting, evaluation.generation, evaluation.scorers, evaluation.task.data)
+    offered = offered_arguments(*given, evaluation.label, evaluation.assistant_prefix)
+    return {name: offered[name] for name in offered if signature.is_given(name)} | dict(evaluation.task.args)
+
+
+def task_config(evaluation: Evaluation) -> dict[str, Any]:
+    """What the file says that is given to tasks which take `config_path`; keys without a value are left out."""
+    values: dict[str, Any] = {
+        "prompt": evaluation.prompting.prompt,
+        "system_prompt": evaluation.prompting.system_prompt,
+        "scorers": [dict(scorer) for scorer in evaluation.scorers],
+        "dataset_type": evaluation.prompting.dataset_type,
+        "is_finetuned": evaluation.needs_checkpoint,
+        "epoch": evaluation.epoch,
+        "source_model": evaluation.run.model.name,
+        LABEL_ARGUMENT: evaluation.label,
+    }
+    return {name: value for name, value in values.items() if value is not None and value != []}

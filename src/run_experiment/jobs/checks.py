@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from run_experiment.common.json_files import Config
 from run_experiment.inputs.data_files import DataError, file_hash, split_hash
 from run_experiment.jobs.specs import Input, Job, inputs_of
 from run_experiment.jobscripts.edits import parse
+from run_experiment.jobscripts.own_samples import sample_files
 from run_experiment.machine.gpu_samples import summarize
 from run_experiment.machine.processes import last_lines
 
@@ -61,12 +63,14 @@ def _require_unchanged(inputs: Iterable[Input]) -> None:
             raise JobError(f"{what} changed since this job was planned; start again")
 
 
-def gpu_facts(samples: Path) -> dict[str, Any]:
-    """A record's entry on GPUs; empty if nothing was sampled."""
-    try:
-        return {"gpu": asdict(summarize(samples))}
-    except OSError:
-        return {}
+def gpu_facts(job: Job, samples: Path, since: datetime) -> dict[str, Any]:
+    """A record's entry on GPUs, from `samples` or from what the script itself sampled since; empty without any."""
+    for path in (samples, *sample_files(Path(job.script), Path(job.folder))):
+        with suppress(OSError):
+            # File servers' clocks differ a little.
+            if path.stat().st_mtime >= since.timestamp() - 1:
+                return {"gpu": asdict(summarize(path))}
+    return {}
 
 
 def failure(what: str, log: Path) -> str:

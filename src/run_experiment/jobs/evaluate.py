@@ -63,7 +63,7 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
     record.unlink(missing_ok=True)
     # Right before the new one: without a record the log would be computed again.
     place.finish(log)
-    write_record(record, {**known, "results": asdict(outcome), **facts, **gpu_facts(samples)})
+    write_record(record, {**known, "results": asdict(outcome), **facts, **gpu_facts(job, samples, current.started)})
 
 
 def _evaluated(
@@ -74,12 +74,33 @@ def _evaluated(
     environment = job_environment(folder, cache, current.folder, place.unfinished, place.wanted.tag)
     environment |= connections.environment()
     with _importing("inspect_ai.log"):
-        try:
-            killed_for_memory = run_job_script(job, current, environment, samples)
-        except JobError as error:
-            raise _explained(error, current, place) from error
+        killed_for_memory = _run_script(job, current, environment, place, samples)
     require_inputs(job)
     return _judged(job, current, place, killed_for_memory)
+
+
+def _run_script(
+    job: EvaluationJob, current: Attempt, environment: dict[str, str], place: Search, samples: Path
+) -> bool:
+    """Run the script; returns whether memory ran out in one that succeeded.
+
+    A script whose log is whole has succeeded, whatever its last command returned, like `wait` for a killed sampler.
+    """
+    try:
+        return run_job_script(job, current, environment, samples)
+    except JobError as error:
+        if not _left_a_whole_log(job, current, place):
+            raise _explained(error, current, place) from error
+        print(f"{str(error).partition(';')[0]}, but its evaluation succeeded", file=sys.stderr)
+        return False
+
+
+def _left_a_whole_log(job: EvaluationJob, current: Attempt, place: Search) -> bool:
+    try:
+        _require_all(job, current, read_outcome(the_log(place.wanted, place.found())))
+    except (EvalError, IndexError):
+        return False
+    return True
 
 
 def _explained(error: JobError, current: Attempt, place: Search) -> JobError:

@@ -117,7 +117,7 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         "checkpoints": checkpoints,
         "changes": start.changed_sizes,
         **_losses(folder),
-        **gpu_facts(samples),
+        **gpu_facts(job, samples, current.started),
     }
     return folder if job.output_dir else sought.output, record | facts
 

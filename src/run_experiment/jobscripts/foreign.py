@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from run_experiment.common import paths
+from run_experiment.experiment.model import Experiment
 from run_experiment.jobscripts.edits import parse
 
 CELL_SCRIPT = "cell.slurm"
@@ -38,6 +39,18 @@ def cell_files(folder: Path, run: str, task: str, epoch: int | None) -> list[str
             configs = [f"{place}/{config}" for config in _CELL_CONFIGS]
             return [f"{place}/{CELL_SCRIPT}", *(config for config in configs if (folder / config).is_file())]
     return []
+
+
+def cell_configs(experiment: Experiment) -> dict[tuple[str, str], Path | None]:
+    """Evaluations with a job script in a folder of their own, by run and cell: the config beside it, if there is one.
+
+    Paths are absolute.
+    """
+    found = {}
+    for one in experiment.evaluations:
+        if files := cell_files(experiment.folder, one.run.name, one.task.name, one.epoch):
+            found[one.run.name, one.cell] = experiment.folder / files[1] if len(files) > 1 else None
+    return found
 
 
 def working_directory(folder: Path, script: str) -> str:

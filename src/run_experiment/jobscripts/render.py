@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -41,12 +42,12 @@ KEPT_HEAD = "Rendered with your own #SBATCH and environment lines"
 
 @dataclass(frozen=True)
 class Request:
-    """Resources that a job requests."""
+    """Resources that a job requests; `given` is what the summary says."""
 
     time: str
     gpus: int
     mem: str
-    cpus: int = CPUS
+    given: Compute
 
 
 class JobScripts:
@@ -106,9 +107,9 @@ class JobScripts:
         )
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
         request = _request(evaluation.compute, evaluation.run.model, gpus=1, in_fp32=False, time="01:00:00")
-        values = yaml.safe_dump(self._determinants.arguments(evaluation), allow_unicode=True, width=2**31)
         return {
-            arguments: Rendered("", values),
+            arguments: _yaml(self._determinants.arguments(evaluation)),
+            **self._task_config(evaluation),
             paths.eval_script(run, cell): Rendered(
                 self._head(name, request),
                 _evaluation_commands(evaluation, cache, command),
@@ -116,10 +117,16 @@ class JobScripts:
             ),
         }
 
+    def _task_config(self, evaluation: Evaluation) -> dict[str, Rendered]:
+        """The file of prompts, scorers and labels, for a task that takes one."""
+        config = self._determinants.task_config(evaluation)
+        return {paths.task_config(evaluation.run.name, evaluation.cell): _yaml(config)} if config else {}
+
     def evaluation_files(self, evaluation: Evaluation) -> list[str]:
         """Paths of an evaluation's job script (first) and of its arguments or configs."""
         run, cell = evaluation.run.name, evaluation.cell
-        return self._cell_files(evaluation) or [paths.eval_script(run, cell), paths.task_arguments(run, cell)]
+        ours = [paths.eval_script(run, cell), paths.task_arguments(run, cell), *self._task_config(evaluation)]
+        return self._cell_files(evaluation) or ours
 
     def _cell_files(self, evaluation: Evaluation) -> list[str]:
         return cell_files(self._experiment.folder, evaluation.run.name, evaluation.task.name, evaluation.epoch)
@@ -188,11 +195,13 @@ class JobScripts:
         settings = self._settings
         options = {
             "job-name": name,
-            "account": settings.account,
-            "partition": settings.partition,
+            "account": request.given.account or settings.account,
+            "partition": request.given.partition or settings.partition,
+            "qos": request.given.qos,
+            "constraint": request.given.constraint,
             "nodes": 1,
             "ntasks": 1,
-            "cpus-per-task": request.cpus,
+            "cpus-per-task": request.given.cpus_per_task or CPUS,
             "gres": f"gpu:{request.gpus}" if request.gpus else None,
             "mem": request.mem,
             "time": request.time,
@@ -215,6 +224,10 @@ def _environment(settings: Settings) -> list[str]:
         raise InputError("settings", problems)
     # Each is checked separately, because under `set -e` conda's own scripts would end the job.
     return [f"{line} || exit" for _, line in commands]
+
+
+def _yaml(values: Mapping[str, Any]) -> Rendered:
+    return Rendered("", yaml.safe_dump(values, allow_unicode=True, width=2**31))
 
 
 def _commands(lines: list[str]) -> str:
@@ -271,6 +284,7 @@ def _request(compute: Compute | None, model: Model, *, gpus: int, in_fp32: bool,
         time=given.time or time,
         gpus=gpus if given.gpus is None else given.gpus,
         mem=given.mem or f"{_ROOM_GB + math.ceil(weights)}G",
+        given=given,
     )
 
 

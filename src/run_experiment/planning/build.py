@@ -24,6 +24,7 @@ from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.data_sets import DataSet, data_sets
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
+from run_experiment.jobscripts.foreign import cell_configs
 from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.older_redos import OlderRedos
 from run_experiment.planning.plan import Plan, written_to
@@ -48,7 +49,7 @@ def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, sn
 
 
 def _planned(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> Plan:
-    determinants = Determinants(memory)
+    determinants = Determinants(memory, cell_configs(experiment))
     scripts = JobScripts(experiment, settings, determinants)
     plan = Plan(
         experiment=experiment,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from run_experiment.actionlog.entry import ActionLogs, Entry, Log, link_logs
+from run_experiment.jobscripts.foreign import is_scaffolded
 from run_experiment.session import entries
 from run_experiment.session.events import RuleFailed, RuleFinished, Rules, RuleStarted, Tick
 from run_experiment.session.jobs import FollowedJob, SessionJobs
@@ -47,7 +48,8 @@ class SessionLog:
         self._plan = plan
         self._show = show
         self._logs = ActionLogs(plan.folder)
-        link_logs(plan.folder)
+        if is_scaffolded(plan.folder):
+            link_logs(plan.folder)
         ledger = Ledger(plan.folder / LEDGER) if plan.is_attached else None
         self._jobs = SessionJobs(plan, _last_logged(ledger))
         self._delays: dict[str, str] = {}

@@ -9,6 +9,8 @@ from pathlib import Path
 from run_experiment.actionlog.entry import Log
 from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation, Run
+from run_experiment.jobscripts.foreign import working_directory
+from run_experiment.jobscripts.own_samples import sample_files
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.target import Target
 
@@ -102,7 +104,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
     wanted = frozenset(path for path in targets if path in outputs)
     training_of = {run.name: targets[paths.finetune_record(run.name)] for run in plan.experiment.fine_tuned}
     evaluation_of = {item.subject: targets[paths.eval_record(item.run.name, item.cell)] for item in evaluations}
-    jobs = [_training(run) for run in plan.experiment.fine_tuned]
+    jobs = [_training(plan, run) for run in plan.experiment.fine_tuned]
     jobs += [_evaluation(plan, item) for item in evaluations]
     return SessionPlan(
         folder=plan.experiment.folder,
@@ -128,7 +130,14 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
     )
 
 
-def _training(run: Run) -> SessionJob:
+def _own_samples(plan: Plan, script: str) -> tuple[str, ...]:
+    """Files that a job script itself has nvidia-smi write to."""
+    folder = plan.experiment.folder
+    files = sample_files(folder / script, folder / working_directory(folder, script))
+    return tuple(paths.portable(path, folder) for path in files)
+
+
+def _training(plan: Plan, run: Run) -> SessionJob:
     script = paths.finetune_script(run.name)
     folders = [*([str(run.output_dir)] if run.output_dir else []), f"{run.name}/artifacts", run.name]
     return SessionJob(
@@ -137,7 +146,7 @@ def _training(run: Run) -> SessionJob:
         subject=run.name,
         run=run.name,
         script=script,
-        samples=tuple(f"{folder}/{paths.GPU_METRICS}" for folder in dict.fromkeys(folders)),
+        samples=(*(f"{folder}/{paths.GPU_METRICS}" for folder in dict.fromkeys(folders)), *_own_samples(plan, script)),
     )
 
 
@@ -152,7 +161,7 @@ def _evaluation(plan: Plan, evaluation: Evaluation) -> SessionJob:
         subject=evaluation.subject,
         run=run,
         script=script,
-        samples=(paths.eval_gpu_metrics(run, cell), *beside),
+        samples=(paths.eval_gpu_metrics(run, cell), *_own_samples(plan, script), *beside),
     )
 
 

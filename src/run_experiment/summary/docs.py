@@ -11,6 +11,7 @@ from run_experiment.experiment.schema import (
     ITEM,
     MEMORY_PATTERN,
     NAME_PATTERN,
+    OPTION_PATTERN,
     TIME_PATTERN,
     ExperimentSummary,
     Parameters,
@@ -89,6 +90,7 @@ _PATTERN_WORDS = {
     f"^{NAME_PATTERN}$": "name (letters, digits, `.`, `_`, `-`)",
     f"^{TIME_PATTERN}$": "time",
     f"^{MEMORY_PATTERN}$": "memory",
+    f"^{OPTION_PATTERN}$": "text",
 }
 _TYPE_WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
 _BOUND_WORDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -92,6 +92,7 @@ def evaluation(**changes: Any) -> Evaluation:
         scorers=({"name": "match", "params": {"location": "exact"}}, {"name": "includes", "params": {}}),
         label="r",
         compute=None,
+        config_file=Path("/r/eval/t_base.config.yaml"),
     )
     return replace(given, **changes)
 

@@ -77,6 +77,22 @@ def test_finetune_script_with_the_summary_s_estimate(experiment: ExperimentFolde
     assert_golden(text, GOLDEN / "finetune_estimated.slurm")
 
 
+def test_requests_of_a_run_take_the_place_of_the_settings_(experiment: ExperimentFolder) -> None:
+    values = experiment.read()
+    values["runs"][0]["slurm_overrides"] = {"partition": "big", "account": "other", "constraint": "a100|h100"}
+    values["runs"][0]["compute"] = {"partition": "small", "cpus_per_task": 16, "qos": "high"}
+    experiment.write(values)
+    text = rendered(experiment, plan_of(experiment, **SITE), "r4/finetune.slurm")
+    assert re.findall("--(partition|account|constraint|qos|cpus-per-task)=(.*)", text) == [
+        ("account", "other"),
+        ("partition", "big"),
+        ("qos", "high"),
+        ("constraint", "a100|h100"),
+        ("cpus-per-task", "16"),
+    ]
+    assert SITE["partition"] in rendered(experiment, plan_of(experiment, **SITE), "r8/finetune.slurm")
+
+
 @pytest.mark.parametrize(
     ("parameters", "request_lines"),
     [

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from session_logs import plan
 
 from run_experiment.actionlog.entry import Log, link_logs
 from run_experiment.common.json_files import write_record
 from run_experiment.session import entries
+from run_experiment.session.log import SessionLog
 from run_experiment.session.outcomes import Outcome, outcome
 from run_experiment.session.plan import ATTACHED, SessionJob, SessionPlan
 
@@ -67,6 +69,15 @@ def test_what_is_made_again_says_why(tmp_path: Path) -> None:
     )
     explanations = [entries.submission(plan, job, 0, "17").explanation for job in jobs.values()]
     assert explanations == ["lr: 0.1 → 0.2", None]
+
+
+def test_only_folders_of_other_tools_have_links(tmp_path: Path) -> None:
+    SessionLog(plan(tmp_path))
+    assert not (tmp_path / "logs").exists()
+    (tmp_path / "r4").mkdir()
+    (tmp_path / "r4/finetune.slurm").write_text("#!/bin/bash\necho theirs\n")
+    SessionLog(plan(tmp_path))
+    assert (tmp_path / "logs/run-inspect.log").is_symlink()
 
 
 def test_logs_are_linked_from_the_folder_of_logs(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ TASKS = {
     "scorer": "def cap(data_path: str, scorer: str, prompt: str = '', k: int = 1): ...",
     "scorers": "def cap(data_path: str, scorers: list, prompt: str = '', k: int = 1): ...",
     "all": "def cap(data_path: str, prompt: str = '', k: int = 1, **more): ...",
+    "file": "def cap(data_path: str, config_path: str = '', k: int = 1): ...",
 }
 
 
@@ -93,6 +94,9 @@ TASKS = {
     [
         ("nothing", "[risk]", "takes neither scorer nor scorers, so its evaluations run without risk"),
         ("nothing", "[match]", None),
+        # Its name is a part of another word.
+        ("nothing", "[mat]", "run without mat"),
+        ("file", "[risk, {name: f1, params: {x: 1}}]", None),
         ("nothing", "[{name: match, params: {x: 1}}, f1]", "run without match with its params, f1"),
         ("scorer", "[risk]", None),
         ("scorer", "[risk, f1]", "takes only one scorer by its name, so its evaluations run without f1"),

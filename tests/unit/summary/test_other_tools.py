@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from good_summary import FILE, GOOD, changed, errors, read
+from good_summary import FILE, GOOD, changed, errors, read, write
 
 from run_experiment.experiment.model import resolve
 
@@ -61,18 +61,78 @@ def test_refused(folder: Path, key: str, message: str) -> None:
     ("changes", "line"),
     [
         (
-            ("  - name: r8\n", "  - name: r8\n    slurm_overrides: {mem: 1G}\n"),
-            "19: runs[1].slurm_overrides: unknown key; write them in the #SBATCH lines of the job script",
+            ("  - name: r8\n", "  - name: r8\n    slurm_overrides: {reservation: maintenance}\n"),
+            "19: runs[1].slurm_overrides.reservation: unknown key; write it in the #SBATCH lines of the job script",
         ),
         (
-            ("  - name: r8\n", "  - name: r8\n    compute: {partition: gpu}\n"),
-            "19: runs[1].compute.partition: unknown key; write it in the #SBATCH lines of the job script",
+            ("  - name: r8\n", "  - name: r8\n    compute: {gres: gpu:2}\n"),
+            "19: runs[1].compute.gres: unknown key; write gpus: N",
         ),
         (
-            ("  temperature: 0.0\n", "  temperature: 0.0\n  logprobs: true\n"),
-            "25: evaluation.logprobs: unknown key; set it in the task's GenerateConfig",
+            ("  - name: r8\n", "  - name: r8\n    compute: {mem_gb: 80}\n"),
+            "19: runs[1].compute.mem_gb: unknown key; did you mean mem?",
+        ),
+        (
+            ("  - name: r8\n", '  - name: r8\n    compute: {mem: "80"}\n'),
+            '19: runs[1].compute.mem: expected an amount of memory like 80G, found "80"',
+        ),
+        (
+            ("  - name: r8\n", "  - name: r8\n    compute: {constraint: a100 & nvlink}\n"),
+            "19: runs[1].compute.constraint: expected one word as #SBATCH lines take it, without spaces, quotes and #, "
+            'found "a100 & nvlink"',
         ),
     ],
 )
 def test_other_sections(folder: Path, changes: tuple[str, str], line: str) -> None:
     assert errors(folder, changed(changes)) == [f"{FILE}:{line}"]
+
+
+def test_a_run_s_requests_of_the_cluster(folder: Path) -> None:
+    """`slurm_overrides` is stronger than `compute`."""
+    keys = (
+        "    compute: {time: '1:00:00', mem: 20G, partition: cpu}\n"
+        "    slurm_overrides: {partition: gpu, constraint: 'a100|h100', cpus_per_task: 8, mem: 40G}\n"
+    )
+    summary, warnings = read(folder, changed(("  - name: r8\n", f"  - name: r8\n{keys}")))
+    assert warnings == []
+    compute = resolve(summary, folder).run_by_name["r8"].compute
+    assert compute is not None
+    assert compute.model_dump(exclude_none=True) == {
+        "time": "1:00:00",
+        "mem": "40G",
+        "partition": "gpu",
+        "constraint": "a100|h100",
+        "cpus_per_task": 8,
+    }
+
+
+def test_probabilities_are_asked_for_of_the_model(folder: Path) -> None:
+    text = changed(("  temperature: 0.0\n", "  temperature: 0.0\n  logprobs: true\n  top_logprobs: 5\n"))
+    summary, warnings = read(folder, text)
+    generation = resolve(summary, folder).evaluations[0].generation
+    assert (generation.logprobs, generation.top_logprobs, warnings) == (True, 5, [])
+
+
+@pytest.mark.parametrize("given", ["task", "nothing", "config"])
+def test_prompts_that_reach_a_task(folder: Path, given: str) -> None:
+    """By its function, by no way at all, or by the config beside each of its scripts."""
+    taken = ', prompt: str = "{input}"' if given == "task" else ""
+    write(folder, "cap.py", f"from inspect_ai import task\n@task\ndef cap(data_path: str{taken}): ...\n")
+    for cell in (
+        "r4/eval/cap_epoch0",
+        "r4/eval/cap_epoch1",
+        "r8/eval/cap_epoch0",
+        "r8/eval/cap_epoch1",
+        "base/eval/cap",
+    ):
+        if given == "config":
+            write(folder, f"{cell}/cell.slurm", "#!/bin/bash\ninspect eval cap.py\n")
+            write(folder, f"{cell}/eval.yaml", 'prompt: "Capitalize: {input}"\n')
+    warnings = read(folder, GOOD)[1]
+    assert [line.partition("script: ")[2] for line in warnings] == {
+        "nothing": ["task cap takes no prompt, so its evaluations run without it, unlike the training"]
+    }.get(given, [])
+    # A config without it gives none.
+    if given == "config":
+        write(folder, "r8/eval/cap_epoch1/eval.yaml", "system_prompt: x\n")
+        assert len(read(folder, GOOD)[1]) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from run_experiment.common.errors import InputError
 from run_experiment.common.suggestions import SYNONYMS
 from run_experiment.experiment.model import resolve
-from run_experiment.experiment.schema import EvaluationSettings, ExperimentSummary, Parameters, Section
+from run_experiment.experiment.schema import Compute, EvaluationSettings, ExperimentSummary, Parameters, Section
 from run_experiment.summary.read import read_summary
 
 
@@ -205,7 +205,7 @@ def test_checkpoints_lie_apart(folder: Path, base: str, pattern: str | None, whe
 
 
 def test_synonyms_are_of_keys_that_exist() -> None:
-    known = {*Parameters.all_keys(), *EvaluationSettings.all_keys()}
+    known = {*Parameters.all_keys(), *EvaluationSettings.all_keys(), *Compute.all_keys()}
     assert set(SYNONYMS.values()) <= known
     assert not known & SYNONYMS.keys()
 
@@ -345,7 +345,7 @@ def test_eval_only_run(folder: Path) -> None:
         ),
         (
             [("script: cap.py", "script: cap.py\n      assistant_prefix: Sure")],
-            "28: evaluation.tasks[0].assistant_prefix: is kept for other tools; it has no effect here",
+            "28: evaluation.tasks[0].assistant_prefix: task cap takes no assistant_prefix, so its evaluations run without it",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The files that a summary names: models, data, task scripts, checkpoints."""
+"""The files that a summary names: models, data, checkpoints; `tasks` has those of the tasks."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ from pathlib import Path
 
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG
-from run_experiment.common.suggestions import did_you_mean
-from run_experiment.common.yaml_lines import KeyPath, shown
-from run_experiment.experiment.model import Prompting, generation_of, split_script
-from run_experiment.experiment.schema import TaskEntry
+from run_experiment.common.yaml_lines import shown
 from run_experiment.finetuning.architecture import ModelError, lora_builder
 from run_experiment.finetuning.model_files import folder_problem, training_problem
-from run_experiment.inputs.task_signature import (
-    DATA_ARGUMENT,
-    TaskScriptError,
-    TaskSignature,
-    offered_arguments,
-    read_signature,
-)
 from run_experiment.summary.checks.checkpoints import check_checkpoints
-from run_experiment.summary.checks.data import check_training_data, missing_file
-from run_experiment.summary.checks.scorers import check_scorers
+from run_experiment.summary.checks.data import check_training_data
+from run_experiment.summary.checks.tasks import check_tasks
 from run_experiment.summary.draft import Draft, Finding
 
 
@@ -35,7 +25,7 @@ def check_files(draft: Draft, folder: Path) -> list[Finding]:
         *_run_folders(draft, folder),
         *check_checkpoints(draft, folder),
         *check_training_data(draft, folder),
-        *_tasks(draft, folder),
+        *check_tasks(draft, folder),
     ]
 
 
@@ -83,89 +73,3 @@ def _run_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
             yield Finding((*path, "name"), f"{run.name} would be the run's folder, but a file has that name")
         elif own in models:
             yield Finding((*path, "name"), f"{run.name} would be the run's folder, but model {models[own]} is there")
-
-
-def _tasks(draft: Draft, folder: Path) -> Iterator[Finding]:
-    for path, task in draft.tasks.items():
-        if task.dataset not in (None, "same"):
-            yield from missing_file((*path, "dataset"), folder / str(task.dataset))
-        yield from _task_script(draft, path, task, folder)
-
-
-def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> Iterator[Finding]:
-    file, function = split_script(task.script)
-    missing = list(missing_file((*path, "script"), folder / file))
-    if missing:
-        yield from missing
-        return
-    try:
-        signature = read_signature(folder / file, function)
-    except TaskScriptError as error:
-        yield Finding((*path, "script"), shown(str(error), 500)[1:-1])
-        return
-    yield from _arguments(draft, path, task, signature)
-    yield from check_scorers(draft, path, signature, folder / file)
-    yield from _doubled_braces(draft, path, task, folder / file)
-
-
-def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
-    for name in task.args:
-        if name == DATA_ARGUMENT:
-            yield Finding((*path, "args", name), "name the data file in dataset, so that changes to it are noticed")
-        elif not signature.takes(name):
-            hint = did_you_mean(name, signature.parameters)
-            yield Finding((*path, "args", name), f"task {signature.function} has no such parameter{hint}")
-    offered = {*_offered(draft, task), *task.args}
-    for name in signature.required:
-        if name not in offered:
-            message = f"task {signature.function} needs {name}, which nothing provides; set it in args"
-            yield Finding((*path, "args"), message)
-    yield from _prompts_not_taken(draft, path, task, signature)
-    if signature.takes(DATA_ARGUMENT) and task.dataset in (None, "same"):
-        yield from _data_of_several(draft, path, task)
-
-
-def _data_of_several(draft: Draft, path: KeyPath, task: TaskEntry) -> Iterator[Finding]:
-    """A task that would read the training data, where runs have data of their own."""
-    own = {run.name for run in draft.runs.values() if run.data and run.type == "fine-tuned"}
-    evaluated = [entry.run for entry in draft.matrix.values() if task.name in entry.tasks and entry.run in own]
-    if evaluated:
-        message = f"is required: run {evaluated[0]} has data of its own; name the file that all runs are evaluated on"
-        yield Finding((*path, "dataset"), message)
-
-
-def _prompts_not_taken(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
-    """Prompts that evaluations on a task would have, where its function cannot be given them."""
-    runs = {entry.run for entry in draft.matrix.values() if task.name in entry.tasks}
-    evaluated = [run for run in draft.runs.values() if run.name in runs]
-    shared = {"prompt": None, "system_prompt": draft.evaluation.system_prompt}
-    for name, plain in (("prompt", "{input}"), ("system_prompt", "")):
-        own = getattr(task, name)
-        given = shared[name] if own is None else own
-        lost = [run for run in evaluated if (getattr(draft.merged(run), name) if given is None else given) != plain]
-        if lost and not signature.takes(name):
-            trained = any(run.type == "fine-tuned" and getattr(draft.merged(run), name) != plain for run in lost)
-            message = f"task {signature.function} takes no {name}, so its evaluations run without it"
-            yield Finding((*path, "script"), message + (", unlike the training" if trained else ""), warning=True)
-
-
-def _doubled_braces(draft: Draft, path: KeyPath, task: TaskEntry, script: Path) -> Iterator[Finding]:
-    """A prompt with `{{`, which training fills as `str.format` does, and a task that seems to fill it otherwise."""
-    runs = {entry.run for entry in draft.matrix.values() if task.name in entry.tasks}
-    prompts = [draft.merged(run).prompt for run in draft.runs.values() if run.name in runs]
-    doubled = any("{{" in text or "}}" in text for text in (prompts if task.prompt is None else [task.prompt]))
-    if doubled and ".format(" not in script.read_text(encoding="utf-8", errors="replace"):
-        message = "the prompt has {{ or }}, which mean { and }; a task that does not fill it with"
-        yield Finding((*path, "script"), f"{message} prompt.format(input=…) keeps them doubled", warning=True)
-
-
-def _offered(draft: Draft, task: TaskEntry) -> set[str]:
-    """Names of the arguments that every evaluation on a task has for it."""
-    types = {draft.merged(run).dataset_type for run in draft.runs.values()}
-    settings = draft.evaluation
-    generation = generation_of(settings)
-    data = Path(task.dataset or "same") if draft.has_training or task.dataset else None
-    scorers = [scorer.model_dump() for scorer in settings.scorers]
-    # Only where no run uses a chat template do all evaluations offer to go without one.
-    kind = "text_completion" if types == {"text_completion"} else "chat_completion"
-    return set(offered_arguments(Prompting("", "", kind), generation, scorers, data))

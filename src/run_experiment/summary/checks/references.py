@@ -40,7 +40,6 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
         check_prompts,
         _sampling,
         _offloading,
-        _not_used,
         check_results,
         _checkpoint_pattern,
         _paths,
@@ -201,17 +200,6 @@ def _offloading(draft: Draft) -> Iterator[Finding]:
             yield Finding(place, f"needs {needed}: true as well (run {run.name})")
         elif merged.device == "cpu":
             yield Finding(place, f"is for GPUs, but run {run.name} has device: cpu")
-
-
-def _not_used(draft: Draft) -> Iterator[Finding]:
-    """Keys that other tools act on: what they ask for does not happen here."""
-    written: list[tuple[KeyPath, str | None]] = [
-        (("evaluation", "assistant_prefix"), draft.evaluation.assistant_prefix)
-    ]
-    written += [((*path, "assistant_prefix"), task.assistant_prefix) for path, task in draft.tasks.items()]
-    for path, value in written:
-        if value:
-            yield Finding(path, "is kept for other tools; it has no effect here", warning=True)
 
 
 def _conditions(draft: Draft, strict: bool) -> Iterator[Finding]:

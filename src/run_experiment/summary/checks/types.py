@@ -12,6 +12,7 @@ from run_experiment.experiment.schema import (
     ITEM,
     MEMORY_PATTERN,
     NAME_PATTERN,
+    OPTION_PATTERN,
     TIME_PATTERN,
     ExperimentSummary,
     Section,
@@ -44,6 +45,7 @@ _PATTERNS = {
     f"^{NAME_PATTERN}$": "a name of letters, digits, ., _ and -, beginning with a letter or digit, at most 128 long",
     f"^{TIME_PATTERN}$": "a time like 02:00:00 or 1-12:00:00",
     f"^{MEMORY_PATTERN}$": "an amount of memory like 80G",
+    f"^{OPTION_PATTERN}$": "one word as #SBATCH lines take it, without spaces, quotes and #",
 }
 
 
