@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ _HINTS = {
     "cannot start any token": "indent with spaces, not with tabs; quote text that begins with @, ` or %",
     "found undefined alias": "text that begins with * must be quoted",
     "found unexpected end of stream": "a quote is not closed",
+    "unknown escape character": "in double quotes \\ begins an escape; use single quotes, and / in paths",
 }
 
 
@@ -105,7 +106,7 @@ def parse(text: str) -> Source:
         before = text.encode()[: error.position]
         return _refused(before.count(b"\n") + 1, f"character {error.character:#04x} is not allowed in YAML")
     except yaml.MarkedYAMLError as error:
-        return _syntax_error(error)
+        return _syntax_error(error, text.splitlines())
     builder = _Builder(text)
     data = builder.value(node, ()) if node else None
     problems = {(problem.line, problem.message): problem for problem in reversed(builder.problems)}
@@ -125,12 +126,27 @@ def _refused(line: int, message: str) -> Source:
     return Source(None, (Problem(line, "", message),), {}, {})
 
 
-def _syntax_error(error: yaml.MarkedYAMLError) -> Source:
+def _hint_of_line(line: str) -> str:
+    """Hint at characters that a text processor or a web page puts where YAML knows others."""
+    if "\u00a0" in line:
+        return "the line has a no-break space; write plain ones"
+    if re.search("[\u201c\u201d\u201e\u2018\u2019]", line):
+        return "the line has typographic quotes; write \" or '"
+    if re.match(r"(<<<<<<<|=======|>>>>>>>)", line):
+        return "two versions of the file were merged; keep one"
+    return ""
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, lines: Sequence[str]) -> Source:
     what = str(error.problem or error.context)
     if error.context and error.context.startswith("expected a single document"):
         what = "a second document begins here; write one document, without ---"
-    hint = next((hint for start, hint in _HINTS.items() if start in what), "")
     mark = error.problem_mark or error.context_mark
+    # The mark may be on the line after.
+    near = lines[max(0, mark.line - 1) : mark.line + 1] if mark else []
+    hint = next(filter(None, map(_hint_of_line, near)), "") or next(
+        (hint for start, hint in _HINTS.items() if start in what), ""
+    )
     opened = error.context_mark if re.search("flow|quoted", error.context or "") else None
     if opened and mark and opened.line != mark.line:
         what += f" {error.context}, which begins in line {opened.line + 1}"

@@ -81,7 +81,7 @@ def _json(text: str) -> dict[str, Sequence[Row]]:
         # As the Hugging Face Hub has them: JSON Lines, named .json.
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
             return {"train": _json_lines(text)}
-        raise
+        raise ValueError(f"{error}{_not_json(text, error.pos)}") from error
     if isinstance(content, list):
         return {"train": content}
     if not isinstance(content, dict):
@@ -89,6 +89,20 @@ def _json(text: str) -> dict[str, Sequence[Row]]:
     if isinstance(content.get("input"), str):
         return {"train": [content]}
     return {name: rows for name, rows in content.items() if isinstance(rows, list)}
+
+
+def _not_json(text: str, position: int) -> str:
+    """Hint at what other notations have and JSON has not, at the place of an error."""
+    rest = text[position:].lstrip()
+    if rest.startswith(("//", "/*", "#")):
+        return "; JSON has no comments"
+    if rest.startswith("'"):
+        return "; JSON has text in double quotes"
+    # The error is behind the comma, or at it.
+    before = text[: position + 1].rstrip()
+    if rest.startswith(("]", "}")) or (before.endswith(",") and rest[1:].lstrip().startswith(("]", "}"))):
+        return "; JSON has no comma after the last value"
+    return ""
 
 
 def _json_lines(text: str) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import decode_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def registered_name(script: Path, function: str) -> str:
 def parse_script(script: Path) -> ast.Module:
     """Syntax tree of a Python file. Raises TaskScriptError if it cannot be read or parsed."""
     try:
-        return ast.parse(script.read_bytes())
+        return ast.parse(decode_source(script.read_bytes()))
     except OSError as error:
         raise TaskScriptError(f"cannot read {script}: {error.strerror}") from error
     except SyntaxError as error:

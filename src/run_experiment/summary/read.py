@@ -47,7 +47,9 @@ def _load(path: Path) -> Source:
     except FileNotFoundError:
         if not path.parent.exists():
             raise InputError(str(path.parent), [Problem(0, "", "there is no such folder")]) from None
-        raise InputError(str(path), [Problem(0, "", "there is no such file")]) from None
+        other = path.with_suffix(".yml")
+        hint = f"; rename {other.name} to it" if other.is_file() else ""
+        raise InputError(str(path), [Problem(0, "", f"there is no such file{hint}")]) from None
     except OSError as error:
         raise InputError(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
 

@@ -15,6 +15,7 @@ from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import BaseModelEntry, RunEntry
 from run_experiment.inputs.safetensors_header import tensor_shapes
+from run_experiment.summary.checks.path_hints import folder_within, holds_checkpoint, sharded_state, why_missing
 from run_experiment.summary.draft import Draft, Finding
 
 # A model in the cache of Hugging Face: `models--organisation--name/snapshots/abc`.
@@ -28,7 +29,7 @@ def check_checkpoints(draft: Draft, folder: Path) -> Iterator[Finding]:
         written += [((*path, "parameters", "checkpoint_path"), run.parameters.checkpoint_path)]
         for place, text in written:
             if run.type == "eval-only" and text:
-                yield from _checkpoint(place, folder / text, _model(draft, run), folder)
+                yield from _checkpoint(place, text, _model(draft, run), folder)
 
 
 def _model(draft: Draft, run: RunEntry) -> BaseModelEntry | None:
@@ -36,16 +37,18 @@ def _model(draft: Draft, run: RunEntry) -> BaseModelEntry | None:
     return next((model for model in models if run.model == model.name), models[0] if len(models) == 1 else None)
 
 
-def _checkpoint(path: KeyPath, where: Path, model: BaseModelEntry | None, folder: Path) -> Iterator[Finding]:
+def _checkpoint(path: KeyPath, text: str, model: BaseModelEntry | None, folder: Path) -> Iterator[Finding]:
+    where = folder / text
     if not os.path.isdir(where):
-        yield Finding(path, f"there is no folder {shown(str(where), 200)}")
+        yield Finding(path, f"there is no folder {shown(str(where), 200)}{why_missing(text, where)}")
         return
     try:
         files = checkpoint_files(where)
         require_loadable(where)
     except (CheckpointError, OSError) as error:
         expected = f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or config.json and *.safetensors"
-        yield Finding(path, f"{shown(str(error), 500)[1:-1]}; expected {expected}")
+        hint = folder_within(where, holds_checkpoint) or sharded_state(where) or f"; expected {expected}"
+        yield Finding(path, f"{shown(str(error), 500)[1:-1]}{hint}")
         return
     try:
         for file in files:

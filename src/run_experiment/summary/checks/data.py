@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
 from run_experiment.summary.checks.columns import column_warnings
+from run_experiment.summary.checks.path_hints import why_missing
 from run_experiment.summary.checks.steps import check_steps
 from run_experiment.summary.draft import Draft, Finding
 
@@ -25,16 +26,19 @@ class _DataFile:
     """A data file, the key that names it, and the runs that are trained on it, by their paths in the summary."""
 
     place: KeyPath
+    text: str
     path: Path
     runs: Mapping[KeyPath, RunEntry]
 
 
-def missing_file(path: KeyPath, file: Path) -> Iterator[Finding]:
-    """What keeps a path from being a file with something in it."""
+def missing_file(
+    path: KeyPath, file: Path, text: str, hint: Callable[[str, Path], str] = why_missing
+) -> Iterator[Finding]:
+    """What keeps a path, written as `text`, from being a file with something in it; `hint` is for one that is not."""
     if os.path.isdir(file):
         yield Finding(path, f"{shown(str(file), 200)} is a folder; expected a file")
     elif not os.path.isfile(file):
-        yield Finding(path, f"there is no file {shown(str(file), 200)}")
+        yield Finding(path, f"there is no file {shown(str(file), 200)}{hint(text, file)}")
     elif os.path.getsize(file) == 0:
         yield Finding(path, f"{shown(str(file), 200)} is empty")
 
@@ -42,17 +46,18 @@ def missing_file(path: KeyPath, file: Path) -> Iterator[Finding]:
 def check_training_data(draft: Draft, folder: Path) -> Iterator[Finding]:
     """What keeps runs from being trained on their data files, and what training would make of them unexpectedly."""
     for file in _data_files(draft, folder):
-        missing = list(missing_file(file.place, file.path))
+        missing = list(missing_file(file.place, file.path, file.text))
         yield from missing or _content(draft, folder, file)
 
 
 def _data_files(draft: Draft, folder: Path) -> Iterator[_DataFile]:
     trained = {path: run for path, run in draft.runs.items() if run.type == "fine-tuned"}
     if draft.training:
-        yield _DataFile(_SHARED, folder / draft.training.path, {k: run for k, run in trained.items() if not run.data})
+        runs = {path: run for path, run in trained.items() if not run.data}
+        yield _DataFile(_SHARED, draft.training.path, folder / draft.training.path, runs)
     for name in dict.fromkeys(run.data for run in trained.values() if run.data):
         runs = {path: run for path, run in trained.items() if run.data == name}
-        yield _DataFile((*next(iter(runs)), "data"), folder / name, runs)
+        yield _DataFile((*next(iter(runs)), "data"), name, folder / name, runs)
 
 
 def _content(draft: Draft, folder: Path, file: _DataFile) -> Iterator[Finding]:

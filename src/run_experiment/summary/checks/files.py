@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os.path
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from run_experiment.finetuning.architecture import ModelError, lora_builder
 from run_experiment.finetuning.model_files import folder_problem, training_problem
 from run_experiment.summary.checks.checkpoints import check_checkpoints
 from run_experiment.summary.checks.data import check_training_data
+from run_experiment.summary.checks.path_hints import folder_within, holds_model, is_hub_name, why_missing
 from run_experiment.summary.checks.tasks import check_tasks
 from run_experiment.summary.draft import Draft, Finding
 
@@ -33,10 +33,11 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
     for path, model in draft.models.items():
         place, where = (*path, "path"), folder / model.path
         if not os.path.isdir(where):
-            hint = "; models are not downloaded: give the folder" if _is_hub_name(model.path, folder) else ""
+            hub = "; models are not downloaded: give the folder" if is_hub_name(model.path, folder) else ""
+            hint = hub or why_missing(model.path, where)
             yield Finding(place, f"there is no folder {shown(str(where), 200)}{hint}")
         elif not os.path.isfile(where / "config.json"):
-            yield Finding(place, f"{shown(str(where), 200)} has no config.json")
+            yield Finding(place, f"{shown(str(where), 200)} has no config.json{folder_within(where, holds_model)}")
         elif not any(where.glob("*.safetensors")):
             yield Finding(place, f"{shown(str(where), 200)} has no weights (*.safetensors)")
         elif os.path.isfile(where / ADAPTER_CONFIG):
@@ -54,11 +55,9 @@ def _model_problem(folder: Path, trained: bool) -> str | None:
         return folder_problem(folder) or (training_problem(folder) if trained else None)
     except (ModelError, CheckpointError, OSError) as error:
         return str(error)
-
-
-def _is_hub_name(path: str, folder: Path) -> bool:
-    """Whether a path is rather an `organisation/model`: its first part is no folder either."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path)) and not os.path.isdir(folder / path.split("/")[0])
+    # A value of another type, like a size in quotes.
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        return f"{folder / 'config.json'} has a value that cannot be used: {error}"
 
 
 def _is_trained(draft: Draft, model: str) -> bool:

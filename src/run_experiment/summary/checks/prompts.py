@@ -8,6 +8,11 @@ from collections.abc import Iterable, Iterator
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.summary.draft import Draft, Finding
 
+# Typographic quotes, of several languages.
+_OPENING, _CLOSING = "\u201c\u201e\u2018\u201a", "\u201d\u201c\u2019\u2018"
+# Words of Python and other languages for what YAML writes as null.
+_NOTHING = ("None", "none", "nil", "N/A", "n/a")
+
 Written = tuple[KeyPath, str]
 
 
@@ -16,6 +21,13 @@ def check_prompts(draft: Draft) -> Iterator[Finding]:
     for path, prompt in _written(draft, "prompt"):
         if problem := template_problem(prompt, required=("input",)):
             yield Finding(path, problem)
+        elif prompt[0] in _OPENING and prompt[-1] in _CLOSING:
+            yield Finding(path, "begins and ends with typographic quotes, which the model would read", warning=True)
+    for key in ("system_prompt", "assistant_prefix"):
+        for path, prompt in _written(draft, key):
+            if prompt in _NOTHING:
+                message = f"is the text {prompt}, which the model would read"
+                yield Finding(path, f'{message}; leave the key out, or write ""')
     for path, prompt in _written(draft, "system_prompt"):
         if _is_changed_by_system_message(prompt):
             message = "has braces: training takes them as they are, inspect-ai's system_message as those of a template"
@@ -25,9 +37,9 @@ def check_prompts(draft: Draft) -> Iterator[Finding]:
 def _written(draft: Draft, key: str) -> list[Written]:
     """The prompts of one kind that a summary has, with their places."""
     places: list[tuple[KeyPath, str | None]] = [
-        (("controls", key), getattr(draft.controls, key)),
+        (("controls", key), getattr(draft.controls, key, None)),
         (("evaluation", key), getattr(draft.evaluation, key, None)),
-        *(((*path, "parameters", key), getattr(run.parameters, key)) for path, run in draft.runs.items()),
+        *(((*path, "parameters", key), getattr(run.parameters, key, None)) for path, run in draft.runs.items()),
         *(((*path, key), getattr(task, key)) for path, task in draft.tasks.items()),
     ]
     return [(path, prompt) for path, prompt in places if prompt is not None]
@@ -43,6 +55,8 @@ def template_problem(template: str, required: tuple[str, ...]) -> str | None:
         if name not in required or spec or conversion:
             return f"has {{{shown(name)[1:-1]}}} beside {_braced(required)}; write {{{{ and }}}} for braces"
     missing = [name for name in required if name not in {field[0] for field in fields}]
+    if doubled := [f"{{{{{name}}}}}" for name in missing if f"{{{{{name}}}}}" in template]:
+        return f"has {doubled[0]}, which means plain braces; write {_braced(missing)}"
     return f"must contain {_braced(missing)}" if missing else None
 
 

@@ -39,6 +39,7 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
         _runs_without_evaluation,
         check_prompts,
         _sampling,
+        _probabilities,
         _offloading,
         check_results,
         _checkpoint_pattern,
@@ -200,6 +201,12 @@ def _offloading(draft: Draft) -> Iterator[Finding]:
             yield Finding(place, f"needs {needed}: true as well (run {run.name})")
         elif merged.device == "cpu":
             yield Finding(place, f"is for GPUs, but run {run.name} has device: cpu")
+
+
+def _probabilities(draft: Draft) -> Iterator[Finding]:
+    if draft.evaluation.top_logprobs is not None and not draft.evaluation.logprobs:
+        message = "has an effect only with logprobs: true, or in tasks that take it"
+        yield Finding(("evaluation", "top_logprobs"), message, warning=True)
 
 
 def _conditions(draft: Draft, strict: bool) -> Iterator[Finding]:

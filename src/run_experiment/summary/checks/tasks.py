@@ -18,6 +18,7 @@ from run_experiment.inputs.task_signature import (
     read_signature,
 )
 from run_experiment.summary.checks.data import missing_file
+from run_experiment.summary.checks.path_hints import task_hint
 from run_experiment.summary.checks.prompts_taken import check_prompts_taken
 from run_experiment.summary.checks.scorers import check_scorers
 from run_experiment.summary.draft import Draft, Finding
@@ -29,13 +30,13 @@ def check_tasks(draft: Draft, folder: Path) -> Iterator[Finding]:
     """What is missing or wrong in the tasks' files, and what evaluations would do without."""
     for path, task in draft.tasks.items():
         if task.dataset not in (None, "same"):
-            yield from missing_file((*path, "dataset"), folder / str(task.dataset))
+            yield from missing_file((*path, "dataset"), folder / str(task.dataset), str(task.dataset))
         yield from _task_script(draft, path, task, folder)
 
 
 def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> Iterator[Finding]:
     file, function = split_script(task.script)
-    missing = list(missing_file((*path, "script"), folder / file))
+    missing = list(missing_file((*path, "script"), folder / file, file, task_hint))
     if missing:
         yield from missing
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -71,7 +72,7 @@ def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
     path = _written_path(source.data, error["loc"])
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, strict)
-    return Finding(path, _explained(error, source.texts.get(path)) + _way_out(path))
+    return Finding(path, _explained(error, path, source.texts.get(path)) + _way_out(path))
 
 
 def _way_out(path: KeyPath) -> str:
@@ -113,13 +114,13 @@ def _unknown_key(path: KeyPath, strict: bool) -> Finding:
     return Finding(path, f"unknown key{_way_out(path) or did_you_mean(key, section.all_keys())}")
 
 
-def _explained(error: dict[str, Any], text: str | None) -> str:
+def _explained(error: dict[str, Any], path: KeyPath, text: str | None) -> str:
     """A validation error in plain words; `text` is what was written for a value that is not text."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
         return "is required, but missing"
     if kind == "string_type":
-        return _not_text(value, text)
+        return _not_text(value, text, _pattern_of(path))
     if kind == "literal_error":
         choices = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
         choices = [{"True": "true", "False": "false"}.get(choice, choice) for choice in choices]
@@ -129,12 +130,26 @@ def _explained(error: dict[str, Any], text: str | None) -> str:
         return "must not be empty"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"expected {words} {context[bound]:g}, found {_found(value, text)}"
+        limit = context[bound]
+        return f"expected {words} {limit if isinstance(limit, int) else f'{limit:g}'}, found {_found(value, text)}"
+    if isinstance(value, list) and kind in ("float_type", "int_type", "bool_type"):
+        return f"expected {_EXPECTED[kind]}, found a list; a run has one value: give each run its own in its parameters"
     expected = _PATTERNS.get(context.get("pattern", "")) or _EXPECTED.get(kind)
     return f"expected {expected}, found {_found(value, text)}" if expected else str(error["msg"])
 
 
-def _not_text(value: Any, text: str | None) -> str:
+def _pattern_of(path: KeyPath) -> str | None:
+    """Pattern that a key's text has to match; None without one."""
+    section, key = _section_of(path), str(path[-1])
+    field = next((name for name in section.model_fields if key in section.keys(name)), None)
+    schema = section.model_json_schema()["properties"].get(section.keys(field)[0], {}) if field else {}
+    return next((one["pattern"] for one in (schema, *schema.get("anyOf", [])) if "pattern" in one), None)
+
+
+def _not_text(value: Any, text: str | None, pattern: str | None) -> str:
+    # What would be refused in quotes, too.
+    if text and pattern and not re.search(pattern, text):
+        return f"expected {_PATTERNS[pattern]}, found {text}"
     if text:
         reading = "a number" if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
         return f'YAML reads {text} as {reading}; quote it: "{text}"'

@@ -1,0 +1,93 @@
+"""What a user may have meant by a path where nothing is, or something else: the way out for messages."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from run_experiment.common.paths import ADAPTER_WEIGHTS
+from run_experiment.common.suggestions import closest
+from run_experiment.common.yaml_lines import shown
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_TO_FILL_IN = re.compile(r"<.*>|.*\{\{.*\}\}.*|TODO|FIXME|XXX+|(?:/?path/)?to/.*|your[-_ ].*", re.IGNORECASE)
+# Alike enough for a name in the same folder.
+_ALIKE = 0.8
+
+
+def why_missing(text: str, where: Path) -> str:
+    """Hint for a path, written as `text`, at which the file or folder that it stands for is not; empty without one."""
+    if "://" in text:
+        return "; nothing is downloaded: write the path of a copy on this machine"
+    if "\\" in text:
+        return "; write / in place of \\, and the path that it has on this machine"
+    if _TO_FILL_IN.fullmatch(text):
+        return "; it looks like a placeholder that was not filled in"
+    if where.is_symlink() and not os.path.exists(where):
+        return f"; it is a link to {shown(os.readlink(where), 200)}, which is not there"
+    if os.path.isfile(where):
+        return f"; it is a file: write {shown(os.path.dirname(text) or '.', 200)}"
+    if os.path.exists(where):
+        return "; what is there is no regular file"
+    return _neighbour(where)
+
+
+def is_hub_name(text: str, folder: Path) -> bool:
+    """Whether a path is rather an `organisation/model`: its first part is no folder either."""
+    return bool(_HUB_NAME.fullmatch(text)) and not os.path.isdir(folder / text.split("/")[0])
+
+
+def folder_within(where: Path, fits: Callable[[Path], bool]) -> str:
+    """Hint at a folder inside of `where`, like a trainer's `checkpoint-500`, that fits; empty if none does."""
+    found = [path for pattern in ("*", "snapshots/*") for path in sorted(where.glob(pattern)) if fits(path)]
+    if not found:
+        return ""
+    return f"; did you mean the folder {shown(str(found[-1].relative_to(where)), 200)} in it?"
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder looks like a model's."""
+    return (folder / "config.json").is_file()
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Whether a folder looks like a checkpoint's."""
+    return (folder / ADAPTER_WEIGHTS).is_file() or (holds_model(folder) and any(folder.glob("*.safetensors")))
+
+
+def sharded_state(folder: Path) -> str:
+    """Hint at the shards of a distributed training in a folder; empty if there are none."""
+    for pattern, tool in (("**/*.distcp", "FSDP"), ("global_step*", "DeepSpeed"), ("zero_to_fp32.py", "DeepSpeed")):
+        if next(folder.glob(pattern), None):
+            return f"; it has the shards of {tool}: merge them with that trainer's own tool first"
+    return ""
+
+
+def task_hint(text: str, where: Path) -> str:
+    """Hint for a task's script that is not there."""
+    script, colon, function = text.rpartition(":")
+    if colon and script.endswith(".py"):
+        return f"; write {script}@{function}"
+    if where.with_name(f"{where.name}.py").is_file():
+        return f"; did you mean {text}.py?"
+    if re.fullmatch(r"inspect_evals/\w+", text):
+        return "; tasks of a package are not found: write a file of your own whose task function calls it"
+    return why_missing(text, where)
+
+
+def _neighbour(where: Path) -> str:
+    """The name in the same folder that was meant: other case, another form of the same accents, a misspelling."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(where.parent)
+    # macOS takes accents apart; both forms look the same.
+    plain = {unicodedata.normalize("NFC", name): name for name in names}
+    same = plain.get(unicodedata.normalize("NFC", where.name))
+    if same:
+        return f"; {same!a} has the same letters in other code points: rename it to what is written here"
+    match = closest(where.name, plain, _ALIKE)
+    return f"; did you mean {match}?" if match else ""
