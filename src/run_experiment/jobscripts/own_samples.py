@@ -24,9 +24,14 @@ def sample_files(script: Path, folder: Path, environment: Mapping[str, str] = os
     if not samples_itself(text):
         return []
     place = {**environment, "PWD": str(folder.absolute())}
-    commands = ((words, values["PWD"]) for words, values in expanded_commands(text, place) if "nvidia-smi" in words[0])
+    commands = ((words, values["PWD"]) for words, values in expanded_commands(text, place) if _samples(words))
     found = [os.path.normpath(os.path.join(where, name)) for words, where in commands for name in _written(words)]
     return [Path(path) for path in dict.fromkeys(found)]
+
+
+def _samples(words: list[str]) -> bool:
+    """Whether a command is nvidia-smi, behind assignments or another program that starts it, too."""
+    return any(os.path.basename(word) == "nvidia-smi" for word in words)
 
 
 def _written(words: list[str]) -> Iterator[str]:

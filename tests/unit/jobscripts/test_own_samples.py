@@ -23,6 +23,7 @@ QUERY = "nvidia-smi --query-gpu=timestamp,utilization.gpu \\\n    --format=csv -
         (f"{QUERY} -f smi.csv &\n", ["DIR/smi.csv"]),
         (f"/usr/bin/{QUERY} --filename=smi.csv &\n", ["DIR/smi.csv"]),
         (f"{QUERY} 1> smi.csv &\n", ["DIR/smi.csv"]),
+        (f"PATH=/x:$PATH nohup {QUERY} > smi.csv &\n", ["DIR/smi.csv"]),
         (f"{QUERY} > $(date).csv &\n", []),
         (f"{QUERY} > /dev/null\n", []),
         ("# nvidia-smi > smi.csv\npython train.py > out\n", []),
