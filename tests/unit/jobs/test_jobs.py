@@ -525,9 +525,22 @@ def test_evaluation_is_judged_by_its_log(evaluation: EvaluationJob, logs: Path, 
     assert read("r4/attempts/local-5/attempt.json")["target"] == "cap_epoch0"
 
 
-def test_failed_script_is_a_failure_whatever_its_log_says(evaluation: EvaluationJob, logs: Path) -> None:
-    leaving(logs, "success", then="exit 2")
-    with pytest.raises(JobError, match="ended with exit status 2"):
+def test_a_whole_log_is_a_success_whatever_the_script_s_last_command_returned(
+    evaluation: EvaluationJob, logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaving(logs, "success", then="sleep 60 & kill $!; wait $!")
+    evaluate(evaluation, "5", LOG)
+    assert EVAL_LOG.read_bytes() == (logs / "success.eval").read_bytes()
+    assert EVAL_RECORD.exists()
+    assert "exit status 143: evaluating, but its evaluation succeeded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [[], ["short"], ["error"], ["torn"], ["limited"]])
+def test_a_failed_script_without_a_whole_log_is_a_failure(
+    evaluation: EvaluationJob, logs: Path, left: list[str]
+) -> None:
+    leaving(logs, *left, then="exit 2")
+    with pytest.raises(JobError):
         evaluate(evaluation, "5", LOG)
     assert EVAL_LOG.read_text() == "earlier"
 
@@ -927,8 +940,10 @@ def test_log_is_taken_from_the_script_s_own_folder(
 
 
 def test_failed_log_does_not_stay_among_the_finished_ones(evaluation: EvaluationJob, tagged: str) -> None:
+    write = Path("write.py").read_text()
+    Path("write.py").write_text(write.replace("write_eval_log(log,", "log.status = 'error'\nwrite_eval_log(log,"))
     write_script("r4/eval/cap_epoch0.slurm", tagged.format(folder="r4/eval/logs") + "\nexit 3")
-    with pytest.raises(JobError, match="ended with exit status 3"):
+    with pytest.raises(JobError, match="ended with status error"):
         evaluate(evaluation, "5", LOG)
     assert files("r4/eval/logs") == ["cap_epoch0.eval"]
     assert files("r4/attempts/local-5") == ["attempt.json", "job.log", "new.eval"]

@@ -274,10 +274,13 @@ def test_a_success_that_is_refused_is_not_left_for_eval_set(logs: Path) -> None:
     assert "continued" not in record()
 
 
-def test_a_complete_log_needs_no_new_one(logs: Path) -> None:
+def test_a_complete_log_needs_no_new_one(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = leaving(logs, "whole", "nothing", "nothing", then="[ -e fine ]")
-    fails(job, "exit status 1")
-    fails(job, "exit status 1", "5")
+    # As if the job was killed before it read the log.
+    with monkeypatch.context() as killed:
+        killed.setattr("run_experiment.jobs.evaluate._left_a_whole_log", lambda *_: False)
+        fails(job, "exit status 1")
+        fails(job, "exit status 1", "5")
     Path("fine").touch()
     evaluate(job, "6", LOG)
     assert EVAL_LOG.read_bytes() == (logs / "whole.eval").read_bytes()
