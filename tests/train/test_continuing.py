@@ -213,9 +213,10 @@ def test_out_of_memory_halves_the_connections_and_keeps_what_is_there() -> None:
 def test_a_complete_log_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its job was killed, or failed, before it could write the record."""
     job = evaluation(call="[ ! -e fine ] || touch ran\ninspect eval-set", options="\n[ -e fine ]")
-    with monkeypatch.context() as killed, pytest.raises(JobError, match="exit status 1"):
+    with monkeypatch.context() as killed:
         killed.setattr("run_experiment.jobs.evaluate._left_a_whole_log", lambda *_: False)
-        evaluate(job, "5", LOG)
+        with pytest.raises(JobError, match="exit status 1"):
+            evaluate(job, "5", LOG)
     Path("fine").touch()
 
     evaluate(job, "6", LOG)
