@@ -7,6 +7,7 @@ the log of the one before it. Other scripts begin anew each time.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress

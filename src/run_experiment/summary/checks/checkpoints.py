@@ -15,8 +15,8 @@ from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import BaseModelEntry, RunEntry
 from run_experiment.inputs.safetensors_header import tensor_shapes
-from run_experiment.summary.checks.path_hints import folder_within, holds_checkpoint, sharded_state, why_missing
 from run_experiment.summary.draft import Draft, Finding
+from run_experiment.summary.path_hints import folder_within, holds_checkpoint, sharded_state, why_missing
 
 # A model in the cache of Hugging Face: `models--organisation--name/snapshots/abc`.
 _IN_CACHE = re.compile(r"models--[^/]*--([^/]+)/snapshots/[^/]+/?$")

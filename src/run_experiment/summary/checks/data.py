@@ -12,9 +12,9 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
 from run_experiment.summary.checks.columns import column_warnings
-from run_experiment.summary.checks.path_hints import why_missing
 from run_experiment.summary.checks.steps import check_steps
 from run_experiment.summary.draft import Draft, Finding
+from run_experiment.summary.path_hints import why_missing
 
 Splits = Mapping[str, Sequence[Row]]
 

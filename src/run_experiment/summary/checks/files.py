@@ -13,9 +13,9 @@ from run_experiment.finetuning.architecture import ModelError, lora_builder
 from run_experiment.finetuning.model_files import folder_problem, training_problem
 from run_experiment.summary.checks.checkpoints import check_checkpoints
 from run_experiment.summary.checks.data import check_training_data
-from run_experiment.summary.checks.path_hints import folder_within, holds_model, is_hub_name, why_missing
 from run_experiment.summary.checks.tasks import check_tasks
 from run_experiment.summary.draft import Draft, Finding
+from run_experiment.summary.path_hints import folder_within, holds_model, is_hub_name, why_missing
 
 
 def check_files(draft: Draft, folder: Path) -> list[Finding]:

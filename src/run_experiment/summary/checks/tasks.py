@@ -18,10 +18,10 @@ from run_experiment.inputs.task_signature import (
     read_signature,
 )
 from run_experiment.summary.checks.data import missing_file
-from run_experiment.summary.checks.path_hints import task_hint
 from run_experiment.summary.checks.prompts_taken import check_prompts_taken
 from run_experiment.summary.checks.scorers import check_scorers
 from run_experiment.summary.draft import Draft, Finding
+from run_experiment.summary.path_hints import task_hint
 
 PREFIX = "assistant_prefix"
 
