@@ -25,6 +25,7 @@ from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.redo import move_records
 from run_experiment.common.errors import InputError
+from run_experiment.common.files import links_at_top
 from run_experiment.experiment.schema import NAME_PATTERN
 from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
 from run_experiment.session.plan import session_plan
@@ -56,10 +57,11 @@ try:
     seen = observe(experiment.folder)
     memory = hash_memory(experiment.folder)
     plan = make_plan(experiment, settings, memory)
+    left_behind = plan.left_behind()
 except InputError as error:
     end_with([error])
 
-end_with(plan.left_behind())
+end_with(left_behind)
 
 for warning in warnings:
     logger.warning(warning.render(paths.SUMMARY))
@@ -191,6 +193,16 @@ def claim_experiment():
     except ClaimError as error:
         end_with([error])
     note_own_allocation()
+    say_which_links_are_followed()
+
+
+def say_which_links_are_followed():
+    """Say where links in the experiment's folder lead what is written; end if another user made one."""
+    try:
+        for link, place in links_at_top(experiment.folder):
+            logger.info(f"{link.name} is a link: what is written there goes to {place}")
+    except OSError as error:
+        end_with([error])
 
 
 def write_job_scripts():

@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from run_experiment.common.files import try_lock
+from run_experiment.common.files import refuse_foreign_links, try_lock
 from run_experiment.common.secret_values import secret_values, without_secrets
 
 MAX_CHARACTERS = 2000
@@ -207,6 +207,7 @@ def _append(path: Path, entry: bytes) -> None:
     The file is opened for each entry: if the log was moved away, a new one is created, and file systems that report a
     full disk on closing a file do so now.
     """
+    refuse_foreign_links(path)
     # Non-blocking, so that a pipe without a reader cannot block the run.
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
     try:

@@ -14,6 +14,7 @@ from run_experiment.attempts.files import BEGUN, ENDED, SLURM, Failure, folders,
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import Config, config_hash, read_record
+from run_experiment.common.text import harmless
 
 _OLDEST = float("-inf")
 # Beginnings of the error messages of cancelled attempts.
@@ -202,5 +203,6 @@ def _another_ran_out_of_memory(files: _Files, others: list[_Files]) -> bool:
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:
+    """A text of a record, which others may have written."""
     value = record.get(name)
-    return "" if value is None else str(value)
+    return "" if value is None else harmless(str(value))

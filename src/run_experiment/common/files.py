@@ -1,11 +1,18 @@
-"""Files of several processes: locks that end with their process, links that are replaced in one step."""
+"""Files of several processes: locks that end with their process, links that are replaced in one step or refused."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from run_experiment.common.paths import SUMMARY
 
 
 def try_lock(file: IO[bytes] | int, *, shared: bool = False) -> bool:
@@ -34,3 +41,47 @@ def _relative(folder: Path, start: Path) -> str:
     if folder.is_relative_to(start):
         return str(folder.relative_to(start))
     return os.path.relpath(folder.parent.resolve() / folder.name, start.resolve())
+
+
+class ForeignLinkError(OSError):
+    """A link within an experiment that another user made: it could aim what is written here at any file."""
+
+    def __init__(self, link: Path, uid: int) -> None:
+        owner = str(uid)
+        with suppress(KeyError):
+            owner = pwd.getpwuid(uid).pw_name
+        super().__init__(errno.EPERM, f"{link} is a link that {owner} made: remove it, or make it yourself")
+
+    def __str__(self) -> str:
+        """The message alone, without the number of the error."""
+        return str(self.strerror)
+
+
+def refuse_foreign_links(path: Path) -> None:
+    """Check a file that is to be written in an experiment. Raises ForeignLinkError.
+
+    Links on the way to it are followed if this user or root made them.
+    """
+    for part in _within_experiment(path):
+        try:
+            found = part.lstat()
+        except OSError:
+            continue
+        if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+            raise ForeignLinkError(part, found.st_uid)
+
+
+def links_at_top(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Links in an experiment's folder, each with where it leads. Raises OSError, ForeignLinkError."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            refuse_foreign_links(path)
+            yield path, path.resolve()
+
+
+def _within_experiment(path: Path) -> list[Path]:
+    """A path and the folders on the way to it, without the experiment's own folder; nothing outside of one."""
+    ways = [path, *path.parents]
+    homes = [number for number, folder in enumerate(ways) if number and (folder / SUMMARY).is_file()]
+    # A link could lead to a folder that looks like an experiment.
+    return ways[: homes[-1]] if homes else []

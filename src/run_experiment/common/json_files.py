@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from run_experiment.common.files import refuse_foreign_links
+
 Config = Mapping[str, Any]
 
 
@@ -28,7 +30,11 @@ def same_config(one: Config | None, other: Config) -> bool:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file atomically: a reader sees the old text or the whole new one."""
+    """Write a file atomically: a reader sees the old text or the whole new one.
+
+    Raises OSError, ForeignLinkError if a link that another user made leads there.
+    """
+    refuse_foreign_links(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

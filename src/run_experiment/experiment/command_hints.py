@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Container, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 # Settings that are written on the command line, and are names of nothing else there.
 _GIVEN_BY_HAND = ("experiment_dir", "only", "redo")
 _CONFIG = {"--config", "-C"}
 
 
-def command_hints(arguments: Sequence[str], config: Container[str], cores: int | None) -> list[str]:
+def command_hints(arguments: Sequence[str], config: Mapping[str, Any], cores: int | None) -> list[str]:
     """Hints on Snakemake's own arguments, each one line; `config` has the settings that it did recognize.
 
     `cores` is None if neither the command nor a profile says how many to use.
     """
     hints = [_needs_config(argument) for argument in arguments if _is_misplaced(argument, config)]
+    hints += [hint for argument in arguments if (hint := _misread(argument, config))]
     options = {argument.partition("=")[0] for argument in arguments if argument.startswith("-")}
     if not hints and cores is None and options <= _CONFIG and not os.environ.get("SNAKEMAKE_PROFILE"):
         return [
@@ -25,9 +29,19 @@ def command_hints(arguments: Sequence[str], config: Container[str], cores: int |
     return hints
 
 
-def _is_misplaced(argument: str, config: Container[str]) -> bool:
+def _is_misplaced(argument: str, config: Mapping[str, Any]) -> bool:
     name, equals, _ = argument.partition("=")
     return bool(equals) and name in _GIVEN_BY_HAND and name not in config
+
+
+def _misread(argument: str, config: Mapping[str, Any]) -> str:
+    """A hint on a folder that Snakemake, which reads it as YAML, takes for another one, such as at ` #`."""
+    name, equals, value = argument.partition("=")
+    if not equals or name != "experiment_dir" or str(config.get(name, value)) == value.strip("\"' "):
+        return ""
+    # Quotes that are not between blanks Snakemake removes before.
+    quoted = shlex.quote(f"{name}= {json.dumps(value, ensure_ascii=False)} ")
+    return f"{argument}: Snakemake reads it as {config[name]!r}: quote it, as in --config {quoted}"
 
 
 def _needs_config(argument: str) -> str:

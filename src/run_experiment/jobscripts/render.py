@@ -93,8 +93,12 @@ class JobScripts:
         if others := self._cell_files(evaluation):
             return {path: Rendered("", "") for path in others}
         signature = self._determinants.signature(evaluation)
-        arguments = paths.task_arguments(run, cell)
+        arguments, script = paths.task_arguments(run, cell), paths.eval_script(run, cell)
         folder = self._experiment.folder
+        beside = {arguments: _yaml(self._determinants.arguments(evaluation)), **self._task_config(evaluation)}
+        # What another tool wrote is used as it is; ours might not even be possible.
+        if (there := self.existing(script)) and there.rendered is None:
+            return {**beside, script: Rendered("", "")}
         base = paths.portable(evaluation.run.model.path, folder)
         model = paths.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base
         given = evaluation.run.checkpoint
@@ -108,9 +112,8 @@ class JobScripts:
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
         request = _request(evaluation.compute, evaluation.run.model, gpus=1, in_fp32=False, time="01:00:00")
         return {
-            arguments: _yaml(self._determinants.arguments(evaluation)),
-            **self._task_config(evaluation),
-            paths.eval_script(run, cell): Rendered(
+            **beside,
+            script: Rendered(
                 self._head(name, request),
                 _evaluation_commands(evaluation, cache, command),
                 formerly=_former_evaluation_commands(evaluation, cache, command),

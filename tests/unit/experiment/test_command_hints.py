@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
+import yaml
 
 from run_experiment.experiment.command_hints import command_hints
 
@@ -43,3 +46,15 @@ def test_other_ways_to_call_snakemake_are_left_alone(option: str) -> None:
 def test_a_profile_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNAKEMAKE_PROFILE", "profiles/local")
     assert command_hints([], {}, None) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("/data/my exp #1/experiment", "/data/my exp"), ("010", 8), ("a: b", {"a": "b"})]
+)
+def test_a_folder_that_snakemake_reads_as_another_one(given: str, read: object) -> None:
+    arguments = ["--profile", "mine", "--config", f"experiment_dir={given}"]
+    (hint,) = command_hints(arguments, {"experiment_dir": read}, 1)
+    assert hint.startswith(f"experiment_dir={given}: Snakemake reads it as {read!r}: quote it, as in --config ")
+    quoted = shlex.split(hint.rpartition("--config ")[2])[0]
+    assert yaml.safe_load(quoted.partition("=")[2]) == given
+    assert command_hints(["--profile", "mine", "--config", quoted], {"experiment_dir": given}, 1) == []

@@ -100,6 +100,25 @@ def test_all_give_the_same_reason(
     ]
 
 
+def test_a_forged_record_does_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Others may write to a shared folder: what their records say is shown, with visible escapes."""
+    experiment = make_small_experiment(tmp_path / "place" / "experiment")
+    fail(experiment)
+    record = experiment.path / "r4/attempts/17/attempt.json"
+    error = "\x1b[2J\x1b]0;title\x07 \u202edone\u2066\x9b1A\r bad"
+    write_record(record, json.loads(record.read_text()) | {"error": error, "host": "\x1b[1m"})
+    expected = r"failed as job 17: \x1b[2J\x1b]0;title\x07 \u202edone\u2066\x9b1A\x0d bad"
+    assert table_of(experiment)["r4"] == messages_of(experiment)["r4"] == expected
+    main(["status", str(experiment.path), "--missing"])
+    main(["status", str(experiment.path)])
+    collect(experiment.path)
+    texts = [capsys.readouterr().out, (experiment.path / paths.SUMMARY_PAGE).read_text(), *logs_of(experiment)]
+    for text in texts[:3]:
+        assert "done" in text
+    for text in texts:
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
+
+
 def table_of(experiment: ExperimentFolder) -> dict[str, str]:
     plan = plan_of(experiment)
     lines = plan_table(plan.rows(), [path for path, target in plan.targets.items() if target.wanted])
