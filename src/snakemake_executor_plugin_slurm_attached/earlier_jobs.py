@@ -17,7 +17,7 @@ from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of, now, stamp
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import AccountedJob, QueuedJob
+from run_experiment.slurm.clients import AccountedJob, NoAccountingError, QueuedJob
 from run_experiment.slurm.events import Cancelled, Event
 from run_experiment.slurm.ledger import Ledger, Submission
 from run_experiment.slurm.same_job import is_same
@@ -178,13 +178,21 @@ def _ended(folder: Path, noted: dict[str, Submission]) -> dict[str, Earlier]:
     """What became of jobs that are not in the queue, by target; without those that were never accepted."""
     seen = {target: made_unseen(folder, submission) for target, submission in noted.items()}
     submitted = {target: submission for target, submission in seen.items() if submission.job_id}
-    accounted = clients.accounting([str(submission.job_id) for submission in submitted.values()])
+    accounted = _accounted([str(submission.job_id) for submission in submitted.values()])
     found = {}
     for target, submission in submitted.items():
         job = accounted.get(str(submission.job_id))
         known = job if job and is_same(job, submission) else None
         found[target] = Earlier(submission, known.state if known else _unknown(submission), known)
     return found
+
+
+def _accounted(job_ids: list[str]) -> dict[str, AccountedJob]:
+    """What accounting knows of jobs; nothing if there is none. Raises SlurmError."""
+    try:
+        return clients.accounting(job_ids)
+    except NoAccountingError:
+        return {}
 
 
 def _own(folder: Path, jobs: list[QueuedJob]) -> dict[str, list[QueuedJob]]:

@@ -26,6 +26,7 @@ from run_experiment.slurm.events import (
     Detached,
     Event,
     Finished,
+    QueueFull,
     Reattached,
     Refused,
     Unlogged,
@@ -81,6 +82,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._ledger = Ledger(self._folder / LEDGER)
         # Whether jobs were to be run.
         self._has_begun = False
+        # Why targets were not submitted, in a line.
+        self.refused: dict[str, str] = {}
         # None until they were looked for.
         self._earlier: dict[str, Earlier] | None = None
         # What the action logs had of the jobs of earlier processes, by id.
@@ -93,7 +96,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._interrupts = Interrupts()
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
-        self._pacing = Pacing(settings.max_queued, settings.poll_seconds, lambda: set(self._follower.jobs))
+        self._pacing = Pacing(
+            settings.max_queued,
+            settings.poll_seconds,
+            lambda: set(self._follower.jobs),
+            lambda number: self._tell(QueueFull(number)),
+        )
         self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, self._log_end, self._tell)
         self.next_seconds_between_status_checks = _LOOK
         if os.environ.get(_PARTITIONS):
@@ -214,6 +222,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """Report the jobs that ended, yield the others."""
         if not active_jobs:
             return
+        # Jobs that have not started need it: SLURM does not make it, and somebody may have tidied up.
+        with suppress(OSError):
+            (self._folder / _OUTPUTS).mkdir(parents=True, exist_ok=True)
         try:
             # A job may end before Snakemake counts it as active.
             self._ends |= {end.submission.job_id: end for end in self._follower.look()}
@@ -316,6 +327,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         return self._folder / _OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{submission.job_id or '%j'}.out"
 
     def _refused(self, submission: Submission, reason: str) -> None:
+        self.refused[submission.target] = "it was not submitted: " + reason.partition("\n")[0]
         self._tell(Refused(submission, reason))
         info = SubmittedJobInfo(self._jobs[submission.target])
         self.report_job_error(info, msg=f"It was not submitted: {reason}\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from run_experiment.common.json_files import read_record
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
+from run_experiment.slurm.clients import AccountedJob, NoAccountingError, QueuedJob, SlurmError
 from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.same_job import is_same
@@ -59,10 +59,17 @@ class _Answer:
     accounted: dict[str, AccountedJob]
     # Live jobs by id and comment; None if accounting left no doubt.
     queued: dict[tuple[str, str], QueuedJob] | None
+    # False if the cluster keeps no accounts: no figures will ever come.
+    has_accounts: bool = True
 
     def is_queued(self, submission: Submission) -> bool | None:
         """Whether a job is live, whatever accounting says; None if the queue was not asked."""
         return None if self.queued is None else (submission.job_id, submission.comment) in self.queued
+
+    def runs(self, submission: Submission) -> bool:
+        """Whether the queue shows that a job runs."""
+        job = (self.queued or {}).get((id_of(submission), submission.comment))
+        return job is not None and job.state == "RUNNING"
 
     def waiting(self, submission: Submission) -> QueuedJob | None:
         """A job that waits in the queue, if it does: accounting may still show the end of its last start."""
@@ -187,6 +194,8 @@ class Follower:
         while self._ended and time.monotonic() < end:
             if answer := self._answer():
                 self._close(answer)
+                if not answer.has_accounts:
+                    break
             elif time.monotonic() - self._asked_at >= _ASK_AGAIN:
                 self._ask()
             time.sleep(0.1)
@@ -234,7 +243,10 @@ class Follower:
         asks_queue = self._doubts(now)
 
         def question() -> _Answer:
-            accounted = clients.accounting(ids)
+            try:
+                accounted = clients.accounting(ids)
+            except NoAccountingError:
+                return _Answer({}, {(job.job_id, job.comment): job for job in clients.queue()}, has_accounts=False)
             # A job that SLURM starts again counts as ended there until it runs.
             ended = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
             queue = clients.queue() if ended or asks_queue else None
@@ -270,8 +282,10 @@ class Follower:
         return answer
 
     def _state(self, job: Followed, answer: _Answer) -> str:
-        """State as accounting has it now, else as it had it before."""
+        """State as accounting has it now, or else the queue; else as it was before."""
         found = answer.accounted.get(job.job_id)
+        if found is None and answer.runs(job.submission):
+            return "RUNNING"
         return found.state if found and is_same(found, job.submission) else job.state
 
     def _judge(self, job: Followed, answer: _Answer, now: float) -> End | None:
@@ -280,6 +294,8 @@ class Follower:
         if queued:
             job.missing_at = None
         if found is None or not is_same(found, job.submission) or (is_live(found.state) and queued is False):
+            if found is None and answer.runs(job.submission):
+                self._transitions.running(job)
             return self._missing(job, queued, now)
         if is_live(found.state) or queued:
             self._transitions.live(job, found, answer.waiting(job.submission))

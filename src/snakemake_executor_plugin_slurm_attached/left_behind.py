@@ -19,7 +19,7 @@ from run_experiment.finetuning.resume_state import RECIPE_STATE
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.ledger import Submission
-from snakemake_executor_plugin_slurm_attached.retry_policy import Left
+from snakemake_executor_plugin_slurm_attached.retry_policy import NOT_OPENED, Left
 
 # What a try takes memory by.
 _SIZES = ("batch_size", "max_connections")
@@ -67,6 +67,9 @@ def has_config(record: dict[str, Any] | None, submission: Submission) -> bool:
 def why_failed(folder: Path, job: AccountedJob, submission: Submission, output: Path) -> str:
     """Why a job failed: SLURM's words, and what the job itself left."""
     report = _report(folder, job, submission)
+    if not report and job.exit_code == NOT_OPENED and not output.exists():
+        problem = f"SLURM could not write {output}: its folder has to exist, and to be writable on {job.nodes}"
+        return f"SLURM job {job.job_id} ended as {describe(job)}: {problem}"
     return f"SLURM job {job.job_id} ended as {describe(job)}: {(report and report.own_error) or _said(output)}"
 
 
@@ -89,6 +92,7 @@ def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Pat
         reported=_report(folder, job, submission) is not None,
         over_memory=any(map(_OVER_MEMORY.search, last_lines(output, most=20))),
         goes_on=_saved_epoch(folder, facts, job.started) if "checkpoints" in facts else begun.get("goes_on", True),
+        output=output.exists(),
         smaller=any(isinstance(size, int) and size > 1 for size in map(begun.get, _SIZES)),
     )
 

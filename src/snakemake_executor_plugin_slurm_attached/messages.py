@@ -14,6 +14,7 @@ from run_experiment.slurm.events import (
     Held,
     Polled,
     PollFailed,
+    QueueFull,
     Reattached,
     Submitted,
 )
@@ -22,7 +23,7 @@ from run_experiment.slurm.events import (
 def level(event: Event) -> int:
     """How much a message matters, as `logging` counts it."""
     submitted_again = isinstance(event, Finished) and event.again
-    is_warning = submitted_again or isinstance(event, Delayed | PollFailed | Cancelled | Detached)
+    is_warning = submitted_again or isinstance(event, Delayed | QueueFull | PollFailed | Cancelled | Detached)
     return logging.WARNING if is_warning else logging.INFO
 
 
@@ -35,8 +36,10 @@ def message(event: Event) -> str | None:
             return f"{submission.name}: following SLURM job {submission.job_id} again ({state or 'ended'})"
         case Cancelled(submission, reason):
             return f"{submission.name}: SLURM job {submission.job_id} was cancelled, {reason}"
-        case Delayed(submission, reason, seconds):
-            return f"{submission.name}: not submitted yet, trying again in {seconds:.0f} s: {reason}"
+        case Delayed(submission, reason):
+            return f"{submission.name}: not submitted yet, trying again until SLURM accepts it: {reason}"
+        case QueueFull():
+            return event.text
         case Changed(submission, before, after, _):
             return f"{submission.name}: SLURM job {submission.job_id} {before} → {after}"
         case Held(submission, reason, remedy):

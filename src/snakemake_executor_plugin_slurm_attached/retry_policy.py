@@ -14,6 +14,8 @@ _KILLED = ("0:9", "137:0")
 # Exit code of a job that ended itself at SIGTERM, which `#SBATCH --signal` sends before its time is over: some minutes,
 # at most half of it.
 _TERMINATED = "143:0"
+# Exit code of a job whose output SLURM could not open on its node, among others: it has run nothing.
+NOT_OPENED = "0:53"
 # States of jobs that may have judged themselves before SLURM did.
 _OWN = ("FAILED", "OUT_OF_MEMORY")
 
@@ -27,6 +29,7 @@ class Cut(enum.Enum):
     TIMEOUT = "out of time"
     OUT_OF_MEMORY = "out of memory"
     KILLED = "killed"
+    NO_OUTPUT = "SLURM could not write its output"
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,15 @@ class Left:
     """What a job left that ended badly.
 
     `reported`: why it failed, by its own word; `over_memory`: SLURM's word that it took too much; `goes_on`: what lets
-    another job of the same time limit come further; `smaller`: that one would take less memory.
+    another job of the same time limit come further; `smaller`: that one would take less memory; `output`: the file with
+    SLURM's messages.
     """
 
     reported: bool = False
     over_memory: bool = False
     goes_on: bool = True
     smaller: bool = True
+    output: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ def cut_of(job: AccountedJob, left: Left) -> Cut | None:
         return Cut.__members__.get(job.state)
     if job.exit_code == _TERMINATED and job.time_limit_seconds and 2 * job.elapsed_seconds >= job.time_limit_seconds:
         return Cut.TIMEOUT
+    if job.exit_code == NOT_OPENED and not left.output:
+        return Cut.NO_OUTPUT
     if job.exit_code in (*_KILLED, _TERMINATED):
         return Cut.OUT_OF_MEMORY if left.over_memory else Cut.KILLED
     return None
@@ -110,6 +117,8 @@ def _remedy(cut: Cut, job: AccountedJob, script: str) -> str:
             return f"leave out what fails with `#SBATCH --exclude={job.nodes}` in {script}"
         case Cut.KILLED:
             return f"see what kills it on {job.nodes}"
+        case Cut.NO_OUTPUT:
+            return f"see why {job.nodes} cannot write to the experiment's folder logs/slurm"
 
 
 def _estimate(name: str, script: str) -> str:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
 import queue
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import PassingError, SlurmError, UnansweredError
+from run_experiment.slurm.clients import PassingError, SlurmError, UnansweredError, UnavailableError
 from run_experiment.slurm.events import Cancelled, Delayed, Event, Reattached, Submitted
 from run_experiment.slurm.ledger import Ledger, Submission
-from snakemake_executor_plugin_slurm_attached.earlier_jobs import ON_ITS_WAY, Earlier, cancel, dated, find, on_its_way
+from snakemake_executor_plugin_slurm_attached.earlier_jobs import Earlier, cancel, dated, find, on_its_way
 from snakemake_executor_plugin_slurm_attached.follower import LOST, with_id
 
 # Longest pause, in seconds, between two tries of what SLURM did not answer.
@@ -33,6 +34,7 @@ class Request:
     """A job that waits for its turn: what sbatch is given, `stagger` seconds after the last job of its `kind`.
 
     `former` is a job of another configuration for the same target, which is ended first. `again`: its last job ended.
+    `pause` is how many seconds later it is tried again if its partition, nodes or reservation are not available.
     """
 
     submission: Submission
@@ -43,6 +45,7 @@ class Request:
     priority: float
     former: Earlier | None = None
     again: bool = False
+    pause: float = 1.0
 
 
 class Submitter:
@@ -71,6 +74,10 @@ class Submitter:
         self._held: list[tuple[Request, Submission, str]] = []
         # When it is to be asked whether they are, and how much later again.
         self._ask_at, self._pause = 0.0, 1.0
+        # Those that are tried again at some time, while others are submitted.
+        self._postponed: list[tuple[float, Request]] = []
+        # Why a target is not submitted yet, as last reported.
+        self._delays: dict[str, str] = {}
         self._number = itertools.count()
         # A target's place among those of the same priority.
         self._places: dict[str, int] = {}
@@ -104,16 +111,26 @@ class Submitter:
                 if request:
                     self._begin(request)
                 self._let_go()
+                self._resume()
             except PassingError:
                 # Stopped before SLURM answered; the ledger says that there may be a job.
                 return
 
     def _next(self) -> Request | None:
-        """The most urgent request; None once it is time to see whether cancelled jobs are gone, or at a stop."""
+        """The most urgent request; None once it is time to look at those that are held or postponed, or at a stop."""
+        due = [*([self._ask_at] if self._held else []), *(at for at, _ in self._postponed)]
         try:
-            return self._waiting.get(timeout=max(0.0, self._ask_at - time.monotonic()) if self._held else None)[2]
+            return self._waiting.get(timeout=max(0.0, min(due) - time.monotonic()) if due else None)[2]
         except queue.Empty:
             return None
+
+    def _resume(self) -> None:
+        """Let postponed requests wait for their turn again whose time has come."""
+        now = time.monotonic()
+        due = [request for at, request in self._postponed if at <= now]
+        self._postponed = [(at, request) for at, request in self._postponed if at > now]
+        for request in due:
+            self.put(request)
 
     def _begin(self, request: Request) -> None:
         """Submit a job, or cancel a former one first. Raises PassingError where the submitter was stopped meanwhile."""
@@ -122,6 +139,9 @@ class Submitter:
                 self._cancel(request, request.former.submission)
             else:
                 self._submit(request)
+        except UnavailableError:
+            longer = replace(request, pause=min(2 * request.pause, LONGEST_PAUSE))
+            self._postponed.append((time.monotonic() + request.pause, longer))
         except PassingError:
             raise
         # An error ends this job only.
@@ -153,20 +173,29 @@ class Submitter:
         self._accepted(submission)
 
     def _try(self, request: Request, pause: float) -> str | None:
-        """The id of the job if SLURM accepted it; None, after a pause, where it may do so later. Raises SlurmError."""
+        """The id of the job if SLURM accepted it; None, after a pause, if it may do so later.
+
+        Raises SlurmError, UnavailableError if other jobs may be accepted before this one.
+        """
         # With its time: for a while from now, sbatch may bring the job even if this process dies.
         submission = dated(request.submission)
         self._ledger.intend(submission)
         try:
             job_id: str | None = clients.submit(request.arguments, request.script)
+        except UnavailableError as error:
+            self._delayed(submission, error)
+            self._settle(submission, "", "NOT SUBMITTED")
+            raise
         except PassingError as error:
             unanswered, given_up = isinstance(error, UnansweredError), dated(submission)
-            self._tell(Delayed(submission, str(error), max(pause, ON_ITS_WAY) if unanswered else pause))
+            self._delayed(submission, error)
             self._pacing.stopping.wait(pause)
             job_id = self._accepted_silently(given_up, unanswered)
         except SlurmError:
-            self._settle(submission, "", "REFUSED")
-            raise
+            job_id = self._accepted_nevertheless(submission)
+            if job_id is None:
+                self._settle(submission, "", "REFUSED")
+                raise
         if job_id is None:
             # After a stop nobody looks again: the note makes the next process do so.
             if not self._pacing.stopping.is_set():
@@ -176,6 +205,22 @@ class Submitter:
         with suppress(OSError):
             self._ledger.accepted(submission, job_id)
         return job_id
+
+    def _delayed(self, submission: Submission, error: PassingError) -> None:
+        """Report why a job is not submitted yet, once for each reason."""
+        if self._delays.get(submission.target) != str(error):
+            self._delays[submission.target] = str(error)
+            self._tell(Delayed(submission, str(error)))
+
+    def _accepted_nevertheless(self, submission: Submission) -> str | None:
+        """Id of a job that SLURM accepted although sbatch failed, as a wrapper of the site may do after that."""
+        try:
+            return self._until_answered(lambda: find(submission))
+        except PassingError:
+            raise
+        # What sbatch said is the reason that counts.
+        except SlurmError:
+            return None
 
     def _accepted_silently(self, submission: Submission, unanswered: bool) -> str | None:
         """Id of a job that SLURM accepted although sbatch did not say so: an `unanswered` one perhaps only later."""
@@ -251,11 +296,23 @@ class Submitter:
 class Pacing:
     """How fast jobs may be submitted, and how many of the user's may be in the queue, whoever submitted them.
 
-    `followed` gives the jobs followed here; the user's others are counted anew every `refresh` seconds.
+    `followed` gives the jobs followed here; the user's others are counted anew every `refresh` seconds. `full` is
+    called with their number, once, when none of the jobs that fill the queue is followed here.
     """
 
-    def __init__(self, limit: int, refresh: float, followed: Callable[[], set[str]]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        refresh: float,
+        followed: Callable[[], set[str]],
+        full: Callable[[int], None] = lambda number: None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
         self.stopping = threading.Event()
+        self._full = full
+        self._is_reported = False
+        # The allocation that this process itself runs in, as with `salloc`.
+        self._allocation = {environment.get("SLURM_JOB_ID", "")}
         self._limit = limit
         self._refresh = refresh
         self._followed = followed
@@ -274,9 +331,20 @@ class Pacing:
         while not self.stopping.is_set():
             meanwhile()
             rest = turn - time.monotonic()
-            if rest <= 0 and self._count() < self._limit:
+            if rest <= 0 and self._has_room():
                 return True
             self.stopping.wait(min(rest, 1.0) if rest > 0 else 1.0)
+        return False
+
+    def _has_room(self) -> bool:
+        """Whether another job may be submitted; reports, once, if all that fill the queue are others'."""
+        number = self._count()
+        if number < self._limit:
+            self._is_reported = False
+            return True
+        if not self._queued & self._own and not self._is_reported:
+            self._is_reported = True
+            self._full(number)
         return False
 
     def submitted(self, kind: str, job_id: str) -> None:
@@ -296,5 +364,5 @@ class Pacing:
             self._asked_at = now
             # The count before serves until SLURM answers.
             with suppress(PassingError):
-                self._queued = {job.job_id for job in clients.queue()} | self._followed()
+                self._queued = {job.job_id for job in clients.queue()} - self._allocation | self._followed()
         return len(self._queued)

@@ -72,6 +72,10 @@ class Transitions:
         job.started = found.started
         self._change(job, "RUNNING", found)
 
+    def running(self, job: Followed) -> None:
+        """Report that a job runs of which accounting does not know."""
+        self._change(job, "RUNNING", None)
+
     def made(self, job: Followed, found: AccountedJob | None = None) -> None:
         """Report that a job made its target, as soon as its record is there."""
         if job.state != "COMPLETED":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -230,3 +231,30 @@ def test_a_dead_node_costs_nothing_but_time_and_a_preempted_job_starts_again(tmp
     records = {name: experiment.record(f"{name}/finetune.json")["job_id"] for name in ("r4", "r8")}
     assert records == {"r4": elsewhere, "r8": ids["tiny.r8"]}
     assert experiment.record("base/eval/shout_base.json")["job_id"] == ids["tiny.base.shout"]
+
+
+def test_waits_for_a_full_queue_and_a_drained_partition_are_told_once(tmp_path: Path) -> None:
+    """Neither is an error, nor does what waits for the partition keep others waiting."""
+    experiment = sleeping(tmp_path, train=0)
+    directive(experiment, "r4/finetune.slurm", "--partition=short")
+    experiment.edit("r4/finetune.slurm", "--time=00:10:00", "--time=00:05:00")
+    client("scontrol", "update", "partitionname=short", "state=DRAIN")
+    others = [sbatch("true", "--hold") for _ in range(2)]
+    said = "waiting: 2 of your jobs are in the queue, none of this experiment (slurm-attached-max-queued)"
+    try:
+        started = Run(experiment.path, *AT_ONCE, "--slurm-attached-max-queued", "2")
+        started.until(said)
+        assert said in (experiment.path / "run-torchtune.log").read_text()
+        status = [sys.executable, "-c", "from run_experiment.cli import main; main()", "status", str(experiment.path)]
+        assert said in subprocess.run(status, capture_output=True, text=True, timeout=60, check=True).stdout
+        client("scancel", *others)
+        until((experiment.path / "r8/eval/shout_epoch0.json").exists)
+        assert said not in subprocess.run(status, capture_output=True, text=True, timeout=60, check=True).stdout
+    finally:
+        client("scontrol", "update", "partitionname=short", "state=UP")
+    assert started.wait() == 0, started.output
+    assert started.output.count(said) == 1
+    delay = "tiny.r4: not submitted yet, trying again until SLURM accepts it"
+    assert started.output.count(delay) == 1
+    assert "Required partition not available (inactive or drain)" in started.output
+    assert names(experiment.path) == Counter(ALL)

@@ -74,6 +74,7 @@ class Action(StrEnum):
     RESUME_TRAINING = "RESUME_TRAINING"
     EVAL_RETRY = "EVAL_RETRY"
     STALE_CACHE = "STALE_CACHE"
+    QUEUE_FULL = "QUEUE_FULL"
 
     @property
     def logs(self) -> tuple[Log, ...]:

@@ -26,7 +26,7 @@ _GRACE_OF_REST = 3.0
 def run_script(
     script: Path, output: BinaryIO, environment: Mapping[str, str], folder: Path = Path(), lock: BinaryIO | None = None
 ) -> int:
-    """Run a job script with bash in a folder, with its output in a log; returns its exit status.
+    """Run a job script in a folder, with its output in a log; returns its exit status.
 
     The script inherits the lock, in case this process is killed and the script survives. `python` and the tools beside
     it are those of this environment, unless the script activates another. All processes that it started end with it,
@@ -34,6 +34,8 @@ def run_script(
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
         inherited = script_environment(os.environ, folder, Path(own), script)
+        # Before the script can be ready for them.
+        signals = _Signals()
         process = subprocess.Popen(
             script_command(script.absolute(), inherited["PATH"]),
             stdin=subprocess.DEVNULL,
@@ -44,7 +46,7 @@ def run_script(
             process_group=0,
             pass_fds=[lock.fileno()] if lock else [],
         )
-        _pass_signals_on(process)
+        signals.pass_on_to(process)
         try:
             status = process.wait()
         except BaseException as error:
@@ -55,18 +57,31 @@ def run_script(
         return status
 
 
-def _pass_signals_on(process: subprocess.Popen[bytes]) -> None:
-    """Send the script what `#SBATCH --signal=B:…` and `scancel --batch` send to its job, for it to save its state.
+class _Signals:
+    """Sends the script what `#SBATCH --signal=B:…` and `scancel --batch` send to its job, for it to save its state.
 
     Once the script has ended nothing happens by them: the job has yet to write its record.
     """
 
-    def pass_on(number: int, _: object) -> None:
-        process.send_signal(number)
+    def __init__(self) -> None:
+        self._script: subprocess.Popen[bytes] | None = None
+        # Those that came before the script was known.
+        self._early: list[int] = []
+        for number in _PASSED_ON if "SLURM_JOB_ID" in os.environ else ():
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._receive)
 
-    for number in _PASSED_ON if "SLURM_JOB_ID" in os.environ else ():
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, pass_on)
+    def _receive(self, number: int, _: object) -> None:
+        if self._script:
+            self._script.send_signal(number)
+        else:
+            self._early.append(number)
+
+    def pass_on_to(self, script: subprocess.Popen[bytes]) -> None:
+        """From now on the script gets them."""
+        self._script = script
+        for number in self._early:
+            script.send_signal(number)
 
 
 def _end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:

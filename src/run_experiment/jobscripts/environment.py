@@ -39,16 +39,39 @@ _ACTIVATE_SKIPPED = 'echo "skipped, no conda on this machine: source activate $*
 _ACTIVATE_FAILED = 'echo "activate: no conda on this machine" >&2; return 127\n'
 # inspect-ai's options; and, in its view, the terminal of an editor whose `.env` file counts more than the environment.
 _NOT_INHERITED = ("INSPECT_EVAL_", "VSCODE_", "TERM_PROGRAM")
-_LOGIN = re.compile(r"#!\s*\S*(?:/bash|/env\s+(?:-S\s+)?bash)\s+(?:-\w*l\w*|--login)\b")
+_LOGIN = re.compile(r"-\w*l\w*|--login")
 
 
 def script_command(script: Path, path: str) -> list[str]:
-    """Command that runs a script (absolute). A login shell keeps what it sets up, and gets `path` appended to PATH."""
+    """Command that runs a script (absolute) with what its first line names, bash if it names nothing or `sh`.
+
+    A login shell keeps what it sets up, and gets `path` appended to PATH.
+    """
+    program, argument = _first_line(script)
+    if not _is_bash(program, argument):
+        # As the kernel does: one argument, whatever it holds.
+        return [program, *([argument] if argument else []), str(script)]
+    options = [word for word in argument.split() if word.startswith("-") and word != "-S"]
+    if not any(_LOGIN.fullmatch(option) for option in options):
+        return ["bash", *options, str(script)]
+    return ["bash", *options, "-c", 'PATH="$PATH:$1"; shift; . "$0"', str(script), path]
+
+
+def _first_line(script: Path) -> tuple[str, str]:
+    """The program that a script's first line names, and the rest of that line."""
     with script.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline()
-    if not _LOGIN.match(first):
-        return ["bash", str(script)]
-    return ["bash", "-l", "-c", 'PATH="$PATH:$1"; shift; . "$0"', str(script), path]
+        program, _, argument = file.readline().removeprefix("\ufeff").removeprefix("#!").strip().partition(" ")
+    return program, argument.strip()
+
+
+def _is_bash(program: str, argument: str) -> bool:
+    """Whether a first line, `#!` left out, names bash or `sh`, or nothing."""
+    if not program.startswith("/"):
+        return True
+    words = [program, *argument.split()]
+    if Path(program).name == "env":
+        words = [word for word in words[1:] if word != "-S"]
+    return bool(words) and Path(words[0]).name in ("bash", "sh")
 
 
 def may_activate(script: Path) -> bool:
@@ -87,7 +110,11 @@ def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, sc
     # Without it every library takes all cores of a node.
     if cpus := kept.get("SLURM_CPUS_PER_TASK") or kept.get("SLURM_CPUS_ON_NODE"):
         kept.setdefault("OMP_NUM_THREADS", cpus)
-    return kept if rendered else {**_skipping(kept), **kept}
+    if rendered:
+        return kept
+    if not _is_bash(*_first_line(script)):
+        kept["PATH"] = os.pathsep.join([kept["PATH"], str(_programs(own, kept))])
+    return {**_skipping(kept), **kept}
 
 
 def _has_data_home(environment: Mapping[str, str]) -> bool:
@@ -103,6 +130,22 @@ def _has_data_home(environment: Mapping[str, str]) -> bool:
     return os.access(home, os.W_OK)
 
 
+def _programs(own: Path, environment: Mapping[str, str]) -> Path:
+    """Folder of programs in place of commands that this site does not have: other shells know no functions of bash."""
+    folder = own / "missing"
+    folder.mkdir()
+    for name, body in _missing(environment).items():
+        program = folder / name
+        program.write_text(f'#!/usr/bin/env bash\nskip() {{\n{body}\n}}\nskip "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+    return folder
+
+
+def _missing(environment: Mapping[str, str]) -> dict[str, str]:
+    """Commands that this site does not have, and what they do instead."""
+    return {name: body for name, body in _SKIPPED.items() if not any(sign in environment for sign in _SIGNS[name])}
+
+
 def _skipping(environment: Mapping[str, str]) -> dict[str, str]:
     """Exported bash functions in place of commands that this site does not have.
 
@@ -110,6 +153,5 @@ def _skipping(environment: Mapping[str, str]) -> dict[str, str]:
     """
     return {
         f"BASH_FUNC_{name}%%": f'() {{ if type -P {name} >/dev/null; then command {name} "$@"; return; fi\n{body}\n}}'
-        for name, body in _SKIPPED.items()
-        if not any(sign in environment for sign in _SIGNS[name])
+        for name, body in _missing(environment).items()
     }

@@ -63,6 +63,11 @@ def submission_failure(plan: SessionPlan, job: SessionJob, reason: str) -> Entry
     return Entry(SUBMISSION[job.log], submission_details(plan, job, 0), f"failed: {reason}", job.subject)
 
 
+def queue_full(waiting: int, reason: str) -> Entry:
+    """So many jobs are not submitted, since others fill the queue."""
+    return Entry(Action.QUEUE_FULL, f"{_count(waiting, 'job', 'jobs')} to be submitted", reason)
+
+
 def submission_details(plan: SessionPlan, job: SessionJob, stagger: float) -> str:
     """How a job is submitted: `sbatch finetune.slurm (5-second stagger)`."""
     script = Path(job.script).name
@@ -101,6 +106,8 @@ def transition_result(log: Log, after: str, job: AccountedJob, failure: str, out
     nodes = f" on {job.nodes}" if job.nodes else ""
     if after == "RUNNING":
         return started(log, job.started, nodes)
+    if after == "SUSPENDED":
+        return f"Suspended{nodes}, until somebody resumes it"
     if is_live(after):
         return "Waits to be started" + (f" ({job.reason})" if job.reason else "")
     if succeeded(after) and not failure:

@@ -23,6 +23,7 @@ from run_experiment.slurm.events import (
     Held,
     Polled,
     PollFailed,
+    QueueFull,
     Reattached,
     Refused,
     Submitted,
@@ -64,6 +65,7 @@ class SessionLog:
         self._handlers: dict[type, Callable[[Any], None]] = {
             Submitted: self._on_submitted,
             Delayed: self._on_delayed,
+            QueueFull: self._on_queue_full,
             Refused: self._on_refused,
             Reattached: self._on_reattached,
             Unlogged: self._on_unlogged,
@@ -120,6 +122,11 @@ class SessionLog:
         self._delays[event.submission.target] = event.reason
         reason = f"{event.reason}; retrying until SLURM accepts it"
         self._write_refusal(event.submission.target, reason)
+
+    def _on_queue_full(self, event: QueueFull) -> None:
+        for log in Log:
+            if waiting := self._jobs.to_be_submitted(log, self._steps.failed):
+                self._write(log, entries.queue_full(len(waiting), event.text))
 
     def _on_refused(self, event: Refused) -> None:
         self._refuse(event.submission.target, event.reason)

@@ -54,9 +54,19 @@ _PASSING = {
     r"failed to fetch config|cannot stat file .*slurm\.conf": "the file server or slurmctld, which have slurm.conf",
     r"[Mm]unge \w*code failed|Protocol authentication error": "munged restarts, or is too busy to answer",
     r"(rate|RPC) limit": "slurmctld asks to be asked less often",
+    r"System submissions disabled": "an administrator has stopped submissions",
     r"I/O error writing script/environment to file|Unable to create job record": "slurmctld's disk or memory is full",
 }
-# The same, but the request may have been carried out, or may be later.
+# Errors that pass with a maintenance, perhaps hours later; requests for other partitions, nodes or reservations may
+# succeed before.
+_UNAVAILABLE = {
+    r"Required partition not available|Requested partition configuration not available now|Partition in DOWN state": (
+        "the partition is drained or inactive"
+    ),
+    r"Required node not available|Nodes required for job are DOWN|Requested nodes are busy": "nodes have to come back",
+    r"Requested reservation not usable now": "the reservation has not begun",
+}
+# As above, but the request may have been carried out, or may be later.
 _UNANSWERED = {
     r"timed out": "an answer took longer than MessageTimeout",
     r"Zero Bytes were transmitted": "the connection was closed early",
@@ -76,6 +86,14 @@ class SlurmError(Exception):
 
 class PassingError(SlurmError):
     """A request that may succeed later. A submission may have been accepted nevertheless: look before the next."""
+
+
+class UnavailableError(PassingError):
+    """A request that SLURM does not accept now because of what it asks for; others may be accepted before."""
+
+
+class NoAccountingError(SlurmError):
+    """The cluster keeps no accounts of jobs."""
 
 
 class UnansweredError(PassingError):
@@ -145,9 +163,9 @@ def queue(timeout: float = 30) -> list[QueuedJob]:
 
 
 def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, AccountedJob]:
-    """What accounting knows of jobs, however old, by id; without those that it does not know. Raises SlurmError.
+    """What accounting knows of jobs, however old, by id; without those that it does not know.
 
-    Nothing if the cluster keeps no accounts.
+    Raises SlurmError, NoAccountingError if the cluster keeps no accounts.
     """
     if not job_ids:
         # sacct would list everything.
@@ -160,7 +178,7 @@ def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, Accou
     columns = f"--format={','.join(_ACCOUNTING_FIELDS)}"
     result = _run([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
     if "accounting storage is disabled" in result.errors:
-        return {}
+        raise NoAccountingError("the cluster keeps no accounts of jobs")
     if result.returncode:
         raise _refusal("sacct", result)
     rows = _rows(result.output, mark, len(_ACCOUNTING_FIELDS), leading=False)
@@ -185,11 +203,12 @@ def submit(arguments: Sequence[str], script: str, timeout: float = 60) -> str:
     After a PassingError, a time-out among them, the job may have been accepted.
     """
     output = _output(["sbatch", "--parsable", *arguments], timeout, script)
-    found = _SUBMITTED.search(output)
-    if found is None:
+    found = _SUBMITTED.findall(output)
+    if not found:
         # It reported success, so there may be a job to be found.
         raise UnansweredError(f"sbatch gave no job id: {output.strip()!r}")
-    return found[1]
+    # Before it, a wrapper of the site may print numbers of its own.
+    return str(found[-1])
 
 
 def try_submission(arguments: Sequence[str], script: str, timeout: float = 60) -> None:
@@ -199,7 +218,9 @@ def try_submission(arguments: Sequence[str], script: str, timeout: float = 60) -
     """
     result = _run(["sbatch", "--test-only", *arguments], timeout, script)
     if result.returncode and not _NOT_AVAILABLE.search(result.errors):
-        raise _refusal("sbatch", result)
+        error = _refusal("sbatch", result)
+        if not isinstance(error, UnavailableError):
+            raise error
 
 
 def _run(command: Sequence[str], timeout: float, text: str = "") -> ClientResult:
@@ -224,7 +245,8 @@ def _output(command: Sequence[str], timeout: float, text: str = "") -> str:
 
 def _refusal(client: str, result: ClientResult) -> SlurmError:
     words = result.errors.strip() or result.output.strip() or f"{client} ended with exit status {result.returncode}"
-    for kind, patterns in ((UnansweredError, _UNANSWERED), (PassingError, _PASSING)):
+    kinds = ((UnansweredError, _UNANSWERED), (UnavailableError, _UNAVAILABLE), (PassingError, _PASSING))
+    for kind, patterns in kinds:
         if any(re.search(pattern, words) for pattern in patterns):
             return kind(words)
     return SlurmError(words)

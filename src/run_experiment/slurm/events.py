@@ -21,11 +21,26 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Delayed:
-    """SLURM did not answer, or has no room for a job; its submission is tried again after so many seconds."""
+    """SLURM did not answer, or does not accept a job now; its submission is tried again and again.
+
+    Sent once for each reason.
+    """
 
     submission: Submission
     reason: str
-    seconds: float
+
+
+@dataclass(frozen=True)
+class QueueFull:
+    """No job is submitted, since others fill the queue: so many of the user's jobs, none of which is followed here."""
+
+    number: int
+
+    @property
+    def text(self) -> str:
+        """What is waited for."""
+        jobs = "1 of your jobs is" if self.number == 1 else f"{self.number} of your jobs are"
+        return f"waiting: {jobs} in the queue, none of this experiment (slurm-attached-max-queued)"
 
 
 @dataclass(frozen=True)
@@ -132,6 +147,7 @@ class Detached:
 Event = (
     Submitted
     | Delayed
+    | QueueFull
     | Refused
     | Reattached
     | Unlogged

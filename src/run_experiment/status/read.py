@@ -26,7 +26,7 @@ from run_experiment.planning.target import State as Freshness
 from run_experiment.planning.target import Target
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status.jobs import Evidence, Jobs
-from run_experiment.status.sources import complaint, traceback_end
+from run_experiment.status.sources import complaint, full_queue, traceback_end
 from run_experiment.summary.read import read_summary
 
 
@@ -53,7 +53,7 @@ def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
         owner=seen.owner,
         followed=seen.at_work,
         asked=jobs.answer.source,
-        notes=(jobs.answer.note,) if jobs.answer.note else (),
+        notes=tuple(filter(None, [jobs.answer.note, full_queue(plan.experiment.folder) if seen.at_work else None])),
         runs=tuple(reader.run(run) for run in plan.experiment.runs),
     )
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from run_experiment.actionlog.entry import Action, Log
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
 from run_experiment.slurm.ledger import Submission
 
+_ACTION = re.compile(r"\[[^]]*\] (\w+)")
+# Once one of these is written, the queue is not full any more.
+_SUBMISSIONS = (Action.DISCOVER_EXPERIMENT, Action.SUBMIT_JOB, Action.SUBMIT_EVAL, Action.MONITOR_DETACHED)
 _NO_SLURM = "SLURM cannot be reached from here: job states are the last known ones, from the ledger and records"
 
 
@@ -68,6 +72,28 @@ def _ask_queue() -> Answer:
     except SlurmError as error:
         why = "" if "not on the PATH" in str(error) else f" ({first_line(str(error))})"
         return Answer(note=f"{_NO_SLURM}{why}")
+
+
+def full_queue(folder: Path) -> str | None:
+    """What the main process waits for if others' jobs fill the queue, as the action logs have it."""
+    for log in Log:
+        for entry in reversed(_last_text(folder / log.file).split("\n\n")):
+            action = _ACTION.match(entry)
+            if action and action[1] == Action.QUEUE_FULL:
+                return next((line[8:] for line in entry.splitlines() if line.startswith("Result: ")), None)
+            if action and action[1] in _SUBMISSIONS:
+                break
+    return None
+
+
+def _last_text(path: Path, most: int = 65_536) -> str:
+    """The end of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - most))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def aware(moment: datetime | None) -> datetime | None:

@@ -93,7 +93,15 @@ def test_entry_without_subject_and_optional_fields(subject: str | None) -> None:
 def test_every_action_knows_its_logs() -> None:
     of_torchtune = [action for action in Action if Log.TORCHTUNE in action.logs]
     of_inspect = [action for action in Action if Log.INSPECT in action.logs]
-    ours = {"MONITOR_DETACHED", "JOB_REATTACHED", "OOM_RETRY", "RESUME_TRAINING", "EVAL_RETRY", "STALE_CACHE"}
+    ours = {
+        "MONITOR_DETACHED",
+        "JOB_REATTACHED",
+        "OOM_RETRY",
+        "RESUME_TRAINING",
+        "EVAL_RETRY",
+        "STALE_CACHE",
+        "QUEUE_FULL",
+    }
     assert len(set(of_torchtune) - ours) == 8
     assert len(set(of_inspect) - ours) == 15
     assert set(Action) == {*of_torchtune, *of_inspect}

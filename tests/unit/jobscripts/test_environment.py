@@ -146,6 +146,36 @@ def test_threads_are_those_of_the_allocation(
     assert run("echo ${OMP_NUM_THREADS:-none}") == (0, [expected])
 
 
+def test_a_script_is_run_with_what_its_first_line_names() -> None:
+    assert run("import sys; print('python', len(sys.argv))", f"#!{sys.executable}") == (0, ["python 1"])
+    assert run("import os, sys; print(sys.flags.isolated)", "#!/usr/bin/env -S python3 -I") == (0, ["1"])
+    # As the kernel calls it: one argument, then the script.
+    program("shell/odd", '#!/bin/sh\nprintf "%s\\n" "$#" "$1" "${2##*/}"\n')
+    assert run("", f"#! {Path('shell/odd').absolute()} -a b") == (0, ["2", "-a b", "job.slurm"])
+
+
+@pytest.mark.parametrize(
+    ("first", "options"),
+    [
+        *(("#!/bin/bash -eu", "ehuB"), ("#!/usr/bin/env bash", "hB"), ("#!/usr/bin/env -S bash -e", "ehB")),
+        *(("#!/bin/sh", "hB"), ("#!/bin/bash -el", "ehB"), ("", "hB")),
+    ],
+)
+def test_options_of_bash_in_the_first_line_hold(first: str, options: str) -> None:
+    status, output = run("echo $-; module load cuda", first)
+    assert status == 0
+    assert set(output[0]) - set("c") == set(options)
+    assert output[1] == "skipped, no environment modules on this machine: module load cuda"
+
+
+def test_other_shells_skip_what_a_site_lacks_too() -> None:
+    """They know no functions of bash."""
+    assert run("module load cuda\necho $SLURM_SUBMIT_DIR", "#!/bin/dash") == (
+        0,
+        ["skipped, no environment modules on this machine: module load cuda", str(Path().absolute())],
+    )
+
+
 def test_signals_of_slurm_reach_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with `#SBATCH --signal=B:USR1@60`: the script saves its state and ends as it wants to."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")

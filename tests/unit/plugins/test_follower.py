@@ -46,6 +46,11 @@ class Slurm:
         path.write_text(f'#!/bin/bash\n{find_mark}\nfound=$(cat {path}.says)\necho "${{found//;/$mark}}"\n')
         path.chmod(0o755)
 
+    def no_accounting(self) -> None:
+        """Have sacct say that there is none."""
+        refusal = "#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2; exit 1\n"
+        (self.folder / "sacct").write_text(refusal)
+
     def says(
         self,
         job: Submission,
@@ -349,3 +354,29 @@ def test_a_wait_that_does_not_pass_by_itself_is_reported_once(
     here.again().again()
     expected = [(reason, advice)] if advice else []
     assert [(one.reason, one.remedy) for one in here.events if isinstance(one, Held)] == expected
+
+
+def test_without_accounting_the_queue_says_which_jobs_run(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    """And no end waits for figures that cannot come."""
+    slurm.says(job, "", "PENDING")
+    slurm.no_accounting()
+    reported.follow(job).again()
+    slurm.says(job, "", "RUNNING")
+    reported.until(lambda here: here.changes).again()
+    assert reported.changes == [START]
+    polled = [one.states for one in reported.events if isinstance(one, Polled)]
+    assert polled[-1] == {job.target: "RUNNING"}
+    slurm.says(job, "", "")
+    write_record(reported.folder / TARGET, {"config_hash": job.config_hash, "job_id": "17"})
+    (end,) = reported.until(lambda here: here.ends).ends
+    reported.follower.finish(ended(end), None)
+    begun = time.monotonic()
+    reported.follower.close(20)
+    assert time.monotonic() - begun < 10
+    assert [one.state for one in reported.finished] == ["COMPLETED"]
+
+
+def test_a_suspended_job_has_run(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    slurm.says(job, "SUSPENDED", "SUSPENDED")
+    reported.follow(job).until(lambda here: len(here.changes) == 2)
+    assert reported.changes == [START, ("RUNNING", "SUSPENDED")]

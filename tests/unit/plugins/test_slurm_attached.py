@@ -23,8 +23,9 @@ from run_experiment.attempts.files import Failure
 from run_experiment.attempts.redone import move_away
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm.clients import AccountedJob
-from run_experiment.slurm.events import Cancelled, Delayed, Event, Finished, Reattached, Submitted
+from run_experiment.slurm.events import Cancelled, Delayed, Event, Finished, QueueFull, Reattached, Submitted
 from run_experiment.slurm.ledger import Ledger, Submission
+from run_experiment.slurm.same_job import is_same
 from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
 from snakemake_executor_plugin_slurm_attached.background import Background
 from snakemake_executor_plugin_slurm_attached.earlier_jobs import Earlier, Fate, cancel_outdated
@@ -324,7 +325,7 @@ def test_a_submission_that_slurm_did_not_answer_is_tried_again_once_accepted(
     wait_for(20, lambda: here.accepted)
     here.submitter.stop()
     assert here.accepted == {"a": "17"}
-    assert [type(event) for event in here.told] == [Delayed, Delayed, Submitted]
+    assert [type(event) for event in here.told] == [Delayed, Submitted]
 
 
 @pytest.mark.parametrize("seconds", [0, 4], ids=["at once", "after long"])
@@ -361,6 +362,86 @@ def test_what_sbatch_refuses_ends_that_job_only(tmp_path: Path, cluster: Cluster
     assert "no such partition" in here.refused["bad"]
     assert "sbatch bad" in here.refused["bad"]
     assert set(here.ledger.open()) == {"good/finetune.json"}
+
+
+def test_a_job_that_sbatch_refused_and_slurm_has_is_followed(tmp_path: Path, cluster: Cluster) -> None:
+    """A site's wrapper may print the id, and fail after that."""
+    cluster.shim(tmp_path / "bin", "sbatch", 'echo 35; echo "wrapper: no mail" >&2; exit 1')
+    cluster.queue(tmp_path / "bin", "35 PENDING a")
+    here = Submitting(tmp_path)
+    here.submitter.put(request("a"))
+    wait_for(10, lambda: here.accepted or here.refused)
+    here.submitter.stop()
+    assert (here.accepted, here.refused) == ({"a": "35"}, {})
+    assert here.ledger.open()["a/finetune.json"].job_id == "35"
+
+
+def test_a_job_whose_partition_is_drained_is_tried_again_and_keeps_no_other_waiting(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    (tmp_path / "drained").touch()
+    said = "sbatch: error: Required partition not available (inactive or drain)"
+    cluster.shim(
+        tmp_path / "bin",
+        "sbatch",
+        f'[ "$2" = other ] && {{ echo 5; exit; }}\n[ -e {tmp_path}/drained ] || {{ echo 4; exit; }}\n'
+        f'echo x >> {tmp_path}/tries; echo "{said}" >&2; exit 1',
+    )
+    here = Submitting(tmp_path)
+    here.submitter.put(request("drained"))
+    here.submitter.put(request("other"))
+    tries = tmp_path / "tries"
+    wait_for(10, lambda: here.accepted and tries.exists() and tries.read_text().count("x") == 2)
+    assert here.accepted == {"other": "5"}
+    (tmp_path / "drained").unlink()
+    wait_for(10, lambda: len(here.accepted) == 2)
+    here.submitter.stop()
+    assert here.refused == {}
+    (delay,) = [event for event in here.told if isinstance(event, Delayed)]
+    assert message(delay) == f"drained: not submitted yet, trying again until SLURM accepts it: {said}"
+
+
+def test_a_queue_that_others_fill_is_reported_once(tmp_path: Path, cluster: Cluster) -> None:
+    """The allocation that Snakemake itself runs in is no job that could end first."""
+    cluster.queue(tmp_path / "bin", "7 RUNNING salloc", "8 PENDING b", "9 PENDING c")
+    reported: list[int] = []
+    pacing = Pacing(2, 0.1, set, reported.append, {"SLURM_JOB_ID": "7"})
+    waiting = threading.Thread(target=lambda: pacing.wait("finetune", 0, lambda: None))
+    waiting.start()
+    wait_for(10, lambda: reported)
+    time.sleep(1.5)
+    cluster.queue(tmp_path / "bin", "7 RUNNING salloc", "8 PENDING b")
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert reported == [2]
+    assert message(QueueFull(2)) == (
+        "waiting: 2 of your jobs are in the queue, none of this experiment (slurm-attached-max-queued)"
+    )
+
+
+def test_a_job_whose_output_cannot_be_opened_has_run_nothing(tmp_path: Path) -> None:
+    job, output = accounted("FAILED", "0:53"), tmp_path / "logs/slurm/17.out"
+    said = why_failed(tmp_path, job, R4, output)
+    assert said.endswith(f"SLURM could not write {output}: its folder has to exist, and to be writable on n1")
+    left = left_by(tmp_path, job, R4, output, TRAINING)
+    assert judge(job, left, 0, LIMITS).again == "SLURM could not write its output, retry 1 of 3"
+    assert "cannot write to the experiment's folder logs/slurm" in judge(job, left, 3, LIMITS).advice
+    output.parent.mkdir(parents=True)
+    output.touch()
+    assert judge(job, left_by(tmp_path, job, R4, output, TRAINING), 0, LIMITS).again == ""
+
+
+@pytest.mark.parametrize("length", [119, 128])
+def test_the_longest_names_that_the_summary_may_have(tmp_path: Path, length: int) -> None:
+    """A file's name may have 255 bytes; accounting cuts a job's name after as many characters."""
+    name = ".".join(("x" * length, "r" * length, "t" * length, "e1"))
+    submission = replace(R4, name=name, job_id="4294967295")
+    executor = SimpleNamespace(_folder=tmp_path)
+    output = Executor._output(executor, submission)
+    output.parent.mkdir(parents=True)
+    output.touch()
+    assert is_same(replace(accounted("FAILED"), name=name[:255]), submission)
+    assert not is_same(replace(accounted("FAILED"), name=name[:254]), submission)
 
 
 def test_a_call_in_the_background_gives_its_result_once_or_its_error() -> None:

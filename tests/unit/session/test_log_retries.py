@@ -82,10 +82,10 @@ def test_all_is_complete_only_when_the_first_job_is_accounted_for(session: Sessi
 def test_an_evaluation_that_is_submitted_again_is_submitted_for_all_submitted(session: Session) -> None:
     session.tell(Refused(submission(R4), "no")).start(R8).end(R8, "FAILED", "SLURM job 108 ended as FAILED")
     assert len(session.rows(Action.ALL_SUBMITTED)) == 0
-    session.tell(Delayed(submission(BASE), "busy", 1)).start(BASE)
+    session.tell(Delayed(submission(BASE), "busy")).start(BASE)
     assert session.rows(Action.ALL_SUBMITTED)[0][2] == "Job ID 200"
     session.end(BASE, "OUT_OF_MEMORY", "SLURM job 200 ended as OUT_OF_MEMORY", again="out of memory")
-    session.tell(Delayed(submission(BASE), "busy", 1), Submitted(submission(BASE, "201")))
+    session.tell(Delayed(submission(BASE), "busy"), Submitted(submission(BASE, "201")))
     assert len(session.rows(Action.ALL_SUBMITTED)) == 1
     assert [result for _, _, result in session.rows(Action.SUBMIT_EVAL)] == [
         "failed: busy; retrying until SLURM accepts it",

@@ -19,6 +19,7 @@ from run_experiment.slurm.events import (
     Held,
     Polled,
     PollFailed,
+    QueueFull,
     Refused,
     Submitted,
 )
@@ -35,6 +36,20 @@ def test_transitions_have_the_times_of_accounting(session: Session) -> None:
     (metrics,) = session.rows(Action.COMPUTE_METRICS)
     assert metrics[1].startswith("wall time 00:01:00 of 00:10:00 (10%)")
     assert metrics[2] == "COMPLETED"
+
+
+def test_a_suspended_job_waits_for_somebody(session: Session) -> None:
+    session.start(R4).tell(Changed(submission(R4), "RUNNING", "SUSPENDED", accounted(R4, "SUSPENDED")))
+    *_, (_, details, result) = session.rows(Action.STATE_CHANGE)
+    assert (details, result) == ("RUNNING → SUSPENDED", "Suspended on n1, until somebody resumes it")
+
+
+def test_a_full_queue_is_in_the_logs_of_what_waits(session: Session) -> None:
+    session.tell(QueueFull(25))
+    rows = session.rows(Action.QUEUE_FULL)
+    assert len(rows) == 2
+    said = "waiting: 25 of your jobs are in the queue, none of this experiment (slurm-attached-max-queued)"
+    assert {result for *_, result in rows} == {said}
 
 
 def test_a_bad_end_says_why_with_its_log_and_last_lines(session: Session) -> None:

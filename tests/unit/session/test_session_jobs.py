@@ -36,5 +36,5 @@ def test_they_keep_their_names_in_the_logs(tmp_path: Path, target: str, log: Log
         complete=dict.fromkeys(Log, 0),
     )
     submission = Submission(target, "hash", "name", "comment", 0, "2026-01-31T12:00:00+00:00")
-    SessionLog(plan).observe(Delayed(submission, "busy", 5))
+    SessionLog(plan).observe(Delayed(submission, "busy"))
     assert read_action_log(tmp_path / log.file)["subject"].iloc[-1] == subject

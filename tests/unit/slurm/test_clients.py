@@ -14,6 +14,7 @@ import pytest
 from run_experiment.slurm.client_process import ClientResult, run_client
 from run_experiment.slurm.clients import (
     AccountedJob,
+    NoAccountingError,
     PassingError,
     QueuedJob,
     SlurmError,
@@ -21,6 +22,7 @@ from run_experiment.slurm.clients import (
     cancel,
     queue,
     submit,
+    try_submission,
 )
 from run_experiment.slurm.states import first_word, is_live, succeeded
 
@@ -350,7 +352,8 @@ def test_what_is_no_id_never_reaches_a_client(shim: Shim, job_id: str) -> None:
 
 def test_a_cluster_without_accounts(shim: Shim) -> None:
     shim("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    assert accounting(["1"]) == {}
+    with pytest.raises(NoAccountingError):
+        accounting(["1"])
 
 
 # scancel
@@ -412,6 +415,11 @@ PASSING = [
     f"QOSGrpSubmitJobsLimit\nsbatch: error: {POLICY}",
     f"AssocMaxSubmitJobLimit\nsbatch: error: {POLICY}",
     f"AssocGrpSubmitJobsLimit\nsbatch: error: {POLICY}",
+    "Batch job submission failed: Required partition not available (inactive or drain)",
+    "Batch job submission failed: Required node not available (down, drained or reserved)",
+    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+    "Batch job submission failed: Requested reservation not usable now",
+    "Batch job submission failed: System submissions disabled",
     "Slurm temporarily unable to accept job, sleeping and retrying",
     "Batch job submission failed: Resource temporarily unavailable",
     "Batch job submission failed: Unable to contact slurm controller (connect failure)",
@@ -433,6 +441,8 @@ LASTING = [
     "Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
     "Batch job submission failed: Invalid account or account/partition combination specified",
     "invalid partition specified: nope",
+    "Batch job submission failed: Access denied to requested reservation",
+    "Batch job submission failed: Invalid license specification",
     "Invalid generic resource (gres) specification",
     "Batch script is empty!",
 ]
@@ -486,3 +496,17 @@ def test_what_this_machine_lacks_for_a_while_passes(
     with pytest.raises(SlurmError, match="squeue cannot be run") as raised:
         queue()
     assert isinstance(raised.value, PassingError) == passing
+
+
+@pytest.mark.parametrize(
+    "words", ["Required partition not available (inactive or drain)", "Requested reservation not usable now"]
+)
+def test_a_trial_refuses_nothing_that_a_maintenance_ends(shim: Shim, words: str) -> None:
+    shim("sbatch", f'echo "allocation failure: {words}" >&2; exit 1')
+    try_submission([], "#!/bin/sh\n")
+
+
+def test_the_job_s_id_is_the_last_one_that_sbatch_prints(shim: Shim) -> None:
+    """A site's wrapper may print numbers of its own before."""
+    shim("sbatch", "echo 4096; echo 'queue: 3 jobs'; echo 16")
+    assert submit([], "#!/bin/sh\n") == "16"
