@@ -25,6 +25,7 @@ from snakemake_executor_plugin_slurm_attached.left_behind import (
     attempts,
     has_config,
     is_made,
+    started_again,
     why_failed,
     why_lost,
 )
@@ -139,7 +140,7 @@ class Follower:
         if known:
             self._transitions.start(job, known)
         if is_made(self._folder, submission):
-            self._transitions.made(job, known)
+            self._report_made(job, known)
         if known and _is_whole(known):
             self._finish(job)
 
@@ -212,8 +213,14 @@ class Follower:
     def _end(self, job: Followed, answer: _Answer | None, now: float) -> End | None:
         end = self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
         if end and end.succeeded:
-            self._transitions.made(job)
+            self._report_made(job)
         return end
+
+    def _report_made(self, job: Followed, found: AccountedJob | None = None) -> None:
+        """Report the end of a job that left its record, and before it the last start if the record came first."""
+        reported = job.started if job.state == "RUNNING" else None
+        restarted = reported is not None and started_again(self._folder, job.submission, reported)
+        self._transitions.made(job, found, restarted)
 
     def _end_from_files(self, job: Followed, now: float) -> End | None:
         if is_made(self._folder, job.submission):
@@ -301,6 +308,7 @@ class Follower:
             self._transitions.live(job, found, answer.waiting(job.submission))
             job.completed_at = job.failing_at = None
             return None
+        self._transitions.start(job, found)
         if is_made(self._folder, job.submission):
             return End(job.submission, True, "COMPLETED")
         if succeeded(found.state):
@@ -354,7 +362,7 @@ class Follower:
         """How a job ended while it was not followed, by what it left and what accounting has."""
         submission, found = job.submission, job.accounted
         if is_made(self._folder, submission):
-            self._transitions.made(job, found)
+            self._report_made(job, found)
             return Finished(submission, True, "COMPLETED")
         if found is None:
             if job.cancelled:

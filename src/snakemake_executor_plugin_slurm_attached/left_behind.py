@@ -15,6 +15,7 @@ from run_experiment.attempts.history import Attempt
 from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
+from run_experiment.experiment.records import allocation_of
 from run_experiment.finetuning.resume_state import RECIPE_STATE
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm.clients import AccountedJob
@@ -57,6 +58,17 @@ def made_unseen(folder: Path, submission: Submission) -> Submission:
     except (ValueError, TypeError):
         return submission
     return replace(submission, job_id=job_id) if since else submission
+
+
+def started_again(folder: Path, submission: Submission, since: datetime) -> bool:
+    """Whether SLURM started a job again after its start at `since`, by what the job itself left.
+
+    Then an attempt of an earlier start than the one that left the record did not begin before `since`.
+    """
+    last = allocation_of(read_record(folder / submission.target) or {}).restarts
+    run, _ = paths.target_of(submission.target)
+    earlier = (one for one in history.read(folder, run, str(submission.job_id)) if one.restarts < last) if last else ()
+    return any(one.began is not None and one.began >= since - CLOCK_SKEW for one in earlier)
 
 
 def has_config(record: dict[str, Any] | None, submission: Submission) -> bool:

@@ -76,9 +76,15 @@ class Transitions:
         """Report that a job runs of which accounting does not know."""
         self._change(job, "RUNNING", None)
 
-    def made(self, job: Followed, found: AccountedJob | None = None) -> None:
-        """Report that a job made its target, as soon as its record is there."""
+    def made(self, job: Followed, found: AccountedJob | None = None, restarted: bool = False) -> None:
+        """Report that a job made its target, as soon as its record is there.
+
+        `restarted`: that was in a later start than the one that was reported, which accounting has not shown yet.
+        """
         if job.state != "COMPLETED":
+            if restarted:
+                found = None
+                self._change(job, "PENDING", None)
             self._change(job, "RUNNING", found)
             self._change(job, "COMPLETED", found)
 

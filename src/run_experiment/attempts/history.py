@@ -30,15 +30,16 @@ _BY_STATE = {
 class Attempt:
     """An attempt that failed, or is still running.
 
-    `target` is `finetune` or an evaluation's cell. `begun` is everything that the job itself wrote; `own_error` its
-    error message, None if it wrote none. `slurm_state` is SLURM's verdict, None if there is none; `slurm_error` says it
-    in words. Unknown texts are empty, unknown times None.
+    `target` is `finetune` or an evaluation's cell, `restarts` how often SLURM had started its job before. `begun` is
+    everything that the job itself wrote; `own_error` its error message, None if it wrote none. `slurm_state` is SLURM's
+    verdict, None if there is none; `slurm_error` says it in words. Unknown texts are empty, unknown times None.
     """
 
     folder: Path
     target: str
     job_id: str
     failure: Failure
+    restarts: int = 0
     began: datetime | None = None
     ended: datetime | None = None
     config: Config | None = None
@@ -170,6 +171,7 @@ def _attempt(files: _Files, others: list[_Files]) -> Attempt:
         folder=files.folder,
         target=_text(known, "target"),
         job_id=_text(known, "job_id") or files.folder.name.partition(".")[0],
+        restarts=restarts if isinstance(restarts := files.own.get("restarts"), int) else 0,
         began=moment_of(known.get("started")),
         ended=moment_of((files.ended or files.slurm).get("ended")),
         config=config if isinstance(config, dict) else None,

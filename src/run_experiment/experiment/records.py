@@ -28,15 +28,25 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """The start of a SLURM job that left a record, by the job's own clock; `restarts` is how many came before it."""
+
+    restarts: int = 0
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True)
 class JobRecord(Record):
     """What a job says of its result. Times are as written (ISO 8601 with offset).
 
     `attempts` are the earlier attempts in short, `changes` the parameters that had to be smaller than asked for;
-    `restored_by` is the job that found this result and restored its record.
+    `restored_by` is the job that found this result and restored its record; `allocation` is of the job that left it.
     """
 
     job_id: str | None = None
     restored_by: str | None = None
+    allocation: Allocation = Allocation()
     config_hash: str | None = None
     started: str | None = None
     ended: str | None = None
@@ -144,11 +154,25 @@ def _job_facts(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "config": values["config"],
         **{name: _text(values.get(name)) for name in texts},
+        "allocation": allocation_of(values),
         "seconds": seconds if isinstance(seconds, int | float) else None,
         "provenance": {**older, **_mapping(values.get("provenance"))},
         "attempts": tuple(_list(values.get("attempts"))),
         "changes": _mapping(values.get("changes")),
     }
+
+
+def allocation_of(values: Mapping[str, Any]) -> Allocation:
+    """The start of a job that left a record with these values; of an older record, when the attempt began and ended."""
+    found = values.get("allocation")
+    if isinstance(found, Mapping):
+        restarts = found.get("restarts")
+        times = (moment_of(found.get("started")), moment_of(found.get("ended")))
+        return Allocation(restarts if isinstance(restarts, int) else 0, *times)
+    if values.get("restored_by"):
+        # Its times are those of the job that made it.
+        return Allocation()
+    return Allocation(0, moment_of(values.get("started")), moment_of(values.get("ended")))
 
 
 def _text(value: Any) -> str | None:

@@ -50,7 +50,7 @@ def _make(job: FinetuneJob, current: Attempt) -> None:
     sought = Sought(Path(), job.run, job.config, job.output_dir, job.checkpoints)
     _carry_over(sought, Path(job.target))
     if kept := kept_training(sought):
-        folder, record = kept.folder, _restore(sought, kept, current.job_id)
+        folder, record = kept.folder, _restore(sought, kept, current)
     else:
         folder, record = _train(job, current, sought)
     if record.get("checkpoints") != job.elsewhere:
@@ -71,12 +71,13 @@ def _carry_over(sought: Sought, record: Path) -> None:
         carry_over(sought)
 
 
-def _restore(sought: Sought, kept: KeptTraining, job_id: str) -> dict[str, Any]:
+def _restore(sought: Sought, kept: KeptTraining, current: Attempt) -> dict[str, Any]:
     """Select a complete training; return its record."""
     print(f"{sought.run} is already trained (job {kept.record['job_id']}): its record is restored", file=sys.stderr)
     _select(sought, kept.folder)
     # The follower of this job recognizes its end by this.
-    return {**kept.record, "checkpoints": sought.checkpoints, "restored_by": job_id}
+    own = {"restored_by": current.job_id, "allocation": current.allocation()}
+    return {**kept.record, "checkpoints": sought.checkpoints, **own}
 
 
 def _select(sought: Sought, folder: Path) -> None:

@@ -22,6 +22,7 @@ from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import same_config, write_record
+from run_experiment.common.process_identity import started_at
 from run_experiment.jobs.checks import JobError, failure, make_unused
 from run_experiment.jobs.script_process import run_script
 from run_experiment.jobs.specs import Job
@@ -76,12 +77,18 @@ class Attempt:
         """The part of a record that all jobs share."""
         return {
             **{name: self.begun[name] for name in _IDENTITY},
+            "allocation": self.allocation(),
             "ended": stamp(now()),
             "seconds": round(time.monotonic() - self.clock, 1),
             "provenance": self.provenance.result(),
             "attempts": [_in_short(one) for one in reversed(self.earlier)],
             "events": self.events,
         }
+
+    def allocation(self) -> dict[str, Any]:
+        """Which start of the SLURM job this is, and its own times; the attempt may be the second one within it."""
+        started = started_at(os.getpid()) or self.started
+        return {"restarts": own_restarts(), "started": stamp(started), "ended": stamp(now())}
 
 
 def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -93,6 +100,12 @@ def own_job_id(number: str, environment: Mapping[str, str] = os.environ) -> str:
     """Id of the job that this process is: SLURM's, or `local-{number}`."""
     job_id = environment.get("SLURM_JOB_ID")
     return job_id if job_id and job_id != environment.get(_OUTER) else f"local-{number}"
+
+
+def own_restarts(environment: Mapping[str, str] = os.environ) -> int:
+    """How often SLURM had started this job before; 0 outside of SLURM."""
+    count = environment.get("SLURM_RESTART_COUNT", "")
+    return int(count) if count.isdecimal() else 0
 
 
 def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt], None]) -> None:
@@ -181,6 +194,7 @@ def _attempt(
         experiment=os.getcwd(),
         run=job.run,
         job_id=job_id,
+        restarts=own_restarts(),
         config=job.config,
         config_hash=job.config_hash,
         started=stamp(current.started),

@@ -109,10 +109,15 @@ def transition_result(log: Log, after: str, job: AccountedJob, failure: str, out
     if after == "SUSPENDED":
         return f"Suspended{nodes}, until somebody resumes it"
     if is_live(after):
-        return "Waits to be started" + (f" ({job.reason})" if job.reason else "")
+        return waits(job.reason)
     if succeeded(after) and not failure:
         return finished(log, outcome, job.ended, nodes)
     return f"{_ACTIVITY[log]} ended{_at(job.ended)}{nodes}: {failure or describe(job)}"
+
+
+def waits(reason: str) -> str:
+    """A job waits for its start, or its next one."""
+    return "Waits to be started" + (f" ({reason})" if reason else "")
 
 
 def started(log: Log, when: datetime | None, where: str = "") -> str:

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Log
-from run_experiment.common.clock import moment_of
 from run_experiment.common.text import counted
 from run_experiment.experiment.records import (
     ERROR_SUFFIXES,
@@ -22,7 +21,8 @@ from run_experiment.experiment.records import (
 class Outcome:
     """`text` is `train loss 0.0413, validation loss 0.0686`, or `match/accuracy 0.880`; empty if nothing is known.
 
-    It ends with `5 of 6 samples` if not all were completed.
+    It ends with `5 of 6 samples` if not all were completed. `started` and `ended` are the job's own times, also if it
+    only restored a record.
     """
 
     text: str = ""
@@ -36,9 +36,7 @@ def outcome(log: Log, record: Path, job_id: str) -> Outcome:
     if found is None or job_id not in (found.job_id, found.restored_by):
         return Outcome()
     text = _losses(found) if isinstance(found, TrainingRecord) else _score(found)
-    # A job that only restored the record of an earlier one did not take that one's time.
-    own = found.restored_by is None
-    return Outcome(text, moment_of(found.started) if own else None, found.end if own else None)
+    return Outcome(text, found.allocation.started, found.allocation.ended)
 
 
 def _losses(record: TrainingRecord) -> str:

@@ -16,7 +16,7 @@ from run_experiment.session.plan import SessionPlan
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.events import Changed, Finished
 from run_experiment.slurm.ledger import Ledger
-from run_experiment.slurm.states import is_live, succeeded
+from run_experiment.slurm.states import is_live, is_waiting, succeeded
 
 Write = Callable[[Log, Entry], bool]
 
@@ -103,6 +103,8 @@ class States:
     def _result_by_record(self, followed: FollowedJob, state: str) -> str:
         """What a record says of a job's start or end, before accounting has it."""
         log, found = followed.job.log, self._outcome(followed)
+        if is_waiting(state):
+            return entries.waits("requeued")
         if state == "RUNNING":
             return entries.started(log, found.started)
         return entries.finished(log, found.text, found.ended)

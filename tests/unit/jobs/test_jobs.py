@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from run_experiment.attempts import history
 from run_experiment.common.json_files import config_hash
 from run_experiment.inputs.data_files import file_hash, split_hash
 from run_experiment.jobs import evaluate as evaluate_module
@@ -616,9 +617,33 @@ def test_training_of_an_earlier_configuration_is_restored(training: FinetuneJob)
     assert second["job_id"] == "local-2"
     write_script("r4/finetune.slurm", "exit 1")
     finetune(training, "3", LOG)
-    assert (read(RECORD), weights("r4/artifacts")) == ({**first, "restored_by": "local-3"}, made)
+    assert (read(RECORD), weights("r4/artifacts")) == (restored(first, "local-3"), made)
     finetune(other, "4", LOG)
-    assert read(RECORD) == {**second, "restored_by": "local-4"}
+    assert read(RECORD) == restored(second, "local-4")
+
+
+def restored(record: dict[str, Any], job_id: str) -> dict[str, Any]:
+    """A record as a job restores it, with that job's own times."""
+    return {**record, "restored_by": job_id, "allocation": read(RECORD)["allocation"]}
+
+
+def test_a_record_and_an_attempt_say_which_start_of_the_job_they_are_of(
+    training: FinetuneJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restored record, too: SLURM may have started the job again after it had trained."""
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    finetune(training, "1", LOG)
+    first = read(RECORD)
+    assert first["allocation"]["restarts"] == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    finetune(training, "1", LOG)
+    record = read(RECORD)
+    assert (record["restored_by"], record["allocation"]["restarts"], record["ended"]) == ("17", 2, first["ended"])
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    write_script("r4/finetune.slurm", "exit 1")
+    with pytest.raises(JobError):
+        finetune(replace(training, config={**training.config, "lr": 0.2}), "1", LOG)
+    assert history.read(Path(), "r4", "18")[0].restarts == 2
 
 
 @pytest.mark.parametrize("output", ["new/base/r4/artifacts", "elsewhere/r4"])

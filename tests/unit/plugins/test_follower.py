@@ -203,6 +203,9 @@ class Reported:
         return self.until(lambda here: here.polls() >= polls + 2)
 
 
+START = ("PENDING", "RUNNING")
+
+
 def ended(end: End, **changes: str) -> Finished:
     return Finished(end.submission, end.succeeded, end.state, end.message, **changes)
 
@@ -210,9 +213,6 @@ def ended(end: End, **changes: str) -> Finished:
 @pytest.fixture
 def reported(tmp_path: Path) -> Reported:
     return Reported(tmp_path)
-
-
-START = ("PENDING", "RUNNING")
 
 
 def test_a_second_start_between_two_polls_is_reported(slurm: Slurm, job: Submission, reported: Reported) -> None:
@@ -248,6 +248,57 @@ def test_a_job_that_was_cancelled_in_a_start_that_nobody_saw(slurm: Slurm, job: 
     reported.follower.finish(ended(end), end.accounted)
     assert reported.changes == [("RUNNING", "PENDING"), START]
     assert [one.state for one in reported.finished] == ["CANCELLED"]
+
+
+def left_record(folder: Path, job: Submission, restarts: int) -> None:
+    times = {"started": "2025-01-31T12:10:01", "ended": "2025-01-31T12:11:00"}
+    facts = {"job_id": "17", "config_hash": job.config_hash, "allocation": {"restarts": restarts, **times}}
+    write_record(folder / TARGET, facts)
+
+
+def began(folder: Path, attempt: str, restarts: int, moment: str) -> None:
+    facts = {"target": "finetune", "job_id": "17", "restarts": restarts, "started": moment}
+    write_record(folder / f"r4/attempts/{attempt}/begun.json", facts)
+
+
+@pytest.mark.parametrize(
+    ("started", "restarts", "expected"),
+    [
+        # SLURM started it again for a dead node, and its record is there before accounting shows that.
+        (FIRST, 1, [("RUNNING", "PENDING"), START, ("RUNNING", "COMPLETED")]),
+        # Accounting had shown it.
+        (SECOND, 1, [("RUNNING", "COMPLETED")]),
+        # The script was killed, and tried again within the same start.
+        (FIRST, 0, [("RUNNING", "COMPLETED")]),
+    ],
+)
+def test_a_record_of_a_later_start_than_the_one_that_was_reported(
+    slurm: Slurm, job: Submission, reported: Reported, started: str, restarts: int, expected: list[tuple[str, str]]
+) -> None:
+    slurm.says(job, "RUNNING", "RUNNING")
+    began(reported.folder, "17", 0, "2025-01-31T12:00:06")
+    left_record(reported.folder, job, restarts)
+    reported.follow(job, Logged("RUNNING", moment(started)))
+    (end,) = reported.follower.look()
+    assert (end.succeeded, reported.changes) == (True, expected)
+
+
+def test_a_record_of_a_later_start_that_was_left_while_nobody_followed(
+    slurm: Slurm, job: Submission, reported: Reported
+) -> None:
+    """The same for a job whose end an earlier process noted."""
+    slurm.says(job, "NODE_FAIL", "")
+    began(reported.folder, "17", 0, "2025-01-31T12:00:06")
+    left_record(reported.folder, job, 1)
+    reported.follower.add_ended(job, reported.folder / "17.out", Logged("RUNNING", moment(FIRST)))
+    assert reported.changes == [("RUNNING", "PENDING"), START, ("RUNNING", "COMPLETED")]
+
+
+def test_a_last_start_that_only_the_end_in_accounting_shows(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    """The job found its target made, and left the record as it was."""
+    slurm.says(job, "COMPLETED", "", start=SECOND, end="2025-01-31T12:20:00")
+    reported.follow(job, Logged("RUNNING", moment(FIRST))).again()
+    assert reported.changes == [("RUNNING", "PENDING"), START]
 
 
 def test_what_the_logs_have_is_not_reported_again(slurm: Slurm, job: Submission, reported: Reported) -> None:

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from session_logs import BASE, NOON, R4, R8, TRANSITIONS, Session, accounted, plan, submission
+from session_logs import BASE, NOON, R4, R8, TRANSITIONS, Session, accounted, made, plan, submission
 
 from run_experiment.actionlog.entry import Action, Log
+from run_experiment.common.json_files import write_record
 from run_experiment.session.entries import failure_text
 from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted, Tick
 from run_experiment.session.plan import LOCAL
@@ -50,6 +51,19 @@ def test_a_full_queue_is_in_the_logs_of_what_waits(session: Session) -> None:
     assert len(rows) == 2
     said = "waiting: 25 of your jobs are in the queue, none of this experiment (slurm-attached-max-queued)"
     assert {result for *_, result in rows} == {said}
+
+
+def test_a_start_that_only_the_record_shows_has_the_job_s_own_times(session: Session) -> None:
+    """Also for a job that SLURM started again: accounting shows that later."""
+    job, own = submission(R4), {"restarts": 1, "started": "2025-01-31T12:30:01", "ended": "2025-01-31T12:31:00"}
+    write_record(session.folder / R4, {"config": {}, "job_id": job.job_id, "allocation": own})
+    again = [Changed(job, *states, None) for states in (("RUNNING", "PENDING"), ("PENDING", "RUNNING"))]
+    session.start(R4).tell(*again, made(R4))
+    assert session.rows(Action.STATE_CHANGE)[1:] == [
+        ("r4", "RUNNING → PENDING", "Waits to be started (requeued)"),
+        ("r4", "PENDING → RUNNING", "Training started at 2025-01-31 12:30:01"),
+        ("r4", "RUNNING → COMPLETED", "Training finished at 2025-01-31 12:31:00"),
+    ]
 
 
 def test_a_bad_end_says_why_with_its_log_and_last_lines(session: Session) -> None:

@@ -10,6 +10,7 @@ import pytest
 from session_logs import plan
 
 from run_experiment.actionlog.entry import Log, link_logs
+from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import write_record
 from run_experiment.session import entries
 from run_experiment.session.log import SessionLog
@@ -42,6 +43,17 @@ def test_outcome(tmp_path: Path, text: str, made: tuple[Log, dict[str, Any]]) ->
     found = outcome(log, tmp_path / "record.json", "17")
     assert (found.text, found.ended) == (text, ENDED)
     assert outcome(log, tmp_path / "record.json", "18") == outcome(log, tmp_path / "none.json", "17") == Outcome()
+
+
+def test_a_restored_record_has_the_times_of_the_job_that_restored_it(tmp_path: Path) -> None:
+    """An older one has only those of the job that made it."""
+    restored = FACTS | {"restored_by": "18"}
+    write_record(tmp_path / "record.json", restored)
+    assert outcome(Log.TORCHTUNE, tmp_path / "record.json", "18") == Outcome()
+    own = {"restarts": 1, "started": "2026-01-31T11:00:00", "ended": "2026-01-31T11:00:05"}
+    write_record(tmp_path / "record.json", restored | {"allocation": own})
+    found = outcome(Log.TORCHTUNE, tmp_path / "record.json", "18")
+    assert (found.started, found.ended) == (moment_of(own["started"]), moment_of(own["ended"]))
 
 
 def test_result_of_the_entry_that_ends_a_job() -> None:
