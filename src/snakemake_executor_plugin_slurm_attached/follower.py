@@ -14,13 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from run_experiment.common.json_files import read_record
-from run_experiment.slurm import clients
-from run_experiment.slurm.clients import AccountedJob, NoAccountingError, QueuedJob, SlurmError
+from run_experiment.slurm.clients import AccountedJob, SlurmError
 from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
-from run_experiment.slurm.same_job import is_same
-from run_experiment.slurm.states import is_live, is_waiting, succeeded
-from snakemake_executor_plugin_slurm_attached.background import Background
+from run_experiment.slurm.states import is_live, succeeded
 from snakemake_executor_plugin_slurm_attached.left_behind import (
     attempts,
     has_config,
@@ -29,6 +26,7 @@ from snakemake_executor_plugin_slurm_attached.left_behind import (
     why_failed,
     why_lost,
 )
+from snakemake_executor_plugin_slurm_attached.questions import Answer, Questions
 from snakemake_executor_plugin_slurm_attached.retry_policy import Cut
 from snakemake_executor_plugin_slurm_attached.transitions import Followed, Tell, Transitions, id_of
 
@@ -53,29 +51,6 @@ class End:
     state: str
     message: str = ""
     accounted: AccountedJob | None = None
-
-
-@dataclass(frozen=True)
-class _Answer:
-    accounted: dict[str, AccountedJob]
-    # Live jobs by id and comment; None if accounting left no doubt.
-    queued: dict[tuple[str, str], QueuedJob] | None
-    # False if the cluster keeps no accounts: no figures will ever come.
-    has_accounts: bool = True
-
-    def is_queued(self, submission: Submission) -> bool | None:
-        """Whether a job is live, whatever accounting says; None if the queue was not asked."""
-        return None if self.queued is None else (submission.job_id, submission.comment) in self.queued
-
-    def runs(self, submission: Submission) -> bool:
-        """Whether the queue shows that a job runs."""
-        job = (self.queued or {}).get((id_of(submission), submission.comment))
-        return job is not None and job.state == "RUNNING"
-
-    def waiting(self, submission: Submission) -> QueuedJob | None:
-        """A job that waits in the queue, if it does: accounting may still show the end of its last start."""
-        job = (self.queued or {}).get((id_of(submission), submission.comment))
-        return job if job and is_waiting(job.state) else None
 
 
 class Follower:
@@ -103,8 +78,7 @@ class Follower:
         self._lock = threading.Lock()
         # Ends that were not handed out yet.
         self._new: list[End] = []
-        self._question: Background[_Answer] = Background()
-        self._asked_at = self._queue_asked_at = time.monotonic()
+        self._questions = Questions(patience)
         self._answering = True
 
     def add(self, submission: Submission, output: Path, logged: Logged, ended: AccountedJob | None = None) -> None:
@@ -118,7 +92,7 @@ class Follower:
             self._transitions.start(job, ended)
         job.attempts = len(attempts(self._folder, submission))
         if not self._jobs:
-            self._asked_at = min(self._asked_at, time.monotonic() - self._poll + _FIRST_QUESTION)
+            self._questions.hasten(self._poll - _FIRST_QUESTION)
         with self._lock:
             # It may be one that somebody requeued after its end.
             self._finished.discard(id_of(submission))
@@ -181,7 +155,7 @@ class Follower:
         if answer:
             self._note_held(answer)
             self._close(answer)
-        if (self._jobs or self._ended) and now - self._asked_at >= self._pause(now):
+        if (self._jobs or self._ended) and self._questions.age >= self._pause(now):
             self._ask()
         ends, self._new = self._new, []
         return ends
@@ -197,7 +171,7 @@ class Follower:
                 self._close(answer)
                 if not answer.has_accounts:
                     break
-            elif time.monotonic() - self._asked_at >= _ASK_AGAIN:
+            elif self._questions.age >= _ASK_AGAIN:
                 self._ask()
             time.sleep(0.1)
         for job in self._ended.values():
@@ -210,7 +184,7 @@ class Follower:
         with self._lock:
             self._jobs = {job_id: job for job_id, job in self._jobs.items() if job_id not in over}
 
-    def _end(self, job: Followed, answer: _Answer | None, now: float) -> End | None:
+    def _end(self, job: Followed, answer: Answer | None, now: float) -> End | None:
         end = self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
         if end and end.succeeded:
             self._report_made(job)
@@ -243,40 +217,18 @@ class Follower:
         return min(_ASK_AGAIN, self._poll) if fresh else self._poll
 
     def _ask(self) -> None:
-        if self._question.busy:
-            return
-        now = self._asked_at = time.monotonic()
-        ids = [*self._jobs, *self._ended]
-        asks_queue = self._doubts(now)
-
-        def question() -> _Answer:
-            try:
-                accounted = clients.accounting(ids)
-            except NoAccountingError:
-                return _Answer({}, {(job.job_id, job.comment): job for job in clients.queue()}, has_accounts=False)
-            # A job that SLURM starts again counts as ended there until it runs.
-            ended = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
-            queue = clients.queue() if ended or asks_queue else None
-            return _Answer(accounted, None if queue is None else {(job.job_id, job.comment): job for job in queue})
-
-        self._question.start(question)
-
-    def _doubts(self, now: float) -> bool:
-        """Whether the queue has to be asked, too: accounting may know a job late, and never learn of an end."""
+        now = time.monotonic()
         overdue = any(self._is_overdue(job, now) for job in self._jobs.values())
-        if not overdue and now - self._queue_asked_at <= self._patience:
-            return False
-        self._queue_asked_at = now
-        return True
+        self._questions.ask([*self._jobs, *self._ended], overdue)
 
     def _is_overdue(self, job: Followed, now: float) -> bool:
         """Whether accounting should have an end that it does not have, or a job that it does not know."""
         reported = job.failed_at is not None and now - job.failed_at > _ASK_FOR
         return reported or (job.missing_at is not None and now - job.missing_at > self._patience)
 
-    def _answer(self) -> _Answer | None:
+    def _answer(self) -> Answer | None:
         try:
-            answer = self._question.take()
+            answer = self._questions.take()
         except SlurmError as error:
             if self._answering:
                 self._tell(PollFailed(tuple(job.submission.target for job in self._jobs.values()), str(error)))
@@ -288,19 +240,19 @@ class Follower:
             self._answering = True
         return answer
 
-    def _state(self, job: Followed, answer: _Answer) -> str:
+    def _state(self, job: Followed, answer: Answer) -> str:
         """State as accounting has it now, or else the queue; else as it was before."""
-        found = answer.accounted.get(job.job_id)
+        found = answer.job(job.submission)
         if found is None and answer.runs(job.submission):
             return "RUNNING"
-        return found.state if found and is_same(found, job.submission) else job.state
+        return found.state if found else job.state
 
-    def _judge(self, job: Followed, answer: _Answer, now: float) -> End | None:
-        found = answer.accounted.get(job.job_id)
+    def _judge(self, job: Followed, answer: Answer, now: float) -> End | None:
+        found = answer.job(job.submission)
         queued = answer.is_queued(job.submission)
         if queued:
             job.missing_at = None
-        if found is None or not is_same(found, job.submission) or (is_live(found.state) and queued is False):
+        if found is None or (is_live(found.state) and queued is False):
             if found is None and answer.runs(job.submission):
                 self._transitions.running(job)
             return self._missing(job, queued, now)
@@ -333,12 +285,12 @@ class Follower:
             return None
         return End(job.submission, False, LOST, why_lost(self._folder, job.submission, job.output))
 
-    def _close(self, answer: _Answer) -> None:
+    def _close(self, answer: Answer) -> None:
         """Report the jobs that ended once accounting has all their figures, or had the time to."""
         now = time.monotonic()
         for job in self._ended.values():
-            found = answer.accounted.get(job.job_id)
-            if found is None or not is_same(found, job.submission):
+            found = answer.job(job.submission)
+            if found is None:
                 job.missing_at = job.missing_at or now
                 if now - job.missing_at > self._patience:
                     self._finish(job)
@@ -373,7 +325,7 @@ class Follower:
         why = job.cancelled or why_failed(self._folder, found, submission, job.output)
         return Finished(submission, False, found.state, why)
 
-    def _note_held(self, answer: _Answer) -> None:
+    def _note_held(self, answer: Answer) -> None:
         """Report reasons for which jobs wait that do not pass by themselves; only the queue has them."""
         for job in self._jobs.values() if answer.queued is not None else ():
             queued = answer.waiting(job.submission)

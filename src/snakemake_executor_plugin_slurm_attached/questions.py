@@ -1,0 +1,96 @@
+"""What SLURM is asked about jobs: accounting for all of them at once, and the queue where accounting leaves doubts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from run_experiment.slurm import clients
+from run_experiment.slurm.clients import AccountedJob, NoAccountingError, QueuedJob
+from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.same_job import is_same
+from run_experiment.slurm.states import is_live, is_waiting, succeeded
+from snakemake_executor_plugin_slurm_attached.background import Background
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What accounting has of jobs by id, and live jobs by id and comment; None if the queue was not asked.
+
+    Without `has_accounts` the cluster keeps none: no figures will ever come.
+    """
+
+    accounted: dict[str, AccountedJob]
+    queued: dict[tuple[str, str], QueuedJob] | None
+    has_accounts: bool = True
+
+    def job(self, submission: Submission) -> AccountedJob | None:
+        """What accounting has of a job, but of none that only has its id."""
+        found = self.accounted.get(str(submission.job_id))
+        return found if found and is_same(found, submission) else None
+
+    def is_queued(self, submission: Submission) -> bool | None:
+        """Whether a job is live, whatever accounting says; None if the queue was not asked."""
+        return None if self.queued is None else (submission.job_id, submission.comment) in self.queued
+
+    def runs(self, submission: Submission) -> bool:
+        """Whether the queue shows that a job runs."""
+        job = (self.queued or {}).get((str(submission.job_id), submission.comment))
+        return job is not None and job.state == "RUNNING"
+
+    def waiting(self, submission: Submission) -> QueuedJob | None:
+        """A job that waits in the queue, if it does: accounting may still show the end of its last start."""
+        job = (self.queued or {}).get((str(submission.job_id), submission.comment))
+        return job if job and is_waiting(job.state) else None
+
+
+class Questions:
+    """One question at a time, in the background. Times are `time.monotonic`.
+
+    Accounting may know a job late, and never learn of an end: the queue is asked, too, at least every `patience`
+    seconds.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._call: Background[Answer] = Background()
+        self._asked_at = self._queue_asked_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last question."""
+        return time.monotonic() - self._asked_at
+
+    def hasten(self, age: float) -> None:
+        """Have the last question be at least so many seconds old."""
+        self._asked_at = min(self._asked_at, time.monotonic() - age)
+
+    def ask(self, job_ids: Collection[str], overdue: bool) -> None:
+        """Ask about jobs unless a question is under way; `overdue`: the queue has to be asked, too."""
+        if self._call.busy:
+            return
+        now = self._asked_at = time.monotonic()
+        asks_queue = overdue or now - self._queue_asked_at > self._patience
+        if asks_queue:
+            self._queue_asked_at = now
+        ids = list(job_ids)
+        self._call.start(lambda: _answer(ids, asks_queue))
+
+    def take(self) -> Answer | None:
+        """The answer, once; None if there is none yet. Raises SlurmError."""
+        return self._call.take()
+
+
+def _answer(job_ids: Collection[str], asks_queue: bool) -> Answer:
+    try:
+        accounted = clients.accounting(job_ids)
+    except NoAccountingError:
+        return Answer({}, _queued(), has_accounts=False)
+    # A job that SLURM starts again counts as ended there until it runs.
+    ended = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
+    return Answer(accounted, _queued() if ended or asks_queue else None)
+
+
+def _queued() -> dict[tuple[str, str], QueuedJob]:
+    return {(job.job_id, job.comment): job for job in clients.queue()}
