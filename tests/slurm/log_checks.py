@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Any
@@ -31,6 +32,7 @@ _TIME = re.compile(r" at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 def all_problems(jobs: Sequence[ClusterJob], table: pd.DataFrame, records: Records) -> list[str]:
     """All that is wrong, with records as the experiment should have them: one a target."""
+    jobs = [_as_made(job, records) for job in jobs]
     found = [*problems_of_targets(jobs, table, records), *incomplete(table, records)]
     for job in jobs:
         found += unaccounted(job, table)
@@ -69,15 +71,16 @@ def not_made_once(jobs: Sequence[ClusterJob], records: Records) -> list[str]:
     for subject in sorted({*records, *map(subject_of, jobs)}):
         by = records.get(subject, {}).get("job_id")
         of_subject = [job for job in jobs if subject_of(job) == subject]
-        made = [job.job_id for job in of_subject if job.state == "COMPLETED" or _made_before(job, by)]
+        made = [job.job_id for job in of_subject if job.state == "COMPLETED"]
         if made != [by]:
             found.append(f"{subject}: its record names job {by}, and these completed: {', '.join(made) or 'none'}")
     return found
 
 
-def _made_before(job: ClusterJob, by: str | None) -> bool:
-    """Whether a job left its record and was then ended from outside, as when SLURM starts it again for a dead node."""
-    return job.job_id == by and job.state in _FROM_OUTSIDE
+def _as_made(job: ClusterJob, records: Records) -> ClusterJob:
+    """A job as completed if it left its record and was then ended from outside: cancelled, or by a dead node."""
+    left = records.get(subject_of(job), {}).get("job_id") == job.job_id
+    return replace(job, state="COMPLETED") if left and job.state in _FROM_OUTSIDE else job
 
 
 def two_at_once(jobs: Iterable[ClusterJob]) -> list[str]:
