@@ -134,14 +134,14 @@ def lose_database(soak: Soak) -> None:
 
 
 def lose_node(soak: Soak) -> None:
-    """A node dies with its jobs; it is back when SLURM has noticed. Its jobs, queued again, start at once."""
+    """A node dies with its jobs; it is back when SLURM has noticed. Its jobs, queued again, start soon."""
     job = soak.oldest()
     node = client("sacct", "-nXPj", job.job_id, "-oNodeList").strip()
     with soak.cluster.without(node, "kill"):
         until(lambda: not client("squeue", "-h", "-w", node, "-tRUNNING,COMPLETING"), 60)
-    # SLURM waits two minutes with them.
+    # SLURM waits two minutes with them. It has missed the ends of those that began as soon as their node was back.
     for job_id in client("squeue", "-h", "-tPENDING", "-o%i").split():
-        client("scontrol", "update", f"jobid={job_id}", "starttime=now")
+        client("scontrol", "update", f"jobid={job_id}", "starttime=now+5")
 
 
 def cancel(soak: Soak) -> None:
