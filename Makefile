@@ -32,10 +32,10 @@ test-fast: setup
 # mostly wait.
 test-slurm: setup
 	tests/slurm/cluster up
-	$(BIN)/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder tests/slurm
+	$(BIN)/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder --ignore tests/slurm/test_soak.py tests/slurm
 
-# An experiment to which everything happens, in about 8 minutes, on a cluster of its own; `test-slurm` has the short form
-# of one seed, of about 2. `make soak SEED=N` draws again what happened with that seed, also with `FORM=short`.
+# An experiment to which everything happens, in about 8 minutes, on a cluster of its own; not a part of `test`.
+# `make soak SEED=N` draws again what happened with that seed, `FORM=short` is a smaller one of about 3 minutes.
 soak: setup
 	RUN_EXPERIMENT_SOAK=$(or $(FORM),long) RUN_EXPERIMENT_SOAK_SEED=$(or $(SEED),random) $(BIN)/pytest --capture no tests/slurm/test_soak.py
 

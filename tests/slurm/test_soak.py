@@ -1,6 +1,6 @@
 """An experiment to which everything happens comes to its end: each target is made once, whatever happens meanwhile.
 
-The short form, of about 2 minutes, is one of the tests; `make soak` has a long one, of about 8, and draws a new seed.
+`make soak` has a long form, of about 8 minutes, and draws a new seed; the short one takes about 2.
 What happens and when is drawn from the seed, which is printed; a failure says how to have the same happen again.
 """
 
@@ -42,7 +42,7 @@ FORMS = {
 }
 
 
-# Of the short form as one of the tests: a node dies while jobs run, and most else happens after that.
+# Of the short form, unless another one is asked for: a node dies while jobs run, and most else happens after that.
 SEED = "7"
 
 
