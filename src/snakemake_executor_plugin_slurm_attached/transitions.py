@@ -10,7 +10,7 @@ from pathlib import Path
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.events import Changed, Event, Finished, Held
 from run_experiment.slurm.ledger import Submission
-from run_experiment.slurm.states import is_live
+from run_experiment.slurm.states import is_live, succeeded
 from run_experiment.slurm.waits import remedy
 
 Tell = Callable[[Event], None]
@@ -86,7 +86,8 @@ class Transitions:
                 found = None
                 self._change(job, "PENDING", None)
             self._change(job, "RUNNING", found)
-            self._change(job, "COMPLETED", found)
+            # Accounting may still call it running, or have the end of a start before: then the record says when.
+            self._change(job, "COMPLETED", found if found and succeeded(found.state) else None)
 
     def held(self, job: Followed, reason: str) -> None:
         """Report, once, the reason for which a job waits if that does not pass by itself."""

@@ -13,6 +13,7 @@ import pytest
 
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm.amounts import moment
+from run_experiment.slurm.clients import accounting
 from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled
 from run_experiment.slurm.ledger import Ledger, Logged, Submission
 from snakemake_executor_plugin_slurm_attached.earlier_jobs import earlier_jobs, planned_submission
@@ -292,6 +293,19 @@ def test_a_record_of_a_later_start_that_was_left_while_nobody_followed(
     left_record(reported.folder, job, 1)
     reported.follower.add_ended(job, reported.folder / "17.out", Logged("RUNNING", moment(FIRST)))
     assert reported.changes == [("RUNNING", "PENDING"), START, ("RUNNING", "COMPLETED")]
+
+
+@pytest.mark.parametrize(("state", "by_accounting"), [("COMPLETED", True), ("RUNNING", False), ("NODE_FAIL", False)])
+def test_the_end_of_a_job_that_left_its_record_is_accounting_s_only_if_that_has_it(
+    slurm: Slurm, job: Submission, reported: Reported, state: str, by_accounting: bool
+) -> None:
+    """The next start may find the record before accounting has more than the job's start."""
+    slurm.says(job, state, "", end=NEVER if state == "RUNNING" else SECOND)
+    known = accounting(["17"])["17"]
+    left_record(reported.folder, job, 0)
+    reported.follower.add_ended(job, reported.folder / "17.out", Logged(), known)
+    changes = [one for one in reported.events if isinstance(one, Changed)]
+    assert [(one.after, one.job is not None) for one in changes] == [("RUNNING", True), ("COMPLETED", by_accounting)]
 
 
 def test_a_last_start_that_only_the_end_in_accounting_shows(slurm: Slurm, job: Submission, reported: Reported) -> None:
