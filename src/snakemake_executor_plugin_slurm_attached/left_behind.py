@@ -63,11 +63,14 @@ def made_unseen(folder: Path, submission: Submission) -> Submission:
 def started_again(folder: Path, submission: Submission, since: datetime) -> bool:
     """Whether SLURM started a job again after its start at `since`, by what the job itself left.
 
-    Then an attempt of an earlier start than the one that left the record did not begin before `since`.
+    It may have asked SLURM when; else, an attempt of an earlier start than that of the record did not begin before
+    `since`.
     """
-    last = allocation_of(read_record(folder / submission.target) or {}).restarts
+    last = allocation_of(read_record(folder / submission.target) or {})
+    if last.start_known_to_slurm and last.started:
+        return last.started > since
     run, _ = paths.target_of(submission.target)
-    earlier = (one for one in history.read(folder, run, str(submission.job_id)) if one.restarts < last) if last else ()
+    earlier = (one for one in history.read(folder, run, str(submission.job_id)) if one.restarts < last.restarts)
     return any(one.began is not None and one.began >= since - CLOCK_SKEW for one in earlier)
 
 

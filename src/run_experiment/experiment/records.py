@@ -29,11 +29,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Allocation:
-    """The start of a SLURM job that left a record, by the job's own clock; `restarts` is how many came before it."""
+    """The start of a SLURM job that left a record; `restarts` is how many came before it.
+
+    Times are by the job's own clock, but `started` is SLURM's if `start_known_to_slurm`.
+    """
 
     restarts: int = 0
     started: datetime | None = None
     ended: datetime | None = None
+    start_known_to_slurm: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ def allocation_of(values: Mapping[str, Any]) -> Allocation:
     if isinstance(found, Mapping):
         restarts = found.get("restarts")
         times = (moment_of(found.get("started")), moment_of(found.get("ended")))
-        return Allocation(restarts if isinstance(restarts, int) else 0, *times)
+        by_slurm = found.get("start_known_to_slurm") is True
+        return Allocation(restarts if isinstance(restarts, int) else 0, *times, by_slurm)
     if values.get("restored_by"):
         # Its times are those of the job that made it.
         return Allocation()

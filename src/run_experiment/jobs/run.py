@@ -30,6 +30,7 @@ from run_experiment.machine.gpu_samples import samples_itself, sampling
 from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
+from run_experiment.slurm.clients import SlurmError, start_of
 
 # Exit statuses of a script that was killed by SIGKILL or SIGTERM, or whose command was.
 _KILLED = (137, -9, 143, -15)
@@ -86,9 +87,14 @@ class Attempt:
         }
 
     def allocation(self) -> dict[str, Any]:
-        """Which start of the SLURM job this is, and its own times; the attempt may be the second one within it."""
-        started = started_at(os.getpid()) or self.started
-        return {"restarts": own_restarts(), "started": stamp(started), "ended": stamp(now())}
+        """Which start of the SLURM job this is, and its own times; the attempt may be the second one within it.
+
+        A job that SLURM started again also says when, by SLURM: accounting may show that start after this record.
+        """
+        restarts, started = own_restarts(), started_at(os.getpid()) or self.started
+        by_slurm = _start_by_slurm(self.job_id) if restarts else None
+        times = {"started": stamp(by_slurm or started), "ended": stamp(now())}
+        return {"restarts": restarts, **times, "start_known_to_slurm": by_slurm is not None}
 
 
 def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -106,6 +112,14 @@ def own_restarts(environment: Mapping[str, str] = os.environ) -> int:
     """How often SLURM had started this job before; 0 outside of SLURM."""
     count = environment.get("SLURM_RESTART_COUNT", "")
     return int(count) if count.isdecimal() else 0
+
+
+def _start_by_slurm(job_id: str) -> datetime | None:
+    """When SLURM last started this job; None if it does not answer."""
+    try:
+        return start_of(job_id)
+    except (SlurmError, ValueError):
+        return None
 
 
 def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt], None]) -> None:

@@ -162,6 +162,12 @@ def queue(timeout: float = 30) -> list[QueuedJob]:
     return [job for job in jobs if is_live(job.state)]
 
 
+def start_of(job_id: str, timeout: float = 20) -> datetime | None:
+    """When the last start of a live job was, local time; None if squeue does not say. Raises SlurmError."""
+    (checked,) = _checked([job_id])
+    return moment(_output(["squeue", "--noheader", f"--jobs={checked}", "--format=%S"], timeout).strip())
+
+
 def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, AccountedJob]:
     """What accounting knows of jobs, however old, by id; without those that it does not know.
 

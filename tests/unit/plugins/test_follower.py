@@ -284,6 +284,26 @@ def test_a_record_of_a_later_start_than_the_one_that_was_reported(
     assert (end.succeeded, reported.changes) == (True, expected)
 
 
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        (FIRST, [("RUNNING", "PENDING"), START, ("RUNNING", "COMPLETED")]),
+        (SECOND, [("RUNNING", "COMPLETED")]),
+    ],
+)
+def test_a_record_of_a_later_start_whose_time_slurm_told_the_job(
+    slurm: Slurm, job: Submission, reported: Reported, started: str, expected: list[tuple[str, str]]
+) -> None:
+    """SLURM may start a job again that had not run anything yet, so no attempt of its first start is there."""
+    slurm.says(job, "RUNNING", "RUNNING")
+    own = {"restarts": 1, "started": moment(SECOND).isoformat(), "start_known_to_slurm": True}
+    facts = {"job_id": "17", "config_hash": job.config_hash, "allocation": own}
+    write_record(reported.folder / TARGET, facts)
+    reported.follow(job, Logged("RUNNING", moment(started)))
+    (end,) = reported.follower.look()
+    assert (end.succeeded, reported.changes) == (True, expected)
+
+
 def test_a_record_of_a_later_start_that_was_left_while_nobody_followed(
     slurm: Slurm, job: Submission, reported: Reported
 ) -> None:
