@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -25,9 +26,11 @@ def test_what_is_named_is_submitted_and_a_job_that_makes_it_is_followed(tmp_path
     redo = [*chosen, "redo=r8"]
     counts = planned(experiment.path, "--config", *redo, profile="slurm")
     assert (counts["run_finetune"], counts["run_evaluation"]) == (1, 1)
-    killed = Run(experiment.path, *AT_ONCE, config=redo)
+    interrupted = Run(experiment.path, *AT_ONCE, config=redo)
     again = running_again(experiment.path)
-    killed.kill()
+    interrupted.interrupt(signal.SIGINT)
+    assert interrupted.wait() == 128 + signal.SIGINT
+    assert "Not made again yet: r8. To continue, run the same command without redo=;" in interrupted.output
     result = Run(experiment.path, *AT_ONCE, config=redo)
     result.until(f"{TRAINING}: following SLURM job {again}")
     go.touch()
