@@ -15,10 +15,12 @@ wildcard_constraints:
     epoch=r"epoch_\d+|given",
     cell=rf"{NAME_PATTERN}_(epoch\d+|base)",
     data_set=NAME_PATTERN,
+    check=NAME_PATTERN,
 
 
 localrules:
     all,
+    check_model,
     verify_checkpoint,
     prebuild_cache,
     collect_results,
@@ -32,6 +34,7 @@ rule all:
         "results/provenance.json",
 
 
+include: "rules/check.smk"
 include: "rules/finetune.smk"
 include: "rules/verify.smk"
 include: "rules/cache.smk"

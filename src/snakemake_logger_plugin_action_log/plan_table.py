@@ -10,8 +10,8 @@ from run_experiment.planning.plan import Row
 def plan_table(rows: Sequence[Row], planned: Collection[str]) -> str:
     """Both tables; `planned` are the outputs of the jobs that Snakemake will run."""
     run = [(row.subject, row.why) for row in rows if row.path in planned]
-    rest = [(row.subject, _why_not(row)) for row in rows if row.path not in planned]
-    width = max((len(row.subject) for row in rows), default=0)
+    rest = [(row.subject, _why_not(row)) for row in rows if row.path not in planned and not row.is_step]
+    width = max((len(subject) for subject, _ in (*run, *rest)), default=0)
     return "\n".join([*_table("Will run:", run, width), *_table("Will not run:", rest, width)])
 
 

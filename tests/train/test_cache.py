@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,66 @@ def test_environment_moves_only_data_sets(tmp_path: Path, monkeypatch: pytest.Mo
     # The environment of a job that was started with it stays as it is.
     assert cache_environment(Path("cache/words"), environment) == environment
     assert cache_environment(Path("cache/words"), {})["HF_HOME"] == str(Path.home() / ".cache" / "huggingface")
+
+
+@pytest.fixture
+def users_home(tmp_path: Path) -> Path:
+    """A home with a data set of the Hub in its cache, downloaded some time ago."""
+    home = tmp_path / "home"
+    revision = home / ".cache/huggingface/datasets/acme___words/default/0.0.0" / ("0123456789" * 4)
+    revision.mkdir(parents=True)
+    code = """
+import json, sys
+from pathlib import Path
+from datasets import Dataset
+from datasets.arrow_writer import ArrowWriter
+folder = Path(sys.argv[1])
+with ArrowWriter(path=str(folder / "words-test.arrow")) as writer:
+    for word in ("apple", "river"):
+        writer.write({"input": word, "output": word.upper()})
+    writer.finalize()
+data = Dataset.from_file(str(folder / "words-test.arrow"))
+info = {"builder_name": "parquet", "dataset_name": "words", "config_name": "default"}
+info["version"] = {"version_str": "0.0.0"}
+text = {"dtype": "string", "_type": "Value"}
+info |= {"features": {"input": text, "output": text}, "splits": {"test": {"name": "test", "num_examples": 2}}}
+(folder / "dataset_info.json").write_text(json.dumps(info))
+"""
+    subprocess.run([sys.executable, "-c", code, str(revision)], check=True)
+    return home
+
+
+@pytest.mark.parametrize("function", ["of_the_hub", "of_the_hub_without_inspect"])
+def test_data_set_that_the_user_has_downloaded_is_found_without_internet(
+    tmp_path: Path, users_home: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    monkeypatch.setenv("HOME", str(users_home))
+    for name in ("HF_HOME", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    before = files(users_home)
+    assert built(tmp_path / "cache" / "words", {}, function).samples == 2
+    assert files(users_home) == before, "not even a lock is written there"
+
+
+def test_judge_that_a_task_loads_in_its_body_is_not_loaded(tmp_path: Path) -> None:
+    """Neither hf's weights, nor what a provider checks at once, such as its key."""
+    data = write_data(tmp_path / "data.json", "apple")
+    for judge in ("hf/judge", "openai/judge", "mockllm/model"):
+        arguments = {"data_path": str(data), "judge": judge}
+        assert built(tmp_path / "cache" / judge, arguments, "judged_in_its_body").samples == 1
+
+
+IDS = {
+    "numbers": ([0, 0, 1, 1, 2, 3], r"2 ids are of several samples each \(0, 1\)"),
+    "a number and a text": ([1, "1", 2], r"several samples have one id \(1\)"),
+    "an id and the number of another sample": ([2, None], r"several samples have one id \(2\)"),
+}
+
+
+@pytest.mark.parametrize(("ids", "message"), IDS.values(), ids=IDS)
+def test_samples_that_share_an_id_are_refused(tmp_path: Path, ids: list[Any], message: str) -> None:
+    process = build(tmp_path / "cache" / "words", {"ids": ids}, "numbered")
+    assert process.stderr
+    assert re.search(f"{message}: give each sample an id of its own", process.stderr.read())
+    assert process.wait() == 1
+    assert built(tmp_path / "cache" / "words", {"ids": [4, 1, None]}, "numbered").samples == 3

@@ -12,7 +12,8 @@ from finetuned import make_training, write_data
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
 from tiny_model import make_tiny_model
 
-from run_experiment.finetuning.dataset import IGNORE_INDEX, Encoder, PromptCompletionDataset, make_sample
+from run_experiment.finetuning.dataset import PromptCompletionDataset
+from run_experiment.finetuning.encoder import IGNORE_INDEX, Encoder, make_sample
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.finetuning.torchtune_config import render_config
 from run_experiment.inputs.data_files import DataError, read_splits

@@ -12,6 +12,8 @@ from scaffolded import Scaffold, make_scaffolded
 from small_experiment import make_small_experiment, plan_of
 from snakemake_cli import planned, ran, snakemake
 
+from run_experiment.actionlog.reader import read_action_log
+
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> ExperimentFolder:
@@ -59,6 +61,33 @@ def test_failed_evaluation_leaves_no_log_at_its_target(tmp_path: Path) -> None:
     assert len(attempts) == 2
     assert all(list(attempt.glob("*.eval")) for attempt in attempts)
     assert planned(fresh.path, *only) == Counter(run_evaluation=2, collect_results=1)
+
+
+def test_model_that_fails_its_check_costs_only_its_runs_and_no_gpu(fresh: ExperimentFolder) -> None:
+    for path in (fresh.path / "r4").glob("finetune.*"):
+        path.unlink()
+    fresh.set_parameters("r4", max_seq_len=12)
+    assert planned(fresh.path)["check_model"] == 1
+    result = snakemake(fresh.path)
+    assert result.returncode == 1
+    assert ran(result.stdout) == Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=2, prebuild_cache=1)
+    reason = "8 of 8 rows are too long for max_seq_len 12: the longest prompt has"
+    assert result.stdout.count(f"Model tiny failed its check: {fresh.path}/words.json: {reason}") == 1
+    assert not (fresh.path / "r4/attempts").exists()
+    assert f"- `r4`: its model failed the check: {fresh.path}/words.json: {reason}" in (
+        (fresh.path / "results/summary.md").read_text()
+    )
+    log = read_action_log(fresh.path / "run-torchtune.log")
+    (check,) = log[log["action"] == "MODEL_CHECK"].to_dict("records")
+    assert (check["subject"], check["result"].partition(": ")[0]) == ("tiny", "failed")
+    assert set(log[log["action"] == "SUBMIT_JOB"]["subject"]) == {"r8"}
+
+    fresh.set_parameters("r4", max_seq_len=200)
+    (name,) = plan_of(fresh).model_checks.by_name
+    result = snakemake(fresh.path, f"cache/checks/{name}.json")
+    assert ran(result.stdout) == Counter(check_model=1)
+    assert planned(fresh.path)["check_model"] == 0
+    assert fresh.record(f"cache/checks/{name}.json")["rows"] == 8
 
 
 def test_broken_checkpoint_costs_only_its_evaluations(fresh: ExperimentFolder) -> None:

@@ -48,7 +48,7 @@ def test_training_that_was_moved_away_is_restored_and_an_unfinished_one_resumed(
     done, moved = (epochs(older.path / "r4" / name) for name in ("artifacts", "attempts/local-1.artifacts"))
     (first,) = epochs(older.path / "r8/artifacts")
     older.set_parameters("r4", lr=0.02)
-    expected = Counter(run_finetune=2, verify_checkpoint=4, collect_results=1)
+    expected = Counter(check_model=1, run_finetune=2, verify_checkpoint=4, collect_results=1)
     assert planned(older.path, "--config", "only=r4,r8") == expected
     result = snakemake(older.path, "--config", "only=r4,r8")
     assert result.returncode == 0, result.stdout

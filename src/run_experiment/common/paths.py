@@ -147,6 +147,16 @@ def cache_record(data_set: str) -> str:
     return f"cache/{data_set}.json"
 
 
+def model_check(name: str) -> str:
+    """Record of a model's check."""
+    return f"cache/checks/{name}.json"
+
+
+def model_check_log(name: str) -> str:
+    """Output of a model's check, as its rule names it."""
+    return f"logs/check_model/{name}.log"
+
+
 def attempts(run: str) -> str:
     """Folder of attempts that failed or were cut off, one folder per job."""
     return f"{run}/attempts"

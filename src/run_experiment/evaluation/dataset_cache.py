@@ -13,16 +13,24 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common.json_files import write_record
+from run_experiment.common.text import shortened
+from run_experiment.evaluation.model_stand_ins import model_stand_ins
 from run_experiment.evaluation.settings import task_settings
 
 FACTS = "cache.json"
+# Folders in a cache of `datasets` that hold downloads, or what was made of files: those are read anew.
+_NOT_OF_THE_HUB = frozenset(
+    {"downloads", "arrow", "audiofolder", "cache", "csv", "generator", "imagefolder", "json", "parquet", "pandas"}
+    | {"sql", "text", "webdataset", "xml"}
+)
 
 
 class CacheError(Exception):
@@ -101,6 +109,7 @@ def known_facts(folder: Path) -> CacheFacts | None:
 
 
 def _fill(folder: Path, task: str, arguments: Mapping[str, Any]) -> CacheFacts:
+    users = _users_data_sets()
     os.environ.update(cache_environment(folder))
     # A task may ask for the model that it is to evaluate; none is needed to read its data.
     os.environ["INSPECT_EVAL_MODEL"] = "none/none"
@@ -108,13 +117,50 @@ def _fill(folder: Path, task: str, arguments: Mapping[str, Any]) -> CacheFacts:
     from inspect_ai._eval.loader import load_tasks
 
     started = time.monotonic()
-    load_tasks([task], dict(arguments))
-    # Again, now from the cache as evaluations will: a shuffled data set keeps its order beside what it was read from.
-    loaded = load_tasks([task], dict(arguments))
+    with model_stand_ins():
+        try:
+            load_tasks([task], dict(arguments))
+        # No internet, or a data set that is not on the Hub any more: what the user has downloaded before will do.
+        except OSError:
+            if not _link_data_sets(users, Path(os.environ["HF_DATASETS_CACHE"])):
+                raise
+            load_tasks([task], dict(arguments))
+        # Again, now from the cache as evaluations will: a shuffled data set keeps its order beside what it was read
+        # from.
+        loaded = load_tasks([task], dict(arguments))
     samples = sum(len(one.dataset) for one in loaded)
     if samples == 0:
         raise CacheError(f"{task} has no samples")
+    for one in loaded:
+        _require_unique_ids(task, [sample.id for sample in one.dataset])
     return CacheFacts(samples, round(time.monotonic() - started, 3), task_settings(loaded[0]))
+
+
+def _require_unique_ids(task: str, ids: Sequence[str | int | None]) -> None:
+    """Raise CacheError if samples share an id, which inspect-ai refuses; as text, since it compares them so, too."""
+    # Samples without one are numbered from 1.
+    counts = Counter(str(number if one is None else one) for number, one in enumerate(ids, start=1))
+    shared = [one for one, count in counts.items() if count > 1]
+    if shared:
+        many = f"{len(shared)} ids are of several samples each" if len(shared) > 1 else "several samples have one id"
+        raise CacheError(f"{task}: {many} ({shortened(shared)}): give each sample an id of its own, or none")
+
+
+def _users_data_sets() -> Path:
+    """The user's own cache of Hugging Face data sets, before the environment is changed."""
+    home = cache_environment(Path())["HF_HOME"]
+    return Path(os.environ.get("HF_DATASETS_CACHE") or Path(home, "datasets"))
+
+
+def _link_data_sets(source: Path, cache: Path) -> bool:
+    """Add the data sets in a user's cache to ours; returns whether there are any.
+
+    Only files are links: `datasets` writes locks beside them.
+    """
+    found = [folder for folder in source.glob("*") if folder.is_dir() and folder.name not in _NOT_OF_THE_HUB]
+    for folder in found:
+        shutil.copytree(folder, cache / folder.name, copy_function=os.symlink, dirs_exist_ok=True)
+    return bool(found)
 
 
 def _move(source: Path, folder: Path, tries: int = 10) -> None:

@@ -78,6 +78,13 @@ def weight_shapes(folder: Path) -> dict[str, Shape]:
     return {name: shape for file in weight_files(folder) for name, shape in tensor_shapes(folder / file).items()}
 
 
+def embedding_size(folder: Path) -> int | None:
+    """Rows of a model's embedding; None if neither weights nor config tell. Raises ModelError or CheckpointError."""
+    shape = weight_shapes(folder).get(_EMBEDDING)
+    size = shape[0] if shape else _object(folder / "config.json").get("vocab_size")
+    return size if isinstance(size, int) else None
+
+
 def training_problem(folder: Path) -> str | None:
     """Why a Llama or Qwen2 model cannot be trained with the weights of its folder; None if nothing is seen."""
     found, config = weight_shapes(folder), _object(folder / "config.json")

@@ -49,6 +49,15 @@ def render_config(training: Training, output_dir: str, folder: Path) -> dict[str
     return config | _loop(given) | _metrics(training, output_dir)
 
 
+def max_seq_len(training: Training) -> int:
+    """Tokens that a sample of a training is cut to. Raises ModelError where torchtune cannot train the model."""
+    return _shorter(training.hyperparameters.max_seq_len, lora_builder(training.model.path)["max_seq_len"])
+
+
+def _shorter(given: int | None, of_model: int) -> int:
+    return min(given or of_model, of_model)
+
+
 def render_yaml(training: Training, output_dir: str, folder: Path) -> str:
     """`render_config` as the text of a YAML file."""
     config = render_config(training, output_dir, folder)
@@ -75,7 +84,7 @@ def _dataset(training: Training, split: str, model_max_seq_len: int, folder: Pat
         "prompt": literal(training.prompting.prompt),
         "system_prompt": literal(training.prompting.system_prompt),
         "train_on_input": given.train_on_input,
-        "max_seq_len": min(given.max_seq_len or model_max_seq_len, model_max_seq_len),
+        "max_seq_len": _shorter(given.max_seq_len, model_max_seq_len),
     }
 
 

@@ -19,6 +19,7 @@ from run_experiment.evaluation.dataset_cache import FACTS
 from run_experiment.experiment.model import Evaluation, Experiment, Run
 from run_experiment.experiment.records import JobRecord, Manifest, Record, training_record
 from run_experiment.experiment.settings import Settings
+from run_experiment.finetuning.model_check import FAILED, ModelCheck
 from run_experiment.inputs.configuration import Config, Determinants
 from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.data_sets import DataSet, data_sets
@@ -27,6 +28,8 @@ from run_experiment.inputs.task_signature import TaskScriptError
 from run_experiment.jobscripts.foreign import cell_configs
 from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.older_redos import OlderRedos
+from run_experiment.machine.processes import last_lines
+from run_experiment.planning.model_checks import ModelChecks
 from run_experiment.planning.plan import Plan, written_to
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
@@ -56,6 +59,7 @@ def _planned(experiment: Experiment, settings: Settings, memory: HashMemory, sna
         snapshot=snapshot,
         scripts=scripts,
         data_sets=data_sets(experiment, determinants),
+        model_checks=ModelChecks(experiment, determinants, memory),
         choice=choose(settings, experiment),
     )
     return _Builder(plan, determinants, memory).build()
@@ -108,7 +112,24 @@ class _Builder:
             self._kept[path] = kept
             why = f"already trained by job {kept.record.get('job_id')}; its checkpoints will be restored"
             return replace(target, why=why, attempt=None)
-        return replace(target, why=REDONE, redone=True) if kept else target
+        if kept:
+            target = replace(target, why=REDONE, redone=True)
+        # What a script of the user's own encodes, and how, is not known.
+        return self._checked(target, self._plan.model_checks.of_training(run, run.training)) if not own else target
+
+    def _checked(self, target: Target, check: ModelCheck | None) -> Target:
+        """A target with the check of its model among its needs, unless it is made or the check was passed before."""
+        if not target.wanted or check is None:
+            return target
+        path = paths.model_check(check.name)
+        if path not in self._plan.targets:
+            self._add(replace(self._compared(Kind.CHECK, path, check.config), optional=True))
+        if not self._plan[path].wanted:
+            return target
+        said = last_lines(self._experiment.folder / paths.model_check_log(check.name), 1)
+        failures = [line.removeprefix(FAILED) for line in said if line.startswith(FAILED)]
+        why = f"its model failed the check: {failures[0]}" if failures else target.why
+        return replace(target, why=why, needs=(*target.needs, path))
 
     def _redone(self, target: Target) -> Target:
         """The target as if its record had been moved away already, if `redo=` names it.
@@ -219,12 +240,14 @@ class _Builder:
     def _evaluate(self, evaluation: Evaluation) -> Target:
         run, cell = evaluation.run, evaluation.cell
         config = self._determinants.evaluation(evaluation)
-        config |= self._scripts.own_commands(self._scripts.evaluation_files(evaluation))
+        own = self._scripts.own_commands(self._scripts.evaluation_files(evaluation))
+        config |= own
         target = self._compared_with_checkpoint(paths.eval_record(run.name, cell), config, evaluation)
         if not target.wanted and not (self._experiment.folder / paths.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, why="its log is gone")
         target = self._redone(replace(target, config=config))
-        return replace(target, needs=self._needs(evaluation) if target.wanted else ())
+        target = replace(target, needs=self._needs(evaluation) if target.wanted else ())
+        return self._checked(target, None if own else self._plan.model_checks.of_evaluation(evaluation))
 
     def _needs(self, evaluation: Evaluation) -> tuple[str, ...]:
         """Paths of the targets that must be made before an evaluation."""

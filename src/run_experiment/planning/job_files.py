@@ -128,6 +128,10 @@ class PlannedJobs:
             "kept": str(entry.output_dir / paths.KEPT_RECORD) if entry.training and entry.output_dir else None,
         }
 
+    def check(self, name: str) -> dict[str, Any]:
+        """The check of a model with its prompts and data."""
+        return asdict(self._plan.model_checks.by_name[name])
+
     def cache(self, data_set: str) -> dict[str, Any]:
         """The prebuilding of a data set's cache."""
         return asdict(self._plan.data_sets.by_name[data_set])

@@ -15,6 +15,7 @@ from run_experiment.inputs.configuration import Config
 from run_experiment.inputs.data_sets import DataSets
 from run_experiment.jobscripts.edits import Rendered
 from run_experiment.jobscripts.render import JobScripts
+from run_experiment.planning.model_checks import ModelChecks
 from run_experiment.planning.selection import Choice
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Target
@@ -22,12 +23,16 @@ from run_experiment.planning.target import Target
 
 @dataclass(frozen=True)
 class Row:
-    """A run or an evaluation in the plan's table; `path` is None if there is nothing to make (no training)."""
+    """A run or an evaluation in the plan's table; `path` is None if there is nothing to make (no training).
+
+    With `is_step` it is a step before them, of which nothing needs to be said if it is not made.
+    """
 
     subject: str
     path: str | None
     wanted: bool
     why: str
+    is_step: bool = False
 
 
 @dataclass
@@ -41,6 +46,7 @@ class Plan:
     snapshot: Snapshot
     scripts: JobScripts
     data_sets: DataSets
+    model_checks: ModelChecks
     choice: Choice
     redone: set[str] = field(default_factory=set)
     targets: dict[str, Target] = field(default_factory=dict)
@@ -94,6 +100,15 @@ class Plan:
         for evaluation in self.experiment.evaluations:
             rows.append(self._row(evaluation.subject, self[paths.eval_record(evaluation.run.name, evaluation.cell)]))
         return rows
+
+    def check_rows(self) -> list[Row]:
+        """A row for each check of a model that was not passed before."""
+        checks = {paths.model_check(check.name): check for check in self.model_checks.by_name.values()}
+        return [
+            Row(f"check {check.model}", path, True, check.what, is_step=True)
+            for path, check in checks.items()
+            if path in self.targets and self[path].wanted
+        ]
 
     def _is_final(self, target: Target) -> bool:
         return not target.optional and not self.choice.why_not(target)

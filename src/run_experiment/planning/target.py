@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     TRAINING = "training"
     VERIFICATION = "verification"
     CACHE = "cache"
+    CHECK = "check"
     EVALUATION = "evaluation"
     RESULTS = "results"
 

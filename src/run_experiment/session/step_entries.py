@@ -8,6 +8,7 @@ from typing import Any
 
 from run_experiment.actionlog.entry import Action, Entry
 from run_experiment.common.text import counted
+from run_experiment.finetuning.model_check import CheckFacts, ModelCheck
 
 _SKIPPED = "skipping evaluations"
 TRAINING_FAILED = "Fine-tuning failed"
@@ -38,6 +39,25 @@ def checkpoint_of_failed(run: str, name: str, folder: Path, why: str) -> Entry:
         explanation=f"{TRAINING_FAILED}: {why}",
         recommendation="Fix the failure; the same command trains the run again",
     )
+
+
+def model_checked(check: ModelCheck, facts: CheckFacts) -> Entry:
+    """A model takes its prompts, and its training's rows if it is trained."""
+    found = f"{facts.rows:,} rows; the longest has {facts.longest} tokens ({facts.longest_row})" if check.data else ""
+    cut = cut_answers(check, facts) if facts.cut else ""
+    result = "; ".join(part for part in ("passed", found, cut, f"{facts.seconds:.1f} s") if part)
+    return Entry(Action.MODEL_CHECK, f"Checking {check.what}", result, check.model)
+
+
+def model_refused(check: ModelCheck, failure: str) -> Entry:
+    """A model cannot be trained or evaluated as asked."""
+    return Entry(Action.MODEL_CHECK, f"Checking {check.what}", f"failed: {failure}", check.model)
+
+
+def cut_answers(check: ModelCheck, facts: CheckFacts) -> str:
+    """Which answers training does not see whole."""
+    rows = f"{facts.cut:,} of {facts.rows:,} rows {'is' if facts.cut == 1 else 'are'}"
+    return f"{rows} longer than max_seq_len {check.max_seq_len}, so training sees only a part of the answer"
 
 
 def finetuning_verified(run: str, details: str, result: str) -> Entry:

@@ -38,6 +38,8 @@ class Steps:
     def ended(self, target: str, succeeded: bool) -> None:
         """A step made what it was to make, or failed."""
         (self._made if succeeded else self.failed).add(target)
+        if not succeeded:
+            self._miss_trainings(target)
         if target in self._plan.checkpoints:
             self._see_whether_verified(self._plan.checkpoints[target].run)
         if target in self._caches and all(path in {*self._made, *self.failed} for path in self._caches):
@@ -62,7 +64,13 @@ class Steps:
         """A run's training was not submitted."""
         if job.log is Log.TORCHTUNE:
             self._verified(job.run, "No job: it was not submitted", f"failed: {reason}")
-            self._miss(job.run, f"it was not submitted, {reason}")
+            self._miss(job.run, f"it was not submitted: {reason}")
+
+    def _miss_trainings(self, failed: str) -> None:
+        """Log that the trainings which need a failed step are not submitted."""
+        for path, needs in self._plan.needs.items():
+            if failed in needs and path in self._plan.jobs:
+                self.training_missing(self._plan.jobs[path], "its model failed the check")
 
     @property
     def _cached_before(self) -> int:

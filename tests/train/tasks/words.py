@@ -6,9 +6,9 @@ from typing import Any
 
 from beside import FIELD
 from inspect_ai import Epochs, Task, task
-from inspect_ai.dataset import Sample, csv_dataset, example_dataset, hf_dataset
+from inspect_ai.dataset import FieldSpec, MemoryDataset, Sample, csv_dataset, example_dataset, hf_dataset
 from inspect_ai.model import get_model
-from inspect_ai.scorer import Score, Scorer, Target, accuracy, includes, match, mean, scorer, stderr
+from inspect_ai.scorer import Score, Scorer, Target, accuracy, includes, match, mean, model_graded_qa, scorer, stderr
 from inspect_ai.solver import TaskState, generate
 
 
@@ -67,3 +67,31 @@ def beside_the_script() -> Task:
 @task
 def without_samples(data_path: str) -> Task:
     return Task(dataset=hf_dataset("json", "train", data_files=data_path, field="test", limit=0), scorer=match())
+
+
+@task
+def of_the_hub() -> Task:
+    fields = FieldSpec(input="input", target="output")
+    return Task(dataset=hf_dataset("acme/words", split="test", sample_fields=fields), scorer=match())
+
+
+@task
+def of_the_hub_without_inspect() -> Task:
+    from datasets import load_dataset
+
+    rows = load_dataset("acme/words", split="test")
+    return Task(dataset=MemoryDataset([Sample(input=row["input"]) for row in rows]), scorer=match())
+
+
+@task
+def judged_in_its_body(data_path: str, judge: str) -> Task:
+    arguments = {} if judge.startswith("mockllm") else {"model_path": "/nowhere", "device": "cuda"}
+    model = get_model(judge, **arguments)
+    assert str(model) == judge
+    data = hf_dataset("json", data_files=data_path, field="test", split="train", sample_fields=FieldSpec(input="input"))
+    return Task(dataset=data, scorer=model_graded_qa(model=model))
+
+
+@task
+def numbered(ids: list[Any]) -> Task:
+    return Task(dataset=MemoryDataset([Sample(input=f"word {place}", id=one) for place, one in enumerate(ids)]))

@@ -14,6 +14,7 @@ from run_experiment.common import paths
 from run_experiment.common.errors import InputError
 from run_experiment.planning.plan import Plan, Row
 from run_experiment.planning.selection import matches
+from run_experiment.planning.target import Kind
 from run_experiment.session.plan import session_plan
 
 CACHE = "cache/shout.json"
@@ -29,14 +30,14 @@ def new(tmp_path: Path) -> ExperimentFolder:
 
 
 def planned(plan: Plan) -> set[str]:
-    """What would be made: what is wanted for itself, and what that needs."""
+    """What would be made: what is wanted for itself, and what that needs; without the checks of models."""
     todo = [path for path in plan.finals() if plan[path].wanted]
     found = set(todo)
     while todo:
         needs = set(plan[todo.pop()].needs) - found
         found |= needs
         todo += needs
-    return found
+    return {path for path in found if plan[path].kind is not Kind.CHECK}
 
 
 MATCHES = {

@@ -80,6 +80,13 @@ def test_table() -> None:
     assert plan_table([], set()) == ""
 
 
+def test_steps_are_in_the_table_if_they_run() -> None:
+    check = Row("check tiny", "cache/checks/tiny-1.json", True, "tokenizer, prompts", is_step=True)
+    assert plan_table([check, *ROWS], PLANNED) == TABLE
+    lines = plan_table([check, *ROWS], {*PLANNED, str(check.path)}).splitlines()
+    assert lines[2:4] == ["    check tiny        tokenizer, prompts", "    r4                not done yet"]
+
+
 def test_table_is_printed_once_at_the_end_of_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
     made = handler()
     assert capsys.readouterr() == ("", "")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
-from session_logs import CACHE, CHECK4, CHECK8, EVAL4, R4, R8, Session, accounted, made, plan, submission
+from session_logs import BASE, CACHE, CHECK4, CHECK8, EVAL4, EVAL8, R4, R8, Session, accounted, made, plan, submission
 
 from run_experiment.actionlog.entry import Action
 from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted
 from run_experiment.slurm.events import (
     Finished,
 )
+
+MODEL = "cache/checks/tiny-1.json"
 
 
 @pytest.mark.parametrize("by_record", [True, False])
@@ -48,3 +52,26 @@ def test_caches(session: Session) -> None:
         ("", "Pre-building dataset caches (1 unique dataset)", "started"),
         ("", "Pre-built dataset caches (1 unique dataset)", "1 of 1 caches ready"),
     ]
+
+
+@pytest.fixture
+def session_with_check(tmp_path: Path) -> Session:
+    """A session in which the training of r4 needs a check of its model."""
+    whole = plan(tmp_path)
+    return Session(replace(whole, wanted=whole.wanted | {MODEL}, needs={**whole.needs, R4: (MODEL,)}))
+
+
+def test_training_whose_model_failed_its_check_is_not_submitted(session_with_check: Session) -> None:
+    session = session_with_check
+    session.tell(RuleStarted(1, [MODEL], []), RuleFailed(1))
+    assert session.rows(Action.VERIFY_FINETUNING) == [
+        ("r4", "No job: it was not submitted", "failed: its model failed the check")
+    ]
+    (missing,) = session.rows(Action.CHECKPOINT_MISSING)
+    assert missing[0] == "r4/epoch_0"
+    session.start(R8, BASE).end(R8).tell(RuleStarted(2, [CHECK8], []), RuleFinished(2))
+    session.start(EVAL8)
+    assert session.rows(Action.ALL_SUBMITTED) == [
+        ("", "2 evaluations submitted (0 failures); 1 cannot be submitted: what they need failed", "Job IDs 200, 208")
+    ]
+    assert session.rows(Action.ALL_COMPLETE) == [("", ANY, "1 COMPLETED, 0 FAILED")]

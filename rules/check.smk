@@ -1,0 +1,20 @@
+# Checks a model with its prompts and data on this machine, before a GPU is asked for.
+#
+# needs: nothing that is made here
+# makes: cache/checks/{check}.json, named by all that its outcome depends on
+# read by: run_finetune, run_evaluation
+
+
+rule check_model:
+    input:
+        needs("cache/checks/{check}.json"),
+    output:
+        "cache/checks/{check}.json",
+    log:
+        "logs/check_model/{check}.log",
+    params:
+        job=lambda wildcards: jobs.check(wildcards.check),
+    message:
+        "Check model {params.job[model]} with its prompts and data; log: {log}"
+    script:
+        "../scripts/check_model.py"
