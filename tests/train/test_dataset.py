@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from finetuned import make_training, write_data
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
-from tiny_model import make_tiny_model
+from tiny_model import LLAMA_TEMPLATE, make_tiny_model
+from transformers.utils import chat_template_utils
 
 from run_experiment.finetuning.dataset import PromptCompletionDataset
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Encoder, make_sample
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.finetuning.torchtune_config import render_config
 from run_experiment.inputs.data_files import DataError, read_splits
+from run_experiment.inputs.template_dates import TemplateDates
 
 PROMPTS = ["Capitalize: {input}", "  {input}\n\n", "{input}\n<|eot_id|><|im_end|>", 'é "🦊" {{"a": {input}}}']
 SYSTEM_PROMPTS = ["", "You are helpful.\n"]
@@ -200,3 +204,39 @@ def test_prompts_that_a_model_cannot_take(tmp_path: Path) -> None:
     tokenizer.eos_token = None
     with pytest.raises(DataError, match="no eos token"):
         Encoder(tokenizer, "text_completion", "{input}", "").encode(row)
+
+
+DATED = (
+    "{{- bos_token }}{%- if strftime_now is defined %}{%- set day = strftime_now('%d %b %Y') %}{%- endif %}"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday: ' + day + '<|eot_id|>' }}"
+    f"{LLAMA_TEMPLATE.removeprefix('{{- bos_token }}')}"
+)
+
+
+def test_prompts_with_a_date_are_those_of_an_evaluation_on_the_next_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    (model / "chat_template.jinja").write_text(DATED)
+    (tmp_path / "template_date.txt").write_text("2026-01-05")
+    dates = TemplateDates(tmp_path)
+    assert dates.is_shown(model)
+    dates.write_tokenizer(model, tmp_path / "r4/tokenizer")
+
+    def encoded(folder: Path) -> list[int]:
+        return Encoder(load_tokenizer(str(folder)).tokenizer, "chat_completion", "{input}", "").encode(
+            {"input": "apple", "output": "Apple"}
+        )[0]
+
+    def begin_day(day: int) -> None:
+        now = SimpleNamespace(now=lambda: datetime(2026, 1, day))
+        monkeypatch.setattr(chat_template_utils, "datetime", now)
+
+    begin_day(5)
+    today = encoded(tmp_path / "r4/tokenizer")
+    assert today == encoded(model)
+    begin_day(6)
+    conversation: list[ChatMessage] = [ChatMessageUser(content="apple")]
+    tokenizer = {"tokenizer_path": str(tmp_path / "r4/tokenizer")}
+    assert provider_inputs(model, [conversation], **tokenizer) == [today] == [encoded(tmp_path / "r4/tokenizer")]
+    assert provider_inputs(model, [conversation]) != [today], "the fault that the kept date mends"

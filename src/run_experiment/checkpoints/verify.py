@@ -19,7 +19,7 @@ from run_experiment.checkpoints.lora_shapes import Shape, expected_shapes
 from run_experiment.checkpoints.peft_tensors import demanded_tensors, is_plain
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from run_experiment.experiment.model import Model
+from run_experiment.experiment.model import Model, Run
 from run_experiment.inputs.data_files import file_hash
 
 INDEX = "model.safetensors.index.json"
@@ -88,6 +88,11 @@ def has_tokenizer(checkpoint: Path) -> bool:
     if (checkpoint / ADAPTER_CONFIG).exists():
         return False
     return any((checkpoint / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
+def tokenizer_folder(run: Run) -> Path:
+    """Folder of a run's tokenizer: its model's, or its checkpoint's if that is a whole model with its own."""
+    return run.checkpoint if run.checkpoint and has_tokenizer(run.checkpoint) else run.model.path
 
 
 def require_loadable(checkpoint: Path) -> None:

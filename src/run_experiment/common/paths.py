@@ -28,6 +28,9 @@ KEPT_RECORD = "record.json"
 # Beside the checkpoints of an unfinished training: which training they belong to.
 UNFINISHED = "unfinished.json"
 
+# The date that chat templates show, if one asks for it.
+TEMPLATE_DATE = "template_date.txt"
+
 # Folder of trainings, beside the output folder of a run, which links to one of them.
 TRAININGS = "trainings"
 
@@ -62,6 +65,11 @@ def subject_of_cell(run: str, cell: str) -> str:
 def finetune_config(run: str) -> str:
     """torchtune config of a run."""
     return f"{run}/finetune.yaml"
+
+
+def dated_tokenizer(run: str) -> str:
+    """Tokenizer of a run whose chat template shows the experiment's date."""
+    return f"{run}/tokenizer"
 
 
 def finetune_script(run: str) -> str:

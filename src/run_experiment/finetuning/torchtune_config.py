@@ -21,9 +21,10 @@ _CUT = re.compile(r"(?<=\$)(?=\{)|(?<=^\?\?)(?=\?$)")
 _PLAIN = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
 
 
-def render_config(training: Training, output_dir: str, folder: Path) -> dict[str, Any]:
+def render_config(training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> dict[str, Any]:
     """The complete config of a fine-tune for our recipe, which runs in `folder`: paths in it are relative to it.
 
+    `tokenizer` is the folder of its tokenizer, None for the model's own.
     Raises ModelError where torchtune cannot train the model exactly.
     """
     given = training.hyperparameters
@@ -31,7 +32,7 @@ def render_config(training: Training, output_dir: str, folder: Path) -> dict[str
     model_dir = _path(portable(training.model.path, folder))
     config: dict[str, Any] = {
         "output_dir": _path(output_dir),
-        "tokenizer": {"_component_": f"{COMPONENTS}.tokenizer.load_tokenizer", "path": model_dir},
+        "tokenizer": {"_component_": f"{COMPONENTS}.tokenizer.load_tokenizer", "path": tokenizer or model_dir},
         "model": builder | _lora(given),
         "checkpointer": {
             "_component_": f"{COMPONENTS}.checkpointer.AdapterCheckpointer",
@@ -58,9 +59,9 @@ def _shorter(given: int | None, of_model: int) -> int:
     return min(given or of_model, of_model)
 
 
-def render_yaml(training: Training, output_dir: str, folder: Path) -> str:
+def render_yaml(training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:
     """`render_config` as the text of a YAML file."""
-    config = render_config(training, output_dir, folder)
+    config = render_config(training, output_dir, folder, tokenizer)
     return yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
 
 

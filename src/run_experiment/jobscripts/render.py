@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from run_experiment.checkpoints.verify import has_tokenizer
+from run_experiment.checkpoints.verify import tokenizer_folder
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.json_files import write_atomically
@@ -26,6 +26,7 @@ from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings
 from run_experiment.finetuning.torchtune_config import render_yaml
 from run_experiment.inputs.configuration import Determinants
+from run_experiment.inputs.template_dates import TemplateDates
 from run_experiment.jobscripts.edits import COMMANDS_BEGIN, Existing, Rendered, parse
 from run_experiment.jobscripts.foreign import cell_files
 
@@ -61,6 +62,7 @@ class JobScripts:
         self._settings = settings
         self._environment = _environment(settings)
         self._determinants = determinants
+        self.dates = TemplateDates(experiment.folder)
         self._finetunes: dict[str, dict[str, Rendered]] = {}
 
     def finetune(self, run: Run) -> dict[str, Rendered]:
@@ -77,7 +79,8 @@ class JobScripts:
         request = _training_request(run.compute, run.training)
         return {
             config: Rendered(
-                "", render_yaml(run.training, output_dir=str(run.output_dir), folder=self._experiment.folder)
+                "",
+                render_yaml(run.training, str(run.output_dir), self._experiment.folder, self._dated_tokenizer(run)),
             ),
             paths.finetune_script(run.name): Rendered(
                 self._head(paths.job_name(self._experiment.name, run.name), request), _commands([command])
@@ -101,12 +104,12 @@ class JobScripts:
             return {**beside, script: Rendered("", "")}
         base = paths.portable(evaluation.run.model.path, folder)
         model = paths.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base
-        given = evaluation.run.checkpoint
+        own = evaluation.run.checkpoint and tokenizer_folder(evaluation.run) == evaluation.run.checkpoint
         command = eval_command(
             evaluation,
             task=f"{paths.portable(evaluation.task.script, folder)}@{signature.name}",
             model_path=model,
-            tokenizer_path=model if given and has_tokenizer(given) else base,
+            tokenizer_path=self._dated_tokenizer(evaluation.run) or (model if own else base),
             task_config=arguments,
         )
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
@@ -124,6 +127,17 @@ class JobScripts:
         """The file of prompts, scorers and labels, for a task that takes one."""
         config = self._determinants.task_config(evaluation)
         return {paths.task_config(evaluation.run.name, evaluation.cell): _yaml(config)} if config else {}
+
+    def _dated_tokenizer(self, run: Run) -> str | None:
+        """Tokenizer of a run whose chat template shows a date; None for others."""
+        return paths.dated_tokenizer(run.name) if self.dates.is_shown(tokenizer_folder(run)) else None
+
+    def write_dated_tokenizers(self) -> None:
+        """Write the tokenizers of runs whose chat template shows the date, and keep that date."""
+        for run in self._experiment.runs:
+            if dated := self._dated_tokenizer(run):
+                self.dates.keep()
+                self.dates.write_tokenizer(tokenizer_folder(run), self._experiment.folder / dated)
 
     def evaluation_files(self, evaluation: Evaluation) -> list[str]:
         """Paths of an evaluation's job script (first) and of its arguments or configs."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from run_experiment.attempts.redone import redone_at
 from run_experiment.attempts.trainings import KeptTraining, kept_training
 from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
-from run_experiment.checkpoints.verify import checkpoint_files
+from run_experiment.checkpoints.verify import checkpoint_files, tokenizer_folder
 from run_experiment.common import paths
 from run_experiment.common.errors import CheckpointError, InputError, Problem, UnreadableError
 from run_experiment.common.json_files import describe_change, same_config
@@ -36,6 +36,8 @@ from run_experiment.planning.selection import choose
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Kind, State, Target
 
+# Key of a configuration.
+TEMPLATE_DATE = "template_date"
 NO_CHECKPOINT = "the checkpoint does not exist"
 REDONE = "asked for (redo)"
 
@@ -101,7 +103,7 @@ class _Builder:
         path = paths.finetune_record(run.name)
         own = self._scripts.own_commands([paths.finetune_config(run.name), paths.finetune_script(run.name)])
         own_script = Path(paths.finetune_script(run.name)).name in own
-        config = self._determinants.training(run.training) | own
+        config = self._determinants.training(run.training) | own | self._template_date(Kind.TRAINING, path, run, own)
         if run.output_dir is None and not own_script:
             message = f"torchtune names checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
@@ -141,6 +143,16 @@ class _Builder:
             return target
         self._plan.redone.add(target.path)
         return target if target.wanted else replace(target, state=State.STALE, why=REDONE, redone=True)
+
+    def _template_date(self, kind: Kind, path: str, run: Run, own: Config) -> Config:
+        """The date that the run's chat template shows, if it does; scripts of others see to that themselves.
+
+        Records of earlier versions have none, and what they are of is not made again for it.
+        """
+        dates, record = self._scripts.dates, self._snapshot.record(kind, path)
+        if own or not dates.is_shown(tokenizer_folder(run)) or (record and TEMPLATE_DATE not in record.config):
+            return {}
+        return {TEMPLATE_DATE: dates.date.isoformat()}
 
     def _compared(
         self, kind: Kind, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
@@ -241,8 +253,9 @@ class _Builder:
         run, cell = evaluation.run, evaluation.cell
         config = self._determinants.evaluation(evaluation)
         own = self._scripts.own_commands(self._scripts.evaluation_files(evaluation))
-        config |= own
-        target = self._compared_with_checkpoint(paths.eval_record(run.name, cell), config, evaluation)
+        path = paths.eval_record(run.name, cell)
+        config |= own | self._template_date(Kind.EVALUATION, path, run, own)
+        target = self._compared_with_checkpoint(path, config, evaluation)
         if not target.wanted and not (self._experiment.folder / paths.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, why="its log is gone")
         target = self._redone(replace(target, config=config))

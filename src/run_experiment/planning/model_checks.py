@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from run_experiment.checkpoints.verify import has_tokenizer
+from run_experiment.checkpoints.verify import tokenizer_folder
 from run_experiment.common.json_files import Config, config_hash
 from run_experiment.experiment.model import Evaluation, Experiment, Prompting, Run, Training
 from run_experiment.finetuning.model_check import ModelCheck
@@ -48,8 +48,7 @@ class ModelChecks:
         if run.training and system_prompt in ("", run.training.prompting.system_prompt):
             return None
         prompting = Prompting("{input}", system_prompt, evaluation.prompting.dataset_type)
-        own = run.checkpoint and has_tokenizer(run.checkpoint)
-        return self._check(run, prompting, run.checkpoint if own and run.checkpoint else run.model.path)
+        return self._check(run, prompting, tokenizer_folder(run))
 
     def _check(
         self, run: Run, prompting: Prompting, tokenizer: Path, hashes: Config | None = None, **training: Any

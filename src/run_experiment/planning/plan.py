@@ -71,6 +71,7 @@ class Plan:
 
     def write_scripts(self) -> list[str]:
         """Write job scripts and configs that are missing or outdated; returns messages on edited ones that are kept."""
+        self.scripts.write_dated_tokenizers()
         by_kind: dict[str, list[str]] = {}
         for files in self._rendered(self.targets):
             for path, kind in self.scripts.write(files).items():
