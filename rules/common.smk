@@ -233,7 +233,9 @@ def planned_outputs():
 
 def show_plan():
     """Pass the plan to the table under `-n`; which jobs run is known once the DAG is built."""
-    logger.info(None, extra={"plan": ([*plan.check_rows(), *plan.rows()], planned_outputs)})
+    logger.info(
+        None, extra={"plan": ([*plan.check_rows(), *plan.rows()], planned_outputs)}
+    )
 
 
 def move_what_is_redone():
