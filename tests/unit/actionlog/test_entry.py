@@ -101,6 +101,7 @@ def test_every_action_knows_its_logs() -> None:
         "EVAL_RETRY",
         "STALE_CACHE",
         "QUEUE_FULL",
+        "MODEL_CHECK",
     }
     assert len(set(of_torchtune) - ours) == 8
     assert len(set(of_inspect) - ours) == 15
