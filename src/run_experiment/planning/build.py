@@ -27,9 +27,9 @@ from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
 from run_experiment.jobscripts.foreign import cell_configs
 from run_experiment.jobscripts.render import JobScripts
-from run_experiment.planning.older_redos import OlderRedos
 from run_experiment.machine.processes import last_lines
 from run_experiment.planning.model_checks import ModelChecks
+from run_experiment.planning.older_redos import OlderRedos
 from run_experiment.planning.plan import Plan, written_to
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
