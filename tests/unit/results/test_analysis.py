@@ -328,7 +328,9 @@ def cells_of(
     headlines = {task.name: headline(task, [{"match/accuracy": 0.5}]) for task in tasks}
     cells = {}
     for (name, run_name, epoch), values in scores.items():
-        item = Evaluation(run_by_name[run_name], by_name[name], epoch, PROMPTING, GENERATION, (), run_name, None)
+        item = Evaluation(
+            run_by_name[run_name], by_name[name], epoch, PROMPTING, GENERATION, (), run_name, None, Path("config.yaml")
+        )
         record = EvaluationRecord(config={}, metrics={"match/accuracy": math.fsum(values) / len(values)})
         samples = LogSamples(tuple(SampleScores(n, "", scores={"match": value}) for n, value in enumerate(values)))
         cells[name, run_name, epoch] = cell(item, record, headlines[name], samples)
