@@ -16,6 +16,7 @@ import pytest
 
 from run_experiment.slurm.clients import (
     AccountedJob,
+    NoAccountingError,
     PassingError,
     QueuedJob,
     SlurmError,
@@ -275,7 +276,8 @@ def test_a_cluster_that_keeps_no_accounts(tmp_path: Path, monkeypatch: pytest.Mo
     lines = Path(os.environ["SLURM_CONF"]).read_text().splitlines()
     (tmp_path / "slurm.conf").write_text("\n".join(line for line in lines if not line.startswith("Accounting")) + "\n")
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    assert accounting(["1"]) == {}
+    with pytest.raises(NoAccountingError):
+        accounting(["1"])
 
 
 def test_a_surrounding_allocation_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

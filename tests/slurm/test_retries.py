@@ -99,11 +99,11 @@ def test_what_no_other_job_mends_is_reported(tmp_path: Path) -> None:
 def test_the_end_of_the_main_process_before_it_submits_again(tmp_path: Path, number: signal.Signals) -> None:
     experiment = sleeping(tmp_path)
     cut(experiment, "r4/finetune.slurm", KILLED)
-    first = Run(experiment.path, "--set-resources", "run_finetune:stagger=60")
+    first = Run(experiment.path, "--set-resources", "run_finetune:stagger=600")
     first.until("tiny.r4: submitted")
     first.until("it is submitted again: killed, retry 1 of 3")
     first.process.send_signal(number)
-    assert first.wait(20) in (-signal.SIGKILL, 128 + signal.SIGTERM), first.output
+    assert first.wait() in (-signal.SIGKILL, 128 + signal.SIGTERM), first.output
     assert names(experiment.path)["tiny.r4"] == 1
     second = run(experiment.path, *AT_ONCE)
     assert second.process.returncode == 0, second.output

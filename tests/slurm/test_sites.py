@@ -48,7 +48,7 @@ def test_signals_reach_scripts_which_run_with_what_their_first_line_names(tmp_pa
 def test_jobs_whose_log_folder_was_tidied_away_are_submitted_again(tmp_path: Path) -> None:
     """Nothing ran, and their end says nothing; a wrapper of sbatch has numbers, words and an end of its own."""
     experiment = sleeping(tmp_path, train=0)
-    held = "#SBATCH --hold\n"
+    held = "#SBATCH --begin=now+1hour\n"
     experiment.edit("r4/finetune.slurm", "#SBATCH", f"{held}#SBATCH")
     failing = submission_shim(tmp_path / "failing", 'echo 4096; "$real" "$@"; echo "wrapper: no mail" >&2; exit 1')
     first = Run(experiment.path, *AT_ONCE, environment=failing, config=["only=r4"])
@@ -57,7 +57,7 @@ def test_jobs_whose_log_folder_was_tidied_away_are_submitted_again(tmp_path: Pat
     (submitted,) = jobs(experiment.path)
     assert Ledger(experiment.path / PATH).open()["r4/finetune.json"].job_id == submitted.job_id
     shutil.rmtree(experiment.path / "logs")
-    client("scontrol", "release", submitted.job_id)
+    client("scontrol", "update", f"jobid={submitted.job_id}", "starttime=now+3")
     until(lambda: jobs(experiment.path)[0].state == "FAILED")
     experiment.edit("r4/finetune.slurm", held, "")
     counting = submission_shim(

@@ -23,6 +23,9 @@ ELSEWHERE = {
     Action.RESUME_TRAINING,
     Action.EVAL_RETRY,
     Action.STALE_CACHE,
+    Action.QUEUE_FULL,
+    # Scripts of another tool have their own encoding.
+    Action.MODEL_CHECK,
 }
 
 

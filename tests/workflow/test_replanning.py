@@ -231,6 +231,8 @@ def test_lost_record_of_a_whole_training_is_restored(experiment: ExperimentFolde
     assert ran(result.stdout) == expected, "nothing is evaluated again"
     restored = experiment.record("r4/finetune.json")
     assert restored.pop("restored_by").startswith("local-")
+    # The times of the job that left it.
+    assert restored.pop("allocation")["started"] >= old.pop("allocation")["started"]
     assert restored == old
 
 
