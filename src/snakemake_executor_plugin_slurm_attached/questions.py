@@ -35,9 +35,9 @@ class Answer:
         return None if self.queued is None else (submission.job_id, submission.comment) in self.queued
 
     def runs(self, submission: Submission) -> bool:
-        """Whether the queue shows that a job runs."""
+        """Whether the queue shows that a job runs, on a cluster without accounting, which would say since when."""
         job = (self.queued or {}).get((str(submission.job_id), submission.comment))
-        return job is not None and job.state == "RUNNING"
+        return not self.has_accounts and job is not None and job.state == "RUNNING"
 
     def waiting(self, submission: Submission) -> QueuedJob | None:
         """A job that waits in the queue, if it does: accounting may still show the end of its last start."""

@@ -54,11 +54,11 @@ def test_jobs_whose_log_folder_was_tidied_away_are_submitted_again(tmp_path: Pat
     first = Run(experiment.path, *AT_ONCE, environment=failing, config=["only=r4"])
     first.until("tiny.r4: submitted as SLURM job")
     first.kill()
-    (submitted,) = jobs(experiment.path)
-    assert Ledger(experiment.path / PATH).open()["r4/finetune.json"].job_id == submitted.job_id
+    submitted = Ledger(experiment.path / PATH).open()["r4/finetune.json"].job_id
+    assert submitted in client("squeue", "--noheader", "--format=%A").split()
     shutil.rmtree(experiment.path / "logs")
-    client("scontrol", "update", f"jobid={submitted.job_id}", "starttime=now+3")
-    until(lambda: jobs(experiment.path)[0].state == "FAILED")
+    client("scontrol", "update", f"jobid={submitted}", "starttime=now+3")
+    until(lambda: [job.state for job in jobs(experiment.path)] == ["FAILED"])
     experiment.edit("r4/finetune.slurm", held, "")
     counting = submission_shim(
         tmp_path / "counting",
@@ -68,9 +68,7 @@ def test_jobs_whose_log_folder_was_tidied_away_are_submitted_again(tmp_path: Pat
     second = Run(experiment.path, *AT_ONCE, environment=counting)
     assert second.wait() == 1
     said = second.output
-    assert (
-        f"SLURM could not write {experiment.path}/logs/slurm/tiny.r4-{submitted.job_id}.out: its folder has to" in said
-    )
+    assert f"SLURM could not write {experiment.path}/logs/slurm/tiny.r4-{submitted}.out: its folder has to" in said
     assert "it is submitted again: SLURM could not write its output, retry 1 of 3" in said
     assert "r8: it was not submitted: sbatch: error: no budget" in said.partition("Not done:")[2]
     assert names(experiment.path) == Counter(
