@@ -14,6 +14,7 @@ from typing import Any
 from run_experiment.actionlog.reader import read_action_logs
 from run_experiment.common import paths
 from run_experiment.common.clock import stamp
+from run_experiment.common.text import counted
 from run_experiment.experiment.model import Experiment, Run
 from run_experiment.experiment.records import JobRecord, TrainingRecord
 from run_experiment.finetuning.metrics import METRICS_FILE, read_metrics
@@ -79,13 +80,11 @@ def _used(found: Mapping[str, Any]) -> str:
     column, unit = ("gpu_hours", "GPU-") if any(row["gpu_hours"] for row in by.values()) else ("hours", "")
     total = sum(row[column] for row in by.values())
     factor, unit = (1, f"{unit}hours") if total >= 1 else (60, f"{unit}minutes")
-    parts = [f"{row[column] * factor:.1f} in {_count(row['jobs'], 'job')} {outcome}" for outcome, row in by.items()]
-    rest = f" Of {_count(unknown, 'job')} the GPUs are not known." if unknown else ""
+    parts = [
+        f"{row[column] * factor:.1f} in {counted(int(row['jobs']), 'job')} {outcome}" for outcome, row in by.items()
+    ]
+    rest = f" Of {counted(int(unknown), 'job')} the GPUs are not known." if unknown else ""
     return f"{total * factor:.1f} {unit} in all: {'; '.join(parts)}.{rest}"
-
-
-def _count(number: float, what: str) -> str:
-    return f"{number:.0f} {what}{'' if number == 1 else 's'}"
 
 
 def _notes(records: Records, analysis: Analysis) -> dict[str, str]:
@@ -97,8 +96,8 @@ def _notes(records: Records, analysis: Analysis) -> dict[str, str]:
     shown = " ".join(shlex.quote(str(records.experiment.folder / log)) for log in logs[:1])
     return {
         "scores": "Intervals are 95 %; the column Interval by names their method. n counts samples with a score.",
-        "comparisons": f"Each result against its reference, on the samples that both have. {_count(tests, 'p-value')}, "
-        "corrected together (Holm); accent colour: corrected p below 0.05.",
+        "comparisons": f"Each result against its reference, on the samples that both have. {counted(tests, 'p-value')}"
+        ", corrected together (Holm); accent colour: corrected p below 0.05.",
         "samples": "The best result beside the runner-up and the reference: first where the first two differ, then "
         f"where both are wrong. All samples of a run: inspect view start --log-dir {shown}",
     }
