@@ -18,7 +18,7 @@ from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.report.collect import collect
 from run_experiment.results.collect import hash_memory
 from run_experiment.experiment.command_hints import command_hints
-from run_experiment.experiment.model import resolve
+from run_experiment.experiment.resolve import resolve
 from run_experiment.jobs.run import note_own_allocation
 from run_experiment.jobscripts.render import CPUS
 from run_experiment.planning.job_files import PlannedJobs

@@ -19,8 +19,9 @@ from run_experiment.checkpoints.manifest import verify
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.evaluation.dataset_cache import FACTS
-from run_experiment.experiment.model import Evaluation, resolve
+from run_experiment.experiment.model import Evaluation
 from run_experiment.experiment.records import read_manifest
+from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from run_experiment.experiment.model import Evaluation, resolve
+from run_experiment.experiment.model import Evaluation
+from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.schema import ExperimentSummary
 
 TASKS = Path(__file__).parent / "tasks" / "words.py"

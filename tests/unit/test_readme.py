@@ -10,7 +10,8 @@ import pytest
 from small_experiment import make_model
 
 from run_experiment.common.errors import InputError
-from run_experiment.experiment.model import Experiment, resolve
+from run_experiment.experiment.model import Experiment
+from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan

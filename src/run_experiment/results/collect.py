@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from run_experiment.common import paths
-from run_experiment.experiment.model import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.results_state import Records
 from run_experiment.results.page import write_results
-from run_experiment.summary.read import read_summary
+from run_experiment.summary.read import read_experiment
 
 
 def hash_memory(folder: Path) -> HashMemory:
@@ -21,8 +20,7 @@ def hash_memory(folder: Path) -> HashMemory:
 
 def collect(folder: Path) -> Records:
     """Write the results of the experiment in `folder`; returns the records that they are of. Raises InputError."""
-    summary, _ = read_summary(folder / paths.SUMMARY)
-    experiment = resolve(summary, folder)
+    experiment = read_experiment(folder / paths.SUMMARY)
     plan = make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder))
     records = Records(plan)
     write_results(records)

@@ -15,7 +15,7 @@ from run_experiment.common import paths
 from run_experiment.common.clock import now
 from run_experiment.common.experiment_lock import Sighting, observe
 from run_experiment.common.json_files import config_hash
-from run_experiment.experiment.model import Evaluation, Experiment, Run, resolve
+from run_experiment.experiment.model import Evaluation, Experiment, Run
 from run_experiment.experiment.records import JobRecord, Manifest
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.file_hashes import StatusMemory
@@ -27,13 +27,12 @@ from run_experiment.planning.target import Target
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status.jobs import Evidence, Jobs
 from run_experiment.status.sources import complaint, full_queue, traceback_end
-from run_experiment.summary.read import read_summary
+from run_experiment.summary.read import read_experiment
 
 
 def read_status(folder: Path, memory: StatusMemory) -> Status:
     """The state of the experiment in `folder` (absolute). Raises InputError, and OSError if files vanish meanwhile."""
-    summary, _ = read_summary(folder / paths.SUMMARY)
-    experiment = resolve(summary, folder)
+    experiment = read_experiment(folder / paths.SUMMARY)
     seen = observe(folder)
     snapshot = Snapshot(folder)
     # Before the records are read, so that a job that ends in between has its record.

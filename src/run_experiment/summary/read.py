@@ -1,4 +1,4 @@
-"""Reading `experiment_summary.yaml`: a valid summary, or every problem of the file at once."""
+"""Reading `experiment_summary.yaml`: checked before jobs are made of it, or only resolved to look at what is there."""
 
 from __future__ import annotations
 
@@ -7,12 +7,31 @@ from pathlib import Path
 
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.yaml_lines import KeyPath, Source, dotted, load, shown
+from run_experiment.experiment.model import Experiment
+from run_experiment.experiment.resolve import UnresolvableError, resolve
 from run_experiment.experiment.schema import ExperimentSummary
 from run_experiment.jobscripts.foreign import is_scaffolded
 from run_experiment.summary.checks.files import check_files
 from run_experiment.summary.checks.references import check_references
 from run_experiment.summary.checks.types import check_types
 from run_experiment.summary.draft import Finding, draft_of
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The experiment of a summary whose files are not checked, for commands that only look at it.
+
+    Raises InputError: for keys and types with all problems, for what does not fit together with one line.
+    """
+    folder = path.absolute().parent
+    source = _load(path)
+    summary, findings = check_types(source, strict=not is_scaffolded(folder))
+    if errors := _errors(source, findings):
+        raise InputError(path.name, errors)
+    assert summary is not None
+    try:
+        return resolve(summary, folder)
+    except UnresolvableError as error:
+        raise InputError(path.name, [Problem(0, "", f"{error}; `snakemake -n` lists every problem")]) from error
 
 
 def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentSummary, list[Problem]]:
@@ -24,20 +43,25 @@ def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentS
     folder = path.absolute().parent
     strict = not is_scaffolded(folder) if strict is None else strict
     source = _load(path)
-    if not isinstance(source.data, dict):
-        raise InputError(path.name, source.problems or [_not_a_mapping(source)])
     summary, findings = check_types(source, strict)
     draft = draft_of(source, summary)
     # In this order: what is wrong with a value by itself is said, and not what follows from it.
     findings += _elsewhere(check_references(draft, folder, strict), findings)
     findings += _elsewhere(check_files(draft, folder), findings)
-    errors = _problems(source, (finding for finding in findings if not finding.warning))
-    if errors or summary is None:
+    if errors := _errors(source, findings):
         raise InputError(path.name, errors)
+    assert summary is not None
     return summary, _problems(source, (finding for finding in findings if finding.warning))
 
 
 def _load(path: Path) -> Source:
+    source = _yaml(path)
+    if not isinstance(source.data, dict):
+        raise InputError(path.name, source.problems or [_not_a_mapping(source)])
+    return source
+
+
+def _yaml(path: Path) -> Source:
     if path.is_dir():
         raise InputError(str(path), [Problem(0, "", f"is a folder; expected the file {path.name}")])
     try:
@@ -68,6 +92,11 @@ def _elsewhere(found: Iterable[Finding], before: Iterable[Finding]) -> list[Find
 
 def _is_within(path: KeyPath, faulty: set[KeyPath]) -> bool:
     return any(path[:length] in faulty for length in range(1, len(path) + 1))
+
+
+def _errors(source: Source, findings: Iterable[Finding]) -> list[Problem]:
+    """All that keeps a file from being used, with lines."""
+    return _problems(source, (finding for finding in findings if not finding.warning))
 
 
 def _problems(source: Source, findings: Iterable[Finding]) -> list[Problem]:

@@ -17,7 +17,7 @@ from small_experiment import complete, make_small_experiment, plan_of
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError
-from run_experiment.experiment.model import resolve
+from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.file_hashes import HashMemory

@@ -32,6 +32,7 @@ from run_experiment.common.json_files import config_hash, write_record
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.plan import Plan, Row
 from run_experiment.planning.target import Kind, mark_stale
+from run_experiment.summary.read import read_summary
 
 Change = Callable[[ExperimentFolder], Any]
 # What a plan says of a target: state, reason, needs.
@@ -282,8 +283,11 @@ def test_model_that_cannot_be_read_is_named(done: ExperimentFolder, capsys: pyte
     # A file whose first bytes nobody can read, not even root.
     (done.path.parent / "model/tokenizer.model").symlink_to("/proc/self/mem")
     assert main(["results", str(done.path)]) == 2
-    assert "models.base[0].path: cannot read " in (message := capsys.readouterr().err)
-    assert "model/tokenizer.model: Input/output error" in message
+    assert "a file that it names cannot be read: " in (message := capsys.readouterr().err)
+    assert "model/tokenizer.model: " in message
+    assert "Input/output error" in message
+    with pytest.raises(InputError, match=r"models\.base\[0\]\.path: cannot read .*: Input/output error"):
+        read_summary(done.summary)
 
 
 def test_training_again_with_the_same_weights_evaluates_nothing(done: ExperimentFolder) -> None:

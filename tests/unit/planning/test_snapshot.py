@@ -40,7 +40,7 @@ IMPORTS = """
 from pathlib import Path
 from run_experiment.cli import main
 from run_experiment.common import paths
-from run_experiment.experiment.model import resolve
+from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.planning.build import make_plan
 from run_experiment.report.collect import collect

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from good_summary import FILE, GOOD, changed, errors, read, write
 
-from run_experiment.experiment.model import resolve
+from run_experiment.experiment.resolve import resolve
 
 
 @pytest.mark.parametrize(

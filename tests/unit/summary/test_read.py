@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from run_experiment.common.errors import InputError
 from run_experiment.common.suggestions import SYNONYMS
-from run_experiment.experiment.model import resolve
+from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.schema import Compute, EvaluationSettings, ExperimentSummary, Parameters, Section
-from run_experiment.summary.read import read_summary
+from run_experiment.summary.read import read_experiment, read_summary
 
 
 def test_good_file(folder: Path) -> None:
@@ -451,6 +452,38 @@ def test_file_that_cannot_be_read(folder: Path) -> None:
         assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("run: r4", "run: r5"), "there is no run r5"),
+        (("tasks: [cap], epochs", "tasks: [sort], epochs"), "there is no task sort"),
+        (("parameters: {lora_rank: 4}", "model: huge"), "there is no model huge"),
+        (("epochs: [0, 1]", "epochs: [0, 2]"), "run r4 has no checkpoint of epoch 2"),
+        (("type: control", "type: eval-only"), "run base has no checkpoint"),
+        (("data:\n  training:\n    path: words.json\n", ""), "run r4 has no training data"),
+        (("controls:", "output: {checkpoint_pattern: 'a/{0}'}\ncontrols:"), "a/{0} is no pattern of {run} and {epoch}"),
+    ],
+)
+def test_experiment_that_does_not_fit_together_is_refused_in_one_line(
+    folder: Path, change: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        read_experiment(write(folder, FILE, changed(change)))
+    assert str(caught.value) == f"{FILE}: {message}; `snakemake -n` lists every problem"
+
+
+def test_experiment_is_read_without_its_files_but_not_with_a_misspelt_key(folder: Path) -> None:
+    path = write(folder, FILE, GOOD.replace("models/tiny", "models/gone").replace("cap.py", "gone.py"))
+    assert read_experiment(path).run_by_name["r4"].model.path == folder / "models/gone"
+    path.write_text(GOOD.replace("lora_rank: 4", "lora_ranc: 4").replace("{run: r8,", "{run: r8, run: r4,"))
+    with pytest.raises(InputError) as caught:
+        read_experiment(path)
+    assert [problem.message for problem in caught.value.problems] == [
+        "unknown key; did you mean lora_rank?",
+        "written twice, first in line 30; keep one",
+    ]
+
+
 def test_valid_file_is_validated_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its parts are those of the summary, not validated anew."""
     validated: list[object] = []
@@ -503,11 +536,14 @@ def test_no_value_anywhere_raises_anything_else(folder: Path, data: st.DataObjec
     index = data.draw(st.sampled_from([number for number, line in enumerate(lines) if ":" in line]))
     lines[index] = f"{lines[index].partition(':')[0]}: {data.draw(VALUES)}"
     try:
-        read(folder, "\n".join(lines))
+        summary, _ = read(folder, "\n".join(lines))
     except InputError as error:
         problems = error.problems
+        with suppress(InputError):
+            read_experiment(folder / FILE)
     else:
         problems = []
+        assert read_experiment(folder / FILE) == resolve(summary, folder)
     assert all(0 < problem.line <= len(lines) + 1 for problem in problems)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from good_summary import FILE, GOOD, TASK, changed, errors, read, write
 
-from run_experiment.experiment.model import resolve
+from run_experiment.experiment.resolve import resolve
 
 DATA = "    path: words.json\n"
 ROWS = [{"input": word, "output": word.upper()} for word in "abcd"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from run_experiment.common.yaml_lines import KeyPath, shown
-from run_experiment.experiment.model import split_script
+from run_experiment.experiment.resolve import split_script
 from run_experiment.inputs.csv_rows import read_otherwise
 from run_experiment.inputs.data_files import Row
 from run_experiment.summary.draft import Draft, Finding

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
-from run_experiment.experiment.model import Prompting, generation_of, split_script
+from run_experiment.experiment.model import Prompting
+from run_experiment.experiment.resolve import generation_of, split_script
 from run_experiment.experiment.schema import TaskEntry
 from run_experiment.inputs.task_signature import (
     CONFIG_ARGUMENT,
