@@ -47,6 +47,7 @@ show_plan()
 
 onstart:
     claim_experiment()
+    keep_to_budget()
     write_job_scripts()
     try_job_scripts()
     move_what_is_redone()
@@ -55,8 +56,10 @@ onstart:
 
 
 onsuccess:
+    remember_how_long_jobs_took()
     say_where_results_are()
 
 
 onerror:
+    remember_how_long_jobs_took()
     collect_what_is_done()

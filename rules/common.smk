@@ -14,6 +14,10 @@ from snakemake.logging import logger
 
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import ClaimError, claim, observe
+from run_experiment.estimate.cost import estimate
+from run_experiment.estimate.measurements import Store, measured
+from run_experiment.estimate.text import estimate_text, over_budget
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.report.collect import collect
 from run_experiment.results.collect import hash_memory
@@ -233,9 +237,33 @@ def planned_outputs():
 
 def show_plan():
     """Pass the plan to the table under `-n`; which jobs run is known once the DAG is built."""
-    logger.info(
-        None, extra={"plan": ([*plan.check_rows(), *plan.rows()], planned_outputs)}
-    )
+    rows = [*plan.check_rows(), *plan.rows()]
+    logger.info(None, extra={"plan": (rows, planned_outputs, cost_in_words)})
+
+
+def planned_cost():
+    """What this session's jobs will take."""
+    own = measured(plan)
+    known = {one.job for one in own}
+    others = [one for one in Store().read() if one.job not in known]
+    return estimate(plan, planned_outputs(), own, others)
+
+
+def cost_in_words():
+    """The lines of the estimate under `-n`, and whether it is more than it may be."""
+    cost = planned_cost()
+    return "\n".join([estimate_text(cost), *over_budget(cost, settings.gpu_hours)])
+
+
+def keep_to_budget():
+    """End if this session's jobs will take more GPU-hours than they may."""
+    if settings.gpu_hours is not None and not workflow.touch:
+        end_with(over_budget(planned_cost(), settings.gpu_hours))
+
+
+def remember_how_long_jobs_took():
+    """Keep it for estimates, also of other experiments."""
+    Store().add(measured(plan, Snapshot(experiment.folder)))
 
 
 def move_what_is_redone():

@@ -13,7 +13,8 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run side by side: torch's threads would only get in each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
-begin_test_run()
+# What programs keep for their user, as how long jobs took, is of this test run alone.
+os.environ["XDG_DATA_HOME"] = str(begin_test_run() / "data")
 
 
 # Modules of the longest tests. They start first, so that none of them runs alone at the end.

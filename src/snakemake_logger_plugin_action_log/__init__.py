@@ -31,8 +31,8 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Begin with nothing seen; the logs begin when the workflow says that a session does."""
-        # The plan's rows, and a function that says which outputs Snakemake will make.
-        self._plan: tuple[Sequence[Row], Callable[[], Collection[str]]] | None = None
+        # The plan's rows, and functions that say which outputs Snakemake will make, and what that costs.
+        self._plan: tuple[Sequence[Row], Callable[[], Collection[str]], Callable[[], str]] | None = None
         self._log: SessionLog | None = None
         self._ticker: Ticker | None = None
         self._is_quiet = is_quiet(self.common_settings)
@@ -59,8 +59,8 @@ class LogHandler(LogHandlerBase):
         # Snakemake closes its handlers twice.
         plan, self._plan = self._plan, None
         if plan and self.common_settings.dryrun:
-            rows, planned = plan
-            self._print(plan_table(rows, planned()))
+            rows, planned, cost = plan
+            self._print("\n".join(part for part in (plan_table(rows, planned()), cost()) if part))
 
     def _show(self, entry: Entry) -> None:
         text = line(entry, datetime.now()) if self._is_quiet else None

@@ -18,7 +18,7 @@ FLOORS = (
     {"attempts", "jobscripts"},
     {"jobs", "summary", "snakemake_executor_plugin_slurm_attached"},
     {"planning"},
-    {"results", "session", "status"},
+    {"estimate", "results", "session", "status"},
     {"report"},
     {"cli", "snakemake_logger_plugin_action_log"},
 )

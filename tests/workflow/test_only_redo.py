@@ -34,7 +34,7 @@ def announced(output: str) -> list[str]:
 
 def left_out(output: str) -> dict[str, str]:
     """What `-n` says will not run, and why."""
-    table = [line.split(None, 1) for line in output.partition("Will not run:\n")[2].splitlines()]
+    table = [line.split(None, 1) for line in output.partition("Will not run:\n")[2].partition("\n\n")[0].splitlines()]
     return dict(table)
 
 

@@ -18,6 +18,8 @@ from experiments import ExperimentFolder
 from inspect_ai.log import read_eval_log
 from snakemake_cli import SOURCE, planned, ran, snakemake
 
+from run_experiment.common.json_files import read_record, write_record
+
 Change = Callable[[ExperimentFolder], Any]
 
 # Jobs that making one run, or all evaluations, again comes to.
@@ -192,14 +194,30 @@ def test_dry_run_says_why_and_writes_nothing(experiment: ExperimentFolder) -> No
     before = {path: path.stat().st_mtime_ns for path in files(experiment.path)}
     result = snakemake(experiment.path, "-n")
     assert "Fine-tune r4 (lora_alpha: 8.0 → 4.0, lora_rank: 4 → 2)" in result.stdout
-    table = [line.split(None, 1) for line in result.stdout.partition("Will not run:\n")[2].splitlines()]
-    assert dict(table) == {
+    table = result.stdout.partition("Will not run:\n")[2].partition("\n\n")[0].splitlines()
+    assert dict(line.split(None, 1) for line in table) == {
         "r8": "done",
         "base": "control: nothing to train",
         "r8/shout/epoch0": "done",
         "base/shout/base": "done",
     }
     assert {path: path.stat().st_mtime_ns for path in files(experiment.path)} == before
+
+
+def test_a_session_that_costs_too_much_submits_nothing(experiment: ExperimentFolder) -> None:
+    record = experiment.path / "r8/finetune.json"
+    facts = {"seconds": 7200.0, "provenance": {"gpus": [{"name": "A100"}]}}
+    write_record(record, (read_record(record) or {}) | facts)
+    experiment.set_parameters("r4", lora_rank=2)
+    said = "gpu_hours=1.5 does not suffice: the estimate is 2.0 GPU-hours (1.0 to 4.0)"
+    assert said in snakemake(experiment.path, "-n", "--config", "gpu_hours=1.5").stdout
+    refused = snakemake(experiment.path, "--config", "gpu_hours=1.5")
+    assert refused.returncode == 2
+    assert said in refused.stdout
+    assert ran(refused.stdout) == Counter()
+    plan = snakemake(experiment.path, "-n", "--config", "gpu_hours=2").stdout
+    assert "Estimate: 2.0 GPU-hours (1.0 to 4.0) for 1 training and 1 evaluation" in plan
+    assert "does not suffice" not in plan
 
 
 def test_single_target_plans_only_itself(experiment: ExperimentFolder) -> None:

@@ -23,7 +23,8 @@ class Settings:
     """Settings of a session. Lines go into rendered job scripts as they are.
 
     `only` and `redo` are patterns over trainings and evaluations (see `planning.selection`). `retries` is how often a
-    job is continued after an interruption, or made smaller after it ran out of memory.
+    job is continued after an interruption, or made smaller after it ran out of memory. `gpu_hours` is the most that the
+    estimate of a session may be.
     """
 
     experiment_dir: Path
@@ -34,6 +35,7 @@ class Settings:
     only: tuple[str, ...] = ()
     redo: tuple[str, ...] = ()
     retries: int = 3
+    gpu_hours: float | None = None
 
 
 _NAMES = tuple(field.name for field in fields(Settings))
@@ -106,6 +108,9 @@ def _problem(name: str, value: Any) -> str | None:
     if name == "retries":
         sound = _is_whole(value) and 0 <= value <= _MOST_RETRIES
         return None if sound else f"expected a whole number from 0 to {_MOST_RETRIES}, found {shown(value)}"
+    if name == "gpu_hours":
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if is_number and value > 0 else f"expected a number above 0, found {shown(value)}"
     if name == "modules":
         return f"expected lines of a job script, found {shown(value)}"
     if name == "experiment_dir" and isinstance(value, int | float) and not isinstance(value, bool):

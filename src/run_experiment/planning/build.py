@@ -113,7 +113,7 @@ class _Builder:
         if kept and path not in self._plan.redone:
             self._kept[path] = kept
             why = f"already trained by job {kept.record.get('job_id')}; its checkpoints will be restored"
-            return replace(target, why=why, attempt=None)
+            return replace(target, why=why, attempt=None, restored=True)
         if kept:
             target = replace(target, why=REDONE, redone=True)
         # What a script of the user's own encodes, and how, is not known.

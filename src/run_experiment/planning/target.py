@@ -38,7 +38,8 @@ class Target:
 
     `why` is the one reason that `-n`, status, the results page and the action log give. `config` is the configuration,
     as far as it is known before the needed targets are made. `attempt` is the last attempt at this configuration, None
-    if the target was made afterwards. `own_script` is true if a script of the user's or of another tool makes it.
+    if the target was made afterwards. `own_script` is true if a script of the user's or of another tool makes it;
+    `restored` if an earlier result only has to be put in its place.
     `optional` targets are made only if others need them. `redone` is true if it is wanted because `redo=` named it, now
     or in an earlier session.
     """
@@ -51,6 +52,7 @@ class Target:
     needs: tuple[str, ...] = ()
     attempt: Attempt | None = None
     own_script: bool = False
+    restored: bool = False
     optional: bool = False
     redone: bool = False
 

@@ -92,7 +92,8 @@ def test_misspelt_override_is_named(file: Path) -> None:
     assert found == "--config: experimentdir: no such setting; did you mean experiment_dir?"
     found = message(file, "experiment_dir: demo", zzz=1)
     assert found.endswith(
-        "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries"
+        "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries, "
+        "gpu_hours"
     )
 
 
@@ -104,6 +105,8 @@ WRONG = {
     "a folder that is true": ({"experiment_dir": True}, "experiment_dir: expected text, found true"),
     "an account that is a list": ({"account": ["a"]}, "account: expected text, found a list"),
     "an environment that is no text": ({"environment": True}, "environment: expected text, found true"),
+    "no GPU-hours": ({"gpu_hours": 0}, "gpu_hours: expected a number above 0, found 0"),
+    "GPU-hours in words": ({"gpu_hours": "two"}, 'gpu_hours: expected a number above 0, found "two"'),
     "patterns that are a mapping": (
         {"only": {"r8": ""}},
         "only: expected names such as r8 or r8/task/epoch0 (one that looks like a number goes in brackets, [1.5]), "

@@ -24,6 +24,7 @@ ROWS = [
     Row("r4/shout/epoch10", "r4/eval/shout_epoch10.json", True, "its run is not trained yet"),
 ]
 PLANNED = {"r4/finetune.json"}
+COST = "\nEstimate: 2 GPU-hours"
 TABLE = """
 Will run:
     r4                not done yet
@@ -45,7 +46,7 @@ def handler(*, dryrun: bool = True, stdout: bool = False, rows: Sequence[Row] = 
     settings = MockOutputSettings()
     settings.dryrun, settings.stdout = dryrun, stdout
     made = LogHandler(common_settings=settings, settings=None)
-    made.emit(record(plan=(rows, lambda: PLANNED)))
+    made.emit(record(plan=(rows, lambda: PLANNED, lambda: COST)))
     return made
 
 
@@ -92,12 +93,12 @@ def test_table_is_printed_once_at_the_end_of_a_dry_run(capsys: pytest.CaptureFix
     assert capsys.readouterr() == ("", "")
     made.close()
     made.close()
-    assert capsys.readouterr() == ("", f"{TABLE}\n")
+    assert capsys.readouterr() == ("", f"{TABLE}\n{COST}\n")
 
 
 def test_table_is_where_snakemake_s_own_output_is(capsys: pytest.CaptureFixture[str]) -> None:
     handler(stdout=True).close()
-    assert capsys.readouterr() == (f"{TABLE}\n", "")
+    assert capsys.readouterr() == (f"{TABLE}\n{COST}\n", "")
 
 
 def test_nothing_is_printed_when_jobs_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +111,7 @@ def test_error_in_an_event_does_not_escape(capsys: pytest.CaptureFixture[str]) -
     made.emit(record(**{SESSION_PLAN: 5}))
     assert "AttributeError" in capsys.readouterr().err
     made.close()
-    assert capsys.readouterr().err == f"{TABLE}\n"
+    assert capsys.readouterr().err == f"{TABLE}\n{COST}\n"
 
 
 def test_error_at_the_end_does_not_escape(capsys: pytest.CaptureFixture[str]) -> None:
