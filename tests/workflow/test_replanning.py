@@ -209,14 +209,15 @@ def test_a_session_that_costs_too_much_submits_nothing(experiment: ExperimentFol
     facts = {"seconds": 7200.0, "provenance": {"gpus": [{"name": "A100"}]}}
     write_record(record, (read_record(record) or {}) | facts)
     experiment.set_parameters("r4", lora_rank=2)
-    said = "gpu_hours=1.5 does not suffice: the estimate is 2.0 GPU-hours (1.0 to 4.0)"
-    assert said in snakemake(experiment.path, "-n", "--config", "gpu_hours=1.5").stdout
-    refused = snakemake(experiment.path, "--config", "gpu_hours=1.5")
+    # Of two trainings that are as alike, one took no time.
+    said = "gpu_hours=0.5 does not suffice: the estimate is 1.0 GPU-hours (0.00 to 4.0)"
+    assert said in snakemake(experiment.path, "-n", "--config", "gpu_hours=0.5").stdout
+    refused = snakemake(experiment.path, "--config", "gpu_hours=0.5")
     assert refused.returncode == 2
     assert said in refused.stdout
     assert ran(refused.stdout) == Counter()
     plan = snakemake(experiment.path, "-n", "--config", "gpu_hours=2").stdout
-    assert "Estimate: 2.0 GPU-hours (1.0 to 4.0) for 1 training and 1 evaluation" in plan
+    assert "Estimate: 1.0 GPU-hours (0.00 to 4.0) for 1 training and 1 evaluation" in plan
     assert "does not suffice" not in plan
 
 
