@@ -9,7 +9,7 @@ from pathlib import Path
 
 from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.common.json_files import write_record
-from run_experiment.evaluation.dataset_cache import FACTS, prebuild
+from run_experiment.evaluation.dataset_cache import FACTS, failed_at, prebuild
 from run_experiment.jobs.checks import require_data_set
 from run_experiment.session import step_entries
 
@@ -25,9 +25,10 @@ if __name__ == "__main__":
             facts = prebuild(Path(job["script"]), job["function"], job["arguments"], Path(job["folder"]), check)
             entry = step_entries.cache_built(name, job, facts.samples, facts.seconds, there)
         # The task is the user's code: whatever it raises is reported in one line, and in full in the log.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             traceback.print_exc()
             failure = f"{type(error).__name__}: {error}"
+            print(failed_at(job["config"]) + " ".join(failure.split()))
             entry = step_entries.cache_failed(name, job, failure, Path(log.name).absolute())
     logs.write(Log.INSPECT, entry)
     if logs.incomplete():

@@ -165,6 +165,26 @@ def model_check_log(name: str) -> str:
     return f"logs/check_model/{name}.log"
 
 
+def training_log(run: str) -> str:
+    """Output of a training's script, as its rule names it."""
+    return f"logs/run_finetune/{run}.log"
+
+
+def evaluation_log(run: str, cell: str) -> str:
+    """Output of an evaluation's script, as its rule names it."""
+    return f"logs/run_evaluation/{run}/{cell}.log"
+
+
+def verification_log(run: str, checkpoint: str) -> str:
+    """Log of a checkpoint's verification, as its rule names it."""
+    return f"logs/verify_checkpoint/{run}/{checkpoint}.log"
+
+
+def cache_log(data_set: str) -> str:
+    """Output of the prebuilding of a cache, as its rule names it."""
+    return f"logs/prebuild_cache/{data_set}.log"
+
+
 def attempts(run: str) -> str:
     """Folder of attempts that failed or were cut off, one folder per job."""
     return f"{run}/attempts"

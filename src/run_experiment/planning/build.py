@@ -19,7 +19,7 @@ from run_experiment.evaluation.dataset_cache import FACTS
 from run_experiment.experiment.model import Evaluation, Experiment, Run
 from run_experiment.experiment.records import JobRecord, Manifest, Record, training_record
 from run_experiment.experiment.settings import Settings
-from run_experiment.finetuning.model_check import FAILED, ModelCheck
+from run_experiment.finetuning.model_check import ModelCheck
 from run_experiment.inputs.configuration import Config, Determinants
 from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.data_sets import DataSet, data_sets
@@ -27,7 +27,7 @@ from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
 from run_experiment.jobscripts.foreign import cell_configs
 from run_experiment.jobscripts.render import JobScripts
-from run_experiment.machine.processes import last_lines
+from run_experiment.planning.failed_steps import FailedStep, failed_cache, failed_check, failed_verification
 from run_experiment.planning.model_checks import ModelChecks
 from run_experiment.planning.older_redos import OlderRedos
 from run_experiment.planning.plan import Plan, written_to
@@ -128,10 +128,8 @@ class _Builder:
             self._add(replace(self._compared(Kind.CHECK, path, check.config), optional=True))
         if not self._plan[path].wanted:
             return target
-        said = last_lines(self._experiment.folder / paths.model_check_log(check.name), 1)
-        failures = [line.removeprefix(FAILED) for line in said if line.startswith(FAILED)]
-        why = f"its model failed the check: {failures[0]}" if failures else target.why
-        return replace(target, why=why, needs=(*target.needs, path))
+        target, failed = replace(target, needs=(*target.needs, path)), failed_check(self._experiment.folder, check.name)
+        return _stopped(target, "its model failed the check", failed) if failed else target
 
     def _redone(self, target: Target) -> Target:
         """The target as if its record had been moved away already, if `redo=` names it.
@@ -202,12 +200,16 @@ class _Builder:
             if not (training.wanted and target.wanted):
                 return target
         why = "its training will be restored first" if kept else _after_training(training)
-        return Target(Kind.VERIFICATION, path, self._unmade(path), why, config, (training.path,))
+        needs = (training.path,)
+        return Target(Kind.VERIFICATION, path, self._unmade(path), why, config, needs, failed=training.failed)
 
     def _verified(self, run: Run, epoch: int | None, path: str, config: Config) -> Target:
         """The verification of a checkpoint, decided by comparing its files with its manifest."""
         record = self._snapshot.manifest(run.name, epoch)
         target = self._compared(Kind.VERIFICATION, path, config)
+        made = self._snapshot.training(run.name)
+        failed = failed_verification(self._experiment.folder, run.name, Path(path).stem, made.end if made else None)
+        target = replace(target, failed=failed if target.wanted else None)
         files = self._checkpoint_files(run, epoch)
         if files is None:
             # Perhaps removed to save space: that is an error only if an evaluation needs it.
@@ -259,8 +261,16 @@ class _Builder:
         if not target.wanted and not (self._experiment.folder / paths.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, why="its log is gone")
         target = self._redone(replace(target, config=config))
-        target = replace(target, needs=self._needs(evaluation) if target.wanted else ())
+        target = self._with_data(replace(target, needs=self._needs(evaluation) if target.wanted else ()), evaluation)
         return self._checked(target, None if own else self._plan.model_checks.of_evaluation(evaluation))
+
+    def _with_data(self, target: Target, evaluation: Evaluation) -> Target:
+        """The target of an evaluation, with the reason if its data set could not be cached."""
+        data_set = self._data_sets.of(evaluation)
+        failed = failed_cache(self._experiment.folder, data_set.name, data_set.config)
+        if target.attempt or target.failed or paths.cache_record(data_set.name) not in target.needs or not failed:
+            return target
+        return _stopped(target, f"its data set {data_set.name} is not cached", failed)
 
     def _needs(self, evaluation: Evaluation) -> tuple[str, ...]:
         """Paths of the targets that must be made before an evaluation."""
@@ -292,19 +302,26 @@ class _Builder:
         run, epoch = evaluation.run, evaluation.epoch
         manifest, record = self._plan[paths.manifest(run.name, epoch)], self._snapshot.record(kind, path)
         if manifest.needs and paths.finetune_record(run.name) not in self._kept:
-            return Target(kind, path, self._unmade(path), manifest.why, config)
+            return Target(kind, path, self._unmade(path), manifest.why, config, failed=manifest.failed)
         files = self._checkpoint_files(run, epoch)
         if files is None and record:
             # A checkpoint that was evaluated and then removed cannot have changed since.
             files = record.config.get(CHECKPOINT)
         target = self._compared(kind, path, {**config, CHECKPOINT: files}, task.data, task.script)
         if target.state is State.MISSING and manifest.wanted:
-            return replace(target, why=_after_verification(manifest), attempt=None)
+            return replace(target, why=_after_verification(manifest), attempt=None, failed=manifest.failed)
         return target
+
+
+def _stopped(target: Target, why: str, failed: FailedStep) -> Target:
+    """The target with the reason that a step that it needs failed."""
+    return replace(target, why=f"{why}: {failed.error}", failed=failed)
 
 
 def _after_training(training: Target) -> str:
     """Why targets that need this training are not made yet."""
+    if training.failed:
+        return training.why
     if training.attempt:
         return f"its training {training.attempt.what}"
     again = training.state is State.STALE or training.redone
@@ -313,6 +330,8 @@ def _after_training(training: Target) -> str:
 
 def _after_verification(manifest: Target) -> str:
     """Why an evaluation that needs this verified checkpoint is not made yet."""
+    if manifest.failed:
+        return f"its checkpoint failed verification: {manifest.failed.error}"
     if manifest.why == NO_CHECKPOINT:
         return "its checkpoint is missing"
     if manifest.state is State.STALE:

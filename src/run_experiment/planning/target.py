@@ -11,6 +11,7 @@ from pathlib import Path
 from run_experiment.attempts.history import Attempt
 from run_experiment.common.json_files import write_atomically
 from run_experiment.inputs.configuration import Config
+from run_experiment.planning.failed_steps import FailedStep
 
 
 class State(enum.Enum):
@@ -39,7 +40,8 @@ class Target:
     `why` is the one reason that `-n`, status, the results page and the action log give. `config` is the configuration,
     as far as it is known before the needed targets are made. `attempt` is the last attempt at this configuration, None
     if the target was made afterwards. `own_script` is true if a script of the user's or of another tool makes it;
-    `restored` if an earlier result only has to be put in its place.
+    `restored` if an earlier result only has to be put in its place. `failed` is the step that stopped it when it was
+    last tried: itself, or one that it needs.
     `optional` targets are made only if others need them. `redone` is true if it is wanted because `redo=` named it, now
     or in an earlier session.
     """
@@ -51,6 +53,7 @@ class Target:
     config: Config
     needs: tuple[str, ...] = ()
     attempt: Attempt | None = None
+    failed: FailedStep | None = None
     own_script: bool = False
     restored: bool = False
     optional: bool = False

@@ -26,7 +26,7 @@ from run_experiment.planning.target import State as Freshness
 from run_experiment.planning.target import Target
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status.jobs import Evidence, Jobs
-from run_experiment.status.sources import complaint, full_queue, traceback_end
+from run_experiment.status.sources import full_queue
 from run_experiment.summary.read import read_experiment
 
 
@@ -63,26 +63,6 @@ def _manifests(experiment: Experiment, snapshot: Snapshot) -> dict[str, Manifest
     return {paths.manifest(*key): manifest for key, manifest in found.items() if manifest}
 
 
-def training_log(run: str) -> str:
-    """Output of a training's script, as its rule names it."""
-    return f"logs/run_finetune/{run}.log"
-
-
-def evaluation_log(run: str, cell: str) -> str:
-    """Output of an evaluation's script, as its rule names it."""
-    return f"logs/run_evaluation/{run}/{cell}.log"
-
-
-def verification_log(run: str, checkpoint: str) -> str:
-    """Log of a checkpoint's verification, as its rule names it."""
-    return f"logs/verify_checkpoint/{run}/{checkpoint}.log"
-
-
-def cache_log(data_set: str) -> str:
-    """Output of the prebuilding of a cache, as its rule names it."""
-    return f"logs/prebuild_cache/{data_set}.log"
-
-
 class _Reader:
     """Joins the plan with what is known of the jobs."""
 
@@ -112,7 +92,7 @@ class _Reader:
         if run.training is None:
             return replace(item, reason=run.why_untrained)
         target = self._plan[paths.finetune_record(run.name)]
-        return self._job(item, target, training_log(run.name), target.config)
+        return self._job(item, target, paths.training_log(run.name), target.config)
 
     def _verification(self, run: Run, epoch: int | None, training: Item) -> Item:
         target = self._plan[paths.manifest(run.name, epoch)]
@@ -125,10 +105,8 @@ class _Reader:
             return replace(item, reason=_held_up_by_training(training) or target.why)
         if target.optional and not self._is_needed(target):
             return replace(item, state=State.SKIPPED, reason=f"{target.why}, and nothing needs it")
-        log = verification_log(run.name, name)
-        record = self._snapshot.training(run.name)
-        if said := complaint(self._folder, log, record.end if record else None):
-            return replace(item, state=State.FAILED, reason=said, read_on=log)
+        if target.failed:
+            return replace(item, state=State.FAILED, reason=target.failed.error, read_on=target.failed.log)
         return item
 
     def _evaluation(self, evaluation: Evaluation, training: Item, checkpoint: Item | None) -> Item:
@@ -137,7 +115,7 @@ class _Reader:
         item = Item(
             EVALUATION, evaluation.subject, run, evaluation.task.name, evaluation.epoch, _unmade(target), target.why
         )
-        log, config = evaluation_log(run, cell), dict(target.config)
+        log, config = paths.evaluation_log(run, cell), dict(target.config)
         if evaluation.needs_checkpoint and (manifest := self._snapshot.manifest(run, evaluation.epoch)):
             config[CHECKPOINT] = manifest.hashes
         item = self._job(item, target, log, config)
@@ -145,16 +123,7 @@ class _Reader:
             return item
         if checkpoint and (held_up := _held_up_by_training(training) or _held_up_by_checkpoint(checkpoint)):
             return replace(item, state=_unmade(target), reason=held_up, job_id=None, since=None, read_on=None)
-        return self._without_data(item, evaluation, target) if item.state in (State.MISSING, State.STALE) else item
-
-    def _without_data(self, item: Item, evaluation: Evaluation, target: Target) -> Item:
-        """The item of an evaluation, with the reason if its data set could not be cached."""
-        data_set = self._plan.data_sets.of(evaluation).name
-        log = cache_log(data_set)
-        said = traceback_end(self._folder / log) if paths.cache_record(data_set) in target.needs else None
-        if not said:
-            return item
-        return replace(item, reason=f"its data set {data_set} is not cached: {said}", read_on=log)
+        return item
 
     def _job(self, item: Item, target: Target, log: str, config: Mapping[str, Any]) -> Item:
         """The item of a target that a job makes."""
@@ -165,7 +134,8 @@ class _Reader:
             return _with(item, live)
         if target.attempt:
             return _with(item, self._jobs.ended(target.attempt, log))
-        return replace(item, state=_unmade(target), reason=target.why)
+        read_on = target.failed.log if target.failed else None
+        return replace(item, state=_unmade(target), reason=target.why, read_on=read_on)
 
     def _done(self, item: Item, target: Target) -> Item:
         record = self._snapshot.record(target.kind, target.path)

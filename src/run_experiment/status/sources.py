@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Action, Log
-from run_experiment.common.clock import CLOCK_SKEW
-from run_experiment.machine.processes import last_lines
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
 from run_experiment.slurm.ledger import Submission
@@ -29,21 +27,6 @@ class Answer:
     accounted: Mapping[str, AccountedJob] = field(default_factory=dict)
     queued: Mapping[str, QueuedJob] = field(default_factory=dict)
     note: str | None = None
-
-
-def complaint(folder: Path, log: str, since: datetime | None) -> str | None:
-    """The last line in the log of a step of the main process, if the log is newer than `since`."""
-    path = folder / log
-    written = written_at(path)
-    if written is None or (since is not None and written < since - CLOCK_SKEW):
-        return None
-    return next(iter(last_lines(path, 1)), None)
-
-
-def traceback_end(log: Path) -> str | None:
-    """The exception at the end of a log, if the log has a traceback."""
-    lines = last_lines(log, 1000)
-    return lines[-1] if any(line.startswith("Traceback (most recent call last)") for line in lines) else None
 
 
 def first_line(text: str) -> str:

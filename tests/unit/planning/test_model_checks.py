@@ -130,9 +130,10 @@ def test_reason_of_a_failed_check_is_that_of_what_needs_it(new: ExperimentFolder
     log.write_text("a warning\n")
     assert plan_of(new)[R4].why == "not done yet"
     log.write_text(f"a warning\n{FAILED}2 of 8 rows are too long\n")
-    reasons = {path: plan_of(new)[path].why for path in (R4, R8, BASE)}
+    evaluation, verification = "r4/eval/shout_epoch0.json", paths.manifest("r4", 0)
+    reasons = {path: plan_of(new)[path].why for path in (R4, R8, BASE, evaluation, verification)}
     failed = "its model failed the check: 2 of 8 rows are too long"
-    assert reasons == {R4: failed, R8: failed, BASE: "not done yet"}
+    assert reasons == {**dict.fromkeys([R4, R8, evaluation, verification], failed), BASE: "not done yet"}
 
 
 def test_own_tokenizer_of_a_whole_model_made_elsewhere_is_checked(new: ExperimentFolder) -> None:

@@ -31,12 +31,12 @@ from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import claim, observe
 from run_experiment.common.json_files import config_hash, read_record, write_record
+from run_experiment.evaluation.dataset_cache import failed_at
 from run_experiment.inputs.data_files import file_hash
 from run_experiment.machine.processes import locked
 from run_experiment.slurm.ledger import PATH, Ledger, Submission
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status.page import age, status_text
-from run_experiment.status.read import cache_log, evaluation_log, training_log, verification_log
 
 NOW = datetime.now().astimezone()
 TRAIN_R4 = "r4/finetune.json"
@@ -305,7 +305,7 @@ def test_attempts_that_were_cut_off(
     submit(new, "r8/finetune.json", "tiny.r8", "18")
     Ledger(new.path / PATH).settled("r8/finetune.json", "18", "NODE_FAIL")
     begin(new, "base/eval/shout_base.json", "local-3")
-    log = new.path / evaluation_log("base", "shout_base")
+    log = new.path / paths.evaluation_log("base", "shout_base")
     log.parent.mkdir(parents=True)
     log.touch()
     missing = reasons(status(new, "--missing", exit_status=3))
@@ -316,7 +316,7 @@ def test_attempts_that_were_cut_off(
     ]
     found = items(status(new))
     assert [found["r4"][name] for name in ("state", "slurm_state", "certain")] == ["failed", "TIMEOUT", True]
-    assert found["base/shout/base"]["read_on"] == evaluation_log("base", "shout_base")
+    assert found["base/shout/base"]["read_on"] == paths.evaluation_log("base", "shout_base")
     assert found["r4/shout/epoch0"]["reason"] == "its training failed as job 17"
     new.set_parameters("r4", lr=0.001)
     assert items(status(new))["r4"]["reason"] == "not done yet"
@@ -415,12 +415,12 @@ def test_tries_of_the_same_second_are_in_the_order_of_their_folders(new: Experim
 
 def test_a_checkpoint_that_is_not_whole(new: ExperimentFolder, status: Callable[..., Any]) -> None:
     train(new, "r4", seed=0)
-    log = new.path / verification_log("r4", "epoch_1")
+    log = new.path / paths.verification_log("r4", "epoch_1")
     log.parent.mkdir(parents=True)
     log.write_text("r4/artifacts/epoch_1/adapter_model.safetensors: tensor x holds NaN\n")
     found = items(status(new))
     assert (found["r4/epoch_0"]["state"], found["r4/epoch_1"]["state"]) == ("missing", "failed")
-    assert found["r4/epoch_1"]["read_on"] == verification_log("r4", "epoch_1")
+    assert found["r4/epoch_1"]["read_on"] == paths.verification_log("r4", "epoch_1")
     assert found["r4/shout/epoch1"]["reason"].startswith("its checkpoint failed verification: r4/artifacts/epoch_1")
     after = datetime.fromtimestamp(log.stat().st_mtime).astimezone() + timedelta(minutes=1)
     train(new, "r4", seed=0, ended=after.isoformat())
@@ -428,14 +428,15 @@ def test_a_checkpoint_that_is_not_whole(new: ExperimentFolder, status: Callable[
 
 
 def test_a_data_set_that_does_not_load(new: ExperimentFolder, status: Callable[..., Any]) -> None:
-    log = new.path / cache_log("shout")
+    log = new.path / paths.cache_log("shout")
     log.parent.mkdir(parents=True)
     log.write_text("Generating test split: 2 examples\n")
     assert items(status(new))["base/shout/base"]["reason"] == "not done yet"
-    log.write_text("Traceback (most recent call last):\n  File ...\nValueError: no such split\n")
+    config = plan_of(new)[paths.cache_record("shout")].config
+    log.write_text(f"Traceback:\n  File ...\n{failed_at(config)}ValueError: no such split\n")
     found = items(status(new))["base/shout/base"]
     assert found["reason"] == "its data set shout is not cached: ValueError: no such split"
-    assert found["read_on"] == cache_log("shout")
+    assert found["read_on"] == paths.cache_log("shout")
 
 
 # Jobs
@@ -515,7 +516,7 @@ def test_without_slurm_states_are_the_last_known(
 ) -> None:
     for target, job_id in ((TRAIN_R4, "41"), ("r8/finetune.json", "42"), ("base/eval/shout_base.json", "43")):
         submit(new, target, "tiny", job_id)
-    log = new.path / training_log("r4")
+    log = new.path / paths.training_log("r4")
     log.parent.mkdir(parents=True)
     log.write_text("epoch 0\n")
     fail(new, "base/eval/shout_base.json", "43")
@@ -760,9 +761,9 @@ def test_ages(seconds: float, text: str) -> None:
 def test_logs_are_named_as_the_rules_name_them() -> None:
     rules = "".join(path.read_text() for path in (SOURCE / "rules").glob("*.smk"))
     names = [
-        training_log("{run}"),
-        evaluation_log("{run}", "{cell}"),
-        verification_log("{run}", "{epoch}"),
-        cache_log("{data_set}"),
+        paths.training_log("{run}"),
+        paths.evaluation_log("{run}", "{cell}"),
+        paths.verification_log("{run}", "{epoch}"),
+        paths.cache_log("{data_set}"),
     ]
     assert all(f'log:\n        "{name}"' in rules for name in names)
