@@ -157,24 +157,10 @@ def collect_what_is_done():
         logger.error(f"The results were not collected: {error}")
         return
     asked = subjects_in_order(planned_outputs())
-    refused = refusals_by_subject()
-    lines = [
-        f"    {subject}: {refused.get(subject, why)}"
-        for subject, why in missing
-        if subject in asked
-    ]
+    lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
     again = "again without redo=" if settings.redo else "again"
     end = f"Results so far: {results_page()}\nRun the same command {again} to make only what is missing."
     logger.error("\n".join(["Not done:", *lines, end]))
-
-
-def refusals_by_subject():
-    """Why jobs were not submitted, if the executor knows of such."""
-    executor = workflow.scheduler and workflow.scheduler._executor
-    refused = getattr(executor, "refused", {})
-    return {
-        row.subject: refused[row.path] for row in plan.rows() if row.path in refused
-    }
 
 
 def results_page():

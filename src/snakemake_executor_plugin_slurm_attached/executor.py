@@ -18,6 +18,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+from run_experiment.attempts.files import forget_not_submitted, note_not_submitted
 from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options
 from run_experiment.slurm.clients import AccountedJob, PassingError, SlurmError
 from run_experiment.slurm.events import (
@@ -82,8 +83,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._ledger = Ledger(self._folder / LEDGER)
         # Whether jobs were to be run.
         self._has_begun = False
-        # Why targets were not submitted, in a line.
-        self.refused: dict[str, str] = {}
         # None until they were looked for.
         self._earlier: dict[str, Earlier] | None = None
         # What the action logs had of the jobs of earlier processes, by id.
@@ -127,23 +126,31 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         try:
             facts = planned(self._folder, str(job.params.job))
             new = planned_submission(self._folder, facts)
-            self._jobs[new.target], self._facts[new.target] = job, facts
-            former = self._earlier.pop(new.target, None) if self._earlier else None
-            former = former.completed(new.config_hash) if former else None
-            fate = former.fate(self._folder, new.config_hash) if former else Fate.GONE
-            if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
-                self._tell(Reattached(former.submission, former.state))
-                if former.state == "COMPLETING":
-                    self._leaving.add(new.target)
-                # An end is judged as any other.
-                self._follow(former.submission, None if fate is Fate.ATTACH else former.accounted)
-            else:
-                if former and fate is Fate.GONE:
-                    self._give_up(former)
-                self._submitter.put(self._request(job, new, former if fate is Fate.CANCEL else None))
         # An error ends this job only.
-        except (WorkflowError, SbatchError, SlurmError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             self.report_job_error(SubmittedJobInfo(job), msg=f"It was not submitted: {error}\n")
+            return
+        self._jobs[new.target], self._facts[new.target] = job, facts
+        try:
+            self._start(job, new)
+        except (WorkflowError, SbatchError, SlurmError, OSError, ValueError) as error:
+            self._refused(new, str(error))
+
+    def _start(self, job: JobExecutorInterface, new: Submission) -> None:
+        """The same, once it is known what it is to make. Raises WorkflowError, SbatchError, SlurmError, OSError."""
+        former = self._earlier.pop(new.target, None) if self._earlier else None
+        former = former.completed(new.config_hash) if former else None
+        fate = former.fate(self._folder, new.config_hash) if former else Fate.GONE
+        if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
+            self._tell(Reattached(former.submission, former.state))
+            if former.state == "COMPLETING":
+                self._leaving.add(new.target)
+            # An end is judged as any other.
+            self._follow(former.submission, None if fate is Fate.ATTACH else former.accounted)
+        else:
+            if former and fate is Fate.GONE:
+                self._give_up(former)
+            self._submitter.put(self._request(job, new, former if fate is Fate.CANCEL else None))
 
     def settle(self) -> None:
         """Log jobs that ended while nothing followed them; call it when a session begins, whatever it will do."""
@@ -327,12 +334,15 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         return self._folder / _OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{submission.job_id or '%j'}.out"
 
     def _refused(self, submission: Submission, reason: str) -> None:
-        self.refused[submission.target] = "it was not submitted: " + reason.partition("\n")[0]
+        # Without it, the reason is only in the log.
+        with suppress(OSError):
+            note_not_submitted(self._folder, submission.target, submission.config_hash, reason)
         self._tell(Refused(submission, reason))
         info = SubmittedJobInfo(self._jobs[submission.target])
         self.report_job_error(info, msg=f"It was not submitted: {reason}\n")
 
     def _follow(self, submission: Submission, ended: AccountedJob | None = None) -> None:
+        forget_not_submitted(self._folder, submission.target)
         self._follower.add(submission, self._output(submission), self._logged_of(submission), ended)
         info = SubmittedJobInfo(self._jobs[submission.target], submission.job_id)
         # Records say what is complete: by its own mark Snakemake would make again what ended while nobody looked.

@@ -17,8 +17,10 @@ from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
 from run_experiment.experiment.records import allocation_of
 from run_experiment.finetuning.resume_state import RECIPE_STATE
+from run_experiment.machine.exit_status import with_hint
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.ends import describe
 from run_experiment.slurm.ledger import Submission
 from snakemake_executor_plugin_slurm_attached.retry_policy import NOT_OPENED, Left
 
@@ -96,7 +98,9 @@ def why_lost(folder: Path, submission: Submission, output: Path) -> str:
 
 
 def _said(output: Path) -> str:
-    return "\n".join([f"its output is {output}", *(f"    {line}" for line in last_lines(output))])
+    lines = last_lines(output)
+    last = f"{with_hint(lines[-1])}; " if lines else ""
+    return "\n".join([f"{last}its output is {output}", *(f"    {line}" for line in lines)])
 
 
 def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
@@ -151,11 +155,3 @@ def _report(folder: Path, job: AccountedJob, submission: Submission) -> Attempt 
 def _is_of_last_start(attempt: Attempt, job: AccountedJob) -> bool:
     """Whether an attempt ended after the job's last start, as far as the clocks of two machines tell."""
     return attempt.ended is None or (job.started is not None and attempt.ended >= job.started - CLOCK_SKEW)
-
-
-def describe(job: AccountedJob) -> str:
-    """A job's state with who cancelled it, its exit code, its reason."""
-    by = f" by {job.cancelled_by}" if job.cancelled_by else ""
-    code = f", exit code {job.exit_code}" if job.exit_code not in ("", "0:0") else ""
-    reason = f", reason {job.reason}" if job.reason else ""
-    return f"{job.state}{by}{code}{reason}"

@@ -2,19 +2,23 @@
 
 A job writes `begun.json` when it starts and replaces it with `attempt.json` when it fails; if it is killed,
 `begun.json` remains. On a cluster the main process adds `slurm.json`, SLURM's verdict. A job that succeeds removes
-the folder.
+the folder. A job that SLURM does not accept has only `slurm.json`, in `not-submitted-{target}/`, until one is accepted.
 """
 
 from __future__ import annotations
 
 import enum
 import re
+import shutil
 from pathlib import Path
 
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import write_record
+from run_experiment.common.secret_values import without_secrets
 
+# In place of a state of SLURM's.
+NOT_SUBMITTED = "NOT_SUBMITTED"
 BEGUN, ENDED, SLURM, LOG = "begun.json", "attempt.json", "slurm.json", "job.log"
 
 
@@ -36,6 +40,23 @@ def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str
     attempt = next(reversed(folders(attempts, job_id)), attempts / job_id)
     facts = {"target": target, "job_id": job_id, "state": state, "error": error}
     write_record(attempt / SLURM, {**facts, "ended": stamp(now())})
+
+
+def note_not_submitted(folder: Path, submission_target: str, config_hash: str, error: str) -> None:
+    """Store that SLURM did not accept a job for a target; it replaces the last such note. Raises OSError."""
+    facts = {"job_id": "", "config_hash": config_hash, "state": NOT_SUBMITTED, "error": without_secrets(error)}
+    target = paths.target_of(submission_target)[1]
+    write_record(_not_submitted(folder, submission_target) / SLURM, {"target": target, **facts, "ended": stamp(now())})
+
+
+def forget_not_submitted(folder: Path, submission_target: str) -> None:
+    """Remove that note, since SLURM accepted a job."""
+    shutil.rmtree(_not_submitted(folder, submission_target), ignore_errors=True)
+
+
+def _not_submitted(folder: Path, submission_target: str) -> Path:
+    run, target = paths.target_of(submission_target)
+    return folder / paths.attempts(run) / f"not-submitted-{target}"
 
 
 def folders(attempts: Path, job_id: str | None = None) -> list[Path]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.files import BEGUN, ENDED, SLURM, Failure, folders, number_of
+from run_experiment.attempts.files import BEGUN, ENDED, NOT_SUBMITTED, SLURM, Failure, folders, number_of
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import Config, config_hash, read_record
@@ -30,9 +30,10 @@ _BY_STATE = {
 class Attempt:
     """An attempt that failed, or is still running.
 
-    `target` is `finetune` or an evaluation's cell, `restarts` how often SLURM had started its job before. `begun` is
-    everything that the job itself wrote; `own_error` its error message, None if it wrote none. `slurm_state` is SLURM's
-    verdict, None if there is none; `slurm_error` says it in words. Unknown texts are empty, unknown times None.
+    `target` is `finetune` or an evaluation's cell, `job_id` empty if SLURM refused the job, `restarts` how often SLURM
+    had started its job before. `begun` is everything that the job itself wrote; `own_error` its error message, None if
+    it wrote none. `slurm_state` is SLURM's verdict, None if there is none; `slurm_error` says it in words. Unknown
+    texts are empty, unknown times None.
     """
 
     folder: Path
@@ -82,6 +83,11 @@ class Attempt:
         return self.own_error is not None and self.own_error.startswith(_CUT)
 
     @property
+    def was_submitted(self) -> bool:
+        """Whether there was a job; not if SLURM refused it."""
+        return self.slurm_state != NOT_SUBMITTED
+
+    @property
     def may_run(self) -> bool:
         """Whether it may still be running elsewhere; a local job of this machine would hold its lock."""
         is_local = self.host == socket.gethostname() and not self.job_id.isdecimal()
@@ -90,6 +96,8 @@ class Attempt:
     @property
     def what(self) -> str:
         """How it ended: `failed as job 17`."""
+        if not self.was_submitted:
+            return "was not submitted"
         if self.is_over:
             return f"{'was cancelled' if self.was_cancelled else 'failed'} as job {self.job_id}"
         on = f" on {self.host}" if self.host else ""
@@ -170,7 +178,7 @@ def _attempt(files: _Files, others: list[_Files]) -> Attempt:
     return Attempt(
         folder=files.folder,
         target=_text(known, "target"),
-        job_id=_text(known, "job_id") or files.folder.name.partition(".")[0],
+        job_id=_job_id(files),
         restarts=restarts if isinstance(restarts := files.own.get("restarts"), int) else 0,
         began=moment_of(known.get("started")),
         ended=moment_of((files.ended or files.slurm).get("ended")),
@@ -183,6 +191,12 @@ def _attempt(files: _Files, others: list[_Files]) -> Attempt:
         slurm_state=_text(files.slurm, "state") or None,
         slurm_error=_text(files.slurm, "error"),
     )
+
+
+def _job_id(files: _Files) -> str:
+    if _text(files.slurm, "state") == NOT_SUBMITTED:
+        return ""
+    return _text(files.known, "job_id") or files.folder.name.partition(".")[0]
 
 
 def _failure(files: _Files, others: list[_Files]) -> Failure:

@@ -26,6 +26,7 @@ from run_experiment.common.process_identity import started_at
 from run_experiment.jobs.checks import JobError, failure, make_unused
 from run_experiment.jobs.script_process import run_script
 from run_experiment.jobs.specs import Job
+from run_experiment.machine.exit_status import status_meaning, with_hint
 from run_experiment.machine.gpu_samples import samples_itself, sampling
 from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.processes import Terminated, last_lines, locked
@@ -174,8 +175,9 @@ def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], s
         status = run_script(Path(job.script), attempt.output, environment, Path(job.folder), attempt.lock)
     killed_for_memory = memory_kills() > kills
     if status:
-        said = "".join(f": {line}" for line in last_lines(attempt.log, 1))
-        what = f"{job.script} ended with exit status {status}{said}"
+        meaning = f" ({means})" if (means := status_meaning(status)) else ""
+        said = "".join(f": {with_hint(line)}" for line in last_lines(attempt.log, 1))
+        what = f"{job.script} ended with exit status {status}{meaning}{said}"
         raise JobError(failure(what, attempt.log), _kind(status, attempt.log, killed_for_memory))
     return killed_for_memory
 

@@ -14,6 +14,7 @@ from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.session.plan import SessionJob, SessionPlan
 from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.ends import describe
 from run_experiment.slurm.states import is_live, succeeded
 
 # What a value may hold of a list, so that it is not cut with what stands beside it.
@@ -129,13 +130,6 @@ def finished(log: Log, outcome: str, when: datetime | None, where: str = "") -> 
     """A job succeeded: `Evaluation finished: match/accuracy 0.880, at 2026-01-31 10:05:00 on n1`."""
     result = f": {outcome}{',' if when or where else ''}" if outcome else ""
     return f"{_ACTIVITY[log]} finished{result}{_at(when)}{where}"
-
-
-def describe(job: AccountedJob) -> str:
-    """How a job ended: its state, who cancelled it, its exit code, its reason."""
-    by = f" by {job.cancelled_by}" if job.cancelled_by else ""
-    code = f", exit code {job.exit_code}" if job.exit_code not in ("", "0:0") else ""
-    return f"{job.state}{by}{code}" + (f", reason {job.reason}" if job.reason else "")
 
 
 def failure_text(message: str, log: Path | None, again: str = "") -> str:

@@ -15,6 +15,7 @@ from run_experiment.common.clock import CLOCK_SKEW, moment_of, now
 from run_experiment.common.process_identity import started_at
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
+from run_experiment.slurm.ends import describe
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, is_waiting, succeeded
@@ -80,7 +81,7 @@ class Jobs:
             read_on = self._existing(f"{folder}/{LOG}") or f"{folder}/{ENDED}"
         return Evidence(
             State.MISSING if attempt.may_run else state,
-            attempt.job_id,
+            attempt.job_id or None,
             attempt.moment,
             attempt.why,
             read_on,
@@ -123,8 +124,7 @@ class Jobs:
         if succeeded(job.state) and ended and self._now - ended < _LATE:
             return Evidence(State.RUNNING, job.job_id, ended, "it ended; its record is not visible yet", log, job.state)
         left = self._attempt(submission)
-        by = f" by {job.cancelled_by}" if job.cancelled_by else ""
-        reason = f"SLURM job {job.job_id} ended as {job.state}{by}"
+        reason = f"SLURM job {job.job_id} ended as {describe(job)}"
         reason += " and left no record" if succeeded(job.state) else ""
         read_on = self._existing(log)
         if left and left.own_error is not None:
@@ -149,7 +149,8 @@ class Jobs:
     def _number(self, target: str, job: Evidence) -> int:
         """Number of a live job's attempt, among those with its configuration."""
         known = [None, "", job.config_hash]
-        lefts = [left for left in self._snapshot.history.at(target) if not job.config_hash or left.config_hash in known]
+        submitted = [left for left in self._snapshot.history.at(target) if left.was_submitted]
+        lefts = [left for left in submitted if not job.config_hash or left.config_hash in known]
         has_begun = bool(lefts) and not lefts[-1].is_over and job.job_id in (None, lefts[-1].job_id)
         return len(lefts) + (not has_begun)
 

@@ -185,7 +185,8 @@ def _held_up_by_training(training: Item) -> str:
         case State.PENDING:
             return f"its training is pending{job}"
         case State.FAILED:
-            return f"its training failed{job}"
+            # Every job has an id.
+            return f"its training failed{job}" if job else "its training was not submitted"
         case State.CANCELLED:
             return f"its training was cancelled{job}"
     return ""

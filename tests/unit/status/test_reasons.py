@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from experiments import ExperimentFolder
-from small_experiment import complete, make_small_experiment, plan_of
+from small_experiment import complete, make_small_experiment, plan_of, train, verify_all
 
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log
+from run_experiment.attempts.files import note_not_submitted
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash, write_record
+from run_experiment.evaluation.dataset_cache import failed_at
+from run_experiment.planning.target import Kind
 from run_experiment.results.collect import collect
 from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import LOCAL, session_plan
@@ -60,15 +63,62 @@ def done_and_edited_and_failed(experiment: ExperimentFolder) -> None:
     fail(experiment)
 
 
+def refuse(experiment: ExperimentFolder) -> None:
+    """Leave what is noted of a training that sbatch did not accept."""
+    config = config_hash(plan_of(experiment)[TRAIN_R4].config)
+    note_not_submitted(experiment.path, TRAIN_R4, config, "sbatch: error: no such account\n    sbatch --mem=1G")
+
+
+def refuse_and_edit(experiment: ExperimentFolder) -> None:
+    refuse(experiment)
+    edit(experiment)
+
+
+def fail_check(experiment: ExperimentFolder) -> None:
+    """Leave the log of a model's failed check."""
+    plan = plan_of(experiment)
+    (check,) = (need for need in plan[TRAIN_R4].needs if plan[need].kind is Kind.CHECK)
+    leave_log(experiment, paths.model_check_log(Path(check).stem), "Failed: 2 of 8 rows are too long")
+
+
+def fail_verification(experiment: ExperimentFolder) -> None:
+    train(experiment, "r4", seed=0)
+    for epoch in ("epoch_0", "epoch_1"):
+        leave_log(experiment, paths.verification_log("r4", epoch), "tensor x holds NaN")
+
+
+def fail_cache(experiment: ExperimentFolder) -> None:
+    train(experiment, "r4", seed=0)
+    train(experiment, "r8", seed=1)
+    verify_all(experiment)
+    (experiment.path / "r8/finetune.json").unlink()
+    error = f"{failed_at(plan_of(experiment)[paths.cache_record('shout')].config)}ValueError: no such split"
+    leave_log(experiment, paths.cache_log("shout"), error)
+
+
+def leave_log(experiment: ExperimentFolder, log: str, last: str) -> None:
+    path = experiment.path / log
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"a warning\n{last}\n")
+
+
 def edit(experiment: ExperimentFolder) -> None:
     experiment.set_parameters("r4", lr=0.001)
 
 
+UNCHECKED = "its model failed the check: 2 of 8 rows are too long"
+REFUSED = "was not submitted: sbatch: error: no such account"
+UNVERIFIED = "its checkpoint failed verification: tensor x holds NaN"
 CASES: dict[str, tuple[Callable[[ExperimentFolder], None], str, str]] = {
     "never run": (nothing, "not done yet", NOT_YET),
     "failed": (fail, FAILED, "its training failed as job 17"),
     "failed, then edited": (fail_and_edit, "not done yet", NOT_YET),
     "done, then edited": (done_and_edited, "lr: 0.01 → 0.001", "its run is trained again: lr: 0.01 → 0.001"),
+    "refused by sbatch": (refuse, REFUSED, "its training was not submitted"),
+    "refused, then edited": (refuse_and_edit, "not done yet", NOT_YET),
+    "failed check": (fail_check, UNCHECKED, UNCHECKED),
+    "failed verification": (fail_verification, "", UNVERIFIED),
+    "data set that does not load": (fail_cache, "", "its data set shout is not cached: ValueError: no such split"),
     "done, edited, failed": (done_and_edited_and_failed, FAILED, "its training failed as job 17"),
 }
 
@@ -83,7 +133,7 @@ def test_all_give_the_same_reason(
 ) -> None:
     experiment = make_small_experiment(tmp_path / "place" / "experiment")
     change(experiment)
-    expected = {"r4": training, **dict.fromkeys(R4_EVALS, evaluations)}
+    expected = {**({"r4": training} if training else {}), **dict.fromkeys(R4_EVALS, evaluations)}
     everywhere = {
         "-n": table_of(experiment),
         "jobs under -n": messages_of(experiment),

@@ -479,7 +479,7 @@ def test_a_job_of_another_configuration_is_told(
     ("slurm_state", "state", "reason"),
     [
         ("CANCELLED by 0", "cancelled", "SLURM job 41 ended as CANCELLED by root"),
-        ("TIMEOUT", "failed", "SLURM job 41 ended as TIMEOUT"),
+        ("TIMEOUT", "failed", "SLURM job 41 ended as TIMEOUT (its time limit passed)"),
         ("COMPLETED", "failed", "SLURM job 41 ended as COMPLETED and left no record"),
     ],
 )
