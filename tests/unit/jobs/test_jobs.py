@@ -533,7 +533,8 @@ def test_a_whole_log_is_a_success_whatever_the_script_s_last_command_returned(
     evaluate(evaluation, "5", LOG)
     assert EVAL_LOG.read_bytes() == (logs / "success.eval").read_bytes()
     assert EVAL_RECORD.exists()
-    assert "exit status 143: evaluating, but its evaluation succeeded" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "exit status 143 (SIGTERM: cancelled, preempted, or near its time limit): evaluating, but its eval" in said
 
 
 @pytest.mark.parametrize("left", [[], ["short"], ["error"], ["torn"], ["limited"]])
