@@ -104,6 +104,7 @@ def _hashed(name: str, known: Mapping[str, Any]) -> str:
         "model": "the model's weights or tokenizer",
         "data": f"the {item} split of {known['data']}" if item else known["data"],
         "script": f"the task's script {known['script']}".rstrip(),
+        "files": f"the file {item} that the task reads",
         "imports": f"the task's imported file {item}",
         "checkpoint": f"the checkpoint's {item}",
     }

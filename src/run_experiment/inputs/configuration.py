@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation, Generation, Model, Prompting, Training
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.model_fingerprint import model_fingerprint
+from run_experiment.inputs.named_files import content_hash, files_in_source, named_files
 from run_experiment.inputs.task_imports import local_sources
 from run_experiment.inputs.task_signature import (
     CONFIG_ARGUMENT,
@@ -47,6 +49,7 @@ class Determinants:
         self.model = cache(_model)
         self._signature = cache(read_signature)
         self._sources = cache(local_sources)
+        self._in_source = cache(lambda script: files_in_source([script, *self._sources(script)], script))
 
     def training(self, training: Training) -> Config:
         """What determines a fine-tune."""
@@ -73,10 +76,14 @@ class Determinants:
             task["imports"] = imports
         if config := self.task_config(evaluation):
             task["config"] = {name: value for name, value in config.items() if name not in _NAMES}
+        data = self.evaluation_data(evaluation, signature)
+        read = {**signature.defaults, **arguments, "config": task.get("config")}
+        if files := self._files(evaluation, read, evaluation.task.data if data else None):
+            task["files"] = files
         return {
             "model": self.model(evaluation.run.model),
             "task": task,
-            "data": self.evaluation_data(evaluation, signature),
+            "data": data,
             "dataset_type": evaluation.prompting.dataset_type,
             "generation": _generation(evaluation.generation),
         }
@@ -104,6 +111,17 @@ class Determinants:
             for path in self._sources(script)
         }
 
+    def _files(self, evaluation: Evaluation, values: Config, data: Path | None) -> Config:
+        """Hashes of the files that a task's arguments or source name, but for what is known as another part of it."""
+        script, experiment = evaluation.task.script, evaluation.config_file.parents[2]
+        found = {**self._in_source(script), **named_files(script, values)}
+        known = {path.resolve() for path in (*self._sources(script), *([data] if data else []))}
+        return {
+            text: {"sha256": content_hash(path, self._memory.file)}
+            for text, path in sorted(found.items())
+            if path.resolve() not in known and not _is_made_here(path.resolve(), experiment.resolve())
+        }
+
     def signature(self, evaluation: Evaluation) -> TaskSignature:
         """Signature of an evaluation's task."""
         return self._signature(evaluation.task.script, evaluation.task.function)
@@ -118,6 +136,14 @@ class Determinants:
         if isinstance(split, str) and (sha256 := self._memory.split(task.data, split)):
             return {"split": split, "sha256": sha256}
         return {"split": None, "sha256": self._memory.file(task.data)}
+
+
+def _is_made_here(path: Path, experiment: Path) -> bool:
+    """Whether a path is the summary or something that runs make, by its place in the experiment's folder."""
+    if not path.is_relative_to(experiment):
+        return False
+    first = (*path.relative_to(experiment).parts, "")[0]
+    return first in {paths.SUMMARY, ".snakemake", *paths.RESERVED_RUN_NAMES} or first.endswith(".log")
 
 
 def _model(model: Model) -> Config:

@@ -58,6 +58,8 @@ def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
         "arguments": dict(task.args),
         "data": given["data"],
     }
+    if "files" in given["task"]:
+        config["files"] = given["task"]["files"]
     return DataSet(
         name=task.name,
         folder=f"cache/{task.name}-{config_hash(config)[:12]}",

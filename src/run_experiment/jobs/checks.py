@@ -14,7 +14,8 @@ from typing import Any
 
 from run_experiment.attempts.files import Failure
 from run_experiment.common.json_files import Config
-from run_experiment.inputs.data_files import DataError, file_hash, split_hash
+from run_experiment.inputs.data_files import DataError, split_hash
+from run_experiment.inputs.named_files import content_hash
 from run_experiment.jobs.specs import Input, Job, inputs_of
 from run_experiment.jobscripts.edits import parse
 from run_experiment.jobscripts.own_samples import sample_files
@@ -55,8 +56,8 @@ def require_as_planned(job: Job) -> None:
 def _require_unchanged(inputs: Iterable[Input]) -> None:
     for path, split, sha256 in inputs:
         try:
-            found = split_hash(path, split) if split else file_hash(path)
-        except DataError as error:
+            found = split_hash(path, split) if split else content_hash(path)
+        except (DataError, OSError) as error:
             raise JobError(str(error)) from error
         if found != sha256:
             what = f"split {split} of {path}" if split else str(path)

@@ -17,8 +17,10 @@ Input = tuple[Path, str | None, str]
 
 
 def inputs_of(config: Config, script: str, data: str | None) -> list[Input]:
-    """Script, imported files and data of a task, given their hashes."""
+    """Script, imported and named files and data of a task, given their hashes."""
+    files = config.get("files", {})
     beside = [(Path(script).parent / name, None, facts["sha256"]) for name, facts in config["imports"].items()]
+    beside += [(Path(script).parent / Path(name).expanduser(), None, named["sha256"]) for name, named in files.items()]
     rows = [(Path(data), config["data"]["split"], config["data"]["sha256"])] if data and config["data"] else []
     return [(Path(script), None, config["script"]["sha256"]), *beside, *rows]
 
