@@ -1,4 +1,4 @@
-"""inspect-ai logs: what an evaluation came to. Needs inspect-ai where a log is read."""
+"""inspect-ai logs: what an evaluation came to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.settings import log_settings
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalResults, EvalSampleSummary, EvalScore
+    from run_experiment.evaluation.log_file import Header, Results, Score, Summary
 
 # Styles that inspect-ai writes into messages for the terminal; other brackets are part of the text.
 _STYLE = "bold|dim|italic|underline|black|red|green|yellow|blue|magenta|cyan|white"
@@ -51,14 +51,10 @@ class EvalOutcome:
 
 def read_outcome(path: Path) -> EvalOutcome:
     """Read what an evaluation came to from its log. Raises EvalError for a missing or torn file."""
-    from inspect_ai.log import read_eval_log, read_eval_log_sample_summaries
+    # Here, since a job starts faster without pydantic.
+    from run_experiment.evaluation.log_file import read_header, read_summaries
 
-    try:
-        log = read_eval_log(str(path), header_only=True)
-        samples = read_eval_log_sample_summaries(str(path))
-    # A torn file fails in the reader's zip, zlib, JSON or pydantic layer, each with an exception of its own.
-    except Exception as error:
-        raise EvalError(f"cannot read {path}: {error}") from error
+    log, samples = read_header(path), read_summaries(path)
     completed, total = _sample_counts(log, samples)
     return EvalOutcome(
         status=log.status,
@@ -70,9 +66,9 @@ def read_outcome(path: Path) -> EvalOutcome:
         started=log.stats.started_at or log.eval.created,
         completed=log.stats.completed_at,
         inspect_version=log.eval.packages.get("inspect_ai", ""),
-        seed=log.eval.model_generate_config.seed,
+        seed=log.eval.model_generate_config.get("seed"),
         scored_samples=_scored(log, samples),
-        tolerant=log.eval.config.fail_on_error not in (None, True),
+        tolerant=log.eval.config.get("fail_on_error") not in (None, True),
         settings=log_settings(log.eval),
     )
 
@@ -90,17 +86,17 @@ def require_success(outcome: EvalOutcome) -> None:
         raise EvalError(f"evaluation completed only {count}{reason}")
 
 
-def _sample_counts(log: EvalLog, samples: list[EvalSampleSummary]) -> tuple[int, int]:
+def _sample_counts(log: Header, samples: list[Summary]) -> tuple[int, int]:
     # Those of a log that was recovered only count the samples that it has.
     if log.results and log.status == "success":
         return log.results.completed_samples, log.results.total_samples
     dataset = log.eval.dataset
     chosen = len(dataset.sample_ids) if dataset.sample_ids else dataset.samples or 0
     completed = sum(sample.completed and not sample.error for sample in samples)
-    return completed, chosen * (log.eval.config.epochs or 1)
+    return completed, chosen * (log.eval.config.get("epochs") or 1)
 
 
-def _scored(log: EvalLog, samples: list[EvalSampleSummary]) -> dict[str, int]:
+def _scored(log: Header, samples: list[Summary]) -> dict[str, int]:
     """How many samples have a value, by the names that metrics begin with.
 
     inspect-ai leaves the others out of a metric, and of several epochs of a sample it counts one.
@@ -113,7 +109,7 @@ def _scored(log: EvalLog, samples: list[EvalSampleSummary]) -> dict[str, int]:
     }
 
 
-def _has_value(sample: EvalSampleSummary, score: EvalScore) -> bool:
+def _has_value(sample: Summary, score: Score) -> bool:
     given = (sample.scores or {}).get(score.scorer)
     value: Any = None if given is None else given.value
     if isinstance(value, Mapping):
@@ -122,7 +118,7 @@ def _has_value(sample: EvalSampleSummary, score: EvalScore) -> bool:
     return not any(one is None or (isinstance(one, float) and math.isnan(one)) for one in values)
 
 
-def _error(log: EvalLog, samples: list[EvalSampleSummary]) -> str | None:
+def _error(log: Header, samples: list[Summary]) -> str | None:
     """First line of the error and last line of its traceback, of the first failed sample where the log has none."""
     if log.error is None:
         return next((f"sample {item.id}: {_first_line(item.error)}" for item in samples if item.error), None)
@@ -136,7 +132,7 @@ def _first_line(text: str) -> str:
     return _MARKUP.sub("", without_secrets(text).strip().partition("\n")[0].strip())
 
 
-def _metrics(results: EvalResults) -> dict[str, float | None]:
+def _metrics(results: Results) -> dict[str, float | None]:
     return {
         f"{name}/{key}": _finite(metric.value)
         for name, score in _named_scores(results).items()
@@ -148,7 +144,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _named_scores(results: EvalResults) -> dict[str, EvalScore]:
+def _named_scores(results: Results) -> dict[str, Score]:
     """Scores by the name that their metrics begin with."""
     reducers = Counter((score.scorer, score.name) for score in results.scores)
     named = {}

@@ -1,4 +1,4 @@
-"""Which inspect-ai log is of which job, wherever its script wrote it. Needs inspect-ai when logs are read."""
+"""Which inspect-ai log is of which job, wherever its script wrote it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from run_experiment.evaluation.environment import METADATA
 from run_experiment.evaluation.errors import EvalError
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalSpec
+    from run_experiment.evaluation.log_file import Spec
 
 _TAG = "run-experiment:"
 
@@ -167,7 +167,7 @@ def the_log(wanted: Wanted, logs: list[Path]) -> Path:
     return fitting[-1]
 
 
-def contradiction(wanted: Wanted, spec: EvalSpec) -> str | None:
+def contradiction(wanted: Wanted, spec: Spec) -> str | None:
     """What a log says it is of, if that is not what is wanted."""
     function = _function(spec)
     if wanted.function and function and function != wanted.function:
@@ -182,12 +182,12 @@ def contradiction(wanted: Wanted, spec: EvalSpec) -> str | None:
     return None
 
 
-def _tells_epoch(wanted: Wanted, spec: EvalSpec) -> bool:
+def _tells_epoch(wanted: Wanted, spec: Spec) -> bool:
     """Whether `epoch` in a log's metadata is that of the model, and not something of the task's own."""
     return wanted.epoch_is_told or wanted.tag not in _tags_of(spec)
 
 
-def _tells(wanted: Wanted, path: Path, spec: EvalSpec) -> bool:
+def _tells(wanted: Wanted, path: Path, spec: Spec) -> bool:
     """Whether a log without any tag is surely of the evaluation: by its model, its epoch, or the cell's own folder."""
     if contradiction(wanted, spec):
         return False
@@ -198,14 +198,14 @@ def _tells(wanted: Wanted, path: Path, spec: EvalSpec) -> bool:
     return path.is_relative_to(wanted.cell) or (epoch is not None and path.is_relative_to(run))
 
 
-def _function(spec: EvalSpec) -> str:
+def _function(spec: Spec) -> str:
     # A task may give itself another name, and a package puts its own before it.
     return (spec.task_registry_name or "").rpartition("/")[2]
 
 
-def _model(wanted: Wanted, spec: EvalSpec) -> Path | None:
+def _model(wanted: Wanted, spec: Spec) -> Path | None:
     """Folder of the model that was evaluated; None if it is gone or unknown."""
-    path = (spec.model_args or {}).get("model_path")
+    path = spec.model_args.get("model_path")
     if not isinstance(path, str):
         return None
     # A log has a relative path as it was written, and does not say from where.
@@ -217,25 +217,25 @@ def _within(path: Path, folders: Iterable[Path]) -> bool:
     return any(path.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def job_of(spec: EvalSpec) -> str | None:
+def job_of(spec: Spec) -> str | None:
     """Id of the job that wrote a log, by its tag; None for a log without one."""
     return next((item.removeprefix(_TAG).rpartition(":")[0] for item in _tags_of(spec)), None)
 
 
-def _tags_of(spec: EvalSpec) -> list[str]:
+def _tags_of(spec: Spec) -> list[str]:
     """Tags of ours that a log carries, for which attempts it was made."""
     given = [*(spec.tags or []), str((spec.metadata or {}).get(METADATA, ""))]
     return [item for item in given if item.startswith(_TAG)]
 
 
-def spec_of(path: Path) -> EvalSpec | None:
+def spec_of(path: Path) -> Spec | None:
     """What a log's header says; None if it cannot be read, like that of a log which is still being written."""
-    from inspect_ai.log import read_eval_log
+    # Here, since a job starts faster without pydantic.
+    from run_experiment.evaluation.log_file import read_header
 
     try:
-        return read_eval_log(str(path), header_only=True).eval
-    # A torn file fails in the reader's zip, zlib, JSON or pydantic layer, each with an exception of its own.
-    except Exception:
+        return read_header(path).eval
+    except EvalError:
         return None
 
 

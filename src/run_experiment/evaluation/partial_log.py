@@ -1,6 +1,6 @@
 """The log of an evaluation that was cut off, in the folder where `inspect eval-set` continues it.
 
-Needs inspect-ai when logs are read.
+Needs inspect-ai if there is such a log.
 """
 
 from __future__ import annotations
@@ -116,12 +116,9 @@ def _has_buffer(log: Path) -> bool:
 
 
 def _completed(log: Path) -> set[str]:
-    from inspect_ai.log import read_eval_log_sample_summaries
+    from run_experiment.evaluation.log_file import read_summaries
 
-    try:
-        return {sample.uuid for sample in read_eval_log_sample_summaries(str(log)) if sample.uuid and not sample.error}
-    except Exception as error:
-        raise EvalError(f"cannot read {log}: {error}") from error
+    return {sample.uuid for sample in read_summaries(log) if sample.uuid and not sample.error}
 
 
 def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:

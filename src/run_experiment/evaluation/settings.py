@@ -13,7 +13,8 @@ from run_experiment.evaluation.errors import EvalError
 
 if TYPE_CHECKING:
     from inspect_ai import Task
-    from inspect_ai.log import EvalSpec
+
+    from run_experiment.evaluation.log_file import Spec
 
 Settings = Mapping[str, Any]
 
@@ -45,13 +46,13 @@ def task_settings(task: Task) -> dict[str, Any]:
     return {name: _or_default(name, getattr(task, name, None)) for name in _OF_TASKS}
 
 
-def log_settings(spec: EvalSpec) -> dict[str, Any]:
+def log_settings(spec: Spec) -> dict[str, Any]:
     """Settings that an evaluation ran with, by name; those that are not set are left out."""
-    evaluation = {name: getattr(spec.config, name, None) for name in _OF_EVALUATIONS}
-    tasks = {name: _or_default(name, getattr(spec.config, name, None)) for name in _OF_TASKS}
-    model = {name: value for name, value in spec.model_generate_config.model_dump().items() if name not in _HARMLESS}
-    others = {"solver": spec.solver, "do_sample": (spec.model_args or {}).get("do_sample")}
-    found = {**evaluation, **tasks, **model, **others, **_arguments(spec.task_args_passed or {})}
+    evaluation = {name: spec.config.get(name) for name in _OF_EVALUATIONS}
+    tasks = {name: _or_default(name, spec.config.get(name)) for name in _OF_TASKS}
+    model = {name: value for name, value in spec.model_generate_config.items() if name not in _HARMLESS}
+    others = {"solver": spec.solver, "do_sample": spec.model_args.get("do_sample")}
+    found = {**evaluation, **tasks, **model, **others, **_arguments(spec.task_args_passed)}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -6,11 +6,8 @@ the log of the one before it. Other scripts begin anew each time.
 
 from __future__ import annotations
 
-import importlib
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -74,8 +71,7 @@ def _evaluated(
     folder, cache = Path(job.folder), Path(job.cache)
     environment = job_environment(folder, cache, current.folder, place.unfinished, place.wanted.tag)
     environment |= connections.environment()
-    with _importing("inspect_ai.log"):
-        killed_for_memory = _run_script(job, current, environment, place, samples)
+    killed_for_memory = _run_script(job, current, environment, place, samples)
     require_inputs(job)
     return _judged(job, current, place, killed_for_memory)
 
@@ -126,23 +122,6 @@ def _is_usable(job: EvaluationJob, current: Attempt) -> bool:
     except JobError as error:
         current.begin(**{UNUSABLE: str(error)})
     return UNUSABLE not in current.begun
-
-
-@contextmanager
-def _importing(module: str) -> Iterator[None]:
-    """Import a module beside what is done meanwhile, so that no GPU is held for the seconds which that takes."""
-
-    def load() -> None:
-        # An error comes again, and is told, where the module is used.
-        with suppress(Exception):
-            importlib.import_module(module)
-
-    thread = threading.Thread(target=load, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
 
 
 def _require_checkpoint(job: EvaluationJob) -> None:

@@ -21,6 +21,7 @@ from run_experiment.evaluation.find_log import (
     tag,
     the_log,
 )
+from run_experiment.evaluation.log_file import read_header
 
 TAG = tag("17:abc")
 OTHER = tag("18:def")
@@ -200,12 +201,10 @@ def test_the_one_that_fits_is_taken_of_several(wanted: Wanted, folder: Path) -> 
 
 
 def test_contradiction_of_a_control_is_its_model(folder: Path) -> None:
-    from inspect_ai.log import read_eval_log
-
     for name in ("models/one", "models/two"):
         (folder / name).mkdir(parents=True)
     wanted = Wanted(TAG, "cap", None, (folder / "models/one",), folder, folder / "base/eval/cap_base")
     for name, expected in (("one", None), ("two", "of the model in")):
         log = write_log(folder / "logs" / f"{name}.eval", model_args={"model_path": str(folder / "models" / name)})
-        reason = contradiction(wanted, read_eval_log(str(log), header_only=True).eval)
+        reason = contradiction(wanted, read_header(log).eval)
         assert (reason or "")[:15] == (expected or "")

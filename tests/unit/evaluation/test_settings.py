@@ -12,6 +12,7 @@ from inspect_ai.model import GenerateConfig
 
 from run_experiment.evaluation.environment import dotenv_settings, overridden
 from run_experiment.evaluation.errors import EvalError
+from run_experiment.evaluation.log_file import Spec
 from run_experiment.evaluation.settings import log_settings, require_as_asked, task_settings
 
 GREEDY = {"do_sample": False, "max_tokens": 7}
@@ -19,13 +20,13 @@ SAMPLED = {"do_sample": True, "max_tokens": None, "temperature": 0.5, "seed": 42
 OF_TASK = task_settings(Task())
 
 
-def spec(**changes: Any) -> EvalSpec:
-    """The header of a log of `GREEDY`, as inspect-ai writes it, with some fields replaced."""
+def spec(**changes: Any) -> Spec:
+    """What a log of `GREEDY` says, as inspect-ai writes it, with some fields replaced."""
     parts = {
         "config": {"epochs": 1, "fail_on_error": True, "log_samples": True, **changes.pop("config", {})},
         "model_generate_config": {"max_tokens": 7, "seed": 42, "max_connections": 8, **changes.pop("generate", {})},
     }
-    return EvalSpec(
+    written = EvalSpec(
         created="2025-01-31T10:00:00+00:00",
         task="cap",
         dataset=EvalDataset(samples=2),
@@ -35,9 +36,10 @@ def spec(**changes: Any) -> EvalSpec:
         model_generate_config=GenerateConfig(**parts["model_generate_config"]),
         **changes,
     )
+    return Spec.model_validate_json(written.model_dump_json(exclude_none=True))
 
 
-def check(log: EvalSpec, generation: dict[str, Any] | None = None, of_task: dict[str, Any] = OF_TASK) -> None:
+def check(log: Spec, generation: dict[str, Any] | None = None, of_task: dict[str, Any] = OF_TASK) -> None:
     config = {"task": {}, "generation": GREEDY if generation is None else generation}
     require_as_asked(log_settings(log), config, of_task, ["data_path"])
 

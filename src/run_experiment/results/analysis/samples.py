@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_atomically
+from run_experiment.evaluation.log_file import open_log
 from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.file_hashes import HashMemory
 
@@ -99,11 +99,8 @@ def summaries(log: Path) -> list[dict[str, Any]]:
 
 def _member(log: Path, name: str) -> list[Any] | None:
     """A list in a log; None if it has none of this name."""
-    # It teaches zipfile the compression of logs, as inspect-ai itself does.
-    with suppress(ImportError):
-        import zipfile_zstd  # noqa: F401
     try:
-        with zipfile.ZipFile(log) as file:
+        with open_log(log) as file:
             found = json.loads(file.read(name)) if name in file.namelist() else None
     # A torn file fails in zipfile, in the decompressor or in the parser, each with exceptions of its own.
     except Exception as error:
