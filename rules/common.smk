@@ -70,7 +70,8 @@ end_with(left_behind)
 for warning in warnings:
     logger.warning(warning.render(paths.SUMMARY))
 
-jobs = PlannedJobs(plan, settings.retries)
+# Under -n no file is written; that is known once the executor is chosen, after this is read.
+jobs = PlannedJobs(plan, settings.retries, writes=lambda: not workflow.dryrun)
 scripts = SubmittedScripts(plan)
 memory.save()
 mark_stale(experiment.folder, plan.targets.values())
@@ -123,6 +124,12 @@ def reason(path):
     return lambda wildcards: target(path, wildcards).why
 
 
+@functools.cache
+def jobs_by_output():
+    """Snakemake's jobs by each of their outputs, once the DAG is built."""
+    return {path: job for job in workflow.dag.jobs for path in job.output}
+
+
 class JobNumber:
     """Snakemake's number of the job that makes a target: its id if SLURM gives none.
 
@@ -134,9 +141,7 @@ class JobNumber:
         self.target = target
 
     def __str__(self):
-        return str(
-            next(job.jobid for job in workflow.dag.jobs if self.target in job.output)
-        )
+        return str(jobs_by_output()[self.target].jobid)
 
 
 def job_number(path):

@@ -19,6 +19,7 @@ from inspect_ai.log import read_eval_log
 from snakemake_cli import SOURCE, planned, ran, snakemake
 
 from run_experiment.common.json_files import read_record, write_record
+from run_experiment.common.paths import JOBS
 
 Change = Callable[[ExperimentFolder], Any]
 
@@ -191,7 +192,8 @@ def new_data_is_evaluated(experiment: ExperimentFolder) -> None:
 
 def test_dry_run_says_why_and_writes_nothing(experiment: ExperimentFolder) -> None:
     experiment.set_parameters("r4", lora_rank=2)
-    before = {path: path.stat().st_mtime_ns for path in files(experiment.path)}
+    written = [*files(experiment.path), *(experiment.path / JOBS).iterdir()]
+    before = {path: path.stat().st_mtime_ns for path in written}
     result = snakemake(experiment.path, "-n")
     assert "Fine-tune r4 (lora_alpha: 8.0 → 4.0, lora_rank: 4 → 2)" in result.stdout
     table = result.stdout.partition("Will not run:\n")[2].partition("\n\n")[0].splitlines()
@@ -201,7 +203,8 @@ def test_dry_run_says_why_and_writes_nothing(experiment: ExperimentFolder) -> No
         "r8/shout/epoch0": "done",
         "base/shout/base": "done",
     }
-    assert {path: path.stat().st_mtime_ns for path in files(experiment.path)} == before
+    written = [*files(experiment.path), *(experiment.path / JOBS).iterdir()]
+    assert {path: path.stat().st_mtime_ns for path in written} == before
 
 
 def test_a_session_that_costs_too_much_submits_nothing(experiment: ExperimentFolder) -> None:

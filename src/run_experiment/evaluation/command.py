@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import cache
 
 import yaml
 
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.paths import SUMMARY
 from run_experiment.experiment.model import Evaluation, Generation
+
+# Paths that YAML reads as the text that they are; of others it is asked, which takes longer.
+_PATH = re.compile(r"[A-Za-z/.][\w.-]*/[\w./-]*", re.ASCII)
 
 
 def eval_command(
@@ -80,7 +85,10 @@ def _model_argument(name: str, value: str) -> list[str]:
     return ["-M", f"{name}={value if _is_plain(value) else json.dumps(value, ensure_ascii=False)}"]
 
 
+@cache
 def _is_plain(value: str) -> bool:
+    if _PATH.fullmatch(value):
+        return True
     try:
         return bool(yaml.safe_load(value) == value)
     except yaml.YAMLError:

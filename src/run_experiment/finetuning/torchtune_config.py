@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,13 @@ def _shorter(given: int | None, of_model: int) -> int:
 def render_yaml(training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:
     """`render_config` as the text of a YAML file."""
     config = render_config(training, output_dir, folder, tokenizer)
-    return yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
+    return "".join(_entry(json.dumps({name: value})) for name, value in config.items())
+
+
+# Most entries are the same in all runs.
+@cache
+def _entry(entry: str) -> str:
+    return yaml.dump(json.loads(entry), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
 
 
 def _lora(given: Hyperparameters) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,12 +78,21 @@ class Job:
         except (OSError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
+    @cached_property
+    def _text(self) -> str:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return canonical({**values, "config_hash": self.config_hash})
+
+    @property
+    def file_name(self) -> str:
+        """Name of the job's file, by its content, which therefore never changes."""
+        return f"{hashlib.sha256(self._text.encode()).hexdigest()[:16]}.json"
+
     def write(self, folder: Path) -> Path:
-        """Write the job to a file named by its content, which therefore never changes; return its path."""
-        text = canonical({**asdict(self), "config_hash": self.config_hash})
-        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        """Write the job to its file in a folder; return the file's path."""
+        path = folder / self.file_name
         if not path.exists():
-            write_atomically(path, text)
+            write_atomically(path, self._text)
         return path
 
 

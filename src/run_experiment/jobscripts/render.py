@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import yaml
 from run_experiment.checkpoints.verify import tokenizer_folder
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
-from run_experiment.common.json_files import write_atomically
+from run_experiment.common.json_files import canonical, write_atomically
 from run_experiment.common.yaml_lines import shown
 from run_experiment.evaluation.command import eval_command, former_eval_command
 from run_experiment.evaluation.dataset_cache import cache_exports
@@ -64,6 +66,7 @@ class JobScripts:
         self._determinants = determinants
         self.dates = TemplateDates(experiment.folder)
         self._finetunes: dict[str, dict[str, Rendered]] = {}
+        self._evaluations: dict[tuple[str, str], dict[str, Rendered]] = {}
 
     def finetune(self, run: Run) -> dict[str, Rendered]:
         """Job script and torchtune config of a training; rendered once."""
@@ -90,8 +93,14 @@ class JobScripts:
     def evaluation(self, evaluation: Evaluation, cache: str) -> dict[str, Rendered]:
         """Job script and task arguments of an evaluation; `cache` is the folder of its prebuilt data set.
 
-        Empty if another tool left a script for it in a folder of its own.
+        Empty if another tool left a script for it in a folder of its own. Rendered once.
         """
+        key = (evaluation.run.name, evaluation.cell)
+        if key not in self._evaluations:
+            self._evaluations[key] = self._evaluation(evaluation, cache)
+        return self._evaluations[key]
+
+    def _evaluation(self, evaluation: Evaluation, cache: str) -> dict[str, Rendered]:
         run, cell = evaluation.run.name, evaluation.cell
         if others := self._cell_files(evaluation):
             return {path: Rendered("", "") for path in others}
@@ -244,7 +253,13 @@ def _environment(settings: Settings) -> list[str]:
 
 
 def _yaml(values: Mapping[str, Any]) -> Rendered:
-    return Rendered("", yaml.safe_dump(values, allow_unicode=True, width=2**31))
+    return Rendered("", _yaml_text(canonical(values)))
+
+
+# Most evaluations of a task are called with the same arguments.
+@cache
+def _yaml_text(values: str) -> str:
+    return yaml.safe_dump(json.loads(values), allow_unicode=True, width=2**31)
 
 
 def _commands(lines: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -18,12 +19,16 @@ from run_experiment.planning.plan import Plan
 
 
 class PlannedJobs:
-    """Jobs of a plan by their wildcards, each retried up to `retries` times if that can help."""
+    """Jobs of a plan by their wildcards, each retried up to `retries` times if that can help.
 
-    def __init__(self, plan: Plan, retries: int = Settings.retries) -> None:
+    Their files are written while `writes` says so, else only named.
+    """
+
+    def __init__(self, plan: Plan, retries: int = Settings.retries, writes: Callable[[], bool] = lambda: True) -> None:
         self._plan = plan
         self._experiment = plan.experiment
         self._retries = retries
+        self._writes = writes
 
     def finetune(self, run: str) -> str:
         """File of a run's training, relative to the experiment."""
@@ -109,8 +114,9 @@ class PlannedJobs:
         return [str(self._plan.checkpoint_dir(run, epoch)), paths.loadable(run.name, epoch)]
 
     def _written(self, job: Job) -> str:
-        folder = self._experiment.folder
-        return str(job.write(folder / paths.JOBS).relative_to(folder))
+        if self._writes():
+            job.write(self._experiment.folder / paths.JOBS)
+        return f"{paths.JOBS}/{job.file_name}"
 
     def verification(self, run: str, epoch: str) -> dict[str, Any]:
         """The verification of a checkpoint; `epoch` as in the manifest's name."""
