@@ -1,4 +1,4 @@
-"""Show the state and the logs of an experiment, and collect its results."""
+"""Show the state, the logs and the results of an experiment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 
 from run_experiment.actionlog import show
 from run_experiment.common import paths
-from run_experiment.common.errors import InputError
+from run_experiment.common.errors import CommandError, InputError
 from run_experiment.report.collect import collect
+from run_experiment.results.collect import read_records
 from run_experiment.results.page import PROVENANCE
+from run_experiment.sharing.view import HOST, PORT, view
 from run_experiment.status import command
 
 
@@ -21,17 +23,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "status":
-            return _status(options)
-        (_log if options.command == "log" else _results)(options)
-    except (InputError, show.LogCommandError) as error:
+        return _COMMANDS[options.command](options)
+    except (InputError, CommandError) as error:
         print(error, file=sys.stderr)
         return 2
-    return 0
 
 
-def _results(options: argparse.Namespace) -> None:
-    collect(options.folder.resolve())
+def _results(options: argparse.Namespace) -> int:
+    folder = options.folder.resolve()
+    if options.compare:
+        # Here, since scipy and statsmodels take seconds.
+        from run_experiment.sharing.compare import comparison_text
+
+        _print(comparison_text(folder, options.compare))
+        return 0
+    collect(folder)
     for path in (
         paths.EVALS_TABLE,
         paths.COMPARISONS_TABLE,
@@ -43,20 +49,29 @@ def _results(options: argparse.Namespace) -> None:
         # Without something to draw there are no figures.
         if (options.folder / path).exists():
             print(options.folder / path)
+    return 0
 
 
-def _log(options: argparse.Namespace) -> None:
+def _view(options: argparse.Namespace) -> int:
+    return view(read_records(options.folder.resolve()), options.port)
+
+
+def _log(options: argparse.Namespace) -> int:
     filters = show.Filters(options.action, options.subject, options.since, options.log)
     table = show.entries(options.folder, filters, datetime.now())
     if table.empty and not options.json:
         print("No such entries.", file=sys.stderr)
-        return
+        return 0
     _print(show.as_json(table) if options.json else show.as_text(table, show.terminal_width()))
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:
     shown = command.Options(options.json, options.missing, options.watch)
     return command.show_status(options.folder, shown, _print)
+
+
+_COMMANDS = {"results": _results, "view": _view, "log": _log, "status": _status}
 
 
 def _print(text: str) -> None:
@@ -73,14 +88,30 @@ def _print(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run-experiment", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_results(commands)
+    _add_view(commands.add_parser("view", help="show the logs of the results in inspect-ai's viewer, until Ctrl-C"))
+    _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))
+    _add_status(commands.add_parser("status", help="show what is done, running, pending, failed or missing"))
+    return parser
+
+
+def _add_results(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     results = commands.add_parser(
         "results",
         help=f"write {paths.REPORT}, {paths.SUMMARY_PAGE}, {paths.EVALS_TABLE} and more of what is done so far",
     )
     results.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
-    _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))
-    _add_status(commands.add_parser("status", help="show what is done, running, pending, failed or missing"))
-    return parser
+    results.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="write nothing, but print how A differs from B; each is a run's name or an experiment's folder",
+    )
+
+
+def _add_view(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
+    command.add_argument("--port", type=int, default=PORT, help=f"port of {HOST} (default {PORT})")
 
 
 def _add_log(log: argparse.ArgumentParser) -> None:

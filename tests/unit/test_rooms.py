@@ -19,7 +19,7 @@ FLOORS = (
     {"jobs", "summary", "snakemake_executor_plugin_slurm_attached"},
     {"planning"},
     {"estimate", "results", "session", "status"},
-    {"report"},
+    {"report", "sharing"},
     {"cli", "snakemake_logger_plugin_action_log"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

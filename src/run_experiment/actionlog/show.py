@@ -17,6 +17,7 @@ import pandas as pd
 
 from run_experiment.actionlog.entry import Action, Log, escape
 from run_experiment.actionlog.reader import read_action_logs
+from run_experiment.common.errors import CommandError
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.slurm.states import first_word, is_live, succeeded
 
@@ -25,10 +26,6 @@ _NARROWEST, _TIME, _NARROWEST_SUBJECT, _ROOM = 80, 19, 16, 36
 _GAP, _BETWEEN = "  ", " | "
 _INDENT = " " * 4
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class LogCommandError(Exception):
-    """There is nothing to show or a filter is invalid; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Filters:
 
 
 def entries(folder: Path, filters: Filters, now: datetime) -> pd.DataFrame:
-    """Entries of an experiment's logs that pass the filters, in time order. Raises LogCommandError."""
+    """Entries of an experiment's logs that pass the filters, in time order. Raises CommandError."""
     since = None if filters.since is None else parse_since(filters.since, now)
     table = _read(folder, _logs(filters.log))
     actions = _actions(filters.actions, table)
@@ -90,7 +87,7 @@ def terminal_width() -> int:
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """The local time that `10m`, `2h`, `2025-01-31` or `2025-01-31 10:00` means. Raises LogCommandError."""
+    """The local time that `10m`, `2h`, `2025-01-31` or `2025-01-31 10:00` means. Raises CommandError."""
     try:
         if ago := re.fullmatch(r"(\d+)([smhd])", text.strip(), re.ASCII):
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -98,25 +95,25 @@ def parse_since(text: str, now: datetime) -> datetime:
         return moment.astimezone().replace(tzinfo=None) if moment.tzinfo else moment
     except (ValueError, OverflowError):
         message = f"--since {escape(text)}: not a time; write 10m, 2h, 3d, 2025-01-31 or '2025-01-31 10:00'"
-        raise LogCommandError(message) from None
+        raise CommandError(message) from None
 
 
 def _read(folder: Path, logs: Sequence[Log]) -> pd.DataFrame:
     found = [log for log in logs if (folder / log.file).exists()]
     if not found:
         names = " or ".join(log.file for log in logs)
-        raise LogCommandError(f"{escape(str(folder))}: no {names}; has an experiment been run in this folder?")
+        raise CommandError(f"{escape(str(folder))}: no {names}; has an experiment been run in this folder?")
     try:
         return read_action_logs(folder, found)
     except OSError as error:
-        raise LogCommandError(f"{escape(str(error.filename))}: cannot be read: {error.strerror}") from error
+        raise CommandError(f"{escape(str(error.filename))}: cannot be read: {error.strerror}") from error
 
 
 def _logs(name: str | None) -> Sequence[Log]:
     if name is None:
         return tuple(Log)
     if name not in tuple(Log):
-        raise LogCommandError(f"--log {escape(name)}: no such log{did_you_mean(name, Log)}")
+        raise CommandError(f"--log {escape(name)}: no such log{did_you_mean(name, Log)}")
     return (Log(name),)
 
 
@@ -125,7 +122,7 @@ def _actions(names: Sequence[str], table: pd.DataFrame) -> list[str]:
     known = [*Action, *table["action"].dropna()]
     for name in names:
         if name.upper() not in known:
-            raise LogCommandError(f"--action {escape(name)}: no such action{did_you_mean(name, known)}")
+            raise CommandError(f"--action {escape(name)}: no such action{did_you_mean(name, known)}")
     return [name.upper() for name in names]
 
 

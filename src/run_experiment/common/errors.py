@@ -36,5 +36,9 @@ class UnreadableError(InputError):
         super().__init__(file, [Problem(0, "", f"a file that it names cannot be read: {error}")])
 
 
+class CommandError(Exception):
+    """A command cannot do what was asked; the message says why, and what to do."""
+
+
 class CheckpointError(Exception):
     """A checkpoint is missing or incomplete; the message names the folder or file, and the tensor."""

@@ -18,10 +18,14 @@ def hash_memory(folder: Path) -> HashMemory:
     return HashMemory(folder / paths.MEMORY / "hashes.json")
 
 
+def read_records(folder: Path) -> Records:
+    """The records of the experiment in `folder` as it lies there. Raises InputError."""
+    experiment = read_experiment(folder / paths.SUMMARY)
+    return Records(make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder)))
+
+
 def collect(folder: Path) -> Records:
     """Write the results of the experiment in `folder`; returns the records that they are of. Raises InputError."""
-    experiment = read_experiment(folder / paths.SUMMARY)
-    plan = make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder))
-    records = Records(plan)
+    records = read_records(folder)
     write_results(records)
     return records

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from run_experiment.actionlog.entry import Action, Entry, Log, render
-from run_experiment.actionlog.show import LogCommandError, parse_since
+from run_experiment.actionlog.show import parse_since
 from run_experiment.cli import main
+from run_experiment.common.errors import CommandError
 
 NOW = datetime.now().replace(microsecond=0)
 EVALUATION = "r8_lr1e-5/capitalization/epoch0"
@@ -241,7 +242,7 @@ def test_times(text: str, moment: datetime) -> None:
 def test_time_with_an_offset_is_the_local_one() -> None:
     noon = datetime(2025, 1, 31, 12)
     assert parse_since(noon.astimezone().isoformat(), noon) == noon
-    with pytest.raises(LogCommandError):
+    with pytest.raises(CommandError):
         parse_since("0001-01-01T00:00+14:00", noon)
 
 
