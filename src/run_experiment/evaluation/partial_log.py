@@ -121,6 +121,14 @@ def _completed(log: Path) -> set[str]:
     return {sample.uuid for sample in read_summaries(log) if sample.uuid and not sample.error}
 
 
+def is_reordered(earlier: PartialLog, log: Path, rows: Sequence[Row]) -> bool:
+    """Whether a log continues an earlier one although its samples, numbered by position, came in another order.
+
+    Raises EvalError.
+    """
+    return bool(reused_samples(earlier, log)) and repeats_itself(log, rows)
+
+
 def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:
     """Whether a log whose samples are numbered by position has some of them more often than its data have rows.
 

@@ -67,12 +67,6 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
     return _signature(tasks[name])
 
 
-def registered_name(script: Path, function: str) -> str:
-    """Name under which inspect-ai knows a function's task."""
-    nodes = (node for node in parse_script(script).body if isinstance(node, Function) and node.name == function)
-    return next((_registered(node) for node in nodes), function)
-
-
 def parse_script(script: Path) -> ast.Module:
     """Syntax tree of a Python file. Raises TaskScriptError if it cannot be read or parsed."""
     try:

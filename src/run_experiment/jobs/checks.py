@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.attempts.files import Failure
-from run_experiment.common.json_files import Config
+from run_experiment.checkpoints.identities import CHECKPOINT
+from run_experiment.common.json_files import Config, same_config
+from run_experiment.experiment.records import read_manifest
 from run_experiment.inputs.data_files import DataError, split_hash
 from run_experiment.inputs.named_files import content_hash
-from run_experiment.jobs.specs import Input, Job, inputs_of
+from run_experiment.jobs.specs import EvaluationJob, Input, Job, inputs_of
 from run_experiment.jobscripts.edits import parse
-from run_experiment.jobscripts.own_samples import sample_files
 from run_experiment.machine.gpu_samples import summarize
 from run_experiment.machine.processes import last_lines
 
@@ -53,6 +54,17 @@ def require_as_planned(job: Job) -> None:
             raise JobError(f"{path} was changed since this job was planned; start again")
 
 
+def require_checkpoint(job: EvaluationJob) -> None:
+    """Check that the verified checkpoint is the one that was planned with. Raises JobError."""
+    if job.manifest is None:
+        return
+    manifest = read_manifest(Path(job.manifest))
+    if manifest is None:
+        raise JobError(f"{job.manifest} is missing: the checkpoint was not verified")
+    if not same_config(job.config.get(CHECKPOINT), manifest.hashes):
+        raise JobError(f"{job.manifest} is of another checkpoint than this job was planned with; start again")
+
+
 def _require_unchanged(inputs: Iterable[Input]) -> None:
     for path, split, sha256 in inputs:
         try:
@@ -64,9 +76,9 @@ def _require_unchanged(inputs: Iterable[Input]) -> None:
             raise JobError(f"{what} changed since this job was planned; start again")
 
 
-def gpu_facts(job: Job, samples: Path, since: datetime) -> dict[str, Any]:
-    """A record's entry on GPUs, from `samples` or from what the script itself sampled since; empty without any."""
-    for path in (samples, *sample_files(Path(job.script), Path(job.folder))):
+def gpu_facts(samples: Iterable[Path], since: datetime) -> dict[str, Any]:
+    """A record's entry on GPUs, from the first of the files of samples that was written since; empty without any."""
+    for path in samples:
         with suppress(OSError):
             # File servers' clocks differ a little.
             if path.stat().st_mtime >= since.timestamp() - 1:

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zipfile import is_zipfile
 
 from run_experiment.actionlog.entry import Action
 from run_experiment.attempts import history
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash
 from run_experiment.common.text import counted
-from run_experiment.evaluation.environment import EVAL_SET_FOLDER
 from run_experiment.evaluation.errors import EvalError
-from run_experiment.evaluation.find_log import Logs, Wanted, log_folders, logs_in, own_logs, tag
+from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome
+from run_experiment.evaluation.find_log import Logs, Wanted, logs_in, own_logs, tag, the_log
 from run_experiment.evaluation.partial_log import PartialLog, keep_best, reused_samples
-from run_experiment.inputs.task_signature import registered_name
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import EvaluationJob
-from run_experiment.jobscripts.edits import parse
+from run_experiment.jobscripts.script_facts import ScriptFacts
 
 # Fact of an attempt: why nothing that it computed may be used.
 UNUSABLE = "unusable"
+
+
+class TornLogError(EvalError):
+    """A log is not whole: what wrote it was killed."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The log of an attempt, and what it came to."""
+
+    log: Path
+    outcome: EvalOutcome
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,17 @@ class Search:
     partial: PartialLog | None
     given_up: str
     continues: bool
+
+    def left(self) -> Left:
+        """The log that the script left, and what it says. Raises EvalError, TornLogError if it was cut off."""
+        logs = self.found()
+        if not logs:
+            raise EvalError("the script left no inspect-ai log")
+        log = the_log(self.wanted, logs)
+        try:
+            return Left(log, read_outcome(log))
+        except EvalError as error:
+            raise (error if is_zipfile(log) else TornLogError(str(error))) from error
 
     def found(self) -> list[Path]:
         """Logs that the attempt's script left, oldest first. Raises EvalError."""
@@ -74,19 +96,18 @@ class Search:
         else:
             put(log, kept, own=(self.usual.parent, self.unfinished))
 
-    def report_start(self, current: Attempt) -> None:
-        """Log how many samples of an earlier attempt are reused, or why none."""
-        earlier = self.partial
-        if earlier and earlier.completed and self.continues:
-            done, total = earlier.outcome.completed_samples, earlier.outcome.total_samples
-            details, rest = f"Continuing attempt of job {earlier.job_id} (inspect eval-set)", total - done or "none"
-            current.tell(Action.EVAL_RETRY, details, f"{counted(done, 'sample', of=total)} reused, {rest} to do")
-            return
-        left = next((one for one in current.earlier if any(one.folder.glob("*.eval"))), None)
+    def start_entry(self, earlier: Sequence[history.Attempt]) -> tuple[Action, str, str] | None:
+        """Entry for the action log: how many samples of an earlier attempt are reused, or why none; else None."""
+        partial = self.partial
+        if partial and partial.completed and self.continues:
+            done, total = partial.outcome.completed_samples, partial.outcome.total_samples
+            details, rest = f"Continuing attempt of job {partial.job_id} (inspect eval-set)", total - done or "none"
+            return Action.EVAL_RETRY, details, f"{counted(done, 'sample', of=total)} reused, {rest} to do"
+        left = next((one for one in earlier if any(one.folder.glob("*.eval"))), None)
         if reason := self.given_up or (left and self._why_anew(left)):
             job_id = f"job {left.job_id}" if left else "an earlier job"
-            details = f"Attempt of {job_id} cannot be continued: {reason}"
-            current.tell(Action.EVAL_RETRY, details, "started fresh")
+            return Action.EVAL_RETRY, f"Attempt of {job_id} cannot be continued: {reason}", "started fresh"
+        return None
 
     def _why_anew(self, left: history.Attempt) -> str:
         """Why nothing of an attempt that left a log is reused; empty if the log had no samples."""
@@ -119,25 +140,27 @@ class Search:
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
 
-def search(job: EvaluationJob, current: Attempt) -> Search:
+def search(job: EvaluationJob, script: ScriptFacts, current: Attempt) -> Search:
     """A search for the log of an attempt's script, which has not begun; of earlier logs the best one is left."""
-    here, function = Path.cwd(), job.config["task"].get("function")
-    script = Path(job.script).read_text(encoding="utf-8", errors="replace")
+    here = Path.cwd()
     wanted = Wanted(
         tag=tag(f"{current.job_id}:{uuid4().hex}"),
-        function=registered_name(Path(job.task), function) if function else None,
+        function=job.task_name,
         epoch=job.epoch,
         models=tuple(here / model for model in job.models),
         experiment=here,
         cell=here / paths.eval_folder(job.run) / job.cell,
-        epoch_is_told=_tells_epoch(script),
+        epoch_is_told=script.gives_epoch,
     )
     unfinished = Path(paths.unfinished_eval(job.run, job.cell, _name(job)))
     # The folder in which eval-set continues what is there.
-    if continues := EVAL_SET_FOLDER in script:
+    if script.continues_logs:
         unfinished.mkdir(parents=True, exist_ok=True)
     partial, given_up = keep_best(unfinished)
-    folders, trees = (current.folder, unfinished, *_log_folders(job, script)), (here / paths.eval_folder(job.run),)
+    # By default inspect-ai writes beside where it is started.
+    usual = (here / job.folder / "logs", (here / job.script).parent / "logs", here / job.run / "logs", here / "logs")
+    folders = (current.folder, unfinished, *script.log_folders, *usual)
+    trees = (here / paths.eval_folder(job.run),)
     return Search(
         wanted=wanted,
         attempt=current.folder,
@@ -148,28 +171,14 @@ def search(job: EvaluationJob, current: Attempt) -> Search:
         before=logs_in(folders, trees),
         partial=partial,
         given_up=given_up,
-        continues=continues,
+        continues=script.continues_logs,
     )
-
-
-def _tells_epoch(script: str) -> bool:
-    """Whether a script of another tool gives its logs the epoch as metadata."""
-    return parse(script).rendered is None and "epoch=" in script
 
 
 def _name(job: EvaluationJob) -> str:
     """Name by all that determines the result: eval-set itself does not notice data or tasks that changed."""
     # In this form, so that what an older version left is continued.
     return config_hash({"config": job.config, "redo": ""})[:16]
-
-
-def _log_folders(job: EvaluationJob, script: str) -> list[Path]:
-    """Folders where a script may write its log: those that its text names, and those that inspect-ai itself uses."""
-    here = Path.cwd()
-    submitted = {**os.environ, "SLURM_SUBMIT_DIR": str(here / job.folder)}
-    # By default inspect-ai writes beside where it is started.
-    usual = [here / job.folder / "logs", (here / job.script).parent / "logs", here / job.run / "logs", here / "logs"]
-    return [*log_folders(script, here / job.folder, submitted), *usual]
 
 
 def put(log: Path, target: Path, own: tuple[Path, ...]) -> None:

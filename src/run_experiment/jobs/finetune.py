@@ -34,6 +34,7 @@ from run_experiment.jobs.resume_training import Start, learning, plan_start
 from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.jobscripts.own_recipe import runs_our_recipe
+from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.machine.provenance import INSTALLED, told_installed, with_installed
 
 
@@ -98,6 +99,7 @@ def _require_own(sought: Sought) -> None:
 def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, dict[str, Any]]:
     """Train; return the folder of the training and its record."""
     require_as_planned(job)
+    script = script_facts(Path(job.script), Path(job.folder))
     # Before anything else: an old record beside new checkpoints would describe the wrong training.
     Path(job.target).unlink(missing_ok=True)
     resumable = runs_our_recipe(Path(job.script)) and job.output_dir
@@ -109,7 +111,7 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         # It describes an attempt that this one does not resume.
         (folder / INSTALLED).unlink(missing_ok=True)
     with learning(current, start):
-        run_job_script(job, current, start.environment(current.folder), samples)
+        run_job_script(job, script, current, start.environment(current.folder), samples)
     folder = _folder_written(sought, folder)
     checkpoints = _written_checkpoints(sought, job.elsewhere, current, folder, start.trained)
     record = current.record()
@@ -118,7 +120,7 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         "checkpoints": checkpoints,
         "changes": start.changed_sizes,
         **_losses(folder),
-        **gpu_facts(job, samples, current.started),
+        **gpu_facts((samples, *script.sample_files), current.started),
     }
     return folder if job.output_dir else sought.output, record | facts
 

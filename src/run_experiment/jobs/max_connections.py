@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from run_experiment.actionlog.entry import Action
+from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
 from run_experiment.evaluation.environment import MAX_CONNECTIONS
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.run import Attempt
-from run_experiment.jobs.specs import EvaluationJob
 
 _USED, _ASKED = "max_connections", "asked_max_connections"
 _LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
@@ -21,10 +20,24 @@ _OWN = "The script sets --max-connections itself: lower it there, or"
 
 @dataclass(frozen=True)
 class Connections:
-    """Samples at once, `asked` for and `used`; both None if the script sets them itself."""
+    """Samples at once, `asked` for and `used`; both None if the script sets them itself.
+
+    `halved` is the number with which the attempt before ran out of memory, if that is why fewer are used.
+    """
 
     asked: int | None
     used: int | None
+    halved: int | None = None
+
+    @property
+    def begun(self) -> dict[str, int | None]:
+        """Facts of an attempt, which the next one reads."""
+        return {_USED: self.used, _ASKED: self.asked}
+
+    @property
+    def oom_entry(self) -> tuple[Action, str, str] | None:
+        """Entry for the action log; None if there is nothing to report."""
+        return (Action.OOM_RETRY, f"{_USED} {self.halved} → {self.used}", "tried again") if self.halved else None
 
     @property
     def changes(self) -> dict[str, int]:
@@ -36,13 +49,18 @@ class Connections:
         return {MAX_CONNECTIONS: str(self.used)} if self.changes else {}
 
 
-def plan_connections(job: EvaluationJob, current: Attempt) -> Connections:
-    """The number to use: one that did not run out of memory yet. A lower one is reported in the action log."""
-    own = "--max-connections" in Path(job.script).read_text(encoding="utf-8", errors="replace")
-    asked = None if own else job.max_connections
-    planned = Connections(asked, asked and _fitting(current, asked))
-    current.begin(**{_USED: planned.used, _ASKED: asked})
-    return planned
+def plan_connections(asked: int, earlier: Sequence[history.Attempt]) -> Connections:
+    """The number to use: one that did not run out of memory yet. `earlier` are the attempts before, newest first."""
+    last = next((one for one in earlier if _USED in one.begun), None)
+    known = last.begun[_USED] if last else None
+    if last is None or not isinstance(known, int):
+        return Connections(asked, asked)
+    if last.failure is not Failure.OUT_OF_MEMORY or asked < known:
+        wanted = last.begun.get(_ASKED)
+        was_lowered = wanted is None or known < wanted
+        return Connections(asked, min(asked, known) if was_lowered else asked)
+    # With 1, whoever started it again gave it more memory.
+    return Connections(asked, known // 2, halved=known) if known > 1 else Connections(asked, asked)
 
 
 @contextmanager
@@ -60,19 +78,3 @@ def fitting(current: Attempt, connections: Connections) -> Iterator[None]:
             current.begin(**{_USED: None})
             raise JobError(f"out of memory even with {_USED} 1: {_LARGER}\n{error}") from error
         raise
-
-
-def _fitting(current: Attempt, asked: int) -> int:
-    last = next((one for one in current.earlier if _USED in one.begun), None)
-    known = last.begun[_USED] if last else None
-    if last is None or not isinstance(known, int):
-        return asked
-    if last.failure is not Failure.OUT_OF_MEMORY or asked < known:
-        wanted = last.begun.get(_ASKED)
-        was_lowered = wanted is None or known < wanted
-        return min(asked, known) if was_lowered else asked
-    if known <= 1:
-        # Whoever started it again gave it more memory.
-        return asked
-    current.tell(Action.OOM_RETRY, f"{_USED} {known} → {known // 2}", "tried again")
-    return known // 2

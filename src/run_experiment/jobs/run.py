@@ -26,8 +26,9 @@ from run_experiment.common.process_identity import started_at
 from run_experiment.jobs.checks import JobError, failure, make_unused
 from run_experiment.jobs.script_process import run_script
 from run_experiment.jobs.specs import Job
+from run_experiment.jobscripts.script_facts import ScriptFacts
 from run_experiment.machine.exit_status import status_meaning, with_hint
-from run_experiment.machine.gpu_samples import samples_itself, sampling
+from run_experiment.machine.gpu_samples import sampling
 from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
@@ -164,15 +165,24 @@ def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:
         time.sleep(1)
 
 
-def run_job_script(job: Job, attempt: Attempt, environment: Mapping[str, str], samples: Path) -> bool:
+def run_job_script(
+    job: Job, script: ScriptFacts, attempt: Attempt, environment: Mapping[str, str], samples: Path
+) -> bool:
     """Run a job's script and sample the GPUs, unless the script does that itself.
 
     Returns whether the kernel killed one of its processes for lack of memory although the script succeeded.
     Raises JobError with the last lines of its log.
     """
-    own, kills = samples_itself(Path(job.script).read_text(encoding="utf-8", errors="replace")), memory_kills()
-    with nullcontext() if own else sampling(samples):
-        status = run_script(Path(job.script), attempt.output, environment, Path(job.folder), attempt.lock)
+    kills = memory_kills()
+    with nullcontext() if script.samples_itself else sampling(samples):
+        status = run_script(
+            Path(job.script),
+            attempt.output,
+            environment,
+            Path(job.folder),
+            attempt.lock,
+            is_rendered=script.is_rendered,
+        )
     killed_for_memory = memory_kills() > kills
     if status:
         meaning = f" ({means})" if (means := status_meaning(status)) else ""

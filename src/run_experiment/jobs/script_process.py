@@ -24,16 +24,23 @@ _GRACE_OF_REST = 3.0
 
 
 def run_script(
-    script: Path, output: BinaryIO, environment: Mapping[str, str], folder: Path = Path(), lock: BinaryIO | None = None
+    script: Path,
+    output: BinaryIO,
+    environment: Mapping[str, str],
+    folder: Path = Path(),
+    lock: BinaryIO | None = None,
+    *,
+    is_rendered: bool,
 ) -> int:
     """Run a job script in a folder, with its output in a log; returns its exit status.
 
     The script inherits the lock, in case this process is killed and the script survives. `python` and the tools beside
-    it are those of this environment, unless the script activates another. All processes that it started end with it,
-    as in a SLURM job, even if this process is interrupted or terminated.
+    it are those of this environment, unless the script activates another; of one that is not `is_rendered`, lines of
+    other sites are skipped. All processes that it started end with it, as in a SLURM job, even if this process is
+    interrupted or terminated.
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
-        inherited = script_environment(os.environ, folder, Path(own), script)
+        inherited = script_environment(os.environ, folder, Path(own), script, is_rendered=is_rendered)
         # Before the script can be ready for them.
         signals = _Signals()
         process = subprocess.Popen(

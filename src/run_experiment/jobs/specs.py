@@ -125,6 +125,9 @@ class FinetuneJob(Job):
 class EvaluationJob(Job):
     """An evaluation: its cell, its task's file and its data file if any (absolute), its checkpoint's manifest if any,
     its cache folder, its epoch if any, the folders of the model that it evaluates, that of its base model.
+
+    `task_name` is the name that inspect-ai knows the task by, `arguments` are the names of what a rendered script gives
+    to it; None if that is not known.
     """
 
     cell: str
@@ -136,6 +139,8 @@ class EvaluationJob(Job):
     models: list[str] = field(default_factory=list)
     base: str | None = None
     max_connections: int = 32
+    task_name: str | None = None
+    arguments: list[str] | None = None
 
     @property
     def inputs(self) -> list[Input]:

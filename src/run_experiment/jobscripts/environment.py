@@ -12,8 +12,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from run_experiment.jobscripts.edits import parse
-
 # Commands that set up a site's environment, and what they do on a site without them.
 _SKIPPED = {
     "module": 'echo "skipped, no environment modules on this machine: module $*" >&2',
@@ -74,34 +72,18 @@ def _is_bash(program: str, argument: str) -> bool:
     return bool(words) and Path(words[0]).name in ("bash", "sh")
 
 
-def may_activate(script: Path) -> bool:
-    """Whether a script may run another Python than ours.
-
-    A missing script does not, nor one whose commands are as rendered and whose head activates no environment.
-    """
-    try:
-        existing = parse(_text(script))
-    except OSError:
-        return False
-    lines = [line.strip() for line in existing.parts.head.splitlines()]
-    return existing.own_commands or any(line and not line.startswith("#") for line in lines)
-
-
-def _text(script: Path) -> str:
-    return script.read_text(encoding="utf-8", errors="replace")
-
-
-def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, script: Path) -> dict[str, str]:
+def script_environment(
+    inherited: Mapping[str, str], folder: Path, own: Path, script: Path, *, is_rendered: bool
+) -> dict[str, str]:
     """Environment of a script that runs in `folder`; `own` is an empty folder that exists while it runs.
 
-    Raises OSError if the script cannot be read.
+    A script that `is_rendered` may be edited since. Raises OSError if the script cannot be read.
     """
     # INSPECT_EVAL_LIMIT and the like would change evaluations without a trace in the summary.
     kept = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
     beside = Path(sys.executable).parent
-    # Edited since or not.
-    rendered = parse(_text(script)).rendered is not None
-    (own / "activate").write_text(_ACTIVATE + (_ACTIVATE_FAILED if rendered else _ACTIVATE_SKIPPED), encoding="utf-8")
+    otherwise = _ACTIVATE_FAILED if is_rendered else _ACTIVATE_SKIPPED
+    (own / "activate").write_text(_ACTIVATE + otherwise, encoding="utf-8")
     kept["PATH"] = os.pathsep.join([str(own), str(beside), kept.get("PATH", os.defpath)])
     # As if it was submitted there.
     kept["SLURM_SUBMIT_DIR"] = str(folder.absolute())
@@ -110,7 +92,7 @@ def script_environment(inherited: Mapping[str, str], folder: Path, own: Path, sc
     # Without it every library takes all cores of a node.
     if cpus := kept.get("SLURM_CPUS_PER_TASK") or kept.get("SLURM_CPUS_ON_NODE"):
         kept.setdefault("OMP_NUM_THREADS", cpus)
-    if rendered:
+    if is_rendered:
         return kept
     if not _is_bash(*_first_line(script)):
         kept["PATH"] = os.pathsep.join([kept["PATH"], str(_programs(own, kept))])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common import paths
-from run_experiment.evaluation.find_log import commands
+from run_experiment.jobscripts.commands import commands
 from run_experiment.jobscripts.edits import parse
 
 # The module that reads the changes of a job.

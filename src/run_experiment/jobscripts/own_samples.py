@@ -1,4 +1,4 @@
-"""Where a job script that runs nvidia-smi itself writes the samples."""
+"""Whether a job script runs nvidia-smi itself, and where it writes the samples."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from run_experiment.evaluation.find_log import expanded_commands
-from run_experiment.machine.gpu_samples import samples_itself
+from run_experiment.jobscripts.commands import expanded_commands
 
 _REDIRECTED = re.compile(r"1?>>?(.*)", re.DOTALL)
 _FILE_OPTIONS = ("-f", "--filename")
 
 
-def sample_files(script: Path, folder: Path, environment: Mapping[str, str] = os.environ) -> list[Path]:
-    """Files (absolute) that a script, run in `folder`, has nvidia-smi write to, as far as its text says."""
-    try:
-        text = script.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    if not samples_itself(text):
-        return []
-    place = {**environment, "PWD": str(folder.absolute())}
-    commands = ((words, values["PWD"]) for words, values in expanded_commands(text, place) if _samples(words))
+def samples_itself(script: str) -> bool:
+    """True if a script calls nvidia-smi itself, outside of comments."""
+    return any("nvidia-smi" in re.sub(r"(^|\s)#.*", "", line) for line in script.splitlines())
+
+
+def sample_files(script: str, environment: Mapping[str, str]) -> list[Path]:
+    """Files that a script has nvidia-smi write to; `environment` is that of the script, with PWD."""
+    commands = ((words, values["PWD"]) for words, values in expanded_commands(script, environment) if _samples(words))
     found = [os.path.normpath(os.path.join(where, name)) for words, where in commands for name in _written(words)]
     return [Path(path) for path in dict.fromkeys(found)]
 

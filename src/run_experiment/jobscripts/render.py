@@ -148,6 +148,10 @@ class JobScripts:
                 self.dates.keep()
                 self.dates.write_tokenizer(tokenizer_folder(run), self._experiment.folder / dated)
 
+    def task_name(self, evaluation: Evaluation) -> str:
+        """Name that inspect-ai knows an evaluation's task by."""
+        return self._determinants.signature(evaluation).name
+
     def evaluation_files(self, evaluation: Evaluation) -> list[str]:
         """Paths of an evaluation's job script (first) and of its arguments or configs."""
         run, cell = evaluation.run.name, evaluation.cell

@@ -70,11 +70,6 @@ class Reading:
     power: float | None
 
 
-def samples_itself(text: str) -> bool:
-    """True if a script calls nvidia-smi itself, outside of comments."""
-    return any("nvidia-smi" in re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines())
-
-
 @contextmanager
 def sampling(
     path: Path, interval: float = 30.0, run: Runner = query, environment: Mapping[str, str] = os.environ

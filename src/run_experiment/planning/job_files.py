@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
+
+import yaml
 
 from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
 from run_experiment.common import paths
@@ -14,6 +16,7 @@ from run_experiment.experiment.records import read_manifest, read_training
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Config
 from run_experiment.jobs.specs import EvaluationJob, FinetuneJob, Job
+from run_experiment.jobscripts.edits import Rendered
 from run_experiment.jobscripts.foreign import working_directory
 from run_experiment.planning.plan import Plan
 
@@ -56,10 +59,11 @@ class PlannedJobs:
         entry = self._experiment.evaluation_by_key[run, cell]
         data, cache = entry.task.data, self._plan.data_sets.of(entry).folder
         script = self._plan.scripts.evaluation_files(entry)[0]
+        files = self._plan.scripts.evaluation(entry, cache)
         job = EvaluationJob(
             run=run,
             config=self._plan[paths.eval_record(run, cell)].config | self._checkpoint(entry),
-            files=self._plan.scripts.planned(self._plan.scripts.evaluation(entry, cache)),
+            files=self._plan.scripts.planned(files),
             target=paths.eval_record(run, cell),
             name=paths.job_name(self._experiment.name, run, entry.task.name, entry.epoch),
             script=script,
@@ -73,9 +77,18 @@ class PlannedJobs:
             models=self._models(entry),
             base=str(entry.run.model.path),
             max_connections=entry.generation.max_connections,
+            task_name=self._plan.scripts.task_name(entry),
+            arguments=self._arguments(paths.task_arguments(run, cell), files),
             retries=self._retries,
         )
         return self._written(job)
+
+    def _arguments(self, path: str, files: Mapping[str, Rendered]) -> list[str] | None:
+        """Names of the arguments in the file that a job will find; None if it gets no such file."""
+        if path not in files:
+            return None
+        values = yaml.safe_load(self._plan.scripts.text(path, files[path]))
+        return list(values) if isinstance(values, dict) else []
 
     def _elsewhere(self, run: Run) -> list[str]:
         """Where another tool's script may write its checkpoints, other than the summary says."""

@@ -12,8 +12,8 @@ import pandas as pd
 from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation, Experiment, Run
 from run_experiment.experiment.records import EvaluationRecord
-from run_experiment.jobscripts.environment import may_activate
 from run_experiment.jobscripts.foreign import cell_files
+from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.planning.results_state import Records
 from run_experiment.results.versions import other_versions, todays_versions
 
@@ -35,7 +35,8 @@ def evals_table(records: Records, analysis: Analysis | None) -> pd.DataFrame:
     """
     parameters = _parameter_names(records.experiment)
     trainings, evaluations = records.trainings(), records.evaluations()
-    elsewhere = any(map(may_activate, _job_scripts(records.experiment)))
+    scripts = [script for script in _job_scripts(records.experiment) if script.is_file()]
+    elsewhere = any(script_facts(script, records.experiment.folder).may_activate for script in scripts)
     today = todays_versions([*trainings.values(), *evaluations.values()], elsewhere)
     scores = {score.subject: score for score in analysis.scores} if analysis else {}
     rows = [

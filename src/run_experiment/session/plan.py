@@ -10,7 +10,7 @@ from run_experiment.actionlog.entry import Log
 from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.jobscripts.foreign import working_directory
-from run_experiment.jobscripts.own_samples import sample_files
+from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.target import Target
 
@@ -133,8 +133,10 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
 def _own_samples(plan: Plan, script: str) -> tuple[str, ...]:
     """Files that a job script itself has nvidia-smi write to."""
     folder = plan.experiment.folder
-    files = sample_files(folder / script, folder / working_directory(folder, script))
-    return tuple(paths.portable(path, folder) for path in files)
+    if not (folder / script).is_file():
+        return ()
+    facts = script_facts(folder / script, folder / working_directory(folder, script))
+    return tuple(paths.portable(path, folder) for path in facts.sample_files)
 
 
 def _training(plan: Plan, run: Run) -> SessionJob:

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-from run_experiment.evaluation.environment import log_environment
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import (
     Logs,
     Wanted,
     contradiction,
-    log_folders,
     logs_in,
     own_logs,
     tag,
@@ -57,35 +55,6 @@ def found(wanted: Wanted, folder: Path, before: Logs | None = None) -> list[str]
         wanted, [folder / "attempt"], before or {}, logs_in([folder / "attempt", folder / "logs"], [folder])
     )
     return [path.name for path in logs]
-
-
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        ("inspect eval x --log-dir ./logs", ["logs"]),
-        ("cd r4/eval/cap\ninspect eval x \\\n  --model y \\\n  --log-dir=../logs", ["r4/eval/logs"]),
-        ("cd r4 && inspect eval x --log-dir logs; echo --log-dirs no", ["r4/logs"]),
-        ('EVAL_DIR="r4/my eval"\ninspect eval x --log-dir "$EVAL_DIR/logs"', ["r4/my eval/logs"]),
-        ("export OUT=${OUT:-all}\ninspect eval x --log-dir ${OUT}/$RUN", ["all/r4"]),
-        ("cd /scratch/me\ninspect eval x --log-dir $PWD/logs", ["/scratch/me/logs"]),
-        ("export INSPECT_LOG_DIR=their_logs\ninspect eval x", ["their_logs"]),
-        ("INSPECT_LOG_DIR=$HOME/logs inspect eval x", ["/home/me/logs"]),
-        ("# inspect eval x --log-dir old\ninspect eval x", []),
-        ("inspect eval x --log-dir $(mktemp -d)", []),
-        ("inspect eval x --log-dir $UNKNOWN/logs", []),
-        ("echo it's\ninspect eval x --log-dir logs", ["logs"]),
-        ("inspect eval x --log-dir a\ninspect eval x --log-dir a", ["a"]),
-        ("inspect eval x --log-dir", []),
-    ],
-)
-def test_log_folders_are_read_from_a_script(script: str, expected: list[str]) -> None:
-    here = Path("/experiment")
-    assert log_folders(script, here, {"HOME": "/home/me", "RUN": "r4"}) == [here / path for path in expected]
-
-
-def test_own_script_s_default_is_no_other_folder() -> None:
-    script = "export INSPECT_LOG_DIR=${INSPECT_LOG_DIR:-r4/attempts/by_hand}"
-    assert log_folders(script, Path("/x"), log_environment(Path("/x/attempt"), TAG)) == []
 
 
 def test_epoch_in_a_task_s_own_metadata_is_not_the_model_s(wanted: Wanted, folder: Path) -> None:

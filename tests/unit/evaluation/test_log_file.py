@@ -154,7 +154,8 @@ def test_what_is_no_log(tmp_path: Path, members: dict[str, str]) -> None:
 def test_a_log_is_judged_without_importing_inspect(tmp_path: Path) -> None:
     write_eval_log(EvalLog(status="success", eval=SPEC, results=RESULTS, samples=SAMPLES), str(tmp_path / "one.eval"))
     code = (
-        "import sys; from pathlib import Path; from run_experiment.jobs.evaluate import read_outcome\n"
+        "import sys, run_experiment.jobs.evaluate; from pathlib import Path\n"
+        "from run_experiment.evaluation.eval_log import read_outcome\n"
         f"print(read_outcome(Path({str(tmp_path / 'one.eval')!r})).completed_samples)\n"
         "print([name for name in ('inspect_ai', 'torch', 'pandas', 'numpy', 'yaml') if name in sys.modules])"
     )

@@ -14,9 +14,11 @@ import pytest
 
 from run_experiment.attempts.redone import move_away
 from run_experiment.common.clock import now
+from run_experiment.evaluation.errors import EvalError
 from run_experiment.inputs.data_files import file_hash, split_hash
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.evaluate import evaluate
+from run_experiment.jobs.evaluation_logs import Left, Search
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.edits import Rendered, parse
 from run_experiment.machine.memory import memory_kills
@@ -276,9 +278,12 @@ def test_a_success_that_is_refused_is_not_left_for_eval_set(logs: Path) -> None:
 
 def test_a_complete_log_needs_no_new_one(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = leaving(logs, "whole", "nothing", "nothing", then="[ -e fine ]")
-    # As if the job was killed before it read the log.
+
+    def unread(_: Search) -> Left:
+        raise EvalError("as if the job was killed before it read the log")
+
     with monkeypatch.context() as killed:
-        killed.setattr("run_experiment.jobs.evaluate._left_a_whole_log", lambda *_: False)
+        killed.setattr(Search, "left", unread)
         fails(job, "exit status 1")
         fails(job, "exit status 1", "5")
     Path("fine").touch()

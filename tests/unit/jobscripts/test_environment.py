@@ -11,6 +11,7 @@ import pytest
 
 from run_experiment.jobs.script_process import run_script
 from run_experiment.jobscripts.edits import Rendered
+from run_experiment.jobscripts.script_facts import script_facts
 
 SITE = ["module purge", "ml cuda", "conda activate theirs", "source activate theirs", ". activate theirs"]
 MODULE = "BASH_FUNC_module%%"
@@ -31,7 +32,8 @@ def run(text: str, first: str = "#!/bin/bash", folder: Path = Path()) -> tuple[i
     """Exit status and output of a script."""
     Path("job.slurm").write_text(f"{first}\n{text}\n")
     with Path("log").open("wb") as log:
-        status = run_script(Path("job.slurm"), log, {}, folder)
+        is_rendered = script_facts(Path("job.slurm"), folder).is_rendered
+        status = run_script(Path("job.slurm"), log, {}, folder, is_rendered=is_rendered)
     return status, Path("log").read_text().splitlines()
 
 

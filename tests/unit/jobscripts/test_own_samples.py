@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.jobscripts.own_samples import sample_files
+from run_experiment.jobscripts.own_samples import sample_files, samples_itself
 
 QUERY = "nvidia-smi --query-gpu=timestamp,utilization.gpu \\\n    --format=csv -l 30"
 
@@ -30,7 +30,11 @@ QUERY = "nvidia-smi --query-gpu=timestamp,utilization.gpu \\\n    --format=csv -
     ],
 )
 def test_files_of_samples(tmp_path: Path, text: str, files: list[str]) -> None:
-    (tmp_path / "cell.slurm").write_text(f"#!/bin/bash\n{text}")
-    found = sample_files(tmp_path / "cell.slurm", tmp_path, {})
+    found = sample_files(f"#!/bin/bash\n{text}", {"PWD": str(tmp_path)})
     assert [str(path) for path in found] == [file.replace("DIR", str(tmp_path)) for file in files]
-    assert sample_files(tmp_path / "absent.slurm", tmp_path) == []
+
+
+def test_a_script_that_samples_itself_is_known() -> None:
+    assert samples_itself("set -e\nnvidia-smi --query-gpu=power.draw --format=csv -l 30 > m.csv &\n")
+    assert samples_itself("/usr/bin/nvidia-smi dmon #x\n")
+    assert not samples_itself("# nvidia-smi -l\npython train.py  # no nvidia-smi\n")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from run_experiment.machine.gpu_samples import GpuSummary, last_sample, samples_itself, sampling, summarize
+from run_experiment.machine.gpu_samples import GpuSummary, last_sample, sampling, summarize
 
 HEADER = "timestamp,index,utilization_gpu_percent,memory_used_mib,memory_total_mib,power_draw_w,temperature_c"
 TWO_GPUS = "0, 93, 30123, 81559, 350.12, 61\n1, 7, 1000, 81559, [N/A], 40\n"
@@ -199,12 +199,6 @@ def test_the_jobs_own_error_comes_through(shim: Shim, tmp_path: Path) -> None:
     shim(printing(TWO_GPUS))
     with pytest.raises(KeyError, match="the job's"), sampling(tmp_path / "m.csv"):
         raise KeyError("the job's")
-
-
-def test_a_script_that_samples_itself_is_known() -> None:
-    assert samples_itself("set -e\nnvidia-smi --query-gpu=power.draw --format=csv -l 30 > m.csv &\n")
-    assert samples_itself("/usr/bin/nvidia-smi dmon #x\n")
-    assert not samples_itself("# nvidia-smi -l\npython train.py  # no nvidia-smi\n")
 
 
 RAW_HEADER = (

@@ -411,12 +411,22 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "script": "given/eval/shout_base.slurm",
         "folder": ".",
         "max_connections": 32,
+        "task_name": "shout",
+        "arguments": ["data_path", "prompt", "system_prompt"],
         "retries": 3,
         "config_hash": config_hash(config),
     }
     assert read(done, jobs.evaluation("base", "shout_base"))["manifest"] is None
     with pytest.raises(ValueError, match="base is not trained"):
         jobs.finetune("base")
+
+
+def test_job_knows_an_argument_that_the_user_added(new: ExperimentFolder) -> None:
+    plan_of(new).write_scripts()
+    path = new.path / "base/eval/shout_base.args.yaml"
+    path.write_text(path.read_text() + "limit: 3\n")
+    job = read(new, PlannedJobs(plan_of(new)).evaluation("base", "shout_base"))
+    assert job["arguments"] == ["data_path", "prompt", "system_prompt", "limit"]
 
 
 def test_training_goes_where_the_summary_says(new: ExperimentFolder) -> None:
