@@ -17,13 +17,12 @@ from run_experiment.inputs.model_fingerprint import model_fingerprint
 from run_experiment.inputs.named_files import content_hash, files_in_source, named_files
 from run_experiment.inputs.task_imports import local_sources
 from run_experiment.inputs.task_signature import (
-    CONFIG_ARGUMENT,
     DATA_ARGUMENT,
     LABEL_ARGUMENT,
+    TaskCall,
     TaskSignature,
     read_signature,
-    task_arguments,
-    task_config,
+    task_call,
 )
 
 Config = dict[str, Any]
@@ -64,45 +63,33 @@ class Determinants:
 
     def evaluation(self, evaluation: Evaluation) -> Config:
         """What determines an evaluation, except its checkpoint."""
-        signature = self.signature(evaluation)
-        given = task_arguments(evaluation, signature)
-        arguments = {name: value for name, value in given.items() if name not in _NOT_COMPARED}
+        call, script = self.call(evaluation), evaluation.task.script
+        arguments = {name: value for name, value in call.arguments.items() if name not in _NOT_COMPARED}
         task = {
-            "script": {"sha256": self._memory.file(evaluation.task.script)},
-            "function": signature.function,
+            "script": {"sha256": self._memory.file(script)},
+            "function": call.signature.function,
             "arguments": arguments,
         }
-        if imports := self._imports(evaluation.task.script):
+        if imports := self._imports(script):
             task["imports"] = imports
-        if config := self.task_config(evaluation):
-            task["config"] = {name: value for name, value in config.items() if name not in _NAMES}
-        data = self.evaluation_data(evaluation, signature)
-        read = {**signature.defaults, **arguments, "config": task.get("config")}
-        if files := self._files(evaluation, read, evaluation.task.data if data else None):
+        if call.config:
+            task["config"] = {name: value for name, value in call.config.items() if name not in _NAMES}
+        read = {**call.signature.defaults, **arguments, "config": task.get("config")}
+        if files := self._files(evaluation, read, call.data):
             task["files"] = files
         return {
             "model": self.model(evaluation.run.model),
             "task": task,
-            "data": data,
+            "data": self._data(call.data, call.split) if call.data else {},
             "dataset_type": evaluation.prompting.dataset_type,
             "generation": _generation(evaluation.generation),
         }
 
-    def arguments(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Arguments that an evaluation's task is called with."""
-        arguments = task_arguments(evaluation, self.signature(evaluation))
-        file = self._config_file(evaluation)
-        return {CONFIG_ARGUMENT: str(file), **arguments} if file else arguments
-
-    def task_config(self, evaluation: Evaluation) -> Config | None:
-        """What the file says that an evaluation's task is given by us; None if it takes none, or has one of its own."""
-        is_ours = (evaluation.run.name, evaluation.cell) not in self._foreign_configs
-        return task_config(evaluation) if is_ours and self._config_file(evaluation) else None
-
-    def _config_file(self, evaluation: Evaluation) -> Path | None:
-        takes_it = self.signature(evaluation).is_given(CONFIG_ARGUMENT) and CONFIG_ARGUMENT not in evaluation.task.args
+    def call(self, evaluation: Evaluation) -> TaskCall:
+        """What an evaluation's task is called with."""
         key = (evaluation.run.name, evaluation.cell)
-        return self._foreign_configs.get(key, evaluation.config_file) if takes_it else None
+        file = self._foreign_configs.get(key, evaluation.config_file)
+        return task_call(evaluation, self.signature(evaluation), file, is_ours=key not in self._foreign_configs)
 
     def _imports(self, script: Path) -> Config:
         """Hashes of the files beside a task's script that it imports, by their path relative to it."""
@@ -126,16 +113,11 @@ class Determinants:
         """Signature of an evaluation's task."""
         return self._signature(evaluation.task.script, evaluation.task.function)
 
-    def evaluation_data(self, evaluation: Evaluation, signature: TaskSignature) -> Config:
-        """Hash of the data that a task reads: the split named by its arguments, else the whole file."""
-        task = evaluation.task
-        takes_data = signature.takes(DATA_ARGUMENT)
-        if task.data is None or not (task.own_data or takes_data):
-            return {}
-        split = task.args.get("split", signature.defaults.get("split"))
-        if isinstance(split, str) and (sha256 := self._memory.split(task.data, split)):
+    def _data(self, data: Path, split: str | None) -> Config:
+        """Hash of the split that a task reads, else of the whole file."""
+        if split and (sha256 := self._memory.split(data, split)):
             return {"split": split, "sha256": sha256}
-        return {"split": None, "sha256": self._memory.file(task.data)}
+        return {"split": None, "sha256": self._memory.file(data)}
 
 
 def _is_made_here(path: Path, experiment: Path) -> bool:

@@ -50,6 +50,7 @@ def data_sets(experiment: Experiment, determinants: Determinants) -> DataSets:
 def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
     """Without prompt and run, which do not change what data is read."""
     task = evaluation.task
+    arguments = determinants.call(evaluation).all_arguments
     given = determinants.evaluation(evaluation)
     config = {
         "script": given["task"]["script"],
@@ -67,5 +68,5 @@ def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
         script=str(task.script),
         data=str(task.data) if task.data else None,
         function=given["task"]["function"],
-        arguments=determinants.arguments(evaluation),
+        arguments=arguments,
     )

@@ -1,4 +1,4 @@
-"""Parameters of a task's function, read from its source: planning never imports a user's code."""
+"""Parameters of a task's function, and what it is called with; planning never imports a user's code."""
 
 from __future__ import annotations
 
@@ -149,6 +149,43 @@ def offered_arguments(
     if scorers:
         offered |= {"scorers": [dict(scorer) for scorer in scorers], "scorer": scorers[0]["name"]}
     return offered
+
+
+@dataclass(frozen=True)
+class TaskCall:
+    """What an evaluation calls its task with; `arguments` are those beside the file of its configuration.
+
+    `config_file` is that file, if the task takes one; `config` is what it says, unless another tool wrote it.
+    `data` is the file that the task reads, `split` the part of it that an argument names.
+    """
+
+    signature: TaskSignature
+    arguments: dict[str, Any]
+    config_file: Path | None
+    config: dict[str, Any] | None
+    data: Path | None
+    split: str | None
+
+    @property
+    def all_arguments(self) -> dict[str, Any]:
+        """The arguments as the job script gives them."""
+        return {CONFIG_ARGUMENT: str(self.config_file), **self.arguments} if self.config_file else self.arguments
+
+
+def task_call(evaluation: Evaluation, signature: TaskSignature, config_file: Path | None, is_ours: bool) -> TaskCall:
+    """How an evaluation calls its task, if it may give it this file, which may be another tool's (not `is_ours`)."""
+    task = evaluation.task
+    takes_config = signature.is_given(CONFIG_ARGUMENT) and CONFIG_ARGUMENT not in task.args
+    file = config_file if takes_config else None
+    split = task.args.get("split", signature.defaults.get("split"))
+    return TaskCall(
+        signature=signature,
+        arguments=task_arguments(evaluation, signature),
+        config_file=file,
+        config=task_config(evaluation) if file and is_ours else None,
+        data=task.data if task.own_data or signature.takes(DATA_ARGUMENT) else None,
+        split=split if isinstance(split, str) else None,
+    )
 
 
 def task_arguments(evaluation: Evaluation, signature: TaskSignature) -> dict[str, Any]:

@@ -104,10 +104,10 @@ class JobScripts:
         run, cell = evaluation.run.name, evaluation.cell
         if others := self._cell_files(evaluation):
             return {path: Rendered("", "") for path in others}
-        signature = self._determinants.signature(evaluation)
+        call = self._determinants.call(evaluation)
         arguments, script = paths.task_arguments(run, cell), paths.eval_script(run, cell)
         folder = self._experiment.folder
-        beside = {arguments: _yaml(self._determinants.arguments(evaluation)), **self._task_config(evaluation)}
+        beside = {arguments: _yaml(call.all_arguments), **self._task_config(evaluation)}
         # What another tool wrote is used as it is; ours might not even be possible.
         if (there := self.existing(script)) and there.rendered is None:
             return {**beside, script: Rendered("", "")}
@@ -116,7 +116,7 @@ class JobScripts:
         own = evaluation.run.checkpoint and tokenizer_folder(evaluation.run) == evaluation.run.checkpoint
         command = eval_command(
             evaluation,
-            task=f"{paths.portable(evaluation.task.script, folder)}@{signature.name}",
+            task=f"{paths.portable(evaluation.task.script, folder)}@{call.signature.name}",
             model_path=model,
             tokenizer_path=self._dated_tokenizer(evaluation.run) or (model if own else base),
             task_config=arguments,
@@ -134,7 +134,7 @@ class JobScripts:
 
     def _task_config(self, evaluation: Evaluation) -> dict[str, Rendered]:
         """The file of prompts, scorers and labels, for a task that takes one."""
-        config = self._determinants.task_config(evaluation)
+        config = self._determinants.call(evaluation).config
         return {paths.task_config(evaluation.run.name, evaluation.cell): _yaml(config)} if config else {}
 
     def _dated_tokenizer(self, run: Run) -> str | None:

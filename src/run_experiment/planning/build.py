@@ -54,7 +54,8 @@ def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, sn
 
 
 def _planned(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> Plan:
-    determinants = Determinants(memory, cell_configs(experiment))
+    foreign_configs = cell_configs(experiment)
+    determinants = Determinants(memory, foreign_configs)
     scripts = JobScripts(experiment, settings, determinants)
     plan = Plan(
         experiment=experiment,
