@@ -121,14 +121,6 @@ def _completed(log: Path) -> set[str]:
     return {sample.uuid for sample in read_summaries(log) if sample.uuid and not sample.error}
 
 
-def is_reordered(earlier: PartialLog, log: Path, rows: Sequence[Row]) -> bool:
-    """Whether a log continues an earlier one although its samples, numbered by position, came in another order.
-
-    Raises EvalError.
-    """
-    return bool(reused_samples(earlier, log)) and repeats_itself(log, rows)
-
-
 def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:
     """Whether a log whose samples are numbered by position has some of them more often than its data have rows.
 
@@ -137,8 +129,9 @@ def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:
     """
     from inspect_ai.log import read_eval_log_sample_summaries, read_eval_log_samples
 
-    spec = spec_of(log)
-    ids = (spec.dataset.sample_ids if spec else None) or []
+    from run_experiment.evaluation.log_file import read_header
+
+    ids = read_header(log).eval.dataset.sample_ids or []
     # So inspect-ai numbers samples without an id.
     if ids != list(range(1, len(ids) + 1)):
         return False

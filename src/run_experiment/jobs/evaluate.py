@@ -20,7 +20,7 @@ from run_experiment.evaluation.dataset_cache import known_facts
 from run_experiment.evaluation.environment import job_environment
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.eval_log import EvalOutcome, require_success
-from run_experiment.evaluation.partial_log import PartialLog, is_reordered
+from run_experiment.evaluation.partial_log import PartialLog, repeats_itself
 from run_experiment.evaluation.settings import require_as_asked
 from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.jobs.checks import (
@@ -63,7 +63,7 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
     facts = {
         "results": asdict(left.outcome),
         "changes": connections.changes,
-        **place.reused(current, left.log),
+        **place.continued(current, left),
         **gpu_facts((samples, *script.sample_files), current.started),
     }
     known = current.record()
@@ -98,7 +98,7 @@ def _evaluated(
         left = place.left()
         _require_all(job, current, left.outcome)
         require_inputs(job)
-        _require_one_order(job, current, place.partial, left.log)
+        _require_one_order(job, current, place.partial, left)
     except EvalError as error:
         if failed and left is None:
             raise failed from error
@@ -143,15 +143,15 @@ def _require_all(job: EvaluationJob, current: Attempt, outcome: EvalOutcome) -> 
         raise
 
 
-def _require_one_order(job: EvaluationJob, current: Attempt, earlier: PartialLog | None, log: Path) -> None:
+def _require_one_order(job: EvaluationJob, current: Attempt, earlier: PartialLog | None, left: Left) -> None:
     """Raise JobError if eval-set took samples that it numbered itself for others; the next attempt begins anew.
 
     Raises EvalError if a log cannot be read.
     """
-    if earlier is None:
+    if not (earlier and left.reused):
         return
     rows = _rows(job)
-    if is_reordered(earlier, log, rows):
+    if repeats_itself(left.log, rows):
         current.begin(**{UNUSABLE: _REORDERED})
         earlier.log.unlink(missing_ok=True)
         raise JobError(f"the log of job {earlier.job_id} could not be continued: {_REORDERED}", Failure.INTERRUPTED)

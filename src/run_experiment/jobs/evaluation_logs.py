@@ -34,10 +34,11 @@ class TornLogError(EvalError):
 
 @dataclass(frozen=True)
 class Left:
-    """The log of an attempt, and what it came to."""
+    """The log of an attempt, what it came to, and how many samples it reused of the log that it continued."""
 
     log: Path
     outcome: EvalOutcome
+    reused: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Search:
             raise EvalError("the script left no inspect-ai log")
         log = the_log(self.wanted, logs)
         try:
-            return Left(log, read_outcome(log))
+            return Left(log, read_outcome(log), reused_samples(self.partial, log) if self.partial else 0)
         except EvalError as error:
             raise (error if is_zipfile(log) else TornLogError(str(error))) from error
 
@@ -117,21 +118,16 @@ class Search:
             return "its script does not use the job's folder for `inspect eval-set`"
         return "" if self.partial else f"its log is not in {self.unfinished}"
 
-    def reused(self, current: Attempt, log: Path) -> dict[str, Any]:
+    def continued(self, current: Attempt, left: Left) -> dict[str, Any]:
         """A record's entry on samples that were reused; logs if eval-set computed some of them again."""
         earlier = self.partial
         if earlier is None or not earlier.completed:
             return {}
-        try:
-            reused = reused_samples(earlier, log)
-        # That must not cost the result.
-        except EvalError:
-            return {"continued": {"job_id": earlier.job_id, "reused_samples": None}}
-        if reused < len(earlier.completed):
+        if left.reused < len(earlier.completed):
             details = f"inspect-ai computed samples of job {earlier.job_id} again"
-            count = counted(reused, "sample", of=len(earlier.completed))
+            count = counted(left.reused, "sample", of=len(earlier.completed))
             current.tell(Action.EVAL_RETRY, details, f"{count} were reused")
-        return {"continued": {"job_id": earlier.job_id, "reused_samples": reused}}
+        return {"continued": {"job_id": earlier.job_id, "reused_samples": left.reused}}
 
     def finish(self, log: Path) -> None:
         """Put the finished log in its place; what was needed to continue it goes."""
