@@ -13,6 +13,7 @@ from snakemake_cli import snakemake
 
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log, read_action_logs
+from run_experiment.report.jobs import used as what_was_used
 
 # What happens on a cluster only, or only with a GPU.
 ELSEWHERE = {
@@ -66,6 +67,11 @@ def test_a_run_with_failures_is_told_whole(tmp_path: Path) -> None:
     failed = changes[changes["details"] == "RUNNING → FAILED"]["result"].item()
     assert f"its log is {experiment.path}/logs/run_finetune/r4.log\nValueError: unlucky learning rate" in failed
     assert of(training, Action.ALL_COMPLETE)["result"].item() == "1 COMPLETED, 1 FAILED"
+    used = [used for details in of(table, Action.COMPUTE_METRICS)["details"] if (used := what_was_used(details))]
+    assert len(used) == 4
+    # They compute for less than a second, with less memory than the log has digits for.
+    assert all({"cpu_percent", "memory_gb"} <= set(figures) for figures in used)
+    assert experiment.record("r8/finetune.json")["usage"]["peak_memory_mib"] > 10
 
     missing = of(table, Action.CHECKPOINT_MISSING).set_index("subject")
     assert set(missing.index) == {"r4/epoch_0", "r4/epoch_1", "r8/epoch_1"}

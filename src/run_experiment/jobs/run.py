@@ -30,6 +30,7 @@ from run_experiment.jobscripts.script_facts import ScriptFacts
 from run_experiment.machine.exit_status import status_meaning, with_hint
 from run_experiment.machine.gpu_samples import sampling
 from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
+from run_experiment.machine.process_usage import ProcessUsage, counted_usage
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
 from run_experiment.slurm.clients import SlurmError, start_of
@@ -63,6 +64,7 @@ class Attempt:
     begun: dict[str, Any]
     events: list[dict[str, str]]
     provenance: Future[dict[str, Any]]
+    usage: ProcessUsage
 
     def begin(self, **facts: Any) -> None:
         """Record facts about the attempt at once, since a killed one cannot do so later."""
@@ -83,6 +85,7 @@ class Attempt:
             "allocation": self.allocation(),
             "ended": stamp(now()),
             "seconds": round(time.monotonic() - self.clock, 1),
+            "usage": self.usage.figures(),
             "provenance": self.provenance.result(),
             "attempts": [_in_short(one) for one in reversed(self.earlier)],
             "events": self.events,
@@ -136,9 +139,10 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
         events: list[dict[str, str]] = []
         # In parallel, since a driver may take seconds to list the GPUs.
         made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
+        facts = (events, made_with, stack.enter_context(counted_usage()))
         for rest in range(job.retries, -1, -1):
             try:
-                with _attempt(job, name, local_id, (log, lock), events, made_with) as current:
+                with _attempt(job, name, local_id, (log, lock), facts) as current:
                     make(current)
                 return
             except JobError as error:
@@ -205,8 +209,7 @@ def _attempt(
     name: str,
     local_id: str,
     files: tuple[Path, BinaryIO],
-    events: list[dict[str, str]],
-    made_with: Future[dict[str, Any]],
+    facts: tuple[list[dict[str, str]], Future[dict[str, Any]], ProcessUsage],
 ) -> Iterator[Attempt]:
     """An attempt at a job; if it fails, its folder keeps its files, with a record that says why."""
     job_id = own_job_id(local_id)
@@ -214,7 +217,7 @@ def _attempt(
     log, lock = files
     output = _new_log(log, folder / LOG)
     earlier = _earlier(job, name, folder)
-    current = Attempt(job_id, log, output, lock, folder, now(), time.monotonic(), earlier, {}, events, made_with)
+    current = Attempt(job_id, log, output, lock, folder, now(), time.monotonic(), earlier, {}, *facts)
     current.begin(
         target=name,
         experiment=os.getcwd(),

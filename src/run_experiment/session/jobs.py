@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from run_experiment.actionlog.entry import Action, Entry, Log
 from run_experiment.common import paths
 from run_experiment.common.clock import now
 from run_experiment.common.json_files import read_record
 from run_experiment.machine.gpu_samples import GpuSummary, summarize
+from run_experiment.machine.process_usage import usage_from
 from run_experiment.session.entries import failure_text
 from run_experiment.session.plan import SessionJob, SessionPlan
 from run_experiment.slurm.clients import AccountedJob
@@ -95,7 +97,7 @@ class FollowedJob:
             return metrics_text(JobMetrics.of_slurm(self.accounted), gpu)
         record = read_record(folder / self.submission.target) or {}
         if record.get("job_id") == self.job_id and "seconds" in record:
-            text = metrics_text(JobMetrics(wall_seconds=round(float(record["seconds"]))), gpu)
+            text = metrics_text(_by_record(record), gpu)
             return f"{text}; by its record, accounting has no figures"
         return "unknown: accounting has no figures"
 
@@ -105,6 +107,13 @@ class FollowedJob:
             return summarize(samples) if samples else None
         except OSError:
             return None
+
+
+def _by_record(record: Mapping[str, Any]) -> JobMetrics:
+    seconds, usage = round(float(record["seconds"])), usage_from(record)
+    if usage is None:
+        return JobMetrics(seconds)
+    return JobMetrics(seconds, None, usage.cpus, round(usage.cpu_seconds), usage.peak_memory_mib)
 
 
 class SessionJobs:

@@ -99,7 +99,7 @@ def _memory_text(metrics: JobMetrics) -> str:
         return "memory unknown"
     used = _gigabytes(metrics.peak_memory_mib)
     if metrics.requested_memory_mib is None:
-        return f"memory {used} GB of unknown"
+        return f"memory {used} GB without a limit"
     return f"memory {used} of {_gigabytes(metrics.requested_memory_mib)} GB ({_rounded(metrics.memory_percent)})"
 
 

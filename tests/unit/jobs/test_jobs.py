@@ -277,7 +277,7 @@ def test_lost_record_is_restored(training: FinetuneJob, capsys: pytest.CaptureFi
     record, trained = read(RECORD), weights("r4/artifacts")
     RECORD.unlink()
     finetune(training, "2", LOG)
-    assert read(RECORD) == {**record, "restored_by": "local-2"}
+    assert read(RECORD) == restored(record, "local-2")
     assert weights("r4/artifacts") == trained
     assert "r4 is already trained (job local-1): its record is restored" in capsys.readouterr().err
 

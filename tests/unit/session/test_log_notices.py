@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from session_logs import BASE, NOON, R4, Session, accounted, made, of_job, plan, submission
+from session_logs import BASE, NOON, R4, R8, Session, accounted, made, of_job, plan, submission
 
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.common.json_files import write_record
-from run_experiment.session.events import RuleFailed, RuleStarted, Tick
+from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted, Tick
 from run_experiment.session.plan import LOCAL
 from run_experiment.slurm.events import (
     Changed,
@@ -155,6 +155,26 @@ def test_a_local_job_that_failed_says_why_and_what_it_did(tmp_path: Path) -> Non
         *("PENDING → RUNNING", "EVAL_RETRY", "RUNNING → FAILED", "COMPUTE_METRICS")
     ]
     assert "FAILED: its log has 3 of 50 samples" in local.rows(Action.STATE_CHANGE)[-1][2]
+
+
+USAGE = {"cpus": 2, "cpu_seconds": 3.0, "peak_memory_mib": 1536.0}
+
+
+def test_local_jobs_say_what_they_used(tmp_path: Path) -> None:
+    local = Session(plan(tmp_path, LOCAL)).tell(RuleStarted(1, [BASE], []), RuleStarted(2, [R4], []))
+    local.tell(RuleStarted(3, [R8], []))
+    ended = datetime.now().astimezone().isoformat()
+    left = {"target": "shout_base", "job_id": "local-1", "error": "an error", "ended": ended, "usage": USAGE}
+    write_record(tmp_path / "base/attempts/local-1/attempt.json", left)
+    made = {"config": {}, "job_id": "local-2", "seconds": 1.0, "usage": USAGE}
+    write_record(tmp_path / R4, made)
+    # What it restored, another job made.
+    write_record(tmp_path / R8, {**made, "restored_by": "local-3"})
+    local.tell(RuleFailed(1), RuleFinished(2), RuleFinished(3))
+    said = {subject: text for subject, text, _ in local.rows(Action.COMPUTE_METRICS)}
+    assert said["base/shout/base"].endswith("of 2 cores, memory 1.5 GB without a limit, no GPU samples")
+    assert said["r4"].endswith("of 2 cores, memory 1.5 GB without a limit, no GPU samples")
+    assert said["r8"].endswith("CPU unknown, memory unknown, no GPU samples")
 
 
 def test_a_local_job_that_was_ended_by_a_signal_was_cancelled(tmp_path: Path) -> None:

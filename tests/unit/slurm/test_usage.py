@@ -69,7 +69,7 @@ def test_days_and_memory_that_nothing_was_said_of() -> None:
     assert metrics.memory_percent is None
     text = metrics_text(metrics, None)
     assert text.startswith("wall time 1-02:03:04 of 04:00:00 (651%)")
-    assert "memory 12.1 GB of unknown" in text
+    assert "memory 12.1 GB without a limit" in text
 
 
 def test_a_job_without_slurm() -> None:
