@@ -8,16 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from run_experiment.attempts.redone import redone_at
 from run_experiment.attempts.trainings import KeptTraining, kept_training
 from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
 from run_experiment.checkpoints.verify import checkpoint_files, tokenizer_folder
 from run_experiment.common import paths
 from run_experiment.common.errors import CheckpointError, InputError, Problem, UnreadableError
-from run_experiment.common.json_files import describe_change, same_config
 from run_experiment.evaluation.dataset_cache import FACTS
 from run_experiment.experiment.model import Evaluation, Experiment, Run
-from run_experiment.experiment.records import JobRecord, Manifest, Record, training_record
+from run_experiment.experiment.records import Manifest, training_record
 from run_experiment.experiment.settings import Settings
 from run_experiment.finetuning.model_check import ModelCheck
 from run_experiment.inputs.configuration import Config, Determinants
@@ -34,12 +32,11 @@ from run_experiment.planning.plan import Plan, written_to
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
 from run_experiment.planning.snapshot import Snapshot
-from run_experiment.planning.target import Kind, State, Target
+from run_experiment.planning.target import REDONE, Kind, State, Target
 
 # Key of a configuration.
 TEMPLATE_DATE = "template_date"
 NO_CHECKPOINT = "the checkpoint does not exist"
-REDONE = "asked for (redo)"
 
 
 def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot | None = None) -> Plan:
@@ -108,7 +105,7 @@ class _Builder:
         if run.output_dir is None and not own_script:
             message = f"torchtune names checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
-        target = replace(self._compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
+        target = replace(self._snapshot.compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
         target = self._redone(target)
         kept = kept_training(self._plan.sought(run, config)) if target.wanted else None
         if kept and path not in self._plan.redone:
@@ -126,7 +123,7 @@ class _Builder:
             return target
         path = paths.model_check(check.name)
         if path not in self._plan.targets:
-            self._add(replace(self._compared(Kind.CHECK, path, check.config), optional=True))
+            self._add(replace(self._snapshot.compared(Kind.CHECK, path, check.config), optional=True))
         if not self._plan[path].wanted:
             return target
         target, failed = replace(target, needs=(*target.needs, path)), failed_check(self._experiment.folder, check.name)
@@ -153,40 +150,6 @@ class _Builder:
             return {}
         return {TEMPLATE_DATE: dates.date.isoformat()}
 
-    def _compared(
-        self, kind: Kind, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
-    ) -> Target:
-        """The target of a known configuration, with its state; `data` and `script` are files hashed in it."""
-        record = self._snapshot.record(kind, path)
-        if record is None:
-            state = self._unmade(path)
-            if state is State.STALE:
-                return Target(kind, path, state, "its record cannot be read", config)
-            return self._tried(Target(kind, path, state, "not done yet", config), None)
-        if not same_config(record.config, config):
-            why = describe_change(record.config, config, data, script)
-            return self._tried(Target(kind, path, State.STALE, why, config), record)
-        return Target(kind, path, State.FRESH, "done", config)
-
-    def _unmade(self, path: str) -> State:
-        """State of a target without a readable record: stale if a file is there, which Snakemake would accept."""
-        return State.STALE if (self._experiment.folder / path).exists() else State.MISSING
-
-    def _tried(self, target: Target, record: Record | None) -> Target:
-        """The target with its last attempt, if that had this configuration and is newer than the record."""
-        if target.kind not in (Kind.TRAINING, Kind.EVALUATION):
-            return target
-        last = self._snapshot.last_attempt(target.path)
-        asked = None if record else redone_at(self._experiment.folder, target.path)
-        if asked and not (last and last.moment and last.moment >= asked):
-            return replace(target, why=f"{REDONE} on {asked.astimezone():%Y-%m-%d %H:%M}", redone=True)
-        made = record.end if isinstance(record, JobRecord) else None
-        if last is None or not last.is_of(target.config) or (made and (last.moment is None or made >= last.moment)):
-            return target
-        holder = None if last.is_over else self._snapshot.holder(target.path)
-        why = f"running on this machine as process {holder}" if holder else last.why
-        return replace(target, attempt=last, why=why)
-
     def _verify(self, run: Run, epoch: int | None) -> Target:
         """The verification of a checkpoint: waits for the training, unless a restored one was verified before."""
         path = paths.manifest(run.name, epoch)
@@ -202,19 +165,19 @@ class _Builder:
                 return target
         why = "its training will be restored first" if kept else _after_training(training)
         needs = (training.path,)
-        return Target(Kind.VERIFICATION, path, self._unmade(path), why, config, needs, failed=training.failed)
+        return Target(Kind.VERIFICATION, path, self._snapshot.unmade(path), why, config, needs, failed=training.failed)
 
     def _verified(self, run: Run, epoch: int | None, path: str, config: Config) -> Target:
         """The verification of a checkpoint, decided by comparing its files with its manifest."""
         record = self._snapshot.manifest(run.name, epoch)
-        target = self._compared(Kind.VERIFICATION, path, config)
+        target = self._snapshot.compared(Kind.VERIFICATION, path, config)
         made = self._snapshot.training(run.name)
         failed = failed_verification(self._experiment.folder, run.name, Path(path).stem, made.end if made else None)
         target = replace(target, failed=failed if target.wanted else None)
         files = self._checkpoint_files(run, epoch)
         if files is None:
             # Perhaps removed to save space: that is an error only if an evaluation needs it.
-            return replace(target, state=self._unmade(path), why=NO_CHECKPOINT, optional=True)
+            return replace(target, state=self._snapshot.unmade(path), why=NO_CHECKPOINT, optional=True)
         if record and not target.wanted and files != record.hashes:
             return replace(target, state=State.STALE, why="the checkpoint's files changed")
         if record and not target.wanted and (why := self._why_unloadable(run, epoch, record)):
@@ -246,7 +209,7 @@ class _Builder:
 
     def _cache(self, data_set: DataSet) -> Target:
         path = paths.cache_record(data_set.name)
-        target = self._compared(Kind.CACHE, path, data_set.config, data_set.data, data_set.script)
+        target = self._snapshot.compared(Kind.CACHE, path, data_set.config, data_set.data, data_set.script)
         target = replace(target, optional=True)
         if not target.wanted and not (self._experiment.folder / data_set.folder / FACTS).is_file():
             return replace(target, state=State.STALE, why="its folder is gone")
@@ -299,16 +262,16 @@ class _Builder:
         """Compare an evaluation's record, which also contains the hashes of the checkpoint's files."""
         task, kind = evaluation.task, Kind.EVALUATION
         if not evaluation.needs_checkpoint:
-            return self._compared(kind, path, config, task.data, task.script)
+            return self._snapshot.compared(kind, path, config, task.data, task.script)
         run, epoch = evaluation.run, evaluation.epoch
         manifest, record = self._plan[paths.manifest(run.name, epoch)], self._snapshot.record(kind, path)
         if manifest.needs and paths.finetune_record(run.name) not in self._kept:
-            return Target(kind, path, self._unmade(path), manifest.why, config, failed=manifest.failed)
+            return Target(kind, path, self._snapshot.unmade(path), manifest.why, config, failed=manifest.failed)
         files = self._checkpoint_files(run, epoch)
         if files is None and record:
             # A checkpoint that was evaluated and then removed cannot have changed since.
             files = record.config.get(CHECKPOINT)
-        target = self._compared(kind, path, {**config, CHECKPOINT: files}, task.data, task.script)
+        target = self._snapshot.compared(kind, path, {**config, CHECKPOINT: files}, task.data, task.script)
         if target.state is State.MISSING and manifest.wanted:
             return replace(target, why=_after_verification(manifest), attempt=None, failed=manifest.failed)
         return target

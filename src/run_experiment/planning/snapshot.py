@@ -1,4 +1,7 @@
-"""The experiment folder as one command sees it: records, manifests, attempts and the ledger, each read once."""
+"""The experiment folder as one command sees it: records, manifests, attempts and the ledger, each read once.
+
+Of a target whose configuration is known it says whether it is fresh, stale or missing.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ from typing import Any, TypeVar
 
 from run_experiment.attempts.files import Failure
 from run_experiment.attempts.history import Attempt, History
+from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
+from run_experiment.common.json_files import describe_change, same_config
 from run_experiment.experiment.records import (
     EvaluationRecord,
+    JobRecord,
     Manifest,
     Record,
     TrainingRecord,
@@ -21,8 +27,9 @@ from run_experiment.experiment.records import (
     read_manifest,
     read_training,
 )
+from run_experiment.inputs.configuration import Config
 from run_experiment.machine.file_locks import FileLocks
-from run_experiment.planning.target import Kind
+from run_experiment.planning.target import REDONE, Kind, State, Target
 from run_experiment.slurm.ledger import PATH, Ledger, Noted, Settled
 from run_experiment.slurm.states import succeeded
 
@@ -57,6 +64,40 @@ class Snapshot:
             Kind.VERIFICATION: read_manifest,
         }
         return self._once(path, reader.get(kind, read_config))
+
+    def compared(
+        self, kind: Kind, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
+    ) -> Target:
+        """The target of a known configuration, with its state; `data` and `script` are files hashed in it."""
+        record = self.record(kind, path)
+        if record is None:
+            state = self.unmade(path)
+            if state is State.STALE:
+                return Target(kind, path, state, "its record cannot be read", config)
+            return self._tried(Target(kind, path, state, "not done yet", config), None)
+        if not same_config(record.config, config):
+            why = describe_change(record.config, config, data, script)
+            return self._tried(Target(kind, path, State.STALE, why, config), record)
+        return Target(kind, path, State.FRESH, "done", config)
+
+    def unmade(self, path: str) -> State:
+        """State of a target without a readable record: stale if a file is there, which Snakemake would accept."""
+        return State.STALE if (self.folder / path).exists() else State.MISSING
+
+    def _tried(self, target: Target, record: Record | None) -> Target:
+        """The target with its last attempt, if that had this configuration and is newer than the record."""
+        if target.kind not in (Kind.TRAINING, Kind.EVALUATION):
+            return target
+        last = self.last_attempt(target.path)
+        asked = None if record else redone_at(self.folder, target.path)
+        if asked and not (last and last.moment and last.moment >= asked):
+            return replace(target, why=f"{REDONE} on {asked.astimezone():%Y-%m-%d %H:%M}", redone=True)
+        made = record.end if isinstance(record, JobRecord) else None
+        if last is None or not last.is_of(target.config) or (made and (last.moment is None or made >= last.moment)):
+            return target
+        holder = None if last.is_over else self.holder(target.path)
+        why = f"running on this machine as process {holder}" if holder else last.why
+        return replace(target, attempt=last, why=why)
 
     @cached_property
     def ledger(self) -> Noted:

@@ -13,6 +13,9 @@ from run_experiment.common.json_files import write_atomically
 from run_experiment.inputs.configuration import Config
 from run_experiment.planning.failed_steps import FailedStep
 
+# Why a target is wanted that `redo=` named.
+REDONE = "asked for (redo)"
+
 
 class State(enum.Enum):
     """Whether a target has to be made."""
