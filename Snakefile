@@ -10,6 +10,9 @@ include: "rules/common.smk"
 workdir: str(experiment.folder)
 
 
+report: "report/workflow.rst"
+
+
 wildcard_constraints:
     run=rf"(?!(cache|results|logs)/){NAME_PATTERN}",
     epoch=r"epoch_\d+|given",
@@ -31,7 +34,9 @@ rule all:
         plan.finals(),
         "results/evals.csv",
         "results/summary.md",
+        "results/comparisons.csv",
         "results/provenance.json",
+        pages_for_report(),
 
 
 include: "rules/check.smk"

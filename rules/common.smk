@@ -168,6 +168,27 @@ def collect_what_is_done():
     logger.error("\n".join(["Not done:", *lines, end]))
 
 
+def pages_for_report():
+    """The page and its figures that are there, for `snakemake --report`: no rule declares them."""
+    if not any(word.partition("=")[0] == "--report" for word in sys.argv[1:]):
+        return []
+    pages = [experiment.folder / paths.REPORT]
+    figures = sorted((experiment.folder / paths.FIGURES).glob("*.svg"))
+    return [
+        *(in_report(page, "page", "Results") for page in pages if page.exists()),
+        *(in_report(figure, "figure", "Figures") for figure in figures),
+    ]
+
+
+def in_report(path, caption, category):
+    """A file as a part of `snakemake --report`."""
+    name = str(path.relative_to(experiment.folder))
+    labels = {"what": path.stem.replace("_", " ")}
+    return report(
+        name, caption=f"report/{caption}.rst", category=category, labels=labels
+    )
+
+
 def results_page():
     """Path of the page to read: the summary if the other one could not be made."""
     page, summary = (
