@@ -30,6 +30,7 @@ from run_experiment.planning.build import make_plan
 from run_experiment.planning.redo import move_records
 from run_experiment.common.errors import InputError
 from run_experiment.common.files import links_at_top
+from run_experiment.common.places import unusable_places
 from run_experiment.experiment.schema import NAME_PATTERN
 from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
 from run_experiment.session.plan import session_plan
@@ -55,8 +56,10 @@ try:
     if not workflow.is_main_process:
         # A Snakemake within a job, of another executor: what it makes has been moved away by the main process.
         settings = replace(settings, redo=())
+    end_with(unusable_places(settings.experiment_dir))
     summary, warnings = read_summary(settings.experiment_dir / paths.SUMMARY)
     experiment = resolve(summary, settings.experiment_dir)
+    end_with(unusable_places(experiment.folder, experiment.run_by_name))
     # Before the records are read: who works on it afterwards is noticed when it is claimed.
     seen = observe(experiment.folder)
     memory = hash_memory(experiment.folder)

@@ -1,5 +1,6 @@
 """Prebuild the cache of a data set: calls its task once, with the caches in the experiment."""
 
+import os
 import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +16,8 @@ from run_experiment.session import step_entries
 
 if __name__ == "__main__":
     job, name, failure = snakemake.params.job, snakemake.wildcards.data_set, ""
+    # A task that asks for input would wait for ever.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     logs, there = ActionLogs(Path()), (Path(job["folder"]) / FACTS).is_file()
     # Only a stale target has an input, its marker; Snakemake has removed the earlier record by now.
     if snakemake.input:

@@ -17,6 +17,7 @@ from run_experiment.session.events import RECORD_ATTRIBUTE, Tick
 from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import SessionPlan
 from snakemake_logger_plugin_action_log.events import event_of
+from snakemake_logger_plugin_action_log.places import why_no_start
 from snakemake_logger_plugin_action_log.plan_table import plan_table
 from snakemake_logger_plugin_action_log.quiet import hold_back_noise, is_quiet
 from snakemake_logger_plugin_action_log.settings import LogHandlerSettings
@@ -31,6 +32,10 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Begin with nothing seen; the logs begin when the workflow says that a session does."""
+        # Of all that is ours this comes first: without these Snakemake ends in a traceback before it reads a rule.
+        if why := why_no_start():
+            print(why, file=sys.stderr)
+            sys.exit(2)
         # The plan's rows, and functions that say which outputs Snakemake will make, and what that costs.
         self._plan: tuple[Sequence[Row], Callable[[], Collection[str]], Callable[[], str]] | None = None
         self._log: SessionLog | None = None

@@ -27,6 +27,14 @@ def try_lock(file: IO[bytes] | int, *, shared: bool = False) -> bool:
     return True
 
 
+def regular(path: Path) -> Path:
+    """The path of a file that is no FIFO or device, to read which might take for ever. Raises OSError."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path
+
+
 def replace_link(link: Path, folder: Path) -> None:
     """Make `link` lead to a folder; relative, so that it survives a move of both. Raises OSError."""
     beside = link.with_name(f".{link.name}.{os.getpid()}")

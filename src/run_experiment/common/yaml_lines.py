@@ -12,6 +12,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from run_experiment.common.errors import Problem
+from run_experiment.common.files import regular
 
 KeyPath = tuple[str | int, ...]
 
@@ -85,7 +86,7 @@ def _printable(text: str) -> str:
 
 def load(path: Path) -> Source:
     """Read a YAML file of at most 1 MB. Raises OSError; everything else is in the source's `problems`."""
-    if path.stat().st_size > MAX_BYTES:
+    if regular(path).stat().st_size > MAX_BYTES:
         return _refused(0, f"the file has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
     content = path.read_bytes()
     try:

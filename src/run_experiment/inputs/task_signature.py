@@ -9,6 +9,7 @@ from importlib.util import decode_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from run_experiment.common.files import regular
 from run_experiment.common.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -64,17 +65,20 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
     name = function or next(iter(tasks))
     if name not in tasks:
         raise TaskScriptError(f"{script} has no task {name}{did_you_mean(name, tasks)}")
+    if isinstance(tasks[name], ast.AsyncFunctionDef):
+        raise TaskScriptError(f"{script}: task {name} is an async function, which inspect-ai does not call: write def")
     return _signature(tasks[name])
 
 
 def parse_script(script: Path) -> ast.Module:
     """Syntax tree of a Python file. Raises TaskScriptError if it cannot be read or parsed."""
     try:
-        return ast.parse(decode_source(script.read_bytes()))
+        return ast.parse(decode_source(regular(script).read_bytes()))
     except OSError as error:
         raise TaskScriptError(f"cannot read {script}: {error.strerror}") from error
     except SyntaxError as error:
-        raise TaskScriptError(f"{script}:{error.lineno or 0}: not valid Python: {error.msg}") from error
+        place = f"{script}:{error.lineno}" if error.lineno else str(script)
+        raise TaskScriptError(f"{place}: not valid Python: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise TaskScriptError(f"{script} is not valid Python: {error}") from error
 

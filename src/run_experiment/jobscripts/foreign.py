@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from run_experiment.common import paths
+from run_experiment.common.files import regular
 from run_experiment.experiment.model import Experiment
 from run_experiment.jobscripts.edits import parse
 
@@ -77,6 +78,6 @@ def _words(text: str) -> Iterator[str]:
 
 def _is_foreign(path: Path) -> bool:
     try:
-        return parse(path.read_text(encoding="utf-8")).rendered is None
+        return parse(regular(path).read_text(encoding="utf-8")).rendered is None
     except (OSError, UnicodeDecodeError):
         return False

@@ -18,6 +18,7 @@ import yaml
 from run_experiment.checkpoints.verify import tokenizer_folder
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
+from run_experiment.common.files import regular
 from run_experiment.common.json_files import canonical, write_atomically
 from run_experiment.common.yaml_lines import shown
 from run_experiment.evaluation.command import eval_command, former_eval_command
@@ -214,7 +215,7 @@ class JobScripts:
 
     def _read(self, path: str) -> str | None:
         try:
-            return (self._experiment.folder / path).read_text(encoding="utf-8")
+            return regular(self._experiment.folder / path).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:

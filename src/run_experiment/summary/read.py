@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,14 +63,14 @@ def _load(path: Path) -> Source:
 
 
 def _yaml(path: Path) -> Source:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(str(path), [Problem(0, "", f"is a folder; expected the file {path.name}")])
     try:
         return load(path)
     except NotADirectoryError:
         raise InputError(str(path.parent), [Problem(0, "", "is a file; write the folder that it is in")]) from None
     except FileNotFoundError:
-        if not path.parent.exists():
+        if not os.path.exists(path.parent):
             raise InputError(str(path.parent), [Problem(0, "", "there is no such folder")]) from None
         other = path.with_suffix(".yml")
         hint = f"; rename {other.name} to it" if other.is_file() else ""

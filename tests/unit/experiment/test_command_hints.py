@@ -43,6 +43,19 @@ def test_other_ways_to_call_snakemake_are_left_alone(option: str) -> None:
     assert command_hints([option, "r8/artifacts=1", "--default-resources", "account=lab"], {}, None) == []
 
 
+def test_a_setting_that_is_given_twice() -> None:
+    arguments = ["--profile", "mine", "--config", "experiment_dir=a", "experiment_dir=b"]
+    expected = ["experiment_dir is given twice: write it once"]
+    assert command_hints(arguments, {"experiment_dir": "b"}, 1) == expected
+
+
+def test_no_folder() -> None:
+    arguments = ["--profile", "mine", "--config", "experiment_dir="]
+    assert command_hints(arguments, {"experiment_dir": None}, 1) == [
+        "experiment_dir= names no folder: write experiment_dir=PATH"
+    ]
+
+
 def test_a_profile_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNAKEMAKE_PROFILE", "profiles/local")
     assert command_hints([], {}, None) == []

@@ -34,6 +34,9 @@ GIVEN = ("type: control", "type: eval-only\n    checkpoint_path: out")
         (DATA, "path: https://x.org/words.json", "nothing is downloaded: write the path of a copy on this machine"),
         (DATA, "path: <path to data>", "it looks like a placeholder that was not filled in"),
         (DATA, "path: Words.json", "did you mean words.json?"),
+        ("runs:\n", "output: {base_directory: words.json}\nruns:\n", 'words.json" is no folder'),
+        ("runs:\n", "output: {base_directory: words.json/more}\nruns:\n", 'words.json" is no folder'),
+        ("runs:\n", "output: {base_directory: /proc/1/more}\nruns:\n", 'you have no right to write in "/proc/1"'),
         ("models/tiny", "models/tiny/config.json", 'it is a file: write "models/tiny"'),
         ("cap.py", "cap.py:cap", "write cap.py@cap"),
         ("cap.py", "cap", "did you mean cap.py?"),
@@ -119,6 +122,27 @@ def test_sizes_of_another_type_in_a_model_s_config(folder: Path, value: object) 
 def test_a_task_in_another_encoding(folder: Path) -> None:
     (folder / "cap.py").write_bytes(b"# caf\xe9\n" + FILES["cap.py"].encode())
     assert "not valid Python" in errors(folder, GOOD)[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("async def cap(data_path: str): ...", "task cap is an async function, which inspect-ai does not call"),
+        ("def cap(data_path: str): ...\0", "cap.py: not valid Python: source code string cannot contain null bytes"),
+    ],
+)
+def test_tasks_that_cannot_be_called(folder: Path, source: str, message: str) -> None:
+    write(folder, "cap.py", f"from inspect_ai import task\n\n@task\n{source}\n")
+    assert message in errors(folder, GOOD)[0]
+
+
+@pytest.mark.parametrize("name", [FILE, "cap.py", "words.json"])
+def test_a_fifo_is_not_waited_for(folder: Path, name: str) -> None:
+    write(folder, FILE, GOOD)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match="no regular file"):
+        read_summary(folder / FILE)
 
 
 def test_another_ending_of_the_summary(folder: Path) -> None:

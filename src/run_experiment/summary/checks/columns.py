@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from run_experiment.common.files import regular
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.resolve import split_script
 from run_experiment.inputs.csv_rows import read_otherwise
@@ -57,7 +58,7 @@ def _task_sources(draft: Draft, folder: Path) -> list[str]:
     sources = []
     for script in {split_script(task.script)[0] for task in draft.tasks.values()}:
         try:
-            sources.append((folder / script).read_text(encoding="utf-8", errors="replace"))
+            sources.append(regular(folder / script).read_text(encoding="utf-8", errors="replace"))
         except (OSError, ValueError):
             continue
     return sources

@@ -23,6 +23,7 @@ def check_files(draft: Draft, folder: Path) -> list[Finding]:
     return [
         *_models(draft, folder),
         *_run_folders(draft, folder),
+        *_base_directory(draft, folder),
         *check_checkpoints(draft, folder),
         *check_training_data(draft, folder),
         *check_tasks(draft, folder),
@@ -72,3 +73,16 @@ def _run_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
             yield Finding((*path, "name"), f"{run.name} would be the run's folder, but a file has that name")
         elif own in models:
             yield Finding((*path, "name"), f"{run.name} would be the run's folder, but model {models[own]} is there")
+
+
+def _base_directory(draft: Draft, folder: Path) -> Iterator[Finding]:
+    """What keeps checkpoints from being written below `output.base_directory`, which need not exist yet."""
+    base = draft.output.base_directory
+    if not base:
+        return
+    where = Path(os.path.normpath(folder / base))
+    there = next(place for place in (where, *where.parents) if os.path.lexists(place))
+    if not os.path.isdir(there):
+        yield Finding(("output", "base_directory"), f"{shown(str(there), 200)} is no folder, so nothing can be in it")
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield Finding(("output", "base_directory"), f"you have no right to write in {shown(str(there), 200)}")
