@@ -51,12 +51,12 @@ def folder_within(where: Path, fits: Callable[[Path], bool]) -> str:
 
 def holds_model(folder: Path) -> bool:
     """Whether a folder looks like a model's."""
-    return (folder / "config.json").is_file()
+    return os.path.isfile(folder / "config.json")
 
 
 def holds_checkpoint(folder: Path) -> bool:
     """Whether a folder looks like a checkpoint's."""
-    return (folder / ADAPTER_WEIGHTS).is_file() or (holds_model(folder) and any(folder.glob("*.safetensors")))
+    return os.path.isfile(folder / ADAPTER_WEIGHTS) or (holds_model(folder) and any(folder.glob("*.safetensors")))
 
 
 def sharded_state(folder: Path) -> str:
@@ -72,7 +72,8 @@ def task_hint(text: str, where: Path) -> str:
     script, colon, function = text.rpartition(":")
     if colon and script.endswith(".py"):
         return f"; write {script}@{function}"
-    if where.with_name(f"{where.name}.py").is_file():
+    # Not `is_file`, which raises for a name that is too long.
+    if os.path.isfile(f"{where}.py"):
         return f"; did you mean {text}.py?"
     if re.fullmatch(r"inspect_evals/\w+", text):
         return "; tasks of a package are not found: write a file of your own whose task function calls it"

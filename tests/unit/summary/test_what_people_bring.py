@@ -40,6 +40,7 @@ GIVEN = ("type: control", "type: eval-only\n    checkpoint_path: out")
         ("models/tiny", "models/tiny/config.json", 'it is a file: write "models/tiny"'),
         ("cap.py", "cap.py:cap", "write cap.py@cap"),
         ("cap.py", "cap", "did you mean cap.py?"),
+        ("cap.py", "x" * 253, "there is no file"),
         ("cap.py", "inspect_evals/gsm8k", "write a file of your own whose task function calls it"),
         ("{input}", "{{input}}", "has {{input}}, which means plain braces; write {input}"),
         ("  lr: 1e-5", "  system_prompt: None", 'which the model would read; leave the key out, or write ""'),

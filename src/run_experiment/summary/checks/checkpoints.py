@@ -57,7 +57,7 @@ def _checkpoint(path: KeyPath, text: str, model: BaseModelEntry | None, folder: 
     except CheckpointError as error:
         yield Finding(path, shown(str(error), 500)[1:-1])
         return
-    if model and (where / ADAPTER_CONFIG).is_file():
+    if model and os.path.isfile(where / ADAPTER_CONFIG):
         yield from _of_other_model(path, where, model, folder)
         yield from _other_template(path, where, folder / model.path)
 
