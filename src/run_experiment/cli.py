@@ -56,6 +56,17 @@ def _view(options: argparse.Namespace) -> int:
     return view(read_records(options.folder.resolve()), options.port)
 
 
+def _export(options: argparse.Namespace) -> int:
+    # Here, since it needs a library that is only installed where it is wanted.
+    from run_experiment.sharing.crate import export
+
+    folder = options.folder.resolve()
+    target = (options.file or Path(f"{folder.name}.crate.zip")).resolve()
+    export(read_records(folder), target, options.checkpoints)
+    print(target)
+    return 0
+
+
 def _log(options: argparse.Namespace) -> int:
     filters = show.Filters(options.action, options.subject, options.since, options.log)
     table = show.entries(options.folder, filters, datetime.now())
@@ -71,7 +82,7 @@ def _status(options: argparse.Namespace) -> int:
     return command.show_status(options.folder, shown, _print)
 
 
-_COMMANDS = {"results": _results, "view": _view, "log": _log, "status": _status}
+_COMMANDS = {"results": _results, "view": _view, "export": _export, "log": _log, "status": _status}
 
 
 def _print(text: str) -> None:
@@ -90,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_results(commands)
     _add_view(commands.add_parser("view", help="show the logs of the results in inspect-ai's viewer, until Ctrl-C"))
+    _add_export(commands.add_parser("export", help="write a Workflow Run RO-Crate of the experiment, a ZIP file"))
     _add_log(commands.add_parser("log", help="show the action logs, run-torchtune.log and run-inspect.log"))
     _add_status(commands.add_parser("status", help="show what is done, running, pending, failed or missing"))
     return parser
@@ -112,6 +124,12 @@ def _add_results(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_view(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
     command.add_argument("--port", type=int, default=PORT, help=f"port of {HOST} (default {PORT})")
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, nargs="?", default=Path(), help="the experiment's folder")
+    command.add_argument("file", type=Path, nargs="?", help="ZIP file to write (default {folder}.crate.zip, here)")
+    command.add_argument("--checkpoints", action="store_true", help="put the adapters into it, too")
 
 
 def _add_log(log: argparse.ArgumentParser) -> None:
