@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,21 @@ from snakemake_executor_plugin_slurm_attached.left_behind import left_by
 from snakemake_executor_plugin_slurm_attached.retry_policy import Limits, Verdict, judge
 
 
-def verdict(folder: Path, end: End, output: Path, facts: Mapping[str, Any], retried: int) -> Verdict:
+def verdict(
+    folder: Path, end: End, output: Path, facts: Mapping[str, Any], retried: int, resources: Collection[str] = ()
+) -> Verdict:
     """Judge an end, and keep SLURM's word on a bad one for the next job, which may be of another session.
 
-    `output` is the file of what SLURM said, `facts` what the job was told; so many were `retried` in this session.
+    `output` is the file of what SLURM said, `facts` what the job was told; so many were `retried` in this session;
+    `resources` win over what its script requests.
     """
     submission, found = end.submission, Verdict(end.state)
     if end.succeeded:
         return found
     if end.accounted:
         left = left_by(folder, end.accounted, submission, output, facts)
-        limits = Limits(int(facts.get("retries", Settings.retries)), str(facts.get("script")))
+        retries, script = int(facts.get("retries", Settings.retries)), str(facts.get("script"))
+        limits = Limits(retries, script, facts.get("keys", {}), resources)
         found = judge(end.accounted, left, retried, limits)
     # The next job takes it for one that was interrupted.
     with suppress(OSError):

@@ -351,7 +351,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     def _report(self, info: SubmittedJobInfo, end: End) -> None:
         submission, output = end.submission, self._output(end.submission)
         target = submission.target
-        found = verdict(self._folder, end, output, self._facts[target], self._retried[target])
+        wins = overrides(info.job, self.workflow.resource_settings).wins
+        found = verdict(self._folder, end, output, self._facts[target], self._retried[target], wins)
         # Who cancels a job and starts again at once wants it to run.
         if end.state == "CANCELLED" and target in self._leaving:
             found = replace(found, again="it was cancelled before this command began")

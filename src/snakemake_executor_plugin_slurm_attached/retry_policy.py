@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-from run_experiment.common import paths
 from run_experiment.slurm.clients import AccountedJob
 
 # Exit codes (status:signal) of what SIGKILL ended: of the job's own process, or of one that its shell waited for.
@@ -16,6 +15,8 @@ _KILLED = ("0:9", "137:0")
 _TERMINATED = "143:0"
 # Exit code of a job whose output SLURM could not open on its node, among others: it has run nothing.
 NOT_OPENED = "0:53"
+# Resources of Snakemake that decide in place of an option.
+_RESOURCES = {"time": {"runtime"}, "mem": {"mem_mb", "mem_mb_per_cpu"}}
 # States of jobs that may have judged themselves before SLURM did.
 _OWN = ("FAILED", "OUT_OF_MEMORY")
 
@@ -50,10 +51,24 @@ class Left:
 
 @dataclass(frozen=True)
 class Limits:
-    """How often a target may be submitted again in a session, and the script that asks SLURM for what it needs."""
+    """How often a target may be submitted again in a session, and the script that asks SLURM for what it needs.
+
+    `keys` say where the summary decides on `time` and `mem`; `resources` are those of a profile or of --set-resources,
+    which win over the script.
+    """
 
     retries: int
     script: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+    resources: Collection[str] = ()
+
+    def place(self, name: str) -> str:
+        """What is to be changed for another `time` or `mem`."""
+        wins = sorted(_RESOURCES[name] & set(self.resources))
+        if wins:
+            return f"the resource {wins[0]} of the profile or of --set-resources"
+        key = f" ({self.keys[name]})" if name in self.keys else ""
+        return f"`#SBATCH --{name}` in {self.script}{key}"
 
 
 @dataclass(frozen=True)
@@ -76,13 +91,13 @@ def judge(job: AccountedJob, left: Left, retried: int, limits: Limits) -> Verdic
     state = Cut.OUT_OF_MEMORY.name if cut is Cut.OUT_OF_MEMORY else job.state
     if cut is Cut.TIMEOUT and not left.goes_on:
         nothing = "No state that another job could resume from was saved within its time limit"
-        return Verdict(state, advice=f"{nothing}: {_remedy(cut, job, limits.script)}")
+        return Verdict(state, advice=f"{nothing}: {_remedy(cut, job, limits)}")
     if cut is Cut.OUT_OF_MEMORY and not left.smaller:
-        return Verdict(state, advice=f"Another job would take as much: {_remedy(cut, job, limits.script)}")
+        return Verdict(state, advice=f"Another job would take as much: {_remedy(cut, job, limits)}")
     if retried < limits.retries:
         return Verdict(state, again=f"{cut.value}, retry {retried + 1} of {limits.retries}")
     times = f"{retried + 1} times" if retried else "once"
-    advice = f"It was submitted {times}: raise the setting `retries`, or {_remedy(cut, job, limits.script)}"
+    advice = f"It was submitted {times}: raise the setting `retries`, or {_remedy(cut, job, limits)}"
     return Verdict(state, advice=advice)
 
 
@@ -104,25 +119,18 @@ def cut_of(job: AccountedJob, left: Left) -> Cut | None:
     return None
 
 
-def _remedy(cut: Cut, job: AccountedJob, script: str) -> str:
+def _remedy(cut: Cut, job: AccountedJob, limits: Limits) -> str:
     """What the user can do about it."""
     match cut:
         case Cut.TIMEOUT:
-            return f"raise `#SBATCH --time` in {script} ({_estimate('time', script)})"
+            return f"raise {limits.place('time')}"
         case Cut.OUT_OF_MEMORY:
-            return f"raise `#SBATCH --mem` in {script} ({_estimate('mem', script)})"
+            return f"raise {limits.place('mem')}"
         case Cut.PREEMPTED:
-            return f"name a partition in {script} whose jobs are not preempted"
+            return f"name a partition in {limits.script} whose jobs are not preempted"
         case Cut.NODE_FAIL | Cut.BOOT_FAIL:
-            return f"leave out what fails with `#SBATCH --exclude={job.nodes}` in {script}"
+            return f"leave out what fails with `#SBATCH --exclude={job.nodes}` in {limits.script}"
         case Cut.KILLED:
             return f"see what kills it on {job.nodes}"
         case Cut.NO_OUTPUT:
             return f"see why {job.nodes} cannot write to the experiment's folder logs/slurm"
-
-
-def _estimate(name: str, script: str) -> str:
-    """The key of the summary that says what the jobs of a rendered script ask for."""
-    run = Path(script).parts[0]
-    is_training = script == paths.finetune_script(run)
-    return f"compute.{name} of run {run} in the summary" if is_training else f"evaluation.compute.{name} in the summary"

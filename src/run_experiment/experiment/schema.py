@@ -6,7 +6,7 @@ The JSON schema and the reference page are generated from these models.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    PrivateAttr,
     model_validator,
 )
 
@@ -305,6 +306,14 @@ class OutputSection(Section):
 Option = Annotated[str, Field(pattern=f"^{OPTION_PATTERN}$")]
 
 
+def _option_value(value: Any) -> Any:
+    """The text of an option's value; a flag, `true` in the file, has an empty one."""
+    return "" if value is True else str(value) if type(value) is int else value
+
+
+OptionValue = Annotated[str, BeforeValidator(_option_value), Field(pattern=f"^({OPTION_PATTERN})?$")]
+
+
 class Compute(Section):
     """What a job requests of the cluster; what is absent is estimated, or is the settings'."""
 
@@ -317,10 +326,35 @@ class Compute(Section):
     constraint: Option | None = Field(None, description="Features of the nodes.")
     qos: Option | None = Field(None, description="Quality of service.")
 
+    # Further options of sbatch by their full names, and the requests that `slurm_overrides` made.
+    _options: dict[str, str] = PrivateAttr(default_factory=dict)
+    _overridden: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Further options of sbatch by their full names; the value of a flag is empty."""
+        return self._options
+
+    def key(self, name: str) -> str:
+        """The key of the run that a request is or would be written at: `compute.time`."""
+        return f"{'slurm_overrides' if name in self._overridden else 'compute'}.{name}"
+
+
+class SlurmOverrides(Compute):
+    """Requests that are stronger than those of `compute`; any further option of sbatch, with - or _ in its name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, populate_by_name=True)
+
+    __pydantic_extra__: dict[str, OptionValue] = Field(init=False)
+
     def over(self, other: Compute | None) -> Compute:
         """These requests, and another's for what they leave open."""
-        own = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
-        return (other or Compute()).model_copy(update=own)
+        names = self.model_fields_set & set(Compute.model_fields)
+        own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        merged = (other or Compute()).model_copy(update=own)
+        merged._overridden = frozenset(own)
+        merged._options = {name.replace("_", "-"): value for name, value in (self.model_extra or {}).items()}
+        return merged
 
 
 RunType = Literal["fine-tuned", "control", "eval-only"]
@@ -339,7 +373,9 @@ class RunEntry(Section):
     parameters: Parameters = Field(default_factory=Parameters, description="What differs from `controls`.")
     checkpoint_path: str | None = Field(None, description=_CHECKPOINT)
     compute: Compute | None = Field(None, description="What its training requests of the cluster.")
-    slurm_overrides: Compute | None = Field(None, description="The same, and stronger: other tools write it here.")
+    slurm_overrides: SlurmOverrides | None = Field(
+        None, description="The same, and stronger, with any further option of sbatch: other tools write it here."
+    )
     data: str | None = Field(
         None,
         validation_alias=AliasChoices("data", "dataset_path"),

@@ -32,7 +32,7 @@ class Job:
 
     `target` is the record that it makes, `name` its name on the cluster, `script` its job script, which runs in
     `folder`. All paths are relative to the experiment's folder. `retries` is how many more times it is tried where that
-    can mend a failure.
+    can mend a failure; `keys` say where the summary decides on the `time` and `mem` that it requests.
     """
 
     run: str
@@ -43,6 +43,7 @@ class Job:
     script: str = field(kw_only=True)
     folder: str = field(kw_only=True, default=".")
     retries: int = field(kw_only=True, default=3)
+    keys: dict[str, str] = field(kw_only=True, default_factory=dict)
 
     @property
     def subject(self) -> str:

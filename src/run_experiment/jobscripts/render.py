@@ -32,6 +32,7 @@ from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.template_dates import TemplateDates
 from run_experiment.jobscripts.edits import COMMANDS_BEGIN, Existing, Rendered, parse
 from run_experiment.jobscripts.foreign import cell_files
+from run_experiment.jobscripts.sbatch_lines import family
 
 # Cores of a training or an evaluation; Snakemake passes their number on to torch.
 CPUS = 4
@@ -238,7 +239,10 @@ class JobScripts:
             "time": request.time,
             "output": "slurm-%j.out",
         }
-        lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
+        further = request.given.options
+        replaced = {name for option in further for name in family(option)}
+        asked = {**{key: value for key, value in options.items() if key not in replaced}, **further}
+        lines = [f"#SBATCH --{key}={value}".removesuffix("=") for key, value in asked.items() if value is not None]
         return "\n".join(["#!/bin/bash", *lines, "", *self._environment]) + "\n"
 
 

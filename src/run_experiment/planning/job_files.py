@@ -13,6 +13,7 @@ from run_experiment.common import paths
 from run_experiment.common.json_files import same_config
 from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.records import read_manifest, read_training
+from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Config
 from run_experiment.jobs.specs import EvaluationJob, FinetuneJob, Job
@@ -51,6 +52,7 @@ class PlannedJobs:
             output_dir=str(entry.output_dir) if entry.output_dir else None,
             elsewhere=self._elsewhere(entry),
             retries=self._retries,
+            keys=self._keys(paths.finetune_script(run), entry.compute or Compute(), f"of run {run}"),
         )
         return self._written(job)
 
@@ -80,6 +82,7 @@ class PlannedJobs:
             task_name=self._plan.scripts.task_name(entry),
             arguments=self._arguments(paths.task_arguments(run, cell), files),
             retries=self._retries,
+            keys=self._keys(script, None, ""),
         )
         return self._written(job)
 
@@ -89,6 +92,14 @@ class PlannedJobs:
             return None
         values = yaml.safe_load(self._plan.scripts.text(path, files[path]))
         return list(values) if isinstance(values, dict) else []
+
+    def _keys(self, script: str, compute: Compute | None, whose: str) -> dict[str, str]:
+        """The keys of the summary that decide what a job requests; none if its script's lines are the user's own."""
+        existing = self._plan.scripts.existing(script)
+        if existing and existing.own_head:
+            return {}
+        keys = {name: compute.key(name) if compute else f"evaluation.compute.{name}" for name in ("time", "mem")}
+        return {name: " ".join(filter(None, [key, whose, "in the summary"])) for name, key in keys.items()}
 
     def _elsewhere(self, run: Run) -> list[str]:
         """Where another tool's script may write its checkpoints, other than the summary says."""

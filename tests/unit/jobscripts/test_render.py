@@ -93,6 +93,26 @@ def test_requests_of_a_run_take_the_place_of_the_settings_(experiment: Experimen
     assert SITE["partition"] in rendered(experiment, plan_of(experiment, **SITE), "r8/finetune.slurm")
 
 
+def test_further_options_take_the_place_of_what_they_exclude(experiment: ExperimentFolder) -> None:
+    values = experiment.read()
+    options = {"gpus_per_node": "a100:2", "mem-per-cpu": "4G", "exclusive": True, "nodelist": "n1", "nodes": 2}
+    values["runs"][0]["slurm_overrides"] = options
+    experiment.write(values)
+    text = rendered(experiment, plan_of(experiment, **SITE), "r4/finetune.slurm")
+    assert bash_reads(text)
+    found = re.findall("^#SBATCH (.*)$", text, re.MULTILINE)
+    assert found[-5:] == [
+        "--gpus-per-node=a100:2",
+        "--mem-per-cpu=4G",
+        "--exclusive",
+        "--nodelist=n1",
+        "--nodes=2",
+    ]
+    names = [option.partition("=")[0] for option in found]
+    assert len(names) == len(set(names))
+    assert not {"--gres", "--mem"} & set(names)
+
+
 @pytest.mark.parametrize(
     ("parameters", "request_lines"),
     [

@@ -530,7 +530,7 @@ def test_what_another_job_can_mend(state: str, exit_code: str, left: Left, again
     [
         ("TIMEOUT", Left(), 0, "once: raise the setting `retries`, or raise `#SBATCH --time` in r4/finetune.slurm"),
         ("TIMEOUT", Left(goes_on=False), 3, "within its time limit: raise `#SBATCH --time` in r4/finetune.slurm"),
-        ("OUT_OF_MEMORY", Left(), 0, "`#SBATCH --mem` in r4/finetune.slurm (compute.mem of run r4 in the summary)"),
+        ("OUT_OF_MEMORY", Left(), 0, "raise `#SBATCH --mem` in r4/finetune.slurm"),
         ("PREEMPTED", Left(), 0, "whose jobs are not preempted"),
         ("NODE_FAIL", Left(), 0, "`#SBATCH --exclude=n1` in r4/finetune.slurm"),
         ("FAILED", Left(), 0, "see what kills it on n1"),
@@ -542,9 +542,19 @@ def test_advice_at_the_end(state: str, left: Left, retries: int, advice: str) ->
     assert advice in found.advice
 
 
-def test_advice_names_what_the_summary_has_for_evaluations() -> None:
-    found = judge(accounted("TIMEOUT"), Left(), 0, Limits(0, "r4/eval/shout_epoch1.slurm"))
-    assert found.advice.endswith("in r4/eval/shout_epoch1.slurm (evaluation.compute.time in the summary)")
+@pytest.mark.parametrize(
+    ("state", "keys", "resources", "advice"),
+    [
+        ("TIMEOUT", {}, [], "raise `#SBATCH --time` in r4/finetune.slurm"),
+        ("TIMEOUT", {"time": "here"}, ["mem_mb"], "raise `#SBATCH --time` in r4/finetune.slurm (here)"),
+        ("TIMEOUT", {"time": "here"}, ["runtime"], "raise the resource runtime of the profile or of --set-resources"),
+        ("OUT_OF_MEMORY", {"mem": "here"}, ["runtime"], "raise `#SBATCH --mem` in r4/finetune.slurm (here)"),
+        ("OUT_OF_MEMORY", {}, ["mem_mb"], "raise the resource mem_mb of the profile or of --set-resources"),
+    ],
+)
+def test_advice_names_what_decides(state: str, keys: dict[str, str], resources: list[str], advice: str) -> None:
+    found = judge(accounted(state), Left(), 0, Limits(0, "r4/finetune.slurm", keys, resources))
+    assert found.advice.endswith(advice)
 
 
 def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path) -> None:

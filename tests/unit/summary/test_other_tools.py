@@ -61,8 +61,21 @@ def test_refused(folder: Path, key: str, message: str) -> None:
     ("changes", "line"),
     [
         (
-            ("  - name: r8\n", "  - name: r8\n    slurm_overrides: {reservation: maintenance}\n"),
-            "19: runs[1].slurm_overrides.reservation: unknown key; write it in the #SBATCH lines of the job script",
+            ("  - name: r8\n", "  - name: r8\n    slurm_overrides: {dependency: 17}\n"),
+            "19: runs[1].slurm_overrides.dependency: not allowed: Snakemake says when a job starts",
+        ),
+        (
+            ("  - name: r8\n", "  - name: r8\n    slurm_overrides: {job_name: mine}\n"),
+            "19: runs[1].slurm_overrides.job_name: is set when the job is submitted; leave it out",
+        ),
+        (
+            ("  - name: r8\n", "  - name: r8\n    slurm_overrides: {partitoin: gpu}\n"),
+            "19: runs[1].slurm_overrides.partitoin: unknown key; did you mean partition?",
+        ),
+        (
+            ("  - name: r8\n", "  - name: r8\n    slurm_overrides: {nodelist: a b}\n"),
+            "19: runs[1].slurm_overrides.nodelist: expected one word as #SBATCH lines take it, without spaces, quotes "
+            'and #, or true for a flag, found "a b"; write it in the #SBATCH lines of the job script',
         ),
         (
             ("  - name: r8\n", "  - name: r8\n    compute: {gres: gpu:2}\n"),
@@ -103,6 +116,21 @@ def test_a_run_s_requests_of_the_cluster(folder: Path) -> None:
         "partition": "gpu",
         "constraint": "a100|h100",
         "cpus_per_task": 8,
+    }
+
+
+def test_further_options_of_sbatch(folder: Path) -> None:
+    keys = "    slurm_overrides: {gres: 'gpu:a100:2', mem_per_cpu: 4G, nodelist: n1, exclusive: true, ntasks: 2}\n"
+    summary, warnings = read(folder, changed(("  - name: r8\n", f"  - name: r8\n{keys}")))
+    assert warnings == []
+    compute = resolve(summary, folder).run_by_name["r8"].compute
+    assert compute is not None
+    assert compute.options == {
+        "gres": "gpu:a100:2",
+        "mem-per-cpu": "4G",
+        "nodelist": "n1",
+        "exclusive": "",
+        "ntasks": "2",
     }
 
 

@@ -14,6 +14,7 @@ from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, Parame
 from run_experiment.summary.checks.prompts import check_prompts, template_problem
 from run_experiment.summary.checks.results import check_results
 from run_experiment.summary.draft import Draft, Finding
+from run_experiment.summary.slurm_options import check_slurm_options
 
 Named = BaseModelEntry | RunEntry | TaskEntry
 
@@ -38,6 +39,7 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
         _repeated_evaluations,
         _runs_without_evaluation,
         check_prompts,
+        check_slurm_options,
         _sampling,
         _probabilities,
         _offloading,

@@ -47,6 +47,7 @@ _PATTERNS = {
     f"^{TIME_PATTERN}$": "a time like 02:00:00 or 1-12:00:00",
     f"^{MEMORY_PATTERN}$": "an amount of memory like 80G",
     f"^{OPTION_PATTERN}$": "one word as #SBATCH lines take it, without spaces, quotes and #",
+    f"^({OPTION_PATTERN})?$": "one word as #SBATCH lines take it, without spaces, quotes and #, or true for a flag",
 }
 
 
