@@ -70,7 +70,7 @@ def test_jobs_whose_log_folder_was_tidied_away_are_submitted_again(tmp_path: Pat
     said = second.output
     assert f"SLURM could not write {experiment.path}/logs/slurm/tiny.r4-{submitted}.out: its folder has to" in said
     assert "it is submitted again: SLURM could not write its output, retry 1 of 3" in said
-    assert "r8: it was not submitted: sbatch: error: no budget" in said.partition("Not done:")[2]
+    assert "r8: was not submitted: sbatch: error: no budget" in said.partition("Not done:")[2]
     assert names(experiment.path) == Counter(
         {"tiny.r4": 2, "tiny.r4.shout.e0": 1, "tiny.base.shout": 1},
     )

@@ -389,6 +389,7 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "script": "r4/finetune.slurm",
         "folder": ".",
         "retries": 3,
+        "keys": {name: f"compute.{name} of run r4 in the summary" for name in ("time", "mem")},
         "config_hash": config_hash(job["config"]),
     }
     evaluation = read(done, jobs.evaluation("given", "shout_base"))
@@ -414,6 +415,7 @@ def test_jobs_are_told_what_was_planned(done: ExperimentFolder) -> None:
         "task_name": "shout",
         "arguments": ["data_path", "prompt", "system_prompt"],
         "retries": 3,
+        "keys": {name: f"evaluation.compute.{name} in the summary" for name in ("time", "mem")},
         "config_hash": config_hash(config),
     }
     assert read(done, jobs.evaluation("base", "shout_base"))["manifest"] is None
