@@ -20,7 +20,7 @@ from run_experiment.estimate.text import estimate_text, over_budget
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.report.collect import collect
-from run_experiment.results.collect import hash_memory
+from run_experiment.results.collect import hash_memory, read_records
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.resolve import resolve
 from run_experiment.jobs.run import note_own_allocation
@@ -160,15 +160,26 @@ def python(script):
 def collect_what_is_done():
     """Write the results so far and print what is missing; the summary may have been edited since."""
     try:
-        missing = collect(experiment.folder)
+        missing, where = results_so_far()
     except InputError as error:
         logger.error(f"The results were not collected: {error}")
         return
     asked = subjects_in_order(planned_outputs())
     lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
     again = "again without redo=" if settings.redo else "again"
-    end = f"Results so far: {results_page()}\nRun the same command {again} to make only what is missing."
+    end = f"{where}\nRun the same command {again} to make only what is missing."
     logger.error("\n".join(["Not done:", *lines, end]))
+
+
+def results_so_far():
+    """Write the results; what is missing, and where they are or why they could not be written. Raises InputError."""
+    try:
+        missing = collect(experiment.folder)
+    except OSError as error:
+        # A full disk must not hide what failed.
+        missing = read_records(experiment.folder).missing()
+        return missing, f"The results could not be written: {error}"
+    return missing, f"Results so far: {results_page()}"
 
 
 def pages_for_report():
@@ -197,7 +208,7 @@ def results_page():
     page, summary = (
         experiment.folder / name for name in (paths.REPORT, paths.SUMMARY_PAGE)
     )
-    return page if page.exists() else summary
+    return page if page.is_file() else summary
 
 
 def subjects_in_order(outputs):

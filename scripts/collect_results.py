@@ -11,3 +11,5 @@ if __name__ == "__main__":
         collect(Path(snakemake.params.folder))
     except InputError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"The results could not be written: {error}")

@@ -47,6 +47,35 @@ def test_failed_training_stops_no_other_run(fresh: ExperimentFolder) -> None:
     assert "Missing" not in (fresh.path / "results/summary.md").read_text()
 
 
+def test_a_page_that_cannot_be_written_fails_no_session(fresh: ExperimentFolder) -> None:
+    """Nor does one whose logs are broken."""
+    (fresh.path / "results/report.html/something").mkdir(parents=True)
+    result = snakemake(fresh.path)
+    assert result.returncode == 0, result.stdout
+    assert "results/report.html could not be made: " in result.stdout
+    assert f"Results: {fresh.path}/results/summary.md" in result.stdout
+    for log in fresh.path.glob("*/eval/logs/*.eval"):
+        log.write_bytes(b"broken")
+    (fresh.path / "results/report.html/something").rmdir()
+    (fresh.path / "results/report.html").rmdir()
+    (fresh.path / "results/summary.md").unlink()
+    result = snakemake(fresh.path)
+    assert result.returncode == 0, result.stdout
+    assert "could not be read" in (fresh.path / "results/report.html").read_text()
+
+
+def test_results_that_cannot_be_written_hide_no_failure(fresh: ExperimentFolder) -> None:
+    fresh.set_parameters("r4", lr=13.0)
+    (fresh.path / "results/evals.csv/in_the_way").mkdir(parents=True)
+    result = snakemake(fresh.path)
+    assert result.returncode == 1
+    end = result.stdout.partition("Not done:")[2]
+    assert "    r4: failed as job local-" in end
+    assert "The results could not be written: " in end
+    assert "Run the same command again to make only what is missing." in end
+    assert "Traceback" not in end
+
+
 def test_failed_evaluation_leaves_no_log_at_its_target(tmp_path: Path) -> None:
     """inspect-ai exits with 0 after a failed evaluation."""
     fresh = make_scaffolded(tmp_path / "experiment", scaffold=Scaffold(inspect=True))

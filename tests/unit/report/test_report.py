@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -90,6 +91,18 @@ def test_a_page_that_fails_is_removed_and_the_results_stay(
     assert not (done.path / paths.REPORT).exists()
     assert (done.path / paths.SUMMARY_PAGE).exists()
     assert capsys.readouterr().err == "results/report.html could not be made: ZeroDivisionError: division by zero\n"
+
+
+def test_a_full_disk_costs_only_the_page(
+    done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("run_experiment.report.collect.write_atomically", full)
+    assert collect(done.path) == []
+    assert "results/report.html could not be made: OSError: " in capsys.readouterr().err
+    assert (done.path / paths.SUMMARY_PAGE).exists()
 
 
 def test_figures_that_fail_leave_the_page(
