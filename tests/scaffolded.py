@@ -17,8 +17,11 @@ from once import once
 
 TASK = '''"""Answers with the word in capitals, without a model."""
 
+import json
+from pathlib import Path
+
 from inspect_ai import Task, task
-from inspect_ai.dataset import Sample, hf_dataset
+from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ModelOutput
 from inspect_ai.scorer import match
 from inspect_ai.solver import solver
@@ -35,26 +38,31 @@ def shouting():
 
 @task
 def shout(data_path: str, split: str = "test") -> Task:
-    data = hf_dataset(
-        "json",
-        data_files=data_path,
-        field=split,
-        split="train",
-        sample_fields=lambda row: Sample(input=row["input"], target=row["output"]),
-    )
+    rows = json.loads(Path(data_path).read_text())[split]
+    data = MemoryDataset([Sample(input=row["input"], target=row["output"]) for row in rows])
     return Task(dataset=data, solver=shouting(), scorer=match())
 '''
+# The same with `datasets`, whose import costs a second of CPU time, and its cache.
+CACHED_TASK = (
+    TASK.replace("import MemoryDataset, Sample", "import Sample, hf_dataset")
+    .replace("    rows = json.loads(Path(data_path).read_text())[split]\n", "")
+    .replace(
+        "MemoryDataset([",
+        'hf_dataset("json", data_files=data_path, field=split, split="train", sample_fields=lambda row: ',
+    )
+    .replace(" for row in rows])", ")")
+)
 
 # As other tools have them: all but the data is read from a file.
 FROM_CONFIG = (
-    TASK.replace("split: str", 'config_path: str, vis_label: str = "", split: str')
+    CACHED_TASK.replace("split: str", 'config_path: str, vis_label: str = "", split: str')
     .replace("    data = hf", "    config = yaml.safe_load(Path(config_path).read_text())\n    data = hf")
     .replace('input=row["input"]', 'input=config["prompt"].format(input=row["input"])')
     .replace("solver=shouting()", 'solver=[system_message(config["system_prompt"]), shouting()]')
     .replace("Task(", 'Task(name=f"shout_{vis_label}", ')
     .replace('-> Task(name=f"shout_{vis_label}", ', "-> Task(")
     .replace("import solver", "import solver, system_message")
-    .replace("from inspect_ai import", "from pathlib import Path\n\nimport yaml\nfrom inspect_ai import", 1)
+    .replace("from inspect_ai import", "import yaml\nfrom inspect_ai import", 1)
 )
 # A sampler of GPUs, which is killed at the end of each script.
 SMI = """#!/bin/bash
@@ -143,7 +151,8 @@ def make_scaffolded(folder: Path, epochs: int = 1, scaffold: Scaffold = Scaffold
     if scaffold.base_directory:
         values["output"] = {"base_directory": scaffold.base_directory}
     experiment.write(values)
-    (folder / "shout.py").write_text(FROM_CONFIG if scaffold.configs else TASK)
+    task = CACHED_TASK if scaffold.inspect else TASK
+    (folder / "shout.py").write_text(FROM_CONFIG if scaffold.configs else task)
     (folder / "train.py").write_text(TRAIN)
     for run in ("r4", "r8"):
         _train_script(folder, run, epochs, scaffold)

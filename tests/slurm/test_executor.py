@@ -58,7 +58,7 @@ def test_one_job_for_each_training_and_evaluation(tmp_path: Path) -> None:
 def test_nothing_is_lost_or_done_twice_when_the_main_process_is_killed_again_and_again(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=40, evaluate=20, epochs=2)
     chance = random.Random()
-    for _ in range(20):
+    for _ in range(12):
         started = Run(experiment.path, *AT_ONCE)
         # Up to the middle of what it does: it begins to submit after some 3 s.
         time.sleep(chance.uniform(1, 7))
@@ -275,7 +275,10 @@ def test_the_rules_run_under_the_stock_executor_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell_folders", [True, False], ids=["a folder a cell", "scripts side by side"])
 def test_a_scaffolded_folder_runs_as_it_is(tmp_path: Path, cell_folders: bool) -> None:
-    """With lines for modules and conda that this machine has not, and logs in a folder of its own."""
+    """With lines for modules and conda that this machine has not, and logs in a folder of its own.
+
+    Scripts side by side run inspect-ai itself; on this machine, a folder a cell does, too.
+    """
     log_dir = "../../their_logs" if cell_folders else '"${{PWD}}/all_logs"'
     scaffold = Scaffold(
         cell_folders,
@@ -283,7 +286,7 @@ def test_a_scaffolded_folder_runs_as_it_is(tmp_path: Path, cell_folders: bool) -
         site=SITE,
         sleep=(1, 1),
         parameters={"learning_rat": 3, "packed_bins": True},
-        inspect=True,
+        inspect=not cell_folders,
     )
     experiment = make_scaffolded(tmp_path / "experiment", epochs=2, scaffold=scaffold)
     before = {path: path.read_bytes() for path in experiment.path.rglob("*") if path.is_file()}

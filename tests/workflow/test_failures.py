@@ -128,7 +128,7 @@ def test_broken_checkpoint_costs_only_its_evaluations(fresh: ExperimentFolder) -
 
 
 def test_unreadable_data_is_told_once_and_fails_no_training(fresh: ExperimentFolder) -> None:
-    fresh.edit("shout.py", "    data = hf_dataset", "    raise KeyError('tset')\n    data = hf_dataset")
+    fresh.edit("shout.py", "    data = ", "    raise KeyError('tset')\n    data = ")
     result = snakemake(fresh.path)
     assert result.returncode == 1
     assert "Task shout failed to load its data: KeyError: 'tset'" in result.stdout

@@ -38,7 +38,7 @@ def write_results(records: Records) -> None:
 def _analysis(records: Records) -> Analysis | None:
     """The analysis of the scores; None if it fails, which must not cost the other results."""
     try:
-        # Here, since scipy and statsmodels take seconds.
+        # Here, since scipy takes a while.
         from run_experiment.results.analysis.analyse import analyse
 
         return analyse(records)

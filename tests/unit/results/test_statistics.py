@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 from wilson_by_hand import wilson
 
 from run_experiment.results.analysis import statistics
@@ -24,6 +26,12 @@ from run_experiment.results.analysis.statistics import Interval, interval
 def test_wilson_of_a_publication(successes: int, n: int, low: float, high: float) -> None:
     found = statistics.wilson(successes, n)
     assert found == Interval(pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5), "Wilson")
+
+
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_statsmodels(of: tuple[int, int]) -> None:
+    found = statistics.wilson(*of)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(*of, method="wilson"), abs=1e-9)
 
 
 @pytest.mark.parametrize(("right", "n"), [(46, 50), (45, 50), (1, 1), (0, 1), (50, 50), (0, 50)])
@@ -108,6 +116,19 @@ def test_holm_of_a_publication() -> None:
     assert statistics.holm([]) == []
     assert statistics.holm([None]) == [None]
     assert statistics.holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    assert statistics.holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_statsmodels(wins: int, losses: int) -> None:
+    table = [[0, wins], [losses, 0]]
+    expected = float(statsmodels_mcnemar(table, exact=True).pvalue) if wins + losses else 1.0
+    assert statistics.mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 8, 40])

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from run_experiment.common.json_files import canonical
 from run_experiment.experiment.model import Run
@@ -79,6 +78,9 @@ def between_seeds(one: SeedMean, other: SeedMean) -> float | None:
     """Two-sided p-value of Welch's t-test between the seeds of two groups (Welch 1947); None without spread."""
     if one.sd == other.sd == 0:
         return None
+    # Here, since it takes a second.
+    from scipy import stats
+
     return float(stats.ttest_ind(one.values, other.values, equal_var=False).pvalue)
 
 

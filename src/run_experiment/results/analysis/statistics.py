@@ -12,12 +12,14 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+
+# Not scipy.stats, nor what imports it: that costs each session's end a second of CPU time.
+from scipy.special import bdtr, bdtrik, ndtri, stdtrit
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
+# Quantile of the normal distribution.
+_Z = float(ndtri(1 - ALPHA / 2))
 
 _SEED = 14
 _RESAMPLES = 9_999
@@ -69,8 +71,9 @@ def wilson(successes: float, n: float) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209; Brown, Cai, DasGupta 2001)."""
     if n <= 0:
         return none("no scored sample")
-    low, high = proportion_confint(successes, n, alpha=ALPHA, method="wilson")
-    return Interval(float(max(low, 0.0)), float(min(high, 1.0)), "Wilson")
+    center = (successes + _Z**2 / 2) / (n + _Z**2)
+    half = _Z / (n + _Z**2) * math.sqrt(successes * (n - successes) / n + _Z**2 / 4)
+    return Interval(float(max(center - half, 0.0)), float(min(center + half, 1.0)), "Wilson")
 
 
 def mean_interval(values: Sequence[float | None] | Floats) -> Interval:
@@ -80,14 +83,14 @@ def mean_interval(values: Sequence[float | None] | Floats) -> Interval:
         return none("one sample" if scores.size else "no scored sample")
     if np.ptp(scores) == 0:
         return none("all scores are the same")
-    return from_stderr(float(scores.mean()), float(stats.sem(scores)), scores.size, "t")
+    return from_stderr(float(scores.mean()), float(scores.std(ddof=1)) / math.sqrt(scores.size), scores.size, "t")
 
 
 def from_stderr(mean: float, stderr: float, n: int, method: str) -> Interval:
     """The t-interval of a mean with a known standard error, of n independent values."""
     if n < 2 or not math.isfinite(mean) or not math.isfinite(stderr) or stderr <= 0:
         return none("no standard error")
-    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * stderr
+    half = float(stdtrit(n - 1, 1 - ALPHA / 2)) * stderr
     return Interval(mean - half, mean + half, method)
 
 
@@ -138,14 +141,14 @@ def difference_interval(differences: Floats, binary: bool, clusters: Sequence[Ha
         return mean_interval(differences)
     n, wins, losses = differences.size + 2, (differences > 0).sum() + 0.5, (differences < 0).sum() + 0.5
     mean = (wins - losses) / n
-    half = float(stats.norm.ppf(1 - ALPHA / 2)) * math.sqrt(wins + losses - (wins - losses) ** 2 / n) / n
+    half = _Z * math.sqrt(wins + losses - (wins - losses) ** 2 / n) / n
     return Interval(float(max(mean - half, -1)), float(min(mean + half, 1)), "Agresti-Min")
 
 
 @cache
 def mcnemar(wins: int, losses: int) -> float:
     """Exact two-sided McNemar test of paired 0/1 scores (McNemar 1947, Psychometrika 12:153): binomial, p = 1/2."""
-    return float(stats.binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
+    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def permutation(differences: Floats, clusters: Sequence[Hashable] | None = None) -> float:
@@ -181,8 +184,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     given = [p for p in p_values if p is not None]
     if not given:
         return list(p_values)
-    corrected = iter(multipletests(given, alpha=ALPHA, method="holm")[1])
-    return [None if p is None else float(next(corrected)) for p in p_values]
+    order = np.argsort(given, kind="stable")
+    corrected = np.empty(len(given))
+    corrected[order] = np.maximum.accumulate(np.arange(len(given), 0, -1) * np.array(given)[order])
+    rest = iter(np.minimum(corrected, 1.0))
+    return [None if p is None else float(next(rest)) for p in p_values]
 
 
 def optimism(scores: Floats) -> float | None:
@@ -210,7 +216,8 @@ def smallest_difference(n: int, differing: int) -> float | None:
 @cache
 def _smallest_margin(differing: int) -> int | None:
     """Wins less losses from which the exact McNemar test gives p < 0.05."""
-    losses = int(stats.binom.ppf(ALPHA / 2, differing, 0.5))
-    while losses >= 0 and (differing == 0 or mcnemar(differing - losses, losses) >= ALPHA):
+    # One more than the real number at which it would be 0.05.
+    losses = int(bdtrik(ALPHA / 2, differing, 0.5)) + 1 if differing else -1
+    while losses >= 0 and mcnemar(differing - losses, losses) >= ALPHA:
         losses -= 1
     return None if losses < 0 else differing - 2 * losses
