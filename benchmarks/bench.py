@@ -1,7 +1,7 @@
-"""How fast the workflow is: on the test cluster, and in planning and parsing. Prints tables.
+"""How fast the workflow is: on the test cluster, in planning and parsing, in making its results. Prints tables.
 
-    make bench                                    all of it, in some two minutes
-    python benchmarks/bench.py [cluster|planning]
+    make bench                                            all of it, in some four minutes
+    python benchmarks/bench.py [cluster|planning|results]
 
 Exit status 1 if a goal is missed. Other work on the machine slows it: only ratios compare from one machine to another,
 and a missed goal counts when the machine was idle.
@@ -24,6 +24,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
 
 from cluster import BenchmarkError, figures, last_path, observe  # noqa: E402
 from planning import log_figures, planning_figures  # noqa: E402
+from results_page import results_figures  # noqa: E402
 from tables import Figure, table  # noqa: E402
 
 
@@ -46,7 +47,18 @@ def planning_benchmark(folder: Path) -> list[Figure]:
     return found
 
 
-BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {"planning": planning_benchmark, "cluster": cluster_benchmark}
+def results_benchmark(folder: Path) -> list[Figure]:
+    """Make the results of a large experiment and open their page in a browser, and print how long that took."""
+    found = results_figures(folder)
+    print(table("Results", found))
+    return found
+
+
+BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
+    "planning": planning_benchmark,
+    "results": results_benchmark,
+    "cluster": cluster_benchmark,
+}
 
 
 def main() -> int:

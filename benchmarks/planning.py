@@ -60,11 +60,11 @@ def planning_figures(folder: Path) -> list[Figure]:
         Figure(f"{size}: job scripts written", written, "s"),
         Figure(f"{size}: job files written", _timed(job_files)[1], "s"),
         Figure(f"{size}: `#SBATCH` lines checked", _timed(lambda: scripts.refusals(()))[1], "s"),
-        Figure(f"{size}: action logs of their session", _timed(lambda: _session(plan))[1], "s"),
+        Figure(f"{size}: action logs of their session", _timed(lambda: write_session(plan))[1], "s"),
     ]
 
 
-def _session(plan: Plan) -> None:
+def write_session(plan: Plan) -> None:
     """Write what is written of a session in which every job is submitted, polled, runs and ends well."""
     wanted = [*(finetune_record(run.name) for run in plan.experiment.runs)]
     wanted += [eval_record(item.run.name, item.cell) for item in plan.experiment.evaluations]

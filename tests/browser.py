@@ -33,6 +33,8 @@ _OPTIONS = (
     "--remote-debugging-pipe",
 )
 _PATIENCE = 60.0
+# Another test, or the system, may be installing something.
+_WAIT = "-oDPkg::Lock::Timeout=600"
 
 
 class BrowserError(Exception):
@@ -45,11 +47,11 @@ def executable() -> str:
         return found
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise BrowserError(f"none of {', '.join(_NAMES)} is on the PATH, and only root on Debian can install one")
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", "--no-remove", "chromium"]
+    install = ["apt-get", _WAIT, "install", "--yes", "--no-install-recommends", "--no-remove", "chromium"]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # The package lists may be old, or not there.
-    for command in (install, ["apt-get", "update"], install):
-        subprocess.run(command, env=environment, capture_output=True, timeout=900)
+    for command in (install, ["apt-get", _WAIT, "update"], install):
+        subprocess.run(command, env=environment, capture_output=True, timeout=1_500)
         if found := _found():
             return found
     raise BrowserError(f"`{' '.join(install)}` left no browser on the PATH")
@@ -98,6 +100,11 @@ class Page:
         if self.value("document.documentElement.dataset.ready") != "true":
             self.errors.append("the page's script did not finish")
         return time.monotonic() - began
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the main thread since the page was opened: it hardly depends on what else the machine does."""
+        found = self.call("Performance.getMetrics")["metrics"]
+        return float(next(one["value"] for one in found if one["name"] == "TaskDuration"))
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
@@ -192,5 +199,6 @@ def _first_page(page: Page) -> Page:
     page.session = page.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
     for domain in ("Page", "Runtime", "Network", "Log"):
         page.call(f"{domain}.enable")
+    page.call("Performance.enable", timeDomain="threadTicks")
     page.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     return page

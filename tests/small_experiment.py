@@ -88,8 +88,9 @@ def plan_of(experiment: ExperimentFolder, **settings: Any) -> Plan:
 
 def complete(experiment: ExperimentFolder) -> None:
     """Leave what the jobs of the whole plan would leave."""
-    for number, run in enumerate(plan_of(experiment).experiment.fine_tuned):
-        train(experiment, run.name, seed=10 * number)
+    plan = plan_of(experiment)
+    for number, run in enumerate(plan.experiment.fine_tuned):
+        train(experiment, run.name, seed=10 * number, plan=plan)
     verify_all(experiment)
     evaluate(experiment, plan_of(experiment).experiment.evaluations)
     cache(experiment)
@@ -104,9 +105,9 @@ def cache(experiment: ExperimentFolder) -> None:
         write_record(experiment.path / path, {"config": plan[path].config})
 
 
-def train(experiment: ExperimentFolder, name: str, seed: int, **facts: Any) -> None:
+def train(experiment: ExperimentFolder, name: str, seed: int, plan: Plan | None = None, **facts: Any) -> None:
     """Leave a training's checkpoints and record."""
-    plan = plan_of(experiment)
+    plan = plan or plan_of(experiment)
     run = plan.experiment.run_by_name[name]
     for epoch in run.epochs:
         write_adapter(experiment.path / run.checkpoint_dir(epoch), seed + epoch)
@@ -119,11 +120,12 @@ def train(experiment: ExperimentFolder, name: str, seed: int, **facts: Any) -> N
 def verify_all(experiment: ExperimentFolder) -> None:
     """Verify all checkpoints of the plan."""
     plan = plan_of(experiment)
+    jobs = PlannedJobs(plan)
     for run in plan.experiment.runs:
         for epoch in [None] if run.checkpoint else list(run.epochs):
             name = Path(paths.manifest(run.name, epoch)).stem
             with chdir(experiment.path):
-                verify(**PlannedJobs(plan).verification(run.name, name))
+                verify(**jobs.verification(run.name, name))
 
 
 def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **results: Any) -> None:

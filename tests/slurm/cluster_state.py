@@ -26,6 +26,8 @@ PACKAGES = {
     "slurmd": "slurm-wlm",
     "sbatch": "slurm-wlm",
 }
+# The system, or another test, may be installing something.
+WAIT = "-oDPkg::Lock::Timeout=600"
 
 
 def install() -> None:
@@ -41,14 +43,14 @@ def install() -> None:
             apt_install(packages)
         except ClusterError:
             # The package lists may be old, or not there.
-            demand("apt-get", "update", timeout=300)
+            demand("apt-get", WAIT, "update", timeout=900)
             apt_install(packages)
 
 
 def apt_install(packages: list[str]) -> None:
     """Install packages without a question; never at the price of one that is there."""
     options = ("--yes", "--no-install-recommends", "--no-remove")
-    demand("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", *options, *packages, timeout=900)
+    demand("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", WAIT, "install", *options, *packages, timeout=1_500)
 
 
 @contextmanager

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from run_experiment.finetuning.metrics import COLUMNS, DivergedError, MetricsLogger, final_losses, read_metrics
+from run_experiment.finetuning.metrics import (
+    COLUMNS,
+    DivergedError,
+    MetricsLogger,
+    final_losses,
+    read_losses,
+    read_metrics,
+)
 
 
 def started(folder: Path, *, epoch: int = 0, **arguments: Any) -> MetricsLogger:
@@ -46,6 +53,9 @@ def test_final_losses(tmp_path: Path) -> None:
             logger.log("loss", loss, step=1)
         logger.log("validation_loss", validation, step=1)
     assert final_losses(tmp_path / "metrics.csv") == {"train_loss": 0.75, "validation_loss": 0.25}
+    found = read_losses(tmp_path / "metrics.csv")
+    assert found.train == [(1, 4.0), (1, 2.0), (1, 1.0), (1, 0.5)]
+    assert found.validation == [(0, 1, 3.0), (1, 1, 0.25)]
 
 
 def test_nothing_trained_yet(tmp_path: Path) -> None:

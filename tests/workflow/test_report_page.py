@@ -154,8 +154,9 @@ def test_a_large_experiment_opens_quickly(clean: Page, tmp_path: Path) -> None:
     path = written(tmp_path, runs=200, epochs=5, tasks=5, samples=300)
     assert path.stat().st_size < 10_000_000
     clean.look(1280)
-    # 0.7 s on an idle core; the goal is 3 s, but tests share the machine.
-    assert clean.open(path) < 15
+    clean.open(path)
+    # Of a core, since tests share the machine; `make bench` has the seconds on the clock.
+    assert 0 < clean.cpu_seconds() < 3
     rows = f"{ROWS.format(table='scores')}.length"
     assert clean.value(rows) < 100
     clean.value("document.querySelector('[data-table=scores] button.more').click()")

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TextIO
@@ -154,6 +155,29 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
     frame = pd.DataFrame(_rows(path), columns=list(COLUMNS)).replace("", None).astype(float)
     return frame.astype({"epoch": int, "step": int})
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of a training: (step, loss) of its steps, (epoch, step, loss) of its validations; NaN included."""
+
+    train: list[tuple[int, float]]
+    validation: list[tuple[int, int, float]]
+
+
+def read_losses(path: Path) -> Losses:
+    """Losses in a `metrics.csv`, read without pandas, which takes seconds for hundreds of files.
+
+    Raises OSError, and ValueError if the file is of another form.
+    """
+    train, validation = [], []
+    for row in _rows(path):
+        epoch, step = (int(float(row.get(name) or "")) for name in ("epoch", "step"))
+        if loss := row.get("loss"):
+            train.append((step, float(loss)))
+        if loss := row.get("validation_loss"):
+            validation.append((epoch, step, float(loss)))
+    return Losses(train, validation)
 
 
 def final_losses(path: Path) -> dict[str, float | None]:

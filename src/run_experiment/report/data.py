@@ -17,7 +17,6 @@ from run_experiment.common.clock import stamp
 from run_experiment.common.text import counted
 from run_experiment.experiment.model import Experiment, Run
 from run_experiment.experiment.records import JobRecord, TrainingRecord
-from run_experiment.finetuning.metrics import METRICS_FILE, read_metrics
 from run_experiment.planning.results_state import Records
 from run_experiment.report.checks import checks
 from run_experiment.report.evaluations import evaluations
@@ -25,6 +24,7 @@ from run_experiment.report.jobs import JobRow, job_rows, requests, totals
 from run_experiment.report.samples import Logs, compared, shown_samples
 from run_experiment.report.values import cut, finite
 from run_experiment.results.analysis.analyse import Analysis
+from run_experiment.results.analysis.losses import losses_of
 from run_experiment.results.versions import number_of_attempts, shared_and_differing, training_note
 from run_experiment.status.items import State, Status
 
@@ -171,19 +171,12 @@ def _run(run: Run, record: TrainingRecord | None, differing: Sequence[str]) -> d
 
 def _curve(records: Records, run: Run) -> dict[str, Any] | None:
     """The losses of a training by step, thinned out; None if there are none."""
-    record = records.trainings().get(run.name)
-    folder = Path(record.checkpoints[0]).parent if record and record.checkpoints else Path(run.name, "artifacts")
-    try:
-        table = read_metrics(records.experiment.folder / folder / METRICS_FILE)
-    # Missing, or written by another trainer.
-    except (OSError, ValueError, KeyError):
+    if (found := losses_of(records, run)) is None:
         return None
-    train = table.dropna(subset=["loss"])[["step", "loss"]].to_numpy().tolist()
-    validation = table.dropna(subset=["validation_loss"])[["epoch", "step", "validation_loss"]].to_numpy().tolist()
     return {
         "run": run.name,
-        "train": [[int(step), finite(loss)] for step, loss in _thinned(train)],
-        "validation": [[int(epoch), int(step), finite(loss)] for epoch, step, loss in validation],
+        "train": [[step, finite(loss)] for step, loss in _thinned(found.train)],
+        "validation": [[epoch, step, finite(loss)] for epoch, step, loss in found.validation],
     }
 
 

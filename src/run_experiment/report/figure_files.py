@@ -19,13 +19,23 @@ def write_figures(folder: Path, drawn: Iterable[Figure]) -> None:
     style, names = file_style(), set()
     for figure in drawn:
         path = folder / _OTHER.sub("_", figure.name)
-        svg = figure.chart.svg(style)
-        write_atomically(path.with_name(f"{path.name}.svg"), svg + "\n")
-        path.with_name(f"{path.name}.png").write_bytes(png(svg))
+        _write(path, figure.chart.svg(style) + "\n")
         names |= {f"{path.name}.svg", f"{path.name}.png"}
     for path in [*folder.glob("*.svg"), *folder.glob("*.png")]:
         if path.name not in names:
             path.unlink()
+
+
+def _write(path: Path, svg: str) -> None:
+    """Write both files of a figure. An unchanged one stays: making its picture takes a second."""
+    drawing, picture = (path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png"))
+    if drawing.is_file() and picture.is_file() and drawing.read_bytes() == svg.encode():
+        return
+    # The picture first: the drawing stands for both.
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    drawing.unlink(missing_ok=True)
+    picture.write_bytes(png(svg))
+    write_atomically(drawing, svg)
 
 
 def png(svg: str) -> bytes:

@@ -125,3 +125,21 @@ def test_figures_are_files_that_need_no_page(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.svg"):
         assert "var(" not in path.read_text(encoding="utf-8")
     assert (tmp_path / "timeline.png").read_bytes().startswith(PNG)
+
+
+def test_a_figure_that_is_as_it_was_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = figures(page_data())
+    write_figures(tmp_path, drawn)
+    (tmp_path / "timeline.png").unlink()
+    made: list[str] = []
+
+    def png(svg: str) -> bytes:
+        made.append(svg)
+        return PNG
+
+    monkeypatch.setattr(figure_files, "png", png)
+    write_figures(tmp_path, drawn)
+    assert len(made) == 1
+    assert (tmp_path / "timeline.png").read_bytes() == PNG
+    write_figures(tmp_path, figures(page_data(runs=5)))
+    assert len(made) > 5

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -72,7 +72,8 @@ def read_samples(log: Path, memory: HashMemory, cache: Path) -> LogSamples:
     found = LogSamples(tuple(_samples(log)))
     # What cannot be kept is read again.
     with suppress(OSError):
-        write_atomically(kept, json.dumps({"version": _VERSION, "samples": [asdict(one) for one in found.samples]}))
+        # Not `asdict`, which copies all that is in them: it would take longer than reading the log.
+        write_atomically(kept, json.dumps({"version": _VERSION, "samples": [vars(one) for one in found.samples]}))
     return found
 
 
@@ -91,28 +92,33 @@ def summaries(log: Path) -> list[dict[str, Any]]:
 
     What models and data sets wrote is in them: text to escape.
     """
-    found = _member(log, "summaries.json")
+    return _summaries(_members(log, "summaries.json")[0])
+
+
+def _summaries(found: list[Any] | None) -> list[dict[str, Any]]:
     if found is None:
         raise SamplesError("the log has no summaries of its samples")
     return [one for one in found if isinstance(one, dict) and "id" in one]
 
 
-def _member(log: Path, name: str) -> list[Any] | None:
-    """A list in a log; None if it has none of this name."""
+def _members(log: Path, *names: str) -> list[list[Any] | None]:
+    """Lists in a log by the names of its members; None if it has none of a name. Raises SamplesError."""
     try:
         with open_log(log) as file:
-            found = json.loads(file.read(name)) if name in file.namelist() else None
+            there = set(file.namelist())
+            found = [json.loads(file.read(name)) if name in there else None for name in names]
     # A torn file fails in zipfile, in the decompressor or in the parser, each with exceptions of its own.
     except Exception as error:
         raise SamplesError(str(error) or type(error).__name__) from error
-    return found if isinstance(found, list) else None
+    return [one if isinstance(one, list) else None for one in found]
 
 
 def _samples(log: Path) -> Iterator[SampleScores]:
+    found, reductions = _members(log, "summaries.json", "reductions.json")
     by_id: dict[int | str, list[dict[str, Any]]] = {}
-    for one in summaries(log):
+    for one in _summaries(found):
         by_id.setdefault(one["id"], []).append(one)
-    reduced = _reduced(_member(log, "reductions.json") or [])
+    reduced = _reduced(reductions or [])
     for name, epochs in by_id.items():
         done = [one for one in epochs if not one.get("error")]
         yield SampleScores(
