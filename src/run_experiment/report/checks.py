@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from run_experiment.planning.results_state import Records
+from run_experiment.report.class_checks import FINE, class_checks
 from run_experiment.report.samples import Logs, compared
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.answer import Answer
-from run_experiment.results.analysis.samples import LogSamples
 from run_experiment.results.analysis.scores import Score
 
 _SATURATED = 0.95
-# Targets are classes if there are few of them, each of several samples.
-_MOST_CLASSES, _LEAST_OF_CLASS = 10, 5
 
 Row = dict[str, str]
 
@@ -27,11 +24,11 @@ def checks(records: Records, logs: Logs, analysis: Analysis, curves: Sequence[Ma
     for answer in analysis.answers:
         scores = [score for score in analysis.scores if score.task == answer.task]
         rows += [*_scored(answer.task, scores), *_saturation(answer, scores)]
-        rows += [*_classes(answer, analysis), *_cut(records, logs, answer)]
-    return sorted(rows, key=lambda row: row["verdict"] == "as it should be")
+        rows += [*class_checks(answer, analysis), *_cut(records, logs, answer)]
+    return sorted(rows, key=lambda row: row["verdict"] == FINE)
 
 
-def _row(subject: str, check: str, found: str, verdict: str = "as it should be") -> Row:
+def _row(subject: str, check: str, found: str, verdict: str = FINE) -> Row:
     return {"subject": subject, "check": check, "found": found, "verdict": verdict}
 
 
@@ -58,12 +55,20 @@ def _losses(curves: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
 def _checkpoints(records: Records) -> Iterator[Row]:
     experiment, snapshot = records.experiment, records.plan.snapshot
     of = [(run.name, epoch) for run in experiment.runs for epoch in run.verified]
-    verified = sum(snapshot.manifest(*one) is not None for one in of)
-    if verified:
-        found = f"{verified} of {len(of)} verified: every tensor of the right shape, finite, not all zero"
-        yield _row(
-            "checkpoints", "tensors", found, *([] if verified == len(of) else ["the others are not verified yet"])
-        )
+    found = {one: manifest for one in of if (manifest := snapshot.manifest(*one)) is not None}
+    if not found:
+        return
+    text = f"{len(found)} of {len(of)} verified: tensors of the right shape, finite, changed since the start"
+    yield _row("checkpoints", "tensors", text, *([] if len(found) == len(of) else ["the others are not verified yet"]))
+    yield from _unchanged({one: manifest.hashes for one, manifest in found.items()})
+
+
+def _unchanged(hashes: Mapping[tuple[str, int | None], Mapping[str, Any]]) -> Iterator[Row]:
+    """Checkpoints that are the same as the one before: nothing was learned in between."""
+    for (run, epoch), files in hashes.items():
+        if epoch and files == hashes.get((run, epoch - 1)):
+            found = f"the checkpoint of epoch {epoch} is that of epoch {epoch - 1}"
+            yield _row(run, "weights", found, "nothing was learned in that epoch")
 
 
 def _scored(task: str, scores: Sequence[Score]) -> Iterator[Row]:
@@ -86,37 +91,8 @@ def _saturation(answer: Answer, scores: Sequence[Score]) -> Iterator[Row]:
     if answer.better != "higher" or not values or max(values) > 1 or min(values) < 0:
         return
     high = sum(value >= _SATURATED for value in values)
-    verdict = "saturated: differences near the top are hard to see" if high > len(values) / 2 else "as it should be"
+    verdict = "saturated: differences near the top are hard to see" if high > len(values) / 2 else FINE
     yield _row(answer.task, "saturation", f"{high} of {len(values)} results are {_SATURATED} or more", verdict)
-
-
-def _classes(answer: Answer, analysis: Analysis) -> Iterator[Row]:
-    """Balance of the targets if they are classes, with balanced accuracy of the best result."""
-    read = analysis.samples.get(answer.best[0].subject) if answer.best else None
-    counts = Counter(sample.target for sample in read.samples) if read else Counter[str]()
-    if not read or not 1 < len(counts) <= _MOST_CLASSES or min(counts.values()) < _LEAST_OF_CLASS:
-        return
-    share = max(counts.values()) / counts.total()
-    balanced = balanced_accuracy(read, (answer.metric or "").rpartition("/")[0])
-    value, found = answer.best[0].value, f"{len(counts)} targets, the most frequent {share:.0%}"
-    if balanced is not None:
-        found += f"; balanced accuracy of the best {balanced:.3f}"
-    worse = value is not None and answer.better == "higher" and value <= share
-    yield _row(
-        answer.task, "class balance", found, "no better than always the same answer" if worse else "as it should be"
-    )
-
-
-def balanced_accuracy(read: LogSamples, scorer: str) -> float | None:
-    """Mean over the targets of the share of right samples; None if scores are not 0 or 1."""
-    by_target: dict[str, list[float]] = {}
-    for sample in read.samples:
-        score = sample.scores.get(scorer)
-        if score is not None:
-            by_target.setdefault(sample.target, []).append(score)
-    if not by_target or any(score not in (0.0, 1.0) for scores in by_target.values() for score in scores):
-        return None
-    return fmean(fmean(scores) for scores in by_target.values())
 
 
 def _cut(records: Records, logs: Logs, answer: Answer) -> Iterator[Row]:

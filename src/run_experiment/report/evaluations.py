@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from run_experiment.common.text import shortened
 from run_experiment.planning.results_state import Records
 from run_experiment.results.analysis.analyse import Analysis
-from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, Answer
+from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, Answer, verdict, weakest
 from run_experiment.results.analysis.answer_text import answer_text, name_of
 from run_experiment.results.analysis.comparisons import Comparison
+from run_experiment.results.analysis.replicates import SeedMean
 from run_experiment.results.analysis.scores import Score
 
 # Corrected p-values below this are marked.
@@ -24,8 +26,13 @@ def evaluations(records: Records, analysis: Analysis) -> dict[str, Any]:
         "tasks": [_task(answer) for answer in analysis.answers],
         "scores": [_score(score, labels.get(score.subject, "")) for score in analysis.scores if score.metric],
         "comparisons": [_comparison(one) for one in analysis.comparisons],
-        "seeds": [{**asdict(one), "runs": ", ".join(one.runs)} for one in analysis.seed_means],
+        "seeds": [_seed_mean(one) for one in analysis.seed_means],
     }
+
+
+def _seed_mean(one: SeedMean) -> dict[str, Any]:
+    values = {name: value for name, value in vars(one).items() if name not in ("parameters", "by_seed", "better")}
+    return {**values, "name": one.name, "runs": ", ".join(one.runs)}
 
 
 def _task(answer: Answer) -> dict[str, Any]:
@@ -43,24 +50,25 @@ def _task(answer: Answer) -> dict[str, Any]:
 
 
 def lead(answer: Answer) -> str:
-    """The answer in one or two sentences; what it rests on is in its details."""
+    """The answer in a few sentences; what it rests on is in its details."""
     if not answer.best:
         return f"No best run can be named: {answer.why}."
+    against = [_against(answer, answer.against_base, "")]
+    if answer.runner_up:
+        against.append(_against(answer, answer.against_runner_up, f"the runner-up, {name_of(answer.runner_up)}"))
+    return " ".join(filter(None, [_best(answer), *against, answer.seeds]))
+
+
+def _best(answer: Answer) -> str:
     first, names = answer.best[0], [name_of(score) for score in answer.best]
+    if answer.chosen_on:
+        values = [f"{name_of(score)} {_value(score)}" for score in answer.best]
+        tie = "a tie of " if len(names) > 1 else ""
+        return f"Chosen on {answer.chosen_on.replace('_', ' ')}: {tie}{shortened(values, most=3)}, {answer.metric}."
     what = f"the {'lowest' if answer.better == 'lower' else 'highest'} {answer.metric}"
     if len(names) > 1:
         return f"{shortened(names, most=3)} share {what}: {_value(first)}."
-    chosen = f", chosen on {answer.chosen_on.replace('_', ' ')}" if answer.chosen_on else ""
-    begin = (
-        f"{names[0]}{chosen}: {answer.metric} {_value(first)}."
-        if chosen
-        else f"{names[0]} has {what}: {_value(first)}."
-    )
-    against = [_against(answer, answer.against_base, answer.verdict_base, "")]
-    if answer.runner_up:
-        runner_up = f"the runner-up, {name_of(answer.runner_up)}"
-        against.append(_against(answer, answer.against_runner_up, answer.verdict_runner_up, runner_up))
-    return " ".join([begin, *filter(None, against)])
+    return f"{names[0]} has {what}: {_value(first)}."
 
 
 def _caution(answer: Answer) -> str:
@@ -78,16 +86,20 @@ def _value(score: Score) -> str:
     return f"{score.value:.3f}{interval}"
 
 
-def _against(answer: Answer, comparison: Comparison | None, verdict: str, name: str) -> str:
-    if comparison is None or comparison.delta is None:
+def _against(answer: Answer, comparisons: Sequence[Comparison], name: str) -> str:
+    """What the best, or all that tie, are beside another result; the weakest verdict counts."""
+    first = next((one for one in comparisons if verdict(one) == weakest(comparisons)), None)
+    if first is None or first.delta is None:
         return ""
-    name = name or comparison.reference
-    if verdict == NOT_COMPARABLE:
-        return f"It cannot be compared with {name}."
-    if verdict != CLEAR:
-        return f"Its difference to {name}, {comparison.delta:+.3f}, is within noise."
-    better = (comparison.delta > 0) == (answer.better == "higher")
-    return f"It is clearly {'better' if better else 'worse'} than {name} ({comparison.delta:+.3f})."
+    tie, name = len(answer.best) > 1, name or first.reference
+    if weakest(comparisons) == NOT_COMPARABLE:
+        return f"{'Not all' if tie else 'It'} can{'' if tie else 'not'} be compared with {name}."
+    if weakest(comparisons) != CLEAR:
+        subject = f"The difference of {first.run}" if tie else "Its difference"
+        return f"{subject} to {name}, {first.delta:+.3f}, is within noise."
+    better = (first.delta > 0) == (answer.better == "higher")
+    begin = "All are" if tie else "It is"
+    return f"{begin} clearly {'better' if better else 'worse'} than {name} ({first.delta:+.3f})."
 
 
 def _score(score: Score, label: str) -> dict[str, Any]:

@@ -86,6 +86,9 @@ def _by_parameter(data: Mapping[str, Any]) -> Iterator[Figure]:
     known = {run["run"]: run["parameters"] for run in data["runs"]}
     for task in data.get("tasks", []):
         for name in data["parameters"]["differing"]:
+            # Seeds are replicates: which one is best means nothing.
+            if name == "seed" and data["seeds"]:
+                continue
             rows = [row for row in _scored(data, task["task"]) if row["epoch"] is not None]
             rows = [row for row in rows if known[row["run"]].get(name) is not None]
             flat = [row for row in _scored(data, task["task"]) if row["epoch"] is None]

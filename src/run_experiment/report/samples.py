@@ -29,7 +29,7 @@ def shown_samples(logs: Logs, analysis: Analysis) -> list[dict[str, Any]]:
 def compared(answer: Answer) -> list[str]:
     """The evaluations of a task whose answers are shown: the best, the runner-up, the reference."""
     others = [answer.runner_up.subject] if answer.runner_up else []
-    others += [answer.against_base.reference_subject] if answer.against_base else []
+    others += [one.reference_subject for one in answer.against_base if one.reference_subject]
     return list(dict.fromkeys([answer.best[0].subject, *others] if answer.best else []))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from run_experiment.report.evaluations import lead
-from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, WITHIN_NOISE, Answer
+from run_experiment.results.analysis.answer import CLEAR, WITHIN_NOISE, Answer
 from run_experiment.results.analysis.comparisons import Comparison
 from run_experiment.results.analysis.scores import Score
 
@@ -31,10 +31,10 @@ ANSWER = Answer(
     better="higher",
     best=(score("r8", 0.9),),
     cells=4,
-    against_base=comparison("base", 0.7),
+    against_base=(comparison("base", 0.7, p_corrected=0.001),),
     verdict_base=CLEAR,
     runner_up=score("r4", 0.88, 0),
-    against_runner_up=comparison("r4", 0.02),
+    against_runner_up=(comparison("r4", 0.02, p_corrected=0.7),),
     verdict_runner_up=WITHIN_NOISE,
 )
 
@@ -47,17 +47,25 @@ def test_the_best_run_stands_beside_the_base_and_the_runner_up() -> None:
     )
 
 
+WORSE = comparison("base", -0.7, p_corrected=0.001)
+TIED = (score("r8", 0.9), score("r4", 0.9, 0))
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"best": ()}, "No best run can be named: there is no metric."),
-        ({"best": (score("r8", 0.9), score("r4", 0.9, 0))}, "r8 after epoch 1, r4 after epoch 0 share the highest"),
-        ({"chosen_on": "validation_loss"}, "r8 after epoch 1, chosen on validation loss: match/accuracy 0.900 (95"),
-        ({"against_base": comparison("base", -0.7)}, "clearly worse than base (-0.700)"),
-        ({"against_base": comparison("base", -0.7), "better": "lower"}, "clearly better than base (-0.700)"),
+        ({"best": TIED}, "r8 after epoch 1, r4 after epoch 0 share the highest"),
+        ({"best": TIED}, "All are clearly better than base (+0.700)."),
+        ({"best": TIED}, "The difference of r8 to the runner-up, r4 after epoch 0, +0.020, is within noise."),
+        ({"chosen_on": "validation_loss"}, "Chosen on validation loss: r8 after epoch 1 0.900 (95 % interval 0.800"),
+        ({"chosen_on": "val", "best": TIED}, "Chosen on val: a tie of r8 after epoch 1 0.900 (95 % interval 0.800"),
+        ({"against_base": (WORSE,)}, "clearly worse than base (-0.700)"),
+        ({"against_base": (WORSE,), "better": "lower"}, "clearly better than base (-0.700)"),
         ({"better": "lower"}, "has the lowest match/accuracy"),
-        ({"verdict_base": NOT_COMPARABLE}, "It cannot be compared with base."),
-        ({"against_base": None}, "0.950). Its difference to the runner-up"),
+        ({"against_base": (replace(WORSE, paired=False),)}, "It cannot be compared with base."),
+        ({"against_base": ()}, "0.950). Its difference to the runner-up"),
+        ({"seeds": "Over seeds, r8 is best."}, "is within noise. Over seeds, r8 is best."),
         ({"best": (score("r8", 0.9, low=None, high=None),)}, "accuracy: 0.900. It is"),
     ],
 )

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,28 @@ import pandas as pd
 import pytest
 from experiments import ExperimentFolder
 from sample_logs import sample, samples_of, write_log
-from small_experiment import evaluate, plan_of, train
+from small_experiment import evaluate, plan_of, train, verify_all
 from wilson_by_hand import wilson
 
 from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation, Experiment, Generation, Model, Prompting, Run, Task, Training
 from run_experiment.experiment.records import EvaluationRecord
 from run_experiment.experiment.schema import Hyperparameters
+from run_experiment.finetuning.metrics import COLUMNS
 from run_experiment.planning.results_state import Records
 from run_experiment.results.analysis import statistics
 from run_experiment.results.analysis.analyse import Analysis, analyse
-from run_experiment.results.analysis.answer import Answer, Answers
+from run_experiment.results.analysis.answer import Answer, Answers, verdict, weakest
 from run_experiment.results.analysis.answer_text import answer_text
-from run_experiment.results.analysis.comparisons import Comparison, comparisons
+from run_experiment.results.analysis.comparisons import Comparison, comparisons, corrected
 from run_experiment.results.analysis.headline import headline
-from run_experiment.results.analysis.replicates import SeedMean, seed_means, seeds_text
+from run_experiment.results.analysis.replicates import (
+    SeedMean,
+    compare_seeds,
+    seed_comparisons,
+    seed_means,
+    seeds_text,
+)
 from run_experiment.results.analysis.samples import LogSamples, SampleScores
 from run_experiment.results.analysis.scores import Cell, Score, cell
 from run_experiment.results.collect import collect
@@ -108,8 +116,7 @@ def test_the_demo_is_within_noise_and_beats_the_base(done: ExperimentFolder) -> 
     assert (found.verdict_base, found.verdict_runner_up) == ("clear", "within noise")
     assert found.runner_up is not None
     assert found.runner_up.subject == "r8/shout/epoch1"
-    against = found.against_runner_up
-    assert against is not None
+    (against,) = found.against_runner_up
     assert (against.wins, against.losses, against.n) == (2, 1, 50)
     assert against.delta == pytest.approx(0.02)
     # r4, r8 and given after their epochs; the base is what they are compared with.
@@ -182,6 +189,26 @@ def test_ties_are_named(done: ExperimentFolder) -> None:
     assert "a tie of r4 after epoch 1 and r8 after epoch 1, 0.900" in answer_text(found)
     assert found.runner_up is not None
     assert found.runner_up.run == "given"
+    # Each of them is compared, not only the first.
+    assert [one.run for one in found.against_base] == [one.run for one in found.against_runner_up] == ["r4", "r8"]
+    text = answer_text(found)
+    assert "r4 after epoch 1 against base: +0.400 (" in text
+    assert "r8 after epoch 1 against base: +0.400 (" in text
+
+
+def test_of_several_that_tie_the_weakest_comparison_counts(done: ExperimentFolder) -> None:
+    """Equal scores, of which one differs from the base's on few samples, the other on many."""
+    base, near = marks(30, 20), ["I", *marks(36, 13)]
+    far = [*marks(6, 14), *["C"] * 30]
+    give(done, r4_0=base, r4_1=near, r8_1=far, base_None=base, given_None=base)
+    found = answer(done)
+    assert [one.run for one in found.best] == ["r4", "r8"]
+    assert [verdict(one) for one in found.against_base] == ["within noise"] * 2
+    assert found.verdict_base == weakest(found.against_base) == "within noise"
+    clear = replace(found.against_base[0], p_corrected=0.01)
+    assert weakest([clear, found.against_base[1]]) == "within noise"
+    assert weakest([clear, replace(clear, paired=False)]) == "not comparable"
+    assert (weakest([clear]), weakest([])) == ("clear", "")
 
 
 def test_unscored_samples_are_counted_apart(done: ExperimentFolder) -> None:
@@ -258,22 +285,47 @@ def test_another_reference(done: ExperimentFolder) -> None:
     assert found["r4/shout/epoch0"].why == "there is no result of r8 on shout after epoch 0"
 
 
-def test_chosen_by_validation_loss(done: ExperimentFolder) -> None:
-    change(done, select_on="validation_loss")
-    values = done.read()
+def select_on_validation_loss(experiment: ExperimentFolder, losses: Mapping[str, Sequence[float]]) -> None:
+    """Train with validation, with these losses after the epochs of each run, and choose by them."""
+    change(experiment, select_on="validation_loss")
+    values = experiment.read()
     values["controls"]["validation_during_training"] = True
-    done.write(values)
-    for name, loss in (("r4", 2.0), ("r8", 1.0)):
-        train(done, name, seed=3, losses={"train_loss": 1.0, "validation_loss": loss})
-    from small_experiment import verify_all
+    experiment.write(values)
+    for name, by_epoch in losses.items():
+        train(experiment, name, seed=3, losses={"train_loss": 1.0, "validation_loss": by_epoch[-1]})
+        rows = [f"{epoch},{epoch + 1},,,,,,{loss}" for epoch, loss in enumerate(by_epoch)]
+        (experiment.path / name / "artifacts/metrics.csv").write_text("\r\n".join([",".join(COLUMNS), *rows, ""]))
+    verify_all(experiment)
+    demo(experiment)
 
-    verify_all(done)
-    demo(done)
+
+def test_chosen_by_validation_loss(done: ExperimentFolder) -> None:
+    select_on_validation_loss(done, {"r4": [1.5, 2.0], "r8": [3.0, 1.0]})
     found = answer(done)
     assert [one.subject for one in found.best] == ["r8/shout/epoch1"]
-    assert (found.chosen_on, found.optimism, found.cells) == ("validation_loss", None, 2)
+    assert (found.chosen_on, found.optimism, found.cells) == ("validation_loss", None, 3)
     assert answer_text(found).startswith("Chosen by the lowest validation loss: r8 after epoch 1 (0.900 (n = 50;")
     assert "optimistic" not in answer_text(found)
+
+
+def test_the_epoch_with_the_lowest_validation_loss_is_chosen(done: ExperimentFolder) -> None:
+    """Not the last one, which overfits here; and the loss of an epoch that is not evaluated chooses nothing."""
+    select_on_validation_loss(done, {"r4": [0.5, 2.0], "r8": [0.1, 1.0]})
+    assert [one.subject for one in answer(done).best] == ["r4/shout/epoch0"]
+
+
+def test_equal_validation_losses_are_a_tie(done: ExperimentFolder) -> None:
+    select_on_validation_loss(done, {"r4": [2.0, 0.5], "r8": [2.0, 0.5]})
+    assert [one.subject for one in answer(done).best] == ["r4/shout/epoch1", "r8/shout/epoch1"]
+
+
+def test_the_final_loss_is_of_the_last_epoch(done: ExperimentFolder) -> None:
+    """All that a trainer of another kind says."""
+    select_on_validation_loss(done, {"r4": [0.5, 2.0], "r8": [3.0, 1.0]})
+    for name in ("r4", "r8"):
+        (done.path / name / "artifacts/metrics.csv").unlink()
+    found = answer(done)
+    assert ([one.subject for one in found.best], found.cells) == (["r8/shout/epoch1"], 2)
 
 
 def test_keys_of_the_results_evaluate_nothing_again(done: ExperimentFolder) -> None:
@@ -345,7 +397,8 @@ def analysis_of(
     headlines = {task.name: headline(task, [{"match/accuracy": 0.5}]) for task in tasks}
     evaluations = tuple(one.evaluation for one in cells.values())
     experiment = Experiment(Path("/e"), "e", "", None, (), tuple(runs), tuple(tasks), evaluations)
-    compared = comparisons(experiment, cells)
+    means = seed_means(list(cells.values()))
+    compared = corrected([*comparisons(experiment, cells), *seed_comparisons(experiment, cells, means)])
     answers = Answers(experiment, cells, headlines, compared, {})
     return compared, {task.name: answers.answer(task) for task in tasks}
 
@@ -404,7 +457,59 @@ def test_seeds_are_replicates() -> None:
     assert answers.startswith(
         "Over seeds, lora_rank 8 after epoch 0 (3 seeds) is best: mean 0.650, standard deviation 0.100."
     )
-    assert "mean 0.600: within noise between seeds, Welch's p = 0.57." in answers
+    # Every seed differs by the same, so nothing is known of the spread.
+    assert answers.endswith("mean 0.600: within noise between seeds.")
+    right = dict(zip([run.name for run in runs], (9, 9, 10, 14, 15, 15), strict=True))
+    _, answers = seeds_of(runs, {("t", name, 0): ones(count, 20 - count) for name, count in right.items()})
+    assert answers.endswith("mean 0.467: clear between seeds (t over 3 pairs of seeds, p = 0.0039).")
+
+
+SEEDED = [a_run(f"r{rank}s{seed}", seed, rank) for rank in (4, 8) for seed in (1, 2, 3)]
+
+
+def seeded(right: Sequence[int], base: int = 8, runs: Sequence[Run] = SEEDED) -> dict[str, Comparison]:
+    """Comparisons of means over seeds by their runs, with so many right of 20."""
+    scores = {("t", run.name, 0): ones(count, 20 - count) for run, count in zip(runs, right, strict=True)}
+    every = [*runs, a_run("base", kind="control")]
+    compared, _ = analysis_of(scores | {("t", "base", None): ones(base, 20 - base)}, [a_task("t")], every)
+    return {one.run: one for one in compared if "seeds" in one.run}
+
+
+def test_means_over_seeds_are_compared_with_the_reference() -> None:
+    found = seeded((10, 12, 14, 13, 14, 15))["lora_rank 4 (3 seeds)"]
+    assert (found.method, found.n, found.wins, found.losses) == ("t over 3 seeds", 3, 3, 0)
+    # Differences 0.1, 0.2, 0.3 to 0.4: t = 0.2 / (0.1 / √3) = 3.4641 with 2 degrees of freedom, p = 0.07418.
+    assert found.delta == pytest.approx(0.2)
+    assert found.p == pytest.approx(0.07418, abs=1e-5)
+    assert (found.low, found.high) == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-5)
+
+
+def test_seeds_are_paired_with_equal_seeds() -> None:
+    """The seeds of both ranks rise together: paired it is clear, which it is not between two samples."""
+    means = seed_means(list(cells_of_seeds((10, 12, 14, 13, 15, 18), SEEDED)))
+    found = compare_seeds(means[1], means[0])
+    assert (found.method, found.n, found.wins) == ("t over 3 pairs of seeds", 3, 3)
+    # Differences 0.15, 0.15, 0.2: t = (1/6) / (0.0288675 / √3) = 10.
+    assert found.p == pytest.approx(0.009852, abs=1e-5)
+    others = [replace(run, name=f"x{run.name}") for run in SEEDED[:3]]
+    unpaired = seed_means(list(cells_of_seeds((10, 12, 14), others)))[0]
+    other = replace(unpaired, by_seed={seed + 7: value for seed, value in unpaired.by_seed.items()})
+    found = compare_seeds(means[1], other)
+    assert found.method == "Welch's t over 3 and 3 seeds"
+    assert found.p is not None
+    assert found.p > 0.05
+    assert (found.low or 0) < (found.delta or 0) < (found.high or 0)
+
+
+def cells_of_seeds(right: Sequence[int], runs: Sequence[Run]) -> Sequence[Cell]:
+    scores = {("t", run.name, 0): ones(count, 20 - count) for run, count in zip(runs, right, strict=True)}
+    return list(cells_of(scores, [a_task("t")], runs).values())
+
+
+def test_seeds_without_a_spread_test_nothing() -> None:
+    found = seeded((10, 10, 10, 13, 14, 15))["lora_rank 4 (3 seeds)"]
+    assert (found.p, found.low, found.why) == (None, None, "no spread between seeds, so nothing is tested")
+    assert found.delta == pytest.approx(0.1)
 
 
 def test_runs_that_differ_otherwise_are_no_replicates() -> None:

@@ -94,3 +94,16 @@ def test_summaries_that_are_no_list(log: Path) -> None:
         file.writestr("summaries.json", "{}")
     with pytest.raises(SamplesError, match="no summaries"):
         summaries(log)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [(" Yes.", "yes"), ("**B)**", "b"), (["no"], "no"), ("x" * 41, ""), ("x" * 1_000_000, ""), (None, ""), (7, "")],
+    ids=range(7),
+)
+def test_targets_and_answers_are_names_of_classes(log: Path, text: object, name: str) -> None:
+    one = sample(1, "C") | {"target": text, "scores": {"match": {"value": "C", "answer": text}}}
+    write_log(log, [one])
+    (found,) = read(log).samples
+    assert (found.label, found.answers) == (name, {"match": name})
+    assert read(log).samples == (found,)

@@ -56,9 +56,9 @@
       column("Interval by", "method"), column("Without a score", "unscored", "whole"), column("Note", "note")]],
     seeds: () => [data.seeds, [
       ...(several(data.seeds, "task") ? [column("Task", "task")] : []),
-      column("Runs", "runs"), column("Epoch", "epoch", "whole"), column("Seeds", "seeds", "whole"),
+      column("Parameters", "name"), column("Epoch", "epoch", "whole"), column("Seeds", "seeds", "whole"),
       column("Mean", "mean", "score"), column("Standard deviation", "sd", "score"),
-      column("95 % interval", "low", null, interval)]],
+      column("95 % interval", "low", null, interval), column("Runs", "runs")]],
     comparisons: () => [data.comparisons, [
       ...(several(data.comparisons, "task") ? [column("Task", "task")] : []),
       column("Run", "run"), column("Epoch", "epoch", "whole"), column("Against", "reference"),

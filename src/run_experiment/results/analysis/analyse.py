@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation
+from run_experiment.experiment.schema import VALIDATION_LOSS
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.results_state import Records
 from run_experiment.results.analysis.answer import Answer, Answers
-from run_experiment.results.analysis.comparisons import Cells, Comparison, comparisons
+from run_experiment.results.analysis.comparisons import Cells, Comparison, comparisons, corrected
 from run_experiment.results.analysis.headline import Headline, headline
-from run_experiment.results.analysis.replicates import SeedMean, seed_means, seeds_text
+from run_experiment.results.analysis.losses import losses_of, validation_by_epoch
+from run_experiment.results.analysis.replicates import SeedMean, seed_comparisons, seed_means, seeds_text
 from run_experiment.results.analysis.samples import CACHE, LogSamples, SamplesError, read_samples
 from run_experiment.results.analysis.scores import Cell, Score, cell
 
@@ -67,9 +70,9 @@ def analyse(records: Records) -> Analysis:
         )
         for item, record in found
     }
-    compared = comparisons(experiment, cells)
     means = seed_means(list(cells.values()))
-    answers = Answers(experiment, cells, headlines, compared, records.trainings())
+    compared = corrected([*comparisons(experiment, cells), *seed_comparisons(experiment, cells, means)])
+    answers = Answers(experiment, cells, headlines, compared, _validation_losses(records))
     evaluated = {name for name, _, _ in cells}
     return Analysis(
         headlines=headlines,
@@ -86,6 +89,23 @@ def analyse(records: Records) -> Analysis:
         seed_means=tuple(means),
         unreadable=unreadable,
     )
+
+
+def _validation_losses(records: Records) -> dict[tuple[str, int | None], float]:
+    """Validation losses by run and epoch, if the best is chosen by them."""
+    found: dict[tuple[str, int | None], float] = {}
+    if records.experiment.select_on != VALIDATION_LOSS:
+        return found
+    for name, record in records.trainings().items():
+        run = records.experiment.run_by_name[name]
+        losses = losses_of(records, run)
+        by_epoch = validation_by_epoch(losses) if losses else {}
+        # A trainer that leaves no losses by step says only the last one.
+        final = record.losses.get(VALIDATION_LOSS)
+        if not by_epoch and final is not None and run.epochs:
+            by_epoch = {max(run.epochs): final}
+        found |= {(name, epoch): loss for epoch, loss in by_epoch.items() if math.isfinite(loss)}
+    return found
 
 
 def _read_logs(records: Records, items: list[Evaluation]) -> tuple[dict[str, LogSamples], dict[str, str]]:

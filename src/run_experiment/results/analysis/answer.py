@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from run_experiment.experiment.model import Experiment, Task
-from run_experiment.experiment.records import TrainingRecord
 from run_experiment.experiment.schema import VALIDATION_LOSS
 from run_experiment.results.analysis import statistics
 from run_experiment.results.analysis.comparisons import Cells, Comparison, compare, reference_of
@@ -20,6 +19,7 @@ from run_experiment.results.analysis.scores import Cell, Score
 VALIDATION = "validation"
 
 CLEAR, WITHIN_NOISE, NOT_COMPARABLE = "clear", "within noise", "not comparable"
+_VERDICTS = (NOT_COMPARABLE, WITHIN_NOISE, CLEAR)
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Answer:
     """Which evaluation of a task is best: several if they tie, none if the metric's direction is not known (`why`).
 
     It was chosen on `chosen_on`: another task, `validation_loss`, or (empty) the split that is reported; then the best
-    of `cells` equal ones would show about `optimism` too much. Verdicts are `clear`, `within noise`, `not comparable`,
-    or empty if there is nothing to compare with.
+    of `cells` equal ones would show about `optimism` too much. There is a comparison for each of several that tie, and
+    the verdict is the weakest of them: `clear`, `within noise`, `not comparable`, or empty if there is none.
     """
 
     task: str
@@ -39,10 +39,10 @@ class Answer:
     chosen_on: str = ""
     cells: int = 0
     optimism: float | None = None
-    against_base: Comparison | None = None
+    against_base: tuple[Comparison, ...] = ()
     verdict_base: str = ""
     runner_up: Score | None = None
-    against_runner_up: Comparison | None = None
+    against_runner_up: tuple[Comparison, ...] = ()
     verdict_runner_up: str = ""
     seeds: str = ""
 
@@ -69,13 +69,13 @@ class Answers:
         cells: Cells,
         headlines: Mapping[str, Headline],
         comparisons: Sequence[Comparison],
-        trainings: Mapping[str, TrainingRecord],
+        validation_losses: Mapping[tuple[str, int | None], float],
     ) -> None:
         self._experiment = experiment
         self._cells = cells
         self._headlines = headlines
         self._comparisons = {one.subject: one for one in comparisons}
-        self._trainings = trainings
+        self._validation_losses = validation_losses
 
     def answer(self, task: Task) -> Answer:
         """The answer of a task."""
@@ -87,7 +87,7 @@ class Answers:
         choice = self._choice(task, candidates)
         best = choice.winners
         found = replace(empty, best=tuple(cell.score for cell in best), chosen_on=choice.chosen_on)
-        found = replace(found, cells=len(choice.ordered), **self._of_base(best[0]), **self._of_runner_up(choice))
+        found = replace(found, cells=len(choice.ordered), **self._of_base(best), **self._of_runner_up(choice))
         return found if choice.chosen_on else replace(found, optimism=_optimism(candidates, headline))
 
     def _candidates(self, task: Task, headline: Headline) -> list[Cell]:
@@ -99,7 +99,7 @@ class Answers:
     def _choice(self, task: Task, candidates: Sequence[Cell]) -> _Choice:
         selector = self._experiment.select_on or self._validation_task(task)
         if selector == VALIDATION_LOSS:
-            found = _ordered(_last_epochs(candidates), self._negative_loss, VALIDATION_LOSS)
+            found = _ordered(candidates, self._negative_loss, VALIDATION_LOSS)
         elif selector and selector != task.name:
             found = _ordered(candidates, lambda cell: self._value_on(selector, cell), selector)
         else:
@@ -123,16 +123,13 @@ class Answers:
         return headline.sign * other.score.value
 
     def _negative_loss(self, cell: Cell) -> float | None:
-        record = self._trainings.get(cell.score.run)
-        loss = record.losses.get(VALIDATION_LOSS) if record else None
-        return -loss if isinstance(loss, int | float) and math.isfinite(loss) else None
+        loss = self._validation_losses.get((cell.score.run, cell.score.epoch))
+        return None if loss is None else -loss
 
-    def _of_base(self, best: Cell) -> dict[str, Any]:
-        reference = reference_of(self._experiment, best.evaluation.run)
-        comparison = self._comparisons.get(best.score.subject)
-        if not reference or comparison is None:
-            return {}
-        return {"against_base": comparison, "verdict_base": verdict(comparison)}
+    def _of_base(self, best: Sequence[Cell]) -> dict[str, Any]:
+        subjects = [cell.score.subject for cell in best if reference_of(self._experiment, cell.evaluation.run)]
+        found = [self._comparisons[subject] for subject in subjects if subject in self._comparisons]
+        return {"against_base": tuple(found), "verdict_base": weakest(found)}
 
     def _of_runner_up(self, choice: _Choice) -> dict[str, Any]:
         """The best of the other runs. Chosen on the reported split, it counts as one of as many comparisons."""
@@ -140,15 +137,24 @@ class Answers:
         others = [cell for cell, _ in choice.ordered if cell.score.run not in {one.score.run for one in best}]
         if not others:
             return {}
-        runs = len({cell.score.run for cell in others})
-        comparison = compare(best[0], others[0])
-        corrected = None if comparison.p is None else min(1.0, comparison.p * (1 if choice.chosen_on else runs))
-        comparison = replace(comparison, p_corrected=corrected)
+        number = len(best) * (1 if choice.chosen_on else len({cell.score.run for cell in others}))
+        found = [_times(compare(one, others[0]), number) for one in best]
         return {
             "runner_up": others[0].score,
-            "against_runner_up": comparison,
-            "verdict_runner_up": verdict(comparison),
+            "against_runner_up": tuple(found),
+            "verdict_runner_up": weakest(found),
         }
+
+
+def _times(comparison: Comparison, number: int) -> Comparison:
+    """A comparison that is one of several (Bonferroni)."""
+    p = None if comparison.p is None else min(1.0, comparison.p * number)
+    return replace(comparison, p_corrected=p)
+
+
+def weakest(comparisons: Sequence[Comparison]) -> str:
+    """The weakest verdict on comparisons; empty if there are none."""
+    return min(map(verdict, comparisons), key=_VERDICTS.index, default="")
 
 
 def verdict(comparison: Comparison) -> str:
@@ -161,14 +167,6 @@ def verdict(comparison: Comparison) -> str:
 def _ordered(cells: Sequence[Cell], value: Callable[[Cell], float | None], chosen_on: str) -> _Choice | None:
     found = [(cell, number) for cell in cells if (number := value(cell)) is not None]
     return _Choice(tuple(sorted(found, key=lambda one: -one[1])), chosen_on) if found else None
-
-
-def _last_epochs(cells: Sequence[Cell]) -> list[Cell]:
-    """Of each run its last evaluated epoch: the one that its final validation loss is of."""
-    last: dict[str, Cell] = {}
-    for cell in sorted(cells, key=lambda one: -1 if one.score.epoch is None else one.score.epoch):
-        last[cell.score.run] = cell
-    return list(last.values())
 
 
 def _split(task: Task) -> object:

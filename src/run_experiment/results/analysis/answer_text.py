@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from run_experiment.experiment.schema import VALIDATION_LOSS
-from run_experiment.results.analysis.answer import Answer
+from run_experiment.results.analysis.answer import Answer, verdict
 from run_experiment.results.analysis.comparisons import Comparison
 from run_experiment.results.analysis.scores import Score
 
@@ -61,37 +61,36 @@ def _chosen(answer: Answer) -> str:
 
 
 def _against_base(answer: Answer) -> str:
-    comparison = answer.against_base
-    if comparison is None:
-        return ""
-    return _compared(_begin(answer, comparison.reference), comparison, answer.verdict_base)
+    return " ".join(_compared(answer, one, one.reference) for one in answer.against_base)
 
 
 def _against_runner_up(answer: Answer) -> str:
-    if answer.against_runner_up is None or answer.runner_up is None:
+    if answer.runner_up is None:
         return ""
     name = f"the runner-up, {name_of(answer.runner_up)}"
-    return _compared(_begin(answer, name), answer.against_runner_up, answer.verdict_runner_up)
+    return " ".join(_compared(answer, one, name) for one in answer.against_runner_up)
 
 
-def _begin(answer: Answer, other: str) -> str:
-    """Of several that tie the first is compared."""
-    return f"{name_of(answer.best[0])} against {other}" if len(answer.best) > 1 else f"Against {other}"
+def _compared(answer: Answer, comparison: Comparison, other: str) -> str:
+    """What a comparison of the best shows; of several that tie it says which one."""
+    scores = {score.subject: score for score in answer.best}
+    begin = f"{name_of(scores[comparison.subject])} against {other}" if len(scores) > 1 else f"Against {other}"
+    return _shown(begin, comparison, verdict(comparison))
 
 
-def _compared(begin: str, comparison: Comparison, verdict: str) -> str:
+def _shown(begin: str, comparison: Comparison, found: str) -> str:
     delta = "" if comparison.delta is None else f" {comparison.delta:+.3f}"
     if not comparison.paired:
         return f"{begin}:{delta}{',' if delta else ''} not compared, since {comparison.why}."
     interval = interval_text(comparison.low, comparison.high, "", signed=True)
     samples = f"better on {comparison.wins} and worse on {comparison.losses} of {comparison.n} samples"
     test = f"{comparison.method}, corrected p = {comparison.p_corrected:.2g}"
-    return f"{begin}:{delta} ({interval}; {samples}; {test}): {verdict}.{_sight(comparison, verdict)}"
+    return f"{begin}:{delta} ({interval}; {samples}; {test}): {found}.{_sight(comparison, found)}"
 
 
-def _sight(comparison: Comparison, verdict: str) -> str:
+def _sight(comparison: Comparison, found: str) -> str:
     """What so few samples can show, if nothing was seen (exact McNemar only)."""
-    if verdict != "within noise" or comparison.method != "exact McNemar":
+    if found != "within noise" or comparison.method != "exact McNemar":
         return ""
     differing = comparison.wins + comparison.losses
     begin = f" With {comparison.n} samples of which {differing} differ, "

@@ -22,6 +22,7 @@ class Comparison:
     `wins` and `losses` count samples on which the run is better and worse than the reference. If it is not `paired`,
     `why` says why, and nothing is tested; else it says which samples were left out, if any.
     `smallest` is the smallest difference that 0/1 scores with as many differing samples could show; None if none.
+    Between runs that are repeated with several seeds, `n`, `wins` and `losses` count seeds; `method` says so.
     """
 
     task: str
@@ -120,14 +121,14 @@ def reference_of(experiment: Experiment, run: Run) -> str:
     return next(controls, "")
 
 
-def comparisons(experiment: Experiment, cells: Cells) -> list[Comparison]:
-    """Every evaluation compared with its reference; p-values corrected for the number of all (Holm)."""
-    found = list(_comparisons(experiment, cells))
-    corrected = statistics.holm([one.p for one in found])
-    return [replace(one, p_corrected=p) for one, p in zip(found, corrected, strict=True)]
+def corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons with their p-values corrected for the number of all (Holm)."""
+    p_values = statistics.holm([one.p for one in found])
+    return [replace(one, p_corrected=p) for one, p in zip(found, p_values, strict=True)]
 
 
-def _comparisons(experiment: Experiment, cells: Cells) -> Iterator[Comparison]:
+def comparisons(experiment: Experiment, cells: Cells) -> Iterator[Comparison]:
+    """Every evaluation compared with its reference; p-values are not corrected yet."""
     for (task, run, epoch), one in cells.items():
         name = reference_of(experiment, one.evaluation.run)
         if not name or name == run:

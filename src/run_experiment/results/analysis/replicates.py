@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from run_experiment.common.json_files import canonical
-from run_experiment.experiment.model import Run
+from run_experiment.experiment.model import Experiment, Run
 from run_experiment.results.analysis import statistics
+from run_experiment.results.analysis.comparisons import Cells, Comparison, reference_of
 from run_experiment.results.analysis.headline import Headline
 from run_experiment.results.analysis.scores import Cell
 
@@ -27,24 +29,42 @@ class SeedMean:
     runs: tuple[str, ...]
     parameters: Mapping[str, Any]
     metric: str | None
+    better: str | None
     seeds: int
     mean: float
     sd: float
     low: float | None
     high: float | None
     method: str
-    values: tuple[float, ...] = field(default=(), repr=False)
+    by_seed: Mapping[int, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What the runs have in common: `lora_rank 8`, or their names."""
+        return ", ".join(f"{name} {value}" for name, value in self.parameters.items()) or "/".join(self.runs)
+
+
+@dataclass(frozen=True)
+class _Test:
+    """Differences between seeds, tested: `n` seeds or pairs of seeds."""
+
+    n: int
+    delta: float
+    wins: int
+    losses: int
+    p: float | None
+    interval: statistics.Interval
 
 
 def seed_means(cells: Sequence[Cell]) -> list[SeedMean]:
-    """Means over seeds by task, epoch and parameters, where several seeds have a value."""
+    """Means over seeds by task, epoch and parameters, if several seeds have a value."""
     groups: dict[tuple[str, int | None, str], dict[int, Cell]] = {}
     for cell in cells:
         run = cell.evaluation.run
         if run.training and cell.score.value is not None:
             key = (cell.score.task, cell.score.epoch, _without_seed(run))
             groups.setdefault(key, {})[run.training.hyperparameters.seed] = cell
-    return [_mean(list(of_seed.values())) for of_seed in groups.values() if len(of_seed) > 1]
+    return [_mean(of_seed) for of_seed in groups.values() if len(of_seed) > 1]
 
 
 def _without_seed(run: Run) -> str:
@@ -54,9 +74,11 @@ def _without_seed(run: Run) -> str:
     return canonical([run.model.name, str(run.training.data), hyperparameters, prompting])
 
 
-def _mean(cells: Sequence[Cell]) -> SeedMean:
+def _mean(of_seed: Mapping[int, Cell]) -> SeedMean:
+    cells = list(of_seed.values())
     score = cells[0].score
-    values = np.array([cell.score.value for cell in cells], dtype=np.float64)
+    by_seed = {seed: cell.score.value for seed, cell in of_seed.items() if cell.score.value is not None}
+    values = np.array(list(by_seed.values()), dtype=np.float64)
     interval = statistics.mean_interval(values)
     return SeedMean(
         task=score.task,
@@ -64,42 +86,109 @@ def _mean(cells: Sequence[Cell]) -> SeedMean:
         runs=tuple(cell.score.run for cell in cells),
         parameters={name: value for name, value in cells[0].evaluation.run.parameters.items() if name != "seed"},
         metric=score.metric,
+        better=score.better,
         seeds=len(values),
         mean=float(values.mean()),
         sd=float(values.std(ddof=1)),
         low=interval.low,
         high=interval.high,
         method=interval.method,
-        values=tuple(map(float, values)),
+        by_seed=by_seed,
     )
 
 
-def between_seeds(one: SeedMean, other: SeedMean) -> float | None:
-    """Two-sided p-value of Welch's t-test between the seeds of two groups (Welch 1947); None without spread."""
-    if one.sd == other.sd == 0:
-        return None
-    # Here, since it takes a second.
-    from scipy import stats
+def seed_comparisons(experiment: Experiment, cells: Cells, means: Sequence[SeedMean]) -> Iterator[Comparison]:
+    """Every mean over seeds compared with its reference: a mean over seeds, or the one score of a single run."""
+    of_run = {(one.task, run, one.epoch): one for one in means for run in one.runs}
+    for one in means:
+        name = reference_of(experiment, experiment.run_by_name[one.runs[0]])
+        if not name or name in one.runs:
+            continue
+        other = of_run.get((one.task, name, one.epoch))
+        cell = cells.get((one.task, name, one.epoch)) or cells.get((one.task, name, None))
+        if other is not None:
+            yield compare_seeds(one, other)
+        elif cell is not None and cell.score.value is not None:
+            yield _named(one, name, cell.score.subject, _differences(one, cell.score.value), "t over {n} seeds")
 
-    return float(stats.ttest_ind(one.values, other.values, equal_var=False).pvalue)
+
+def compare_seeds(one: SeedMean, other: SeedMean) -> Comparison:
+    """Two means over seeds compared: by the pairs of equal seeds, else as two samples.
+
+    Student's t-test of the paired differences, or Welch's (Welch 1947, Biometrika 34:28).
+    """
+    subject = ", ".join(other.runs)
+    shared = [seed for seed in one.by_seed if seed in other.by_seed]
+    if len(shared) == one.seeds == other.seeds:
+        found = _differences(one, {seed: other.by_seed[seed] for seed in shared})
+        return _named(one, f"{other.name} ({other.seeds} seeds)", subject, found, "t over {n} pairs of seeds")
+    method = f"Welch's t over {one.seeds} and {other.seeds} seeds"
+    return _named(one, f"{other.name} ({other.seeds} seeds)", subject, _welch(one, other), method)
+
+
+def _differences(one: SeedMean, other: Mapping[int, float] | float) -> _Test:
+    """Student's t-test of the differences of each seed to the same seed of others, or to a single score."""
+    reference = [other[seed] if isinstance(other, Mapping) else other for seed in one.by_seed]
+    found = np.array(list(one.by_seed.values())) - np.array(reference)
+    # Rounding of floats is no spread.
+    spread = float(np.ptp(found)) > 1e-12
+    p = float(stats.ttest_1samp(found, 0.0).pvalue) if spread else None
+    interval = statistics.mean_interval(found) if spread else statistics.none("all seeds differ by the same")
+    up, down = int((found > 1e-12).sum()), int((found < -1e-12).sum())
+    wins, losses = (down, up) if one.better == "lower" else (up, down)
+    return _Test(len(found), float(found.mean()), wins, losses, p, interval)
+
+
+def _welch(one: SeedMean, other: SeedMean) -> _Test:
+    values, others = list(one.by_seed.values()), list(other.by_seed.values())
+    n, delta = min(one.seeds, other.seeds), one.mean - other.mean
+    if one.sd == other.sd == 0:
+        return _Test(n, delta, 0, 0, None, statistics.none("no spread between seeds"))
+    found = stats.ttest_ind(values, others, equal_var=False)
+    ends = found.confidence_interval(statistics.LEVEL)
+    interval = statistics.Interval(float(ends.low), float(ends.high), "Welch")
+    return _Test(n, delta, 0, 0, float(found.pvalue), interval)
+
+
+def _named(one: SeedMean, reference: str, reference_subject: str, found: _Test, method: str) -> Comparison:
+    return Comparison(
+        task=one.task,
+        epoch=one.epoch,
+        run=f"{one.name} ({one.seeds} seeds)",
+        subject=", ".join(one.runs),
+        reference=reference,
+        reference_subject=reference_subject,
+        metric=one.metric,
+        paired=True,
+        why="" if found.p is not None else "no spread between seeds, so nothing is tested",
+        n=found.n,
+        delta=found.delta,
+        low=found.interval.low,
+        high=found.interval.high,
+        wins=found.wins,
+        losses=found.losses,
+        p=found.p,
+        method=method.format(n=found.n),
+    )
 
 
 def seeds_text(means: Sequence[SeedMean], headline: Headline) -> str:
-    """Sentences on the best group of seeds of a task and its runner-up; empty without groups or a direction."""
+    """Sentences on the best mean over seeds of a task and its runner-up; empty without any or without a direction."""
     if not means or headline.better is None:
         return ""
     ordered = sorted(means, key=lambda one: -headline.sign * one.mean)
     best = ordered[0]
-    text = f"Over seeds, {_name(best)} is best: mean {best.mean:.3f}, standard deviation {best.sd:.3f}."
-    if len(ordered) == 1:
+    text = f"Over seeds, {_after(best)} is best: mean {best.mean:.3f}, standard deviation {best.sd:.3f}."
+    # Another epoch of the same runs is no rival.
+    rivals = [one for one in ordered if one.runs != best.runs]
+    if not rivals:
         return text
-    second = ordered[1]
-    p = between_seeds(best, second)
-    verdict = "clear" if p is not None and p * (len(ordered) - 1) < statistics.ALPHA else "within noise"
-    test = "" if p is None else f", Welch's p = {min(1.0, p * (len(ordered) - 1)):.2g}"
-    return f"{text} Against {_name(second)}, mean {second.mean:.3f}: {verdict} between seeds{test}."
+    found = compare_seeds(best, rivals[0])
+    p = None if found.p is None else min(1.0, found.p * len(rivals))
+    verdict = "clear" if p is not None and p < statistics.ALPHA else "within noise"
+    test = "" if p is None else f" ({found.method}, p = {p:.2g})"
+    return f"{text} Against {_after(rivals[0])}, mean {rivals[0].mean:.3f}: {verdict} between seeds{test}."
 
 
-def _name(one: SeedMean) -> str:
-    set_here = ", ".join(f"{name} {value}" for name, value in one.parameters.items()) or "/".join(one.runs)
-    return f"{set_here} after epoch {one.epoch} ({one.seeds} seeds)"
+def _after(one: SeedMean) -> str:
+    return f"{one.name} after epoch {one.epoch} ({one.seeds} seeds)"

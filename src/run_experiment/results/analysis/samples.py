@@ -24,10 +24,12 @@ from run_experiment.inputs.file_hashes import HashMemory
 
 # Where the cache of an experiment is, and the version of what it holds.
 CACHE = f"{paths.MEMORY}/samples"
-_VERSION = 1
+_VERSION = 2
 
 # Metadata longer than this name no cluster.
 _LONGEST = 100
+# Longer targets are no names of classes; what may stand around a name.
+_LONGEST_CLASS, _AROUND = 40, " \t\r\n.,:;!?\"'`*()[]{}"
 # What inspect-ai's metrics take for numbers.
 _WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 
@@ -43,7 +45,8 @@ class SampleScores:
     """Scores of one sample, reduced over its `epochs` (inspect-ai's, not those of a training).
 
     Scores are named as metrics begin: `match`, `judge/tone`, `match@mode`; None if there is no number. `target` is a
-    short hash of the target. `error` says that at least one of its epochs failed.
+    short hash of the target. `error` says that at least one of its epochs failed. `label` is the target as the name of
+    a class, `answers` are the answers of the first epoch likewise, by scorer; empty if they are too long for one.
     """
 
     id: int | str
@@ -52,6 +55,8 @@ class SampleScores:
     error: bool = False
     scores: Mapping[str, float | None] = field(default_factory=dict)
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    label: str = ""
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,27 @@ def _samples(log: Path) -> Iterator[SampleScores]:
             error=len(done) < len(epochs),
             scores=_means(done) | reduced.get(name, {}),
             metadata=_scalars(epochs[0].get("metadata")),
+            label=label(epochs[0].get("target")),
+            answers=_answers(epochs[0].get("scores")),
         )
+
+
+def label(text: Any) -> str:
+    """A target or an answer as the name of a class: without case, quotes and punctuation around it; empty if it is too
+    long, or no text.
+    """
+    if isinstance(text, list) and len(text) == 1:
+        text = text[0]
+    if not isinstance(text, str) or len(text) > 2 * _LONGEST_CLASS:
+        return ""
+    found = text.strip().strip(_AROUND).casefold()
+    return found if len(found) <= _LONGEST_CLASS else ""
+
+
+def _answers(scores: Any) -> dict[str, str]:
+    """The answer that each scorer took from a sample's output."""
+    found = scores.items() if isinstance(scores, Mapping) else ()
+    return {name: label(one.get("answer")) for name, one in found if isinstance(one, Mapping)}
 
 
 def _reduced(reductions: Iterable[Any]) -> dict[int | str, dict[str, float | None]]:
