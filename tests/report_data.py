@@ -88,7 +88,7 @@ def _task(task: int, names: list[str], text: str) -> dict[str, Any]:
     return {
         "task": f"task{task}{text}",
         "metric": "match/accuracy",
-        "best_run": names[-1],
+        "best_runs": [names[-1]],
         "best_epoch": 0,
         "better": "higher",
         "answer": f"{names[-1]} has the highest match/accuracy: 0.820 (95 % interval 0.740 to 0.900).",
@@ -133,13 +133,17 @@ def _comparison(draw: random.Random, task: int, run: str, text: str) -> dict[str
 
 
 def _sample(number: int, tasks: int, names: list[str], text: str) -> dict[str, Any]:
+    kind = number // tasks % 4
+    scores = (1.0, 0.0) if kind == 0 else (0.0, 1.0) if kind == 1 else (0.0, 0.0) if kind == 2 else (1.0, 1.0)
     return {
         "task": f"task{number % tasks}{text}",
         "id": str(number),
-        "kind": ("differs", "wrong", "right")[number % 3],
         "input": f"Say it in capitals: stone {number}{text}",
         "target": "STONE",
-        "answers": [{"of": run, "value": "wrong", "answer": f"stone{text}"} for run in (names[0], "base")],
+        "answers": [
+            {"of": f"{run}/epoch0", "score": score, "answer": f"stone of {run}{text}"}
+            for run, score in ((names[0], scores[0]), ("base", scores[1]), (names[-1], 1.0))
+        ],
     }
 
 

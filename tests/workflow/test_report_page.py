@@ -99,21 +99,48 @@ def test_what_is_best_is_marked_and_the_base_model_is_a_row(clean: Page, tmp_pat
     assert "base" in column(clean, "scores", 0)
 
 
-def test_a_sample_opens_and_samples_are_chosen(clean: Page, tmp_path: Path) -> None:
+def chosen(opened: Page, **choices: str) -> list[str]:
+    """Choose results or a kind of samples; returns what both results made of each sample that is shown."""
+    for label, value in choices.items():
+        opened.value(
+            f"""{{ const choice = document.querySelector('[aria-label="{label.replace("_", " ")}"]');
+            choice.value = {json.dumps(value)}; choice.dispatchEvent(new Event("change")); }}"""
+        )
+    return list(
+        opened.value(
+            "[...document.querySelectorAll('.samples .kind')].map((one) => [...one.children].map("
+            "(mark) => mark.textContent).join(' '))"
+        )
+    )
+
+
+def test_two_results_are_chosen_and_beside_each_other(clean: Page, tmp_path: Path) -> None:
+    clean.look(1280)
+    clean.open(written(tmp_path, tasks=1, samples=8))
+    assert chosen(clean) == ["right wrong", "wrong right", "wrong wrong", "right right"] * 2
+    assert chosen(clean, kind_of_samples="first") == ["right wrong"] * 2
+    assert chosen(clean, kind_of_samples="second") == ["wrong right"] * 2
+    assert chosen(clean, kind_of_samples="differ") == ["right wrong", "wrong right"] * 2
+    assert chosen(clean, kind_of_samples="wrong") == ["wrong wrong"] * 2
+    assert chosen(clean, kind_of_samples="none") == []
+    assert chosen(clean, kind_of_samples="second", second_result="rank32_3/epoch0") == ["wrong right"] * 4
+
+
+def test_a_sample_opens(clean: Page, tmp_path: Path) -> None:
     clean.look(1280)
     clean.open(written(tmp_path))
     clean.value("document.querySelector('.samples summary').click()")
     shown = clean.value(
-        "new Promise((done) => setTimeout(() => done(document.querySelector('.samples dl').innerText)))"
+        "new Promise((done) => setTimeout(() => done(document.querySelector('.samples details').innerText)))"
     )
-    assert "Say it in capitals: stone 0" in shown
-    assert "STONE" in shown
-    clean.value(
-        """const kind = document.querySelector("[aria-label=kinds]");
-        kind.value = "wrong"; kind.dispatchEvent(new Event("change"));"""
-    )
-    kinds = clean.value("[...document.querySelectorAll('.samples .kind')].map((one) => one.textContent)")
-    assert kinds == ["wrong"] * 4
+    for text in (
+        "Say it in capitals: stone 0",
+        "STONE",
+        "rank4_0/epoch0: right",
+        "base/epoch0: wrong",
+        "stone of base",
+    ):
+        assert text in shown
 
 
 def test_a_mark_has_a_tooltip(clean: Page, tmp_path: Path) -> None:

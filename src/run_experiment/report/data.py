@@ -98,8 +98,8 @@ def _notes(records: Records, analysis: Analysis) -> dict[str, str]:
         "scores": "Intervals are 95 %; the column Interval by names their method. n counts samples with a score.",
         "comparisons": f"Each result against its reference, on the samples that both have. {counted(tests, 'p-value')}"
         ", corrected together (Holm); accent colour: corrected p below 0.05.",
-        "samples": "The best result beside the runner-up and the reference: first where the first two differ, then "
-        f"where both are wrong. All samples of a run: inspect view start --log-dir {shown}",
+        "samples": "Two results side by side. There are more of those samples in which the best result and the next "
+        f"one differ than of others. All samples of a run: inspect view start --log-dir {shown}",
     }
 
 

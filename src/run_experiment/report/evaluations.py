@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from run_experiment.common.text import shortened
+from run_experiment.common.text import counted, shortened
 from run_experiment.planning.results_state import Records
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, Answer, verdict, weakest
 from run_experiment.results.analysis.answer_text import answer_text, name_of
 from run_experiment.results.analysis.comparisons import Comparison
-from run_experiment.results.analysis.replicates import SeedMean
+from run_experiment.results.analysis.replicates import SeedMean, SeedsAnswer
 from run_experiment.results.analysis.scores import Score
 
 # Corrected p-values below this are marked.
 _CLEAR = 0.05
+# Fields of a mean over seeds that the page does not need.
+_NOT_SHOWN = ("parameters", "by_seed", "better", "subjects")
 
 
 def evaluations(records: Records, analysis: Analysis) -> dict[str, Any]:
@@ -31,18 +33,22 @@ def evaluations(records: Records, analysis: Analysis) -> dict[str, Any]:
 
 
 def _seed_mean(one: SeedMean) -> dict[str, Any]:
-    values = {name: value for name, value in vars(one).items() if name not in ("parameters", "by_seed", "better")}
+    values = {name: value for name, value in vars(one).items() if name not in _NOT_SHOWN}
     return {**values, "name": one.name, "runs": ", ".join(one.runs)}
 
 
 def _task(answer: Answer) -> dict[str, Any]:
-    best = answer.best[0] if len(answer.best) == 1 else None
+    seeds = answer.seeds if answer.seeds and answer.seeds.is_all else None
+    single = answer.best[0] if len(answer.best) == 1 else None
+    runs, epoch = ([single.run], single.epoch) if single else ([], None)
+    if seeds:
+        runs, epoch = list(seeds.best.runs), seeds.best.epoch
     return {
         "task": answer.task,
         "metric": answer.metric,
         "better": answer.better,
-        "best_run": best.run if best else None,
-        "best_epoch": best.epoch if best else None,
+        "best_runs": runs,
+        "best_epoch": epoch,
         "answer": lead(answer),
         "caution": _caution(answer),
         "details": answer_text(answer),
@@ -53,10 +59,35 @@ def lead(answer: Answer) -> str:
     """The answer in a few sentences; what it rests on is in its details."""
     if not answer.best:
         return f"No best run can be named: {answer.why}."
+    if answer.seeds and answer.seeds.is_all:
+        return _over_seeds(answer, answer.seeds)
     against = [_against(answer, answer.against_base, "")]
     if answer.runner_up:
         against.append(_against(answer, answer.against_runner_up, f"the runner-up, {name_of(answer.runner_up)}"))
-    return " ".join(filter(None, [_best(answer), *against, answer.seeds]))
+    over_seeds = _over_seeds(answer, answer.seeds) if answer.seeds else ""
+    return " ".join(filter(None, [_best(answer), *against, over_seeds]))
+
+
+def _over_seeds(answer: Answer, seeds: SeedsAnswer) -> str:
+    """The best mean over seeds: beside the reference by the samples of each seed, beside others by seeds."""
+    best, what = seeds.best, "lowest" if answer.better == "lower" else "highest"
+    spread = f"{best.mean:.3f} (standard deviation {best.sd:.3f})"
+    parts = [f"Over {best.seeds} seeds, {best.name} after epoch {best.epoch} has the {what} {best.metric}: {spread}."]
+    clear = sum(verdict(one) == CLEAR and (one.delta or 0) * _sign(answer) > 0 for one in seeds.each)
+    if seeds.each:
+        parts.append(
+            f"{clear} of {counted(len(seeds.each), 'seed')} are clearly better than {seeds.each[0].reference}."
+        )
+    if seeds.runner_up and (second := seeds.against_runner_up) and second.delta is not None:
+        name = f"{seeds.runner_up.name} after epoch {seeds.runner_up.epoch}"
+        is_clear = verdict(second) == CLEAR
+        said = "is clear between seeds" if is_clear else "is within noise between seeds"
+        parts.append(f"Its difference to {name}, {second.delta:+.3f}, {said}.")
+    return " ".join(parts)
+
+
+def _sign(answer: Answer) -> int:
+    return -1 if answer.better == "lower" else 1
 
 
 def _best(answer: Answer) -> str:
@@ -73,6 +104,8 @@ def _best(answer: Answer) -> str:
 
 def _caution(answer: Answer) -> str:
     """How far the best score is too good, if it was chosen by the samples that it is of."""
+    if answer.seeds and answer.seeds.is_all and answer.seeds.cells > 1:
+        return f"It was chosen among {answer.seeds.cells} means on the samples that are reported, so it is optimistic."
     if answer.chosen_on or answer.cells < 2 or not answer.best:
         return ""
     begin = f"It was chosen among {answer.cells} results on the samples that are reported, so its score is optimistic"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,11 +11,12 @@ from typing import Any
 from run_experiment.report.chart import HEIGHT, WIDTH, Chart, Scale, number, plot, ticks, y_range
 
 Row = Mapping[str, Any]
+_SEEDS = re.compile(r" \((\d+) seeds\)$")
 # Up to this many runs have their names beside their lines.
 _LABELLED = 6
 # Up to this many rows of jobs, of comparisons fit into a figure; a table has them all.
 MOST_ROWS = 60
-_LABELS = 70
+_LONGEST_LABEL = 15
 # Pixels between the names beside lines.
 _LINE = 12
 
@@ -58,16 +60,16 @@ def score_by_epoch(rows: Sequence[Row], task: Row) -> Chart | None:
         return None
     runs = list(dict.fromkeys(row["run"] for row in trained))
     epochs = sorted({row["epoch"] for row in trained})
-    few, best = len(runs) <= _LABELLED, task.get("best_run")
+    few, best = len(runs) <= _LABELLED, task["best_runs"]
     xs = (epochs[0] - 0.25, epochs[-1] + 0.25)
-    chart = plot(xs, _extent(rows, few), task["metric"], _bounds(rows), _LABELS if few else 0)
+    chart = plot(xs, _extent(rows, few), task["metric"], _bounds(rows), _room(runs) if few else 0)
     for row in flat[:3]:
         _reference(chart, row)
-    for run in sorted(runs, key=lambda run: run == best):
-        _run_line(chart, _of(trained, run), run == best, few)
+    for run in sorted(runs, key=lambda run: run in best):
+        _run_line(chart, _of(trained, run), run in best, few)
     if few:
         last = [max(_of(trained, run), key=lambda row: row["epoch"]) for run in runs]
-        _labels(chart, [(row["value"], row["run"], row["run"] == best) for row in [*last, *flat[:3]]])
+        _labels(chart, [(row["value"], row["run"], row["run"] in best) for row in [*last, *flat[:3]]])
     chart.below([(epoch, str(epoch)) for epoch in _some(epochs)], "epoch")
     return chart
 
@@ -107,13 +109,15 @@ def score_by_parameter(
     of_place: dict[str, list[str]] = {}
     for run in last:
         of_place.setdefault(str(values[run]), []).append(run)
-    chart = plot((-0.5, len(places) - 0.5), _extent([*rows, *flat[:1]], True), task["metric"], _bounds(rows))
+    chart = plot(
+        (-0.5, len(places) - 0.5), _extent([*rows, *flat[:1]], True), task["metric"], _bounds([*rows, *flat[:1]])
+    )
     for row in flat[:1]:
         _reference(chart, row)
     for row in rows:
         beside = of_place[str(values[row["run"]])]
         at = places[str(values[row["run"]])] + _spread(beside.index(row["run"]), len(beside))
-        is_last, best = last[row["run"]] == row["epoch"], row["run"] == task.get("best_run")
+        is_last, best = last[row["run"]] == row["epoch"], row["run"] in task["best_runs"]
         kind = "accent" if best and is_last else "" if is_last else "faint"
         if is_last and row["low"] is not None:
             chart.whisker(at, row["low"], row["high"], kind)
@@ -124,7 +128,7 @@ def score_by_parameter(
 
 
 def _losses(data: Mapping[str, Any]) -> Iterator[Figure]:
-    curves, best = data["curves"], {task.get("best_run") for task in data.get("tasks", [])}
+    curves, best = data["curves"], {run for task in data["tasks"] for run in task["best_runs"]}
     for name, title, axis in (("train", "Train loss", "step"), ("validation", "Validation loss", "epoch")):
         lines = {curve["run"]: _points(curve[name]) for curve in curves}
         lines = {run: points for run, points in lines.items() if points}
@@ -138,7 +142,9 @@ def loss_chart(lines: Mapping[str, Sequence[tuple[float, float]]], title: str, a
     few, low, high = len(lines) <= _LABELLED, min(xs), max(xs)
     room = (high - low) * 0.03 or 0.5
     ys = [y for points in lines.values() for _, y in points]
-    chart = plot((low - room, high + room), ys, title.lower(), (min(0.0, *ys), max(ys)), _LABELS if few else 0)
+    chart = plot(
+        (low - room, high + room), ys, title.lower(), (min(0.0, *ys), max(ys)), _room(list(lines)) if few else 0
+    )
     for run, points in sorted(lines.items(), key=lambda line: line[0] in best):
         kind = "accent" if run in best else "" if few else "faint"
         chart.line(points, kind, run)
@@ -174,10 +180,11 @@ def forest(rows: Sequence[Row], task: Row) -> Chart:
     zero = chart.x(0)
     chart.parts.append(f'<line class="reference" x1="{zero:.1f}" x2="{zero:.1f}" y1="4" y2="{height - 40}"/>')
     for place, row in enumerate(rows):
-        name = f"{row['run']}{'' if row['epoch'] is None else ' e' + str(row['epoch'])}"
+        run = _SEEDS.sub(r" ×\1", row["run"])
+        name = f"{run}{'' if row['epoch'] is None else ' e' + str(row['epoch'])}"
         kind = "accent" if row.get("clear") else ""
         at = chart.y(place + 0.5)
-        chart.text(110, at + 4, _shortened(name, 18), anchor="end")
+        chart.text(110, at + 4, _shortened(name, 19), anchor="end")
         if row["low"] is not None:
             chart.bar(chart.x(row["low"]), chart.x(row["high"]), at - 0.75, 1.5, f"mark {kind}")
         chart.point(row["delta"], place + 0.5, kind, comparison_tip(row))
@@ -206,7 +213,7 @@ def timeline(rows: Sequence[Row]) -> Chart:
 def _job_bars(chart: Chart, place: int, row: Row, last: float) -> None:
     submitted, started, ended = (_time(row.get(name)) for name in ("submitted", "started", "ended"))
     top, subject = chart.y(place) + 3, row["subject"]
-    chart.text(142, top + 9, subject if len(subject) <= 24 else f"…{subject[-23:]}", anchor="end")
+    chart.text(142, top + 9, _shortened(subject, 25), anchor="end")
     begun = last if started is None else started
     if submitted is not None:
         waited = f"{subject}\nwaited {max(0, begun - submitted):.0f} s"
@@ -262,11 +269,18 @@ def _labels(chart: Chart, ends: Sequence[tuple[float, str, bool]]) -> None:
         places[place] = room = min(places[place], room)
         room -= _LINE
     for at, (_, name, best) in zip(places, ordered, strict=True):
-        chart.text(chart.x.end + 6, at, _shortened(name, 11), "accent" if best else "")
+        chart.text(chart.x.end + 6, at, _shortened(name, _LONGEST_LABEL), "accent" if best else "")
+
+
+def _room(names: Sequence[str]) -> int:
+    """Pixels that the names beside lines take."""
+    return round(6.4 * min(_LONGEST_LABEL, max(map(len, names))))
 
 
 def _shortened(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """A name without its middle if it is long: names of runs often differ at their ends."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
 
 
 def _extent(rows: Sequence[Row], intervals: bool) -> list[float]:
@@ -275,8 +289,8 @@ def _extent(rows: Sequence[Row], intervals: bool) -> list[float]:
 
 
 def _bounds(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """0 to 1 for scores that all lie there."""
-    return (0.0, 1.0) if all(0 <= row["value"] <= 1 for row in rows) else None
+    """0 to 1 for scores that all lie there, with their intervals."""
+    return (0.0, 1.0) if all(0 <= value <= 1 for value in _extent(rows, intervals=True)) else None
 
 
 def _of(rows: Sequence[Row], run: str) -> list[Row]:

@@ -1,4 +1,7 @@
-"""Samples for the page: those in which the best result and its rivals differ, then wrong ones, then right ones."""
+"""Samples for the page, with the answers of several results to choose two from.
+
+There are first those in which the best result and the next one differ, then wrong ones, then right ones.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.planning.results_state import Records
-from run_experiment.report.values import cut
+from run_experiment.report.values import cut, finite
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.answer import Answer
 from run_experiment.results.analysis.samples import SamplesError, summaries
 
 # Samples shown of all tasks together, and of one at least.
 _MOST, _LEAST = 300, 12
+# Results of a task to choose two from, and characters of their answers.
+_MOST_RESULTS, _ANSWER = 16, 400
 # How many of a task's samples differ, are wrong, are right, as far as there are as many.
 _SHARES = {"differs": 0.6, "wrong": 0.25, "right": 0.15}
 
@@ -27,10 +32,11 @@ def shown_samples(logs: Logs, analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def compared(answer: Answer) -> list[str]:
-    """The evaluations of a task whose answers are shown: the best, the runner-up, the reference."""
+    """The evaluations of a task that its answer speaks of: the best, the runner-up, the reference."""
+    best = [score.subject for score in answer.best]
     others = [answer.runner_up.subject] if answer.runner_up else []
     others += [one.reference_subject for one in answer.against_base if one.reference_subject]
-    return list(dict.fromkeys([answer.best[0].subject, *others] if answer.best else []))
+    return list(dict.fromkeys([*best[:1], *others, *best[1:]]))
 
 
 class Logs:
@@ -53,7 +59,7 @@ class Logs:
 
 
 def _of_task(logs: Logs, analysis: Analysis, answer: Answer, room: int) -> Iterator[dict[str, Any]]:
-    subjects = [subject for subject in compared(answer) if subject in analysis.samples]
+    subjects = [subject for subject in _choosable(answer, analysis) if subject in analysis.samples]
     scorer = (answer.metric or "").rpartition("/")[0]
     scores = {
         subject: {one.id: one.scores.get(scorer) for one in analysis.samples[subject].samples} for subject in subjects
@@ -65,17 +71,24 @@ def _of_task(logs: Logs, analysis: Analysis, answer: Answer, room: int) -> Itera
     for name in _chosen(kinds, room):
         first = texts[subjects[0]].get(name)
         if first:
-            answers = [
-                _answer(subject, texts[subject].get(name), scorer, scores[subject].get(name)) for subject in subjects
-            ]
+            there = [subject for subject in subjects if name in scores[subject]]
             yield {
                 "task": answer.task,
                 "id": cut(str(name), 60),
-                "kind": kinds[name],
                 "input": cut(said(first.get("input"))),
                 "target": cut(said(first.get("target"))),
-                "answers": answers,
+                "answers": [_answer(one, texts[one].get(name), scorer, scores[one].get(name)) for one in there],
             }
+
+
+def _choosable(answer: Answer, analysis: Analysis) -> list[str]:
+    """Evaluations of a task whose answers can be compared: those of `compared`, then the best of each other run."""
+    scores = [one for one in analysis.scores if one.task == answer.task and one.value is not None]
+    sign = -1 if answer.better == "lower" else 1
+    ordered = sorted(scores, key=lambda one: -sign * (one.value or 0.0))
+    best_of_run = {one.run: one.subject for one in reversed(ordered)}
+    others = sorted(best_of_run.values(), key=[one.subject for one in ordered].index)
+    return list(dict.fromkeys([*compared(answer), *others]))[:_MOST_RESULTS]
 
 
 def _kind(scores: Sequence[float | None]) -> str:
@@ -102,13 +115,9 @@ def _chosen(kinds: Mapping[Any, str], room: int) -> list[Any]:
 def _answer(subject: str, summary: Summary | None, scorer: str, score: float | None) -> dict[str, Any]:
     scores = (summary or {}).get("scores") or {}
     given = scores.get(scorer.partition("@")[0].partition("/")[0]) or {}
-    value = "not scored" if score is None else {1.0: "right", 0.0: "wrong"}.get(score, f"{score:.3g}")
     error = (summary or {}).get("error")
-    return {
-        "of": subject,
-        "value": value,
-        "answer": cut(said(error or given.get("answer") or given.get("explanation"))),
-    }
+    text = said(error or given.get("answer") or given.get("explanation"))
+    return {"of": subject, "score": finite(score), "answer": cut(text, _ANSWER)}
 
 
 def said(value: Any) -> str:

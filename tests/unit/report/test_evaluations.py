@@ -10,6 +10,7 @@ import pytest
 from run_experiment.report.evaluations import lead
 from run_experiment.results.analysis.answer import CLEAR, WITHIN_NOISE, Answer
 from run_experiment.results.analysis.comparisons import Comparison
+from run_experiment.results.analysis.replicates import SeedMean, SeedsAnswer
 from run_experiment.results.analysis.scores import Score
 
 
@@ -51,6 +52,30 @@ WORSE = comparison("base", -0.7, p_corrected=0.001)
 TIED = (score("r8", 0.9), score("r4", 0.9, 0))
 
 
+def seed_mean(rank: int, mean: float) -> SeedMean:
+    runs, subjects = ("a", "b"), ("a/shout/epoch1", "b/shout/epoch1")
+    known = {"metric": "match/accuracy", "better": "higher", "low": None, "high": None, "method": "t"}
+    numbers = {"seeds": 2, "mean": mean, "sd": 0.05, "parameters": {"lora_rank": rank}}
+    return SeedMean(task="shout", epoch=1, runs=runs, subjects=subjects, **known | numbers)
+
+
+SEEDS = SeedsAnswer(
+    best=seed_mean(8, 0.9),
+    cells=2,
+    against_base=None,
+    each=(comparison("base", 0.7, p_corrected=0.001), comparison("base", 0.1, p_corrected=0.4)),
+    runner_up=seed_mean(4, 0.8),
+    against_runner_up=comparison("lora_rank 4 (2 seeds)", 0.1, p_corrected=0.2),
+    is_all=False,
+)
+
+
+def test_if_all_runs_have_seeds_no_single_one_is_named_best() -> None:
+    text = lead(replace(ANSWER, seeds=replace(SEEDS, is_all=True)))
+    assert text.startswith("Over 2 seeds, lora_rank 8 after epoch 1 has the highest match/accuracy: 0.900 (standard")
+    assert "r8" not in text
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -65,7 +90,12 @@ TIED = (score("r8", 0.9), score("r4", 0.9, 0))
         ({"better": "lower"}, "has the lowest match/accuracy"),
         ({"against_base": (replace(WORSE, paired=False),)}, "It cannot be compared with base."),
         ({"against_base": ()}, "0.950). Its difference to the runner-up"),
-        ({"seeds": "Over seeds, r8 is best."}, "is within noise. Over seeds, r8 is best."),
+        (
+            {"seeds": SEEDS},
+            "within noise. Over 2 seeds, lora_rank 8 after epoch 1 has the highest match/accuracy: 0.9",
+        ),
+        ({"seeds": SEEDS}, "(standard deviation 0.050). 1 of 2 seeds are clearly better than base."),
+        ({"seeds": SEEDS}, "Its difference to lora_rank 4 after epoch 1, +0.100, is within noise between seeds."),
         ({"best": (score("r8", 0.9, low=None, high=None),)}, "accuracy: 0.900. It is"),
     ],
 )

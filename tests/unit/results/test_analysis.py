@@ -34,7 +34,7 @@ from run_experiment.results.analysis.replicates import (
     compare_seeds,
     seed_comparisons,
     seed_means,
-    seeds_text,
+    seeds_answer,
 )
 from run_experiment.results.analysis.samples import LogSamples, SampleScores
 from run_experiment.results.analysis.scores import Cell, Score, cell
@@ -455,13 +455,13 @@ def test_seeds_are_replicates() -> None:
     half = 4.302653 * 0.1 / math.sqrt(3)
     assert (cells[0].low, cells[0].high) == (pytest.approx(0.6 - half), pytest.approx(0.6 + half))
     assert answers.startswith(
-        "Over seeds, lora_rank 8 after epoch 0 (3 seeds) is best: mean 0.650, standard deviation 0.100."
+        "lora_rank 8 after epoch 0 (3 seeds) is best of 2 means: mean 0.650, standard deviation 0.100."
     )
     # Every seed differs by the same, so nothing is known of the spread.
-    assert answers.endswith("mean 0.600: within noise between seeds.")
+    assert answers.endswith("mean 0.600: +0.050 (no spread between seeds, so nothing is tested).")
     right = dict(zip([run.name for run in runs], (9, 9, 10, 14, 15, 15), strict=True))
     _, answers = seeds_of(runs, {("t", name, 0): ones(count, 20 - count) for name, count in right.items()})
-    assert answers.endswith("mean 0.467: clear between seeds (t over 3 pairs of seeds, p = 0.0039).")
+    assert answers.endswith("t over 3 pairs of seeds, corrected p = 0.0039): clear between seeds.")
 
 
 SEEDED = [a_run(f"r{rank}s{seed}", seed, rank) for rank in (4, 8) for seed in (1, 2, 3)]
@@ -524,4 +524,7 @@ def seeds_of(
     task = a_task("t")
     found = headline(task, [{"match/accuracy": 0.5}])
     means = seed_means(list(cells_of(scores, [task], runs).values()))
-    return means, seeds_text(means, found)
+    over_seeds = seeds_answer(means, found, [], [run.name for run in runs])
+    score = next(iter(cells_of(scores, [task], runs).values())).score
+    text = answer_text(Answer("t", found.metric, found.better, best=(score,), seeds=over_seeds))
+    return means, text.partition("Over seeds, ")[2]

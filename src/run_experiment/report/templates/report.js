@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("report-data").textContent);
-  const FIRST = 50;
+  const FIRST = 20;
 
   const make = (tag, kind, text) => {
     const element = document.createElement(tag);
@@ -31,9 +31,15 @@
   const text = (column, row) => {
     const value = column.of(row);
     if (!known(value)) return "";
+    if (column.show) return column.show(row);
     return column.format && typeof value === "number" ? FORMATS[column.format](value) : String(value);
   };
   const column = (title, key, format, of) => ({ title, key, format, of: of || ((row) => row[key]) });
+  // A number beside what was asked for.
+  const within = (title, key, format, total) => ({
+    ...column(title, key, format),
+    show: (row) => FORMATS[format](row[key]) + (known(row[total]) ? ` of ${FORMATS[format](row[total])}` : ""),
+  });
   const epoch = (row) => (row.epoch !== null ? row.epoch : (ofRun.get(row.run) || {}).type === "control" ? "base" : "given");
   const interval = (row) => (known(row.low) ? `${FORMATS.score(row.low)} to ${FORMATS.score(row.high)}` : "");
   const difference = (row) => (known(row.low) ? `${FORMATS.difference(row.low)} to ${FORMATS.difference(row.high)}` : "");
@@ -58,13 +64,14 @@
       ...(several(data.seeds, "task") ? [column("Task", "task")] : []),
       column("Parameters", "name"), column("Epoch", "epoch", "whole"), column("Seeds", "seeds", "whole"),
       column("Mean", "mean", "score"), column("Standard deviation", "sd", "score"),
-      column("95 % interval", "low", null, interval), column("Runs", "runs")]],
+      column("95 % interval", "low", null, interval)]],
     comparisons: () => [data.comparisons, [
       ...(several(data.comparisons, "task") ? [column("Task", "task")] : []),
       column("Run", "run"), column("Epoch", "epoch", "whole"), column("Against", "reference"),
       column("Difference", "delta", "difference"), column("95 % interval", "low", null, difference),
       column("Better", "wins", "whole"), column("Worse", "losses", "whole"), column("Pairs", "n", "whole"),
-      column("p", "p", "p"), column("p, corrected", "p_corrected", "p"), column("Method", "method"), column("Smallest visible", "smallest", "score"), column("Note", "why")]],
+      column("p, corrected", "p_corrected", "p"), column("Method", "method"), column("Least visible", "smallest", "score"),
+      column("Note", "why")]],
     runs: () => [data.runs.filter((run) => run.type === "fine-tuned"), [
       column("Run", "run"), ...parameters,
       column("Train loss", "train_loss", "loss", (row) => row.losses.train_loss),
@@ -72,11 +79,11 @@
       column("Time", "seconds", "seconds"), column("Note", "note")]],
     jobs: () => [data.jobs, [
       column("Job", "job_id"), column("Of", "subject"), column("State", "state"), column("Outcome", "outcome"),
-      column("Ran", "seconds", "seconds"), column("Limit", "limit_seconds", "seconds"),
+      within("Ran", "seconds", "seconds", "limit_seconds"),
       column("CPU", "cpu_percent", "percent"), column("Cores", "cpus", "whole"),
-      column("Memory, GB", "memory_gb", "tenth"), column("Asked for, GB", "requested_gb", "tenth"),
+      within("Memory, GB", "memory_gb", "tenth", "requested_gb"),
       column("GPUs", "gpus", "whole", (row) => row.gpus || null), column("GPU use", "gpu_percent", "percent"),
-      column("GPU memory, GB", "gpu_memory_gb", "tenth"), column("GPU-hours", "gpu_hours", "hundredth", (row) => row.gpu_hours || null)]],
+      within("GPU memory, GB", "gpu_memory_gb", "tenth", "gpu_total_gb"), column("GPU-hours", "gpu_hours", "hundredth", (row) => row.gpu_hours || null)]],
     requests: () => [data.compute.requests, [
       column("Jobs", "kind"), column("Number", "jobs", "whole"), column("Longest", "seconds", "seconds"),
       column("Limit", "limit_seconds", "seconds"), column("Suggested limit", "suggested_seconds", "seconds"),
@@ -97,7 +104,7 @@
   };
 
   const isBest = (row) => data.tasks.some((task) =>
-    task.task === row.task && task.best_run === row.run && task.best_epoch === row.epoch);
+    task.task === row.task && task.best_runs.includes(row.run) && task.best_epoch === row.epoch);
 
   function table(place, name) {
     const [all, every] = TABLES[name]();
@@ -142,7 +149,7 @@
       const element = make("tr", name === "scores" && isBest(row) ? "best" : "");
       columns.forEach((one, index) => {
         const value = text(one, row);
-        const cell = make("td", numeric[index] ? "number" : value.length <= 16 ? "short" : "", value);
+        const cell = make("td", numeric[index] ? "number" : value.length <= 20 ? "short" : "", value);
         if (value === "failed" || value === "cancelled") cell.classList.add("failed");
         element.append(cell);
       });
@@ -171,60 +178,102 @@
 
   document.querySelectorAll("[data-table]").forEach((place) => table(place, place.dataset.table));
 
-  // Samples: what two models answered to the same prompt.
+  // Samples: what two results answered to the same prompt.
+  const SCORES = new Map([[1, "right"], [0, "wrong"]]);
+  const judged = (answer) => (!answer || !known(answer.score) ? "not scored" : SCORES.get(answer.score) || FORMATS.score(answer.score));
+  const KINDS = [
+    ["", "all samples"], ["differ", "scores differ"], ["first", "first right, second wrong"],
+    ["second", "first wrong, second right"], ["right", "both right"], ["wrong", "both wrong"], ["none", "not scored"]];
+
   function samples(place) {
-    const tools = make("div", "tools"), filter = make("input"), count = make("span"), list = make("div");
-    const choose = (label, values) => {
+    const choose = (label, values, chosen) => {
       const choice = make("select");
       choice.setAttribute("aria-label", label);
-      ["", ...values].forEach((value) => {
-        const option = make("option", "", value || `all ${label}`);
-        option.value = value;
-        choice.append(option);
-      });
-      choice.addEventListener("change", draw);
+      fill(choice, values, chosen);
+      choice.addEventListener("change", () => { limit = SHOWN; draw(); });
       return choice;
     };
-    const unique = (key) => [...new Set(data.samples.map((sample) => sample[key]))];
-    const task = choose("tasks", unique("task")), kind = choose("kinds", unique("kind"));
+    const fill = (choice, values, chosen) => {
+      choice.replaceChildren(...values.map(([value, name]) => {
+        const option = make("option", "", name);
+        option.value = value;
+        return option;
+      }));
+      choice.value = chosen;
+    };
+    const SHOWN = 12;
+    let limit = SHOWN;
+    const names = [...new Set(data.samples.map((sample) => sample.task))];
+    const results = (task) => [...new Set(data.samples.filter((sample) => sample.task === task)
+      .flatMap((sample) => sample.answers.map((one) => one.of)))];
+    const labels = (task) => results(task).map((name) => [name, name]);
+
+    const tools = make("div", "tools"), filter = make("input"), count = make("span"), list = make("div");
     const more = make("button", "more");
-    let limit = 12;
+    const task = choose("task", names.map((name) => [name, name]), names[0]);
+    const first = choose("first result", labels(names[0]), results(names[0])[0]);
+    const second = choose("second result", labels(names[0]), results(names[0])[1] || "");
+    const kind = choose("kind of samples", KINDS, "");
+    task.addEventListener("change", () => {
+      const of = results(task.value);
+      fill(first, labels(task.value), of[0]);
+      fill(second, labels(task.value), of[1] || "");
+      draw();
+    });
     more.type = "button";
     more.addEventListener("click", () => { limit = Infinity; draw(); });
     filter.type = "search";
     filter.placeholder = "Filter";
     filter.setAttribute("aria-label", "Filter the samples");
     filter.addEventListener("input", draw);
-    tools.append(filter, ...(unique("task").length > 1 ? [task] : []), kind, count);
+    const one = results(names[0]).length < 2 && names.length < 2;
+    tools.append(...(names.length > 1 ? [task] : []), first, ...(one ? [] : [make("span", "", "beside"), second]),
+      kind, filter, count);
     place.append(tools, list, more);
 
-    const words = (sample) => [sample.id, sample.input, sample.target, ...sample.answers.map((one) => one.answer)].join(" ").toLowerCase();
+    const given = (sample, name) => sample.answers.find((answer) => answer.of === name);
+    const fits = (a, b) => ({
+      "": true, differ: a !== b && a !== "not scored" && b !== "not scored",
+      first: a === "right" && b === "wrong", second: a === "wrong" && b === "right",
+      right: a === "right" && b === "right", wrong: a === "wrong" && b === "wrong",
+      none: a === "not scored" || b === "not scored",
+    })[kind.value];
+    const words = (sample) => [sample.id, sample.input, sample.target, ...sample.answers.map((answer) => answer.answer)].join(" ").toLowerCase();
     function draw() {
       const wanted = filter.value.trim().toLowerCase();
-      const found = data.samples.filter((sample) =>
-        (!task.value || sample.task === task.value) && (!kind.value || sample.kind === kind.value)
+      const every = data.samples.filter((sample) => sample.task === task.value);
+      const found = every.filter((sample) =>
+        fits(judged(given(sample, first.value)), judged(given(sample, second.value || first.value)))
         && (!wanted || words(sample).includes(wanted)));
       list.replaceChildren(...found.slice(0, limit).map(entry));
       more.hidden = found.length <= limit;
       more.textContent = `Show all ${found.length} samples`;
-      count.textContent = `${found.length} of ${data.samples.length} samples`;
+      count.textContent = `${found.length} of ${every.length} samples`;
     }
     function entry(sample) {
+      const pair = [...new Set([first.value, second.value || first.value])].map((name) => [name, given(sample, name)]);
       const whole = make("details"), head = make("summary");
-      head.append(make("span", "snippet", `${sample.id}  ${sample.input}`), make("span", "kind", sample.kind));
+      const marks = make("span", "kind");
+      pair.forEach(([, answer]) => marks.append(make("span", `verdict ${judged(answer).replace(" ", "-")}`, judged(answer))));
+      head.append(make("span", "snippet", `${sample.id}  ${sample.input}`), marks);
       whole.append(head);
       // Only what is opened is made.
       whole.addEventListener("toggle", () => {
         if (!whole.open || whole.children.length > 1) return;
-        const all = make("dl"), add = (name, value) => {
+        const all = make("dl"), add = (place, name, value) => {
           const said = make("dd", "", known(value) ? value : "\u2014");
           said.dir = "auto";
-          all.append(make("dt", "", name), said);
+          place.append(make("dt", "", name), said);
         };
-        add("Prompt", sample.input);
-        add("Target", sample.target);
-        sample.answers.forEach((one) => add(`${one.of}: ${one.value}`, one.answer));
-        whole.append(all);
+        add(all, "Prompt", sample.input);
+        add(all, "Target", sample.target);
+        const beside = make("div", "beside");
+        pair.forEach(([name, answer]) => {
+          const column = make("dl", "answer-of");
+          add(column, `${name}: ${judged(answer)}`, answer && answer.answer);
+          beside.append(column);
+        });
+        whole.append(all, beside);
       });
       return whole;
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 from run_experiment.common import paths
@@ -16,7 +16,7 @@ from run_experiment.results.analysis.answer import Answer, Answers
 from run_experiment.results.analysis.comparisons import Cells, Comparison, comparisons, corrected
 from run_experiment.results.analysis.headline import Headline, headline
 from run_experiment.results.analysis.losses import losses_of, validation_by_epoch
-from run_experiment.results.analysis.replicates import SeedMean, seed_comparisons, seed_means, seeds_text
+from run_experiment.results.analysis.replicates import SeedMean, seed_comparisons, seed_means
 from run_experiment.results.analysis.samples import CACHE, LogSamples, SamplesError, read_samples
 from run_experiment.results.analysis.scores import Cell, Score, cell
 
@@ -72,20 +72,13 @@ def analyse(records: Records) -> Analysis:
     }
     means = seed_means(list(cells.values()))
     compared = corrected([*comparisons(experiment, cells), *seed_comparisons(experiment, cells, means)])
-    answers = Answers(experiment, cells, headlines, compared, _validation_losses(records))
+    answers = Answers(experiment, cells, headlines, compared, _validation_losses(records), means)
     evaluated = {name for name, _, _ in cells}
     return Analysis(
         headlines=headlines,
         cells=cells,
         comparisons=tuple(compared),
-        answers=tuple(
-            replace(
-                answers.answer(task),
-                seeds=seeds_text([one for one in means if one.task == task.name], headlines[task.name]),
-            )
-            for task in experiment.tasks
-            if task.name in evaluated
-        ),
+        answers=tuple(answers.answer(task) for task in experiment.tasks if task.name in evaluated),
         seed_means=tuple(means),
         unreadable=unreadable,
     )

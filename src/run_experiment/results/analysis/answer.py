@@ -14,6 +14,7 @@ from run_experiment.experiment.schema import VALIDATION_LOSS
 from run_experiment.results.analysis import statistics
 from run_experiment.results.analysis.comparisons import Cells, Comparison, compare, reference_of
 from run_experiment.results.analysis.headline import Headline
+from run_experiment.results.analysis.replicates import SeedMean, SeedsAnswer, seeds_answer
 from run_experiment.results.analysis.scores import Cell, Score
 
 VALIDATION = "validation"
@@ -44,7 +45,7 @@ class Answer:
     runner_up: Score | None = None
     against_runner_up: tuple[Comparison, ...] = ()
     verdict_runner_up: str = ""
-    seeds: str = ""
+    seeds: SeedsAnswer | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ class Answers:
         headlines: Mapping[str, Headline],
         comparisons: Sequence[Comparison],
         validation_losses: Mapping[tuple[str, int | None], float],
+        means: Sequence[SeedMean] = (),
     ) -> None:
         self._experiment = experiment
         self._cells = cells
         self._headlines = headlines
         self._comparisons = {one.subject: one for one in comparisons}
         self._validation_losses = validation_losses
+        self._means = means
 
     def answer(self, task: Task) -> Answer:
         """The answer of a task."""
@@ -88,7 +91,13 @@ class Answers:
         best = choice.winners
         found = replace(empty, best=tuple(cell.score for cell in best), chosen_on=choice.chosen_on)
         found = replace(found, cells=len(choice.ordered), **self._of_base(best), **self._of_runner_up(choice))
+        found = replace(found, seeds=self._over_seeds(task, headline, candidates))
         return found if choice.chosen_on else replace(found, optimism=_optimism(candidates, headline))
+
+    def _over_seeds(self, task: Task, headline: Headline, candidates: Sequence[Cell]) -> SeedsAnswer | None:
+        means = [one for one in self._means if one.task == task.name]
+        runs = {cell.score.run for cell in candidates}
+        return seeds_answer(means, headline, list(self._comparisons.values()), runs)
 
     def _candidates(self, task: Task, headline: Headline) -> list[Cell]:
         """Evaluations to choose among: not those without training, unless there are no others."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from run_experiment.common.text import counted
 from run_experiment.experiment.schema import VALIDATION_LOSS
 from run_experiment.results.analysis.answer import Answer, verdict
 from run_experiment.results.analysis.comparisons import Comparison
+from run_experiment.results.analysis.replicates import SeedMean
 from run_experiment.results.analysis.scores import Score
 
 
@@ -12,7 +14,7 @@ def answer_text(answer: Answer) -> str:
     """What may be said of a task's best run."""
     if not answer.best:
         return f"No best run is named: {answer.why}."
-    parts = [_best(answer), _chosen(answer), _against_base(answer), _against_runner_up(answer), answer.seeds]
+    parts = [_best(answer), _chosen(answer), _against_base(answer), _against_runner_up(answer), _over_seeds(answer)]
     return " ".join(part for part in parts if part)
 
 
@@ -69,6 +71,35 @@ def _against_runner_up(answer: Answer) -> str:
         return ""
     name = f"the runner-up, {name_of(answer.runner_up)}"
     return " ".join(_compared(answer, one, name) for one in answer.against_runner_up)
+
+
+def _over_seeds(answer: Answer) -> str:
+    if (seeds := answer.seeds) is None:
+        return ""
+    best = seeds.best
+    spread = f"mean {best.mean:.3f}, standard deviation {best.sd:.3f}"
+    parts = [f"Over seeds, {mean_name(best)} is best of {counted(seeds.cells, 'mean')}: {spread}."]
+    if seeds.against_base:
+        parts.append(_seeds_compared(seeds.against_base.reference, seeds.against_base))
+    if seeds.runner_up and seeds.against_runner_up:
+        parts.append(
+            _seeds_compared(f"{mean_name(seeds.runner_up)}, mean {seeds.runner_up.mean:.3f}", seeds.against_runner_up)
+        )
+    return " ".join(parts)
+
+
+def mean_name(one: SeedMean) -> str:
+    """A mean over seeds in words: `lora_rank 8 after epoch 1 (3 seeds)`."""
+    return f"{one.name} after epoch {one.epoch} ({one.seeds} seeds)"
+
+
+def _seeds_compared(other: str, comparison: Comparison) -> str:
+    begin = f"Against {other}: {comparison.delta:+.3f}"
+    if comparison.p_corrected is None:
+        return f"{begin} ({comparison.why})."
+    interval = interval_text(comparison.low, comparison.high, "", signed=True)
+    test = f"{comparison.method}, corrected p = {comparison.p_corrected:.2g}"
+    return f"{begin} ({interval}; {test}): {verdict(comparison)} between seeds."
 
 
 def _compared(answer: Answer, comparison: Comparison, other: str) -> str:

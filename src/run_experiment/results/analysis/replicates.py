@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class SeedMean:
     task: str
     epoch: int | None
     runs: tuple[str, ...]
+    subjects: tuple[str, ...]
     parameters: Mapping[str, Any]
     metric: str | None
     better: str | None
@@ -42,6 +43,23 @@ class SeedMean:
     def name(self) -> str:
         """What the runs have in common: `lora_rank 8`, or their names."""
         return ", ".join(f"{name} {value}" for name, value in self.parameters.items()) or "/".join(self.runs)
+
+
+@dataclass(frozen=True)
+class SeedsAnswer:
+    """The best of `cells` means over seeds beside its reference and the best mean of other runs.
+
+    `each` are the comparisons of its runs with the reference, by sample. `is_all` says that every run that could be
+    best is in a mean.
+    """
+
+    best: SeedMean
+    cells: int
+    against_base: Comparison | None
+    each: tuple[Comparison, ...]
+    runner_up: SeedMean | None
+    against_runner_up: Comparison | None
+    is_all: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,7 @@ def _mean(of_seed: Mapping[int, Cell]) -> SeedMean:
         task=score.task,
         epoch=score.epoch,
         runs=tuple(cell.score.run for cell in cells),
+        subjects=tuple(cell.score.subject for cell in cells),
         parameters={name: value for name, value in cells[0].evaluation.run.parameters.items() if name != "seed"},
         metric=score.metric,
         better=score.better,
@@ -117,7 +136,7 @@ def compare_seeds(one: SeedMean, other: SeedMean) -> Comparison:
 
     Student's t-test of the paired differences, or Welch's (Welch 1947, Biometrika 34:28).
     """
-    subject = ", ".join(other.runs)
+    subject = ", ".join(other.subjects)
     shared = [seed for seed in one.by_seed if seed in other.by_seed]
     if len(shared) == one.seeds == other.seeds:
         found = _differences(one, {seed: other.by_seed[seed] for seed in shared})
@@ -155,7 +174,7 @@ def _named(one: SeedMean, reference: str, reference_subject: str, found: _Test, 
         task=one.task,
         epoch=one.epoch,
         run=f"{one.name} ({one.seeds} seeds)",
-        subject=", ".join(one.runs),
+        subject=", ".join(one.subjects),
         reference=reference,
         reference_subject=reference_subject,
         metric=one.metric,
@@ -172,23 +191,30 @@ def _named(one: SeedMean, reference: str, reference_subject: str, found: _Test, 
     )
 
 
-def seeds_text(means: Sequence[SeedMean], headline: Headline) -> str:
-    """Sentences on the best mean over seeds of a task and its runner-up; empty without any or without a direction."""
+def seeds_answer(
+    means: Sequence[SeedMean], headline: Headline, comparisons: Sequence[Comparison], candidates: Collection[str]
+) -> SeedsAnswer | None:
+    """What may be said of a task by its means over seeds; None without any, or without a direction.
+
+    `candidates` are the runs that the best is chosen among; p-values against the runner-up count as one of as many
+    comparisons as there are rivals.
+    """
     if not means or headline.better is None:
-        return ""
+        return None
     ordered = sorted(means, key=lambda one: -headline.sign * one.mean)
     best = ordered[0]
-    text = f"Over seeds, {_after(best)} is best: mean {best.mean:.3f}, standard deviation {best.sd:.3f}."
+    by_subject = {one.subject: one for one in comparisons}
     # Another epoch of the same runs is no rival.
     rivals = [one for one in ordered if one.runs != best.runs]
-    if not rivals:
-        return text
-    found = compare_seeds(best, rivals[0])
-    p = None if found.p is None else min(1.0, found.p * len(rivals))
-    verdict = "clear" if p is not None and p < statistics.ALPHA else "within noise"
-    test = "" if p is None else f" ({found.method}, p = {p:.2g})"
-    return f"{text} Against {_after(rivals[0])}, mean {rivals[0].mean:.3f}: {verdict} between seeds{test}."
-
-
-def _after(one: SeedMean) -> str:
-    return f"{one.name} after epoch {one.epoch} ({one.seeds} seeds)"
+    second = compare_seeds(best, rivals[0]) if rivals else None
+    if second is not None and second.p is not None:
+        second = replace(second, p_corrected=min(1.0, second.p * len(rivals)))
+    return SeedsAnswer(
+        best=best,
+        cells=len(means),
+        against_base=by_subject.get(", ".join(best.subjects)),
+        each=tuple(by_subject[subject] for subject in best.subjects if subject in by_subject),
+        runner_up=rivals[0] if rivals else None,
+        against_runner_up=second,
+        is_all=set(candidates) <= {run for one in means for run in one.runs},
+    )
