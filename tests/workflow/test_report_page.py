@@ -73,7 +73,7 @@ def test_all_is_drawn_at_every_width(clean: Page, tmp_path: Path, width: int, da
 
 def test_a_table_is_sorted_by_a_click_and_filtered_by_a_word(clean: Page, tmp_path: Path) -> None:
     clean.look(1280)
-    clean.open(written(tmp_path))
+    clean.open(written(tmp_path, tasks=1))
     heads = clean.value("[...document.querySelectorAll('[data-table=scores] th')].map((head) => head.textContent)")
     score = heads.index("Score")
     before = column(clean, "scores", score)
