@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from run_experiment.common.json_files import canonical
 from run_experiment.experiment.model import Experiment, Run
@@ -147,6 +146,9 @@ def compare_seeds(one: SeedMean, other: SeedMean) -> Comparison:
 
 def _differences(one: SeedMean, other: Mapping[int, float] | float) -> _Test:
     """Student's t-test of the differences of each seed to the same seed of others, or to a single score."""
+    # Here, since it takes a second.
+    from scipy import stats
+
     reference = [other[seed] if isinstance(other, Mapping) else other for seed in one.by_seed]
     found = np.array(list(one.by_seed.values())) - np.array(reference)
     # Rounding of floats is no spread.
@@ -159,6 +161,9 @@ def _differences(one: SeedMean, other: Mapping[int, float] | float) -> _Test:
 
 
 def _welch(one: SeedMean, other: SeedMean) -> _Test:
+    # Here, since it takes a second.
+    from scipy import stats
+
     values, others = list(one.by_seed.values()), list(other.by_seed.values())
     n, delta = min(one.seeds, other.seeds), one.mean - other.mean
     if one.sd == other.sd == 0:
