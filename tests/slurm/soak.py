@@ -6,6 +6,7 @@ Each fault waits for events, not for seconds, and leaves the main process and th
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -19,7 +20,13 @@ from sleeping_experiment import Work
 
 from run_experiment.slurm.states import is_live
 
+# Waits for what takes seconds on an idle machine.
+PATIENCE = 300
 _ONCE = "set -e\n[ -e ../failed ] || { touch ../failed; echo 'ValueError: the first time'; exit 3; }\n"
+
+
+class AllMadeError(Exception):
+    """All targets are made: no job is left that something could happen to."""
 
 
 @dataclass
@@ -57,7 +64,7 @@ class Soak:
     def _has(self, path: str) -> bool:
         return (self.experiment.path / path).exists()
 
-    def until(self, condition: Callable[[], object], seconds: float = 180) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until something holds; a main process that ended by itself is started again."""
 
         def holds() -> bool:
@@ -69,24 +76,31 @@ class Soak:
         until(holds, seconds)
 
     def oldest(self) -> ClusterJob:
-        """The job that runs the longest, of those that are to succeed, once there is one."""
+        """The job that runs the longest, of those that are to succeed, once there is one. Raises AllMadeError."""
         found: list[ClusterJob] = []
-        self.until(lambda: found.extend(self._running()) or found)
+        self.until(lambda: found.extend(self._running()) or found or self._is_made())
+        if not found:
+            raise AllMadeError
         return min(found, key=lambda job: (job.start, job.job_id))
 
     def _running(self) -> list[ClusterJob]:
-        return [
-            job for job in jobs(self.experiment.path) if job.state == "RUNNING" and subject_of(job) != self.fails_once
-        ]
+        # Accounting hears some seconds late of a job that was lost.
+        running = set(client("squeue", "-h", "-tRUNNING", "-o%A").split())
+        found = [job for job in jobs(self.experiment.path) if job.state == "RUNNING" and job.job_id in running]
+        return [job for job in found if subject_of(job) != self.fails_once]
+
+    def _is_made(self) -> bool:
+        """Whether nothing is left to make but what fails once, which nothing else is to happen to."""
+        return self.records().keys() >= self.work.records.keys() - {self.fails_once}
 
     def until_recorded(self, job: ClusterJob) -> None:
         """Wait until the record of a job is there; SLURM is not asked."""
-        until(lambda: self._has(self.work.records[subject_of(job)]), 120)
+        until(lambda: self._has(self.work.records[subject_of(job)]), PATIENCE)
 
     def finish(self) -> None:
         """Start the command until it has succeeded: what failed is made by the next start."""
         for _ in range(4):
-            if self.main.wait(300) == 0:
+            if self.main.wait(2 * PATIENCE) == 0:
                 return
             self.start()
         raise AssertionError(self.main.output)
@@ -115,7 +129,7 @@ def leave(soak: Soak) -> None:
     """Nobody follows until all jobs have ended."""
     soak.oldest()
     soak.random.choice([soak.main.kill, lambda: _interrupt(soak)])()
-    until(lambda: all(job.end for job in jobs(soak.experiment.path)), 180)
+    until(lambda: all(job.end for job in jobs(soak.experiment.path)), PATIENCE)
     soak.start()
 
 
@@ -138,10 +152,10 @@ def lose_node(soak: Soak) -> None:
     job = soak.oldest()
     node = client("sacct", "-nXPj", job.job_id, "-oNodeList").strip()
     with soak.cluster.without(node, "kill"):
-        until(lambda: not client("squeue", "-h", "-w", node, "-tRUNNING,COMPLETING"), 60)
+        until(lambda: not client("squeue", "-h", "-w", node, "-tRUNNING,COMPLETING"), PATIENCE)
     # SLURM waits two minutes with them. It has missed the ends of those that began as soon as their node was back.
     for job_id in client("squeue", "-h", "-tPENDING", "-o%i").split():
-        client("scontrol", "update", f"jobid={job_id}", "starttime=now+5")
+        _start_soon(job_id)
 
 
 def cancel(soak: Soak) -> None:
@@ -151,10 +165,17 @@ def cancel(soak: Soak) -> None:
     until(lambda: not is_live(client("sacct", "-nXPj", job.job_id, "-oState").strip()))
 
 
+def _start_soon(job_id: str) -> None:
+    """Have a job start in some seconds, unless it has started meanwhile."""
+    command = ("scontrol", "update", f"jobid={job_id}", "starttime=now+5")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0 or "no longer pending" in result.stderr, result.stderr
+
+
 def _interrupt(soak: Soak) -> None:
     soak.main.interrupt(signal.SIGINT)
     # It may have been at its end, or only just started.
-    assert soak.main.wait(60) in (130, 0, 1, -signal.SIGINT), soak.main.output
+    assert soak.main.wait(PATIENCE) in (130, 0, 1, -signal.SIGINT), soak.main.output
 
 
 FAULTS: dict[str, Callable[[Soak], None]] = {

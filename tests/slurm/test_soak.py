@@ -20,7 +20,7 @@ from cluster_runs import jobs, run, settled
 from log_checks import all_problems
 from own_cluster import OwnCluster, own_cluster
 from sleeping_experiment import Work, make_sleeping
-from soak import FAULTS, Soak, schedule
+from soak import FAULTS, AllMadeError, Soak, schedule
 
 from run_experiment.actionlog.reader import read_action_logs
 
@@ -95,7 +95,10 @@ def play(soak: Soak, form: Form, begun: float) -> None:
     for made, fault in schedule(soak.random, form.faults, targets):
         soak.until(lambda made=made: len(soak.records()) >= made)
         say(begun, f"{fault}, {len(soak.records())} of {targets} targets are made")
-        FAULTS[fault](soak)
+        try:
+            FAULTS[fault](soak)
+        except AllMadeError:
+            say(begun, f"nothing is left for {fault} to happen to")
     soak.finish()
 
 
