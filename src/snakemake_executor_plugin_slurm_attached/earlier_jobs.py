@@ -29,6 +29,8 @@ from snakemake_executor_plugin_slurm_attached.left_behind import is_made, made_u
 # that got no answer, an accounting that is late.
 ON_ITS_WAY = 20.0
 _MARK = "run-experiment"
+# State of what SLURM never accepted, in the ledger.
+NOT_SUBMITTED = "NOT SUBMITTED"
 
 Tell = Callable[[Event], None]
 
@@ -151,11 +153,20 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
     found = {
         target: Earlier(_noted(jobs[0], target, noted.get(target)), jobs[0].state) for target, jobs in queued.items()
     }
+    found |= ended
+    _note_ids(ledger, noted, found)
     for target, jobs in queued.items():
-        if (submission := found[target].submission) != noted.get(target):
-            ledger.accepted(submission, jobs[0].job_id)
         _cancel_others(target, jobs, ledger, tell)
-    return {**found, **ended}
+    return found
+
+
+def _note_ids(ledger: Ledger, noted: Mapping[str, Submission], found: Mapping[str, Earlier]) -> None:
+    """Note the ids of jobs that were found, and which submissions SLURM never accepted. Raises OSError."""
+    for target, former in found.items():
+        if former.submission != noted.get(target):
+            ledger.accepted(former.submission, str(former.submission.job_id))
+    for target in noted.keys() - found.keys():
+        ledger.settled(target, "", NOT_SUBMITTED)
 
 
 def unlogged(folder: Path, ledger: Ledger) -> list[Submission]:
@@ -176,7 +187,7 @@ def _queued(folder: Path, noted: dict[str, Submission]) -> dict[str, list[Queued
 
 def _ended(folder: Path, noted: dict[str, Submission]) -> dict[str, Earlier]:
     """What became of jobs that are not in the queue, by target; without those that were never accepted."""
-    seen = {target: made_unseen(folder, submission) for target, submission in noted.items()}
+    seen = {target: _unseen(folder, submission) for target, submission in noted.items()}
     submitted = {target: submission for target, submission in seen.items() if submission.job_id}
     accounted = _accounted([str(submission.job_id) for submission in submitted.values()])
     found = {}
@@ -185,6 +196,18 @@ def _ended(folder: Path, noted: dict[str, Submission]) -> dict[str, Earlier]:
         known = job if job and is_same(job, submission) else None
         found[target] = Earlier(submission, known.state if known else _unknown(submission), known)
     return found
+
+
+def _unseen(folder: Path, submission: Submission) -> Submission:
+    """A submission of unknown id, with that of the job that it brought, if it did. Raises SlurmError."""
+    found = made_unseen(folder, submission)
+    if found.job_id:
+        return found
+    try:
+        job_ids = clients.accounted_ids(submission.name, folder, datetime.fromisoformat(submission.time))
+    except NoAccountingError:
+        return submission
+    return with_id(submission, job_ids[-1]) if job_ids else submission
 
 
 def _accounted(job_ids: list[str]) -> dict[str, AccountedJob]:

@@ -77,8 +77,8 @@ def started_again(folder: Path, submission: Submission, since: datetime) -> bool
 
 
 def has_config(record: dict[str, Any] | None, submission: Submission) -> bool:
-    """Whether a record is of the configuration that a job was submitted for."""
-    return record is not None and record.get("config_hash") == submission.config_hash
+    """Whether a record is of a submission's configuration, of which the queue has only the beginning of the hash."""
+    return record is not None and str(record.get("config_hash")).startswith(submission.config_hash)
 
 
 def why_failed(folder: Path, job: AccountedJob, submission: Submission, output: Path) -> str:

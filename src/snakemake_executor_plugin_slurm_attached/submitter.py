@@ -17,7 +17,14 @@ from run_experiment.slurm import clients
 from run_experiment.slurm.clients import PassingError, SlurmError, UnansweredError, UnavailableError
 from run_experiment.slurm.events import Cancelled, Delayed, Event, Reattached, Submitted
 from run_experiment.slurm.ledger import Ledger, Submission
-from snakemake_executor_plugin_slurm_attached.earlier_jobs import Earlier, cancel, dated, find, on_its_way
+from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
+    NOT_SUBMITTED,
+    Earlier,
+    cancel,
+    dated,
+    find,
+    on_its_way,
+)
 from snakemake_executor_plugin_slurm_attached.follower import LOST, with_id
 
 # Longest pause, in seconds, between two tries of what SLURM did not answer.
@@ -184,7 +191,7 @@ class Submitter:
             job_id: str | None = clients.submit(request.arguments, request.script)
         except UnavailableError as error:
             self._delayed(submission, error)
-            self._settle(submission, "", "NOT SUBMITTED")
+            self._settle(submission, "", NOT_SUBMITTED)
             raise
         except PassingError as error:
             unanswered, given_up = isinstance(error, UnansweredError), dated(submission)
@@ -199,7 +206,7 @@ class Submitter:
         if job_id is None:
             # After a stop nobody looks again: the note makes the next process do so.
             if not self._pacing.stopping.is_set():
-                self._settle(submission, "", "NOT SUBMITTED")
+                self._settle(submission, "", NOT_SUBMITTED)
             return None
         # Without this note the job is found by its comment.
         with suppress(OSError):

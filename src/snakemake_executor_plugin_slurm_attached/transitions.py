@@ -64,8 +64,11 @@ class Transitions:
             self._change(job, "PENDING", _waiting(found, requeued.reason))
 
     def start(self, job: Followed, found: AccountedJob) -> None:
-        """Report a start that was not reported yet; if the job was started before, first that SLURM requeued it."""
-        if found.started in (None, job.started):
+        """Report a start that was not reported yet; if the job was started before, first that SLURM requeued it.
+
+        A job that made its target is over, even if SLURM took it for lost and started it again.
+        """
+        if found.started in (None, job.started) or job.state == "COMPLETED":
             return
         if job.started:
             self._change(job, "PENDING", _waiting(found, "requeued"))

@@ -20,6 +20,7 @@ from run_experiment.slurm.clients import (
     PassingError,
     QueuedJob,
     SlurmError,
+    accounted_ids,
     accounting,
     cancel,
     queue,
@@ -156,6 +157,17 @@ def test_accounts_of_a_failed_job() -> None:
     one = accounting([failed])[failed]
     assert (one.cpus, one.node_count, one.gpus, one.requested_memory_mib) == (1, 1, 0, 100)
     assert succeeded(end(fine).state)
+
+
+def test_accounts_know_a_job_by_its_name_and_folder(tmp_path: Path) -> None:
+    """What finds a job whose id was never noted."""
+    name, since = "tiny.r4", datetime.now().astimezone()
+    found = job("exit 3", f"--job-name={name}", f"--chdir={tmp_path}")
+    job("exit 3", f"--job-name={name}")
+    # What is asked for by its time is shown later than by its id.
+    until(lambda: accounted_ids(name, tmp_path, since) == [found], 60)
+    assert accounted_ids("tiny.r8", tmp_path, since) == []
+    assert accounted_ids(name, tmp_path, since + timedelta(hours=1)) == []
 
 
 def test_accounts_say_who_cancelled() -> None:

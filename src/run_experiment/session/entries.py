@@ -59,6 +59,12 @@ def submission(plan: SessionPlan, job: SessionJob, stagger: float, job_id: str) 
     return Entry(SUBMISSION[job.log], details, f"Job ID {job_id}", job.subject, explanation=again, job_id=job_id)
 
 
+def earlier_submission(plan: SessionPlan, job: SessionJob, job_id: str) -> Entry:
+    """A job was submitted by an earlier session, which was killed before it wrote that."""
+    details = f"{submission_details(plan, job, 0)}, by an earlier session"
+    return Entry(SUBMISSION[job.log], details, f"Job ID {job_id}", job.subject, job_id=job_id)
+
+
 def submission_failure(plan: SessionPlan, job: SessionJob, reason: str) -> Entry:
     """A job was not submitted."""
     return Entry(SUBMISSION[job.log], submission_details(plan, job, 0), f"failed: {reason}", job.subject)

@@ -16,6 +16,7 @@ from run_experiment.machine.gpu_samples import GpuSummary, summarize
 from run_experiment.machine.process_usage import usage_from
 from run_experiment.session.entries import failure_text
 from run_experiment.session.plan import SessionJob, SessionPlan
+from run_experiment.session.written import Written
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.events import Finished
 from run_experiment.slurm.ledger import Logged, Submission
@@ -119,12 +120,13 @@ def _by_record(record: Mapping[str, Any]) -> JobMetrics:
 class SessionJobs:
     """The jobs of a session: `current` are those that count for it, by target.
 
-    `refused` targets have none, or the one that failed if only its retry was refused. `logged` is what the logs of
-    earlier sessions have of jobs, by id.
+    `refused` targets have none, or the one that failed if only its retry was refused. `written` is what the logs of
+    earlier sessions have, `logged` what the ledger says that they have, by id.
     """
 
-    def __init__(self, plan: SessionPlan, logged: Mapping[str, Logged]) -> None:
+    def __init__(self, plan: SessionPlan, written: Written, logged: Mapping[str, Logged]) -> None:
         self._plan = plan
+        self._written = written
         self._by_id: dict[str, FollowedJob] = {}
         self._logged = logged
         # Those that were submitted again.
@@ -141,14 +143,17 @@ class SessionJobs:
             self._former.append(former)
         state = self._state(submission) if earlier else Logged().state
         followed = FollowedJob(self.job(submission.target), submission, state, is_current=True, is_earlier=earlier)
+        # Its end may have been noted too soon, as of one that SLURM still shows: then there is one end to wait for.
+        self._unlogged = [job for job in self._unlogged if job.job_id != followed.job_id]
         self._by_id[followed.job_id] = self.current[submission.target] = followed
         return followed
 
-    def expect(self, submission: Submission) -> None:
+    def expect(self, submission: Submission) -> FollowedJob:
         """A job's end and figures are still to be logged, although it does not count for this session."""
         followed = self.of(submission)
         if not followed.is_current and followed not in self._unlogged:
             self._unlogged.append(followed)
+        return followed
 
     def give_way(self, followed: FollowedJob) -> None:
         """A job ended and its target is submitted again: until then none counts for that."""
@@ -172,7 +177,14 @@ class SessionJobs:
         return self._by_id[job_id]
 
     def _state(self, submission: Submission) -> str:
-        return self._logged.get(str(submission.job_id), Logged()).state
+        job_id = str(submission.job_id)
+        if job_id in self._by_id:
+            return self._by_id[job_id].state
+        return self._written.state(job_id) or self._logged.get(job_id, Logged()).state
+
+    def is_noted(self, followed: FollowedJob) -> bool:
+        """Whether the ledger had a job's state when the session began."""
+        return self._logged.get(followed.job_id, Logged()).state == followed.state
 
     def job(self, target: str) -> SessionJob:
         """The job of a target, even if it is not in the experiment any more."""

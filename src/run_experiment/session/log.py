@@ -14,6 +14,7 @@ from run_experiment.session.local_jobs import LocalJobs
 from run_experiment.session.plan import SessionPlan
 from run_experiment.session.states import States
 from run_experiment.session.steps import Steps
+from run_experiment.session.written import Written
 from run_experiment.slurm.events import (
     Cancelled,
     Changed,
@@ -52,7 +53,10 @@ class SessionLog:
         if is_scaffolded(plan.folder):
             link_logs(plan.folder)
         ledger = Ledger(plan.folder / LEDGER) if plan.is_attached else None
-        self._jobs = SessionJobs(plan, _last_logged(ledger))
+        self._written = Written(plan.folder)
+        self._jobs = SessionJobs(plan, self._written, _last_logged(ledger))
+        # Ids of the jobs whose submissions this session wrote.
+        self._submitted: set[str] = set()
         self._delays: dict[str, str] = {}
         self._rules = Rules(plan)
         self._complete: set[Log] = set()
@@ -61,7 +65,7 @@ class SessionLog:
         self._polls = 0
         self._local = None if plan.is_attached else LocalJobs(plan.folder, plan.executor)
         self._steps = Steps(plan, self._write)
-        self._states = States(plan, self._jobs, self._rules, self._write, ledger)
+        self._states = States(plan, self._jobs, self._rules, self._written, self._write, ledger)
         self._handlers: dict[type, Callable[[Any], None]] = {
             Submitted: self._on_submitted,
             Delayed: self._on_delayed,
@@ -107,6 +111,7 @@ class SessionLog:
 
     def _on_submitted(self, event: Submitted) -> None:
         followed = self._jobs.follow(event.submission)
+        self._submitted.add(followed.job_id)
         self._delays.pop(event.submission.target, None)
         job = followed.job
         # The first of its kind waits for no other.
@@ -146,15 +151,22 @@ class SessionLog:
     def _on_reattached(self, event: Reattached) -> None:
         submission = event.submission
         followed = self._jobs.follow(submission, earlier=True)
+        self._write_missing_submission(followed)
         entry = entries.reattachment(followed.job, followed.job_id, submission.time, event.state)
         self._write(followed.job.log, entry)
         self._see_whether_all_submitted()
 
     def _on_unlogged(self, event: Unlogged) -> None:
-        self._jobs.expect(event.submission)
+        self._write_missing_submission(self._jobs.expect(event.submission))
 
     def _on_cancelled(self, event: Cancelled) -> None:
-        self._jobs.expect(event.submission)
+        self._write_missing_submission(self._jobs.expect(event.submission))
+
+    def _write_missing_submission(self, followed: FollowedJob) -> None:
+        """Write that a job was submitted if the session that did so was killed before it could."""
+        if followed.job_id not in self._submitted and not self._written.has_submission(followed.job_id):
+            self._submitted.add(followed.job_id)
+            self._write(followed.job.log, entries.earlier_submission(self._plan, followed.job, followed.job_id))
 
     # States
 
@@ -202,13 +214,15 @@ class SessionLog:
 
     def _on_finished(self, event: Finished) -> None:
         followed = self._jobs.of(event.submission)
-        self._states.finished(followed, event)
+        is_logged = self._states.finished(followed, event)
         if event.again:
             # What comes after it waits for the next job.
             self._jobs.give_way(followed)
         else:
             self._see_whether_trained(followed)
         self._progress()
+        if is_logged:
+            self._states.note(followed)
 
     def _see_whether_trained(self, followed: FollowedJob) -> None:
         if followed.is_current and followed.job.log is Log.TORCHTUNE:
@@ -287,6 +301,9 @@ class SessionLog:
         if not jobs or log in self._complete or self._detached:
             return
         self._complete.add(log)
+        # The session before may have been killed when it had written this, before it noted that nothing is missing.
+        if not any(job.is_new for job in jobs) and all(self._written.is_complete(job.job_id, log) for job in jobs):
+            return
         wanted, made = {job.target for job in self._plan.wanted_of(log)}, {job.job.target for job in jobs}
         # What ended before this session began is complete in its plan, but counts as one of its jobs.
         counted = sum(job.verdict == "COMPLETED" and job.job.target not in wanted for job in jobs)

@@ -7,12 +7,14 @@ from contextlib import suppress
 from datetime import datetime
 
 from run_experiment.actionlog.entry import Entry, Log
+from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.session import entries
 from run_experiment.session.events import Rules
 from run_experiment.session.jobs import FollowedJob, SessionJobs
-from run_experiment.session.notices import Notices, Written
+from run_experiment.session.notices import Notices
 from run_experiment.session.outcomes import Outcome, outcome
 from run_experiment.session.plan import SessionPlan
+from run_experiment.session.written import Written
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.events import Changed, Finished
 from run_experiment.slurm.ledger import Ledger
@@ -28,26 +30,43 @@ class States:
     with their session.
     """
 
-    def __init__(self, plan: SessionPlan, jobs: SessionJobs, rules: Rules, write: Write, ledger: Ledger | None) -> None:
+    def __init__(
+        self,
+        plan: SessionPlan,
+        jobs: SessionJobs,
+        rules: Rules,
+        written: Written,
+        write: Write,
+        ledger: Ledger | None,
+    ) -> None:
         self._folder = plan.folder
         self._jobs = jobs
         self._rules = rules
         self._write = write
         self._ledger = ledger
-        self._written = Written(plan.folder)
+        self._written = written
         self._notices = Notices(plan.folder, self._written)
 
     def changed(self, followed: FollowedJob, event: Changed) -> None:
         """Log that a job waits, runs, or made its target."""
         followed.accounted = event.job or followed.accounted
+        if self._is_later_start(followed, event):
+            self._log_state(followed, "PENDING", entries.waits("requeued"))
         if event.job:
             result = self._result(followed, event.after, event.job)
         else:
             result = self._result_by_record(followed, event.after)
         self._log_state(followed, event.after, result, event.job.started if event.job else None)
 
-    def finished(self, followed: FollowedJob, event: Finished) -> None:
-        """Log a job's end, if its record did not say it before, and what it used."""
+    def _is_later_start(self, followed: FollowedJob, event: Changed) -> bool:
+        """Whether a job has started again since the start that the logs have and the ledger did not come to have."""
+        if not (event.after == followed.state == "RUNNING" and event.job and event.job.started):
+            return False
+        logged = self._written.started(followed.job_id)
+        return logged is not None and event.job.started - logged > CLOCK_SKEW
+
+    def finished(self, followed: FollowedJob, event: Finished) -> bool:
+        """Log a job's end, if its record did not say it before, and what it used; False if the logs lack that."""
         followed.finished = event
         ended = event.job if event.job and not is_live(event.job.state) else None
         followed.accounted = event.job or followed.accounted
@@ -59,7 +78,11 @@ class States:
             result = f"{failure or 'by its record'}; accounting does not say when"
             self._log_state(followed, event.verdict, result)
         self._log_notices(followed)
-        if self._log_metrics(followed) and self._ledger:
+        return self._log_metrics(followed)
+
+    def note(self, followed: FollowedJob) -> None:
+        """Note that the logs have all of a job and what follows from its end: the next start has nothing to add."""
+        if self._ledger:
             # The next start logs what could not be noted unless the logs have it.
             with suppress(OSError):
                 self._ledger.accounted(followed.job_id)
@@ -79,17 +102,22 @@ class States:
         """Log a transition from the state logged last, then note it in the ledger."""
         before, followed.state = followed.state, after
         if before == after:
+            if not followed.is_new and not self._jobs.is_noted(followed):
+                self._note_state(followed, started)
             return
         if after != "RUNNING":
             self._log_notices(followed)
         entry = entries.transition(followed.job, followed.job_id, before, after, result)
-        is_there = not followed.is_new and self._written.is_ahead(entry)
-        if (is_there or self._write(followed.job.log, entry)) and self._ledger:
-            # As above.
-            with suppress(OSError):
-                self._ledger.logged(followed.job_id, after, started)
+        if self._write(followed.job.log, entry):
+            self._note_state(followed, started)
         if after == "RUNNING":
             self._log_notices(followed)
+
+    def _note_state(self, followed: FollowedJob, started: datetime | None) -> None:
+        if self._ledger:
+            # As in `note`.
+            with suppress(OSError):
+                self._ledger.logged(followed.job_id, followed.state, started)
 
     def _log_notices(self, followed: FollowedJob) -> None:
         for entry in self._notices.new(followed):

@@ -10,7 +10,8 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
 from run_experiment.slurm.amounts import count, cpu_seconds, limit_seconds, moment, requested_mib, tres_gpus, tres_mib
 from run_experiment.slurm.client_process import ClientResult, run_client
@@ -177,19 +178,31 @@ def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, Accou
         # sacct would list everything.
         return {}
     mark = _mark()
-    # Unlike the other clients, sacct does not read this variable.
-    cluster = os.environ.get("SLURM_CLUSTERS")
-    selected = [f"--clusters={cluster}"] if cluster else []
-    command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}", *selected]
+    command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}", *_cluster()]
     columns = f"--format={','.join(_ACCOUNTING_FIELDS)}"
-    result = _run([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
-    if "accounting storage is disabled" in result.errors:
-        raise NoAccountingError("the cluster keeps no accounts of jobs")
-    if result.returncode:
-        raise _refusal("sacct", result)
-    rows = _rows(result.output, mark, len(_ACCOUNTING_FIELDS), leading=False)
+    output = _accounts([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
+    rows = _rows(output, mark, len(_ACCOUNTING_FIELDS), leading=False)
     # Asked for one task of an array, sacct may list others too.
     return {job_id: job for job_id, job in _joined(rows).items() if job_id in set(job_ids)}
+
+
+def accounted_ids(name: str, folder: Path, since: datetime, timeout: float = 60) -> list[str]:
+    """Ids of this user's jobs of a name that were submitted from a folder since then, in order; accounting keeps them.
+
+    Raises SlurmError, NoAccountingError if the cluster keeps no accounts.
+    """
+    mark, columns = _mark(), ("JobIDRaw", "JobName", "Submit", "WorkDir")
+    # sacct refuses a time that is still to come, as where a clock was set back.
+    begin = f"--starttime={min(since, datetime.now(UTC)).astimezone():%Y-%m-%dT%H:%M:%S}"
+    command = ["sacct", "--allocations", "--noheader", "--parsable", f"--delimiter={mark}", *_cluster()]
+    output = _accounts([*command, f"--user={os.getuid()}", begin, f"--format={','.join(columns)}"], timeout)
+    found = []
+    for job_id, job_name, submitted, place in _rows(output, mark, len(columns), leading=False):
+        # Accounting cuts names off.
+        is_own = name.startswith(job_name) and place == str(folder)
+        if is_own and (time := moment(submitted)) and time >= since.replace(microsecond=0):
+            found.append(job_id.strip())
+    return sorted(filter(str.isdecimal, found), key=int)
 
 
 def cancel(job_ids: Collection[str], timeout: float = 60) -> None:
@@ -240,6 +253,22 @@ def _run(command: Sequence[str], timeout: float, text: str = "") -> ClientResult
     except OSError as error:
         kind = PassingError if error.errno in _EXHAUSTED else SlurmError
         raise kind(f"{client} cannot be run: {error.strerror}") from None
+
+
+def _accounts(command: Sequence[str], timeout: float) -> str:
+    """What sacct says. Raises NoAccountingError if the cluster keeps no accounts."""
+    result = _run(command, timeout)
+    if "accounting storage is disabled" in result.errors:
+        raise NoAccountingError("the cluster keeps no accounts of jobs")
+    if result.returncode:
+        raise _refusal("sacct", result)
+    return result.output
+
+
+def _cluster() -> list[str]:
+    """The option for the cluster that is asked for: unlike the other clients, sacct does not read this variable."""
+    cluster = os.environ.get("SLURM_CLUSTERS")
+    return [f"--clusters={cluster}"] if cluster else []
 
 
 def _output(command: Sequence[str], timeout: float, text: str = "") -> str:

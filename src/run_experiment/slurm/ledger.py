@@ -118,6 +118,8 @@ class Ledger:
                 continue
             if submission:
                 accepted[job_id] = submission
+                # It was in the queue all the same.
+                settled.discard(job_id)
             elif entry.get("event") == _SETTLED:
                 settled.add(job_id)
             elif entry.get("event") == _ACCOUNTED:

@@ -96,3 +96,15 @@ def test_a_session_that_only_accounts_for_jobs_says_that_all_are_complete(sessio
     assert later.rows(Action.ALL_COMPLETE) == [
         ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
     ]
+
+
+def test_a_job_whose_end_is_noted_while_slurm_still_shows_it_has_one_end_to_wait_for(session: Session) -> None:
+    """The session before logged its end, and was killed before it had its figures."""
+    session.start(R4).tell(made(R4))
+    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 1, Log.INSPECT: 0}))
+    later.tell(Unlogged(submission(R4)), Reattached(submission(R4), "COMPLETED"))
+    assert later.rows(Action.ALL_COMPLETE) == []
+    later.tell(Finished(submission(R4), True, "COMPLETED", job=accounted(R4, "COMPLETED")))
+    assert len(later.rows(Action.STATE_CHANGE)) == 2
+    assert len(later.rows(Action.COMPUTE_METRICS)) == 1
+    assert later.rows(Action.ALL_COMPLETE) == [("", "All 1 job reached a terminal state", "1 COMPLETED, 0 FAILED")]

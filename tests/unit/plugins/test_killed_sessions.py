@@ -1,0 +1,89 @@
+"""A session may be killed at each of its writes: the next ones account for every job all the same, each once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from session_logs import EVAL4, R4
+from simulated_cluster import LIVES, SimulatedCluster
+from simulated_sessions import Experiment, simulated
+
+from run_experiment.actionlog.entry import Log
+from run_experiment.slurm.ledger import PATH as LEDGER
+from run_experiment.slurm.ledger import Ledger
+from snakemake_executor_plugin_slurm_attached.earlier_jobs import earlier_jobs, planned_submission
+
+# Steps of the cluster until the next session begins: none, some, or as many as its jobs take to their ends.
+PAUSES = (0, 3, None)
+# More than a session of these jobs has.
+MOST_WRITES = 80
+
+
+def killed(
+    folder: Path, targets: tuple[str, ...], lives: list[str], write: int, pause: int | None, logs_late: bool = False
+) -> bool:
+    """Kill a session, then run others until all is made; returns whether the first one came to the write at all."""
+    cluster = SimulatedCluster(folder, *lives)
+    experiment = Experiment(folder, cluster, targets, logs_late)
+    with simulated(experiment):
+        experiment.session(killed_at=write)
+        was_killed = experiment.writes == write
+        cluster.until_over() if pause is None else [cluster.sleep(1) for _ in range(pause)]
+        while not experiment.session():
+            assert len(cluster.jobs) < 10
+        cluster.until_over()
+        logs = [(folder / log.file).read_text() for log in Log]
+        experiment.session()
+        assert [(folder / log.file).read_text() for log in Log] == logs
+    assert experiment.problems() == [], f"killed at write {write}"
+    return was_killed
+
+
+@pytest.fixture(autouse=True)
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_job_is_accounted_for_whenever_its_session_is_killed(tmp_path: Path, life: str) -> None:
+    writes = next(write for write in range(MOST_WRITES) if is_last(tmp_path, life, write))
+    assert writes > 10
+
+
+def is_last(parent: Path, life: str, write: int) -> bool:
+    return not killed(folder(parent, write), (R4,), [life], write, PAUSES[write % len(PAUSES)])
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_job_that_was_accepted_and_never_noted_is_found_at_its_end(tmp_path: Path, life: str) -> None:
+    """Six writes are those of the logs' beginning, the intention and the submission."""
+    assert killed(tmp_path, (R4,), [life], 6, None)
+    lines = (tmp_path / LEDGER).read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines[:2]] == ["intended", "accepted"]
+
+
+def test_what_was_never_accepted_is_not_looked_for_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / LEDGER)
+    facts = {"target": R4, "config_hash": "ab" * 32, "name": "x.r4"}
+    with simulated(Experiment(tmp_path, SimulatedCluster(tmp_path), (R4,))):
+        ledger.intend(planned_submission(tmp_path, facts))
+        assert earlier_jobs(tmp_path, ledger, lambda event: None) == {}
+    assert ledger.open() == {}
+
+
+@pytest.mark.parametrize("logs_late", [False, True])
+def test_two_jobs_of_which_one_waits_for_the_other(tmp_path: Path, logs_late: bool) -> None:
+    lives = ["succeeds", "leaves its record as it leaves the queue"]
+    for write in range(4, MOST_WRITES):
+        if not killed(folder(tmp_path, write), (R4, EVAL4), lives, write, PAUSES[write % len(PAUSES)], logs_late):
+            return
+    raise AssertionError("a session has more writes")
+
+
+def folder(parent: Path, write: int) -> Path:
+    path = parent / str(write)
+    path.mkdir()
+    return path
