@@ -102,6 +102,7 @@ class SimulatedExecutor(Executor):
             execution_settings=SimpleNamespace(latency_wait=2),
             output_settings=SimpleNamespace(quiet=None),
             dag=session,
+            resource_settings=None,
             _onstart=lambda log: session.begin(),
             scheduler=SimpleNamespace(_local_executor=SimpleNamespace(shutdown=lambda: None)),
         )
@@ -342,6 +343,7 @@ def simulated(experiment: Experiment) -> Iterator[None]:
         patch.setattr(SlurmExecutor, "shutdown", lambda self: None)
         patch.setattr(executor, "Interrupts", lambda: SimpleNamespace(received=None, install=lambda: None))
         patch.setattr(executor, "Submitter", AtOnce)
+        patch.setattr(executor, "overrides", lambda job, settings: SimpleNamespace(wins={}))
         patch.setattr(questions, "Background", Answered)
         patch.setattr(follower, "_FIRST_QUESTION", 1.0)
         patch.setattr(earlier_jobs, "ON_ITS_WAY", 0.0)

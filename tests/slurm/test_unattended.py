@@ -119,6 +119,6 @@ def test_a_job_that_slurm_forgot(tmp_path: Path) -> None:
     assert again.process.returncode == 0, again.output
     table = read_action_logs(experiment.path)
     ended = table[table["job_id"] == "999999"]
-    assert list(ended["action"]) == ["JOB_REATTACHED", "STATE_CHANGE", "COMPUTE_METRICS"]
+    assert list(ended["action"]) == ["SUBMIT_JOB", "JOB_REATTACHED", "STATE_CHANGE", "COMPUTE_METRICS"]
     assert "SLURM does not know job 999999 any more, nor how it ended" in ended["result"].iloc[1]
     assert ledger.open() == {}
