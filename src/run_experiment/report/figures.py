@@ -213,7 +213,7 @@ def timeline(rows: Sequence[Row]) -> Chart:
 def _job_bars(chart: Chart, place: int, row: Row, last: float) -> None:
     submitted, started, ended = (_time(row.get(name)) for name in ("submitted", "started", "ended"))
     top, subject = chart.y(place) + 3, row["subject"]
-    chart.text(142, top + 9, _shortened(subject, 25), anchor="end")
+    chart.text(142, top + 9, _shortened(subject, 21), anchor="end")
     begun = last if started is None else started
     if submitted is not None:
         waited = f"{subject}\nwaited {max(0, begun - submitted):.0f} s"
