@@ -187,7 +187,7 @@ def _queued(folder: Path, noted: dict[str, Submission]) -> dict[str, list[Queued
 
 def _ended(folder: Path, noted: dict[str, Submission]) -> dict[str, Earlier]:
     """What became of jobs that are not in the queue, by target; without those that were never accepted."""
-    seen = {target: _unseen(folder, submission) for target, submission in noted.items()}
+    seen = {target: find_ended(folder, submission) for target, submission in noted.items()}
     submitted = {target: submission for target, submission in seen.items() if submission.job_id}
     accounted = _accounted([str(submission.job_id) for submission in submitted.values()])
     found = {}
@@ -198,8 +198,11 @@ def _ended(folder: Path, noted: dict[str, Submission]) -> dict[str, Earlier]:
     return found
 
 
-def _unseen(folder: Path, submission: Submission) -> Submission:
-    """A submission of unknown id, with that of the job that it brought, if it did. Raises SlurmError."""
+def find_ended(folder: Path, submission: Submission) -> Submission:
+    """A submission of unknown id, with that of the job that it brought and that has ended, if it did.
+
+    Raises SlurmError.
+    """
     found = made_unseen(folder, submission)
     if found.job_id:
         return found

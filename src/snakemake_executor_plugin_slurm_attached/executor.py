@@ -101,7 +101,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             lambda: set(self._follower.jobs),
             lambda number: self._tell(QueueFull(number)),
         )
-        self._submitter = Submitter(self._ledger, self._pacing, self._follow, self._refused, self._log_end, self._tell)
+        self._submitter = Submitter(
+            self._folder, self._ledger, self._pacing, self._follow, self._refused, self._log_end, self._tell
+        )
         self.next_seconds_between_status_checks = _LOOK
         if os.environ.get(_PARTITIONS):
             self.logger.warning(f"{_PARTITIONS} is not used: partitions are those of job scripts and profiles")

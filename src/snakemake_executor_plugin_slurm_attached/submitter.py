@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from run_experiment.slurm import clients
@@ -23,6 +24,7 @@ from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
     cancel,
     dated,
     find,
+    find_ended,
     on_its_way,
 )
 from snakemake_executor_plugin_slurm_attached.follower import LOST, with_id
@@ -63,6 +65,7 @@ class Submitter:
 
     def __init__(
         self,
+        folder: Path,
         ledger: Ledger,
         pacing: Pacing,
         accepted: Callable[[Submission], None],
@@ -70,6 +73,7 @@ class Submitter:
         ended: Callable[[Submission], None],
         tell: Tell,
     ) -> None:
+        self._folder = folder
         self._ledger = ledger
         self._pacing = pacing
         self._accepted = accepted
@@ -197,7 +201,7 @@ class Submitter:
             unanswered, given_up = isinstance(error, UnansweredError), dated(submission)
             self._delayed(submission, error)
             self._pacing.stopping.wait(pause)
-            job_id = self._accepted_silently(given_up, unanswered)
+            job_id = self._accepted_silently(given_up, unanswered) or self._ended_unseen(submission)
         except SlurmError:
             job_id = self._accepted_nevertheless(submission)
             if job_id is None:
@@ -236,6 +240,16 @@ class Submitter:
             rest = on_its_way(submission) if unanswered else 0.0
             if job_id or not rest or self._pacing.stopping.wait(min(rest, _ASK_AGAIN)):
                 return job_id
+
+    def _ended_unseen(self, submission: Submission) -> str | None:
+        """Id of a job that SLURM accepted without saying so, and that has left the queue since."""
+        try:
+            return self._until_answered(lambda: find_ended(self._folder, submission)).job_id
+        except PassingError:
+            raise
+        # Accounts that cannot be asked know nothing.
+        except SlurmError:
+            return None
 
     def _cancel_former(self) -> None:
         """Cancel former jobs that are to be, while another request waits for its turn."""

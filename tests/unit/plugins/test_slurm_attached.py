@@ -92,6 +92,7 @@ class Cluster:
         self.answers.mkdir()
         self.shim(folder, "sbatch", f'echo "$*" >> {self.submitted}; wc -l < {self.submitted}')
         self.shim(folder, "squeue", f"cat {self.answers}/squeue 2>/dev/null || true")
+        self.shim(folder, "sacct", "true")
         monkeypatch.setenv("PATH", str(folder), prepend=":")
 
     def shim(self, folder: Path, name: str, body: str) -> None:
@@ -135,7 +136,7 @@ class Submitting:
         self.pacing = Pacing(limit, refresh, lambda: set(self.accepted.values()))
         self.ended: list[Submission] = []
         self.submitter = Submitter(
-            self.ledger, self.pacing, self._accept, self._refuse, self.ended.append, self.told.append
+            folder, self.ledger, self.pacing, self._accept, self._refuse, self.ended.append, self.told.append
         )
 
     def _accept(self, submission: Submission) -> None:
@@ -348,6 +349,40 @@ def test_a_submission_that_slurm_accepts_after_its_answer_was_given_up_is_not_ma
     assert here.accepted == {"a": "41"}
     assert (tmp_path / "tries").read_text() == "x\n"
     assert here.ledger.open()["a/finetune.json"].job_id == "41"
+
+
+def test_a_job_that_ended_before_it_was_looked_for_is_not_submitted_again(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{PLUGIN}.earlier_jobs.ON_ITS_WAY", 0.0)
+    late = 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
+    cluster.shim(tmp_path / "bin", "sbatch", f"echo x >> {tmp_path}/tries; {late}")
+    fields = f"43${{mark}}a$mark$(date +%Y-%m-%dT%H:%M:%S)$mark{tmp_path}$mark"
+    find = "for word; do case $word in --delimiter=*) mark=${word#--delimiter=};; esac; done"
+    cluster.shim(tmp_path / "bin", "sacct", f'{find}; echo "{fields}"')
+    here = Submitting(tmp_path)
+    here.submitter.put(request("a"))
+    wait_for(10, lambda: here.accepted)
+    here.submitter.stop()
+    assert here.accepted == {"a": "43"}
+    assert (tmp_path / "tries").read_text() == "x\n"
+
+
+def test_accounts_that_cannot_be_asked_keep_no_job_from_being_submitted(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{PLUGIN}.earlier_jobs.ON_ITS_WAY", 0.0)
+    late = 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
+    tries = tmp_path / "tries"
+    cluster.shim(
+        tmp_path / "bin", "sbatch", f"echo x >> {tries}; [ $(wc -l < {tries}) = 2 ] && echo 7 || {{ {late}; }}"
+    )
+    cluster.shim(tmp_path / "bin", "sacct", 'echo "sacct: fatal: Bad SLURM configuration" >&2; exit 1')
+    here = Submitting(tmp_path)
+    here.submitter.put(request("a"))
+    wait_for(10, lambda: here.accepted or here.refused)
+    here.submitter.stop()
+    assert here.accepted == {"a": "7"}
 
 
 def test_what_sbatch_refuses_ends_that_job_only(tmp_path: Path, cluster: Cluster) -> None:
