@@ -12,6 +12,7 @@ from pathlib import Path
 from run_experiment.actionlog.entry import MAX_CHARACTERS, Action, Entry, Log, duration_text
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
+from run_experiment.common.text import counted
 from run_experiment.session.plan import SessionJob, SessionPlan
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.ends import describe
@@ -25,24 +26,24 @@ _LOG_FILE = re.compile(r"its (?:log|output) is ")
 
 SUBMISSION = {Log.TORCHTUNE: Action.SUBMIT_JOB, Log.INSPECT: Action.SUBMIT_EVAL}
 _ACTIVITY = {Log.TORCHTUNE: "Training", Log.INSPECT: "Evaluation"}
-JOBS = {Log.TORCHTUNE: ("job", "jobs"), Log.INSPECT: ("evaluation", "evaluations")}
+JOBS = {Log.TORCHTUNE: "job", Log.INSPECT: "evaluation"}
 
 
 def discovery(plan: SessionPlan) -> Entry:
     """The experiment was found, and is valid."""
     details = f"Found experiment at {plan.folder} ({paths.SUMMARY})"
-    return Entry(Action.DISCOVER_EXPERIMENT, details, f"{_count(plan.runs, 'run', 'runs')} configured")
+    return Entry(Action.DISCOVER_EXPERIMENT, details, f"{counted(plan.runs, 'run')} configured")
 
 
 def identification(plan: SessionPlan, log: Log) -> list[Entry]:
     """What of a kind is to be done, what is not, and why: one entry, or more if there are too many names."""
     total, wanted = len(plan.of(log)), len(plan.wanted_of(log))
     if log is Log.TORCHTUNE:
-        action, found = Action.IDENTIFY_RUNS, f"{_count(total, 'fine-tuning run', 'fine-tuning runs')} with"
-        found, result = f"{found} {Path(paths.finetune_script('')).name}", f"{_count(wanted, 'run', 'runs')} to submit"
+        action, found = Action.IDENTIFY_RUNS, f"{counted(total, 'fine-tuning run')} with"
+        found, result = f"{found} {Path(paths.finetune_script('')).name}", f"{counted(wanted, 'run')} to submit"
     else:
-        action, found = Action.IDENTIFY_EVALS, f"{_count(total, *JOBS[log])} in the matrix"
-        result = f"{_count(wanted, *JOBS[log])} to submit ({plan.complete[log]} already completed)"
+        action, found = Action.IDENTIFY_EVALS, f"{counted(total, JOBS[log])} in the matrix"
+        result = f"{counted(wanted, JOBS[log])} to submit ({plan.complete[log]} already completed)"
     skipped = _parts(plan.skipped[log])
     first = f"{found}; skipping {skipped[0]}" if skipped else found
     details = [first, *(f"skipping, too: {part}" for part in skipped[1:])]
@@ -72,7 +73,7 @@ def submission_failure(plan: SessionPlan, job: SessionJob, reason: str) -> Entry
 
 def queue_full(waiting: int, reason: str) -> Entry:
     """So many jobs are not submitted, since others fill the queue."""
-    return Entry(Action.QUEUE_FULL, f"{_count(waiting, 'job', 'jobs')} to be submitted", reason)
+    return Entry(Action.QUEUE_FULL, f"{counted(waiting, 'job')} to be submitted", reason)
 
 
 def submission_details(plan: SessionPlan, job: SessionJob, stagger: float) -> str:
@@ -90,7 +91,7 @@ def status(plan: SessionPlan, states: Sequence[str], waiting: int, again: bool =
     text = ", ".join(f"{count} {state}" for state, count in counts.items())
     rest = f"; {waiting} to be submitted" if waiting else ""
     details = _polling(plan) + (", which answers again" if again else "")
-    return Entry(Action.STATUS_CHECK, details, f"{_count(len(states), 'job', 'jobs')}: {text}{rest}")
+    return Entry(Action.STATUS_CHECK, details, f"{counted(len(states), 'job')}: {text}{rest}")
 
 
 def status_failure(plan: SessionPlan, reason: str) -> Entry:
@@ -152,7 +153,6 @@ def failure_text(message: str, log: Path | None, again: str = "") -> str:
 
 def completion(log: Log, verdicts: Sequence[str], complete: int, missed: int, seconds: float) -> Entry:
     """All jobs of a kind are at their ends; some may have been complete before, or could not be submitted."""
-    one, many = JOBS[log]
     rest = [f"{complete} complete before" if complete else "", f"{missed} not submitted" if missed else ""]
     said = "; ".join(["", *filter(None, rest)])
     counts = Counter({"COMPLETED": 0, "FAILED": 0})
@@ -160,7 +160,7 @@ def completion(log: Log, verdicts: Sequence[str], complete: int, missed: int, se
     ends = "reached a terminal state" if len(verdicts) == 1 else "reached terminal states"
     return Entry(
         Action.ALL_COMPLETE,
-        f"All {_count(len(verdicts), one, many)} {ends}{said}",
+        f"All {counted(len(verdicts), JOBS[log])} {ends}{said}",
         ", ".join(f"{count} {state}" for state, count in counts.items()),
         duration=duration_text(seconds),
     )
@@ -170,8 +170,7 @@ def all_submitted(submitted: Sequence[str], attached: int, refused: int, blocked
     """Every evaluation that can be submitted was; `attached` of them in an earlier session."""
     earlier = f", {attached} of them in an earlier session" if attached else ""
     rest = f"; {blocked} cannot be submitted: what they need failed" if blocked else ""
-    failures = "1 failure" if refused == 1 else f"{refused} failures"
-    details = f"{_count(len(submitted), *JOBS[Log.INSPECT])} submitted ({failures}){earlier}{rest}"
+    details = f"{counted(len(submitted), JOBS[Log.INSPECT])} submitted ({counted(refused, 'failure')}){earlier}{rest}"
     return Entry(Action.ALL_SUBMITTED, details, job_ids_text(submitted) if submitted else "none")
 
 
@@ -188,9 +187,8 @@ def job_ids_text(job_ids: Iterable[str]) -> str:
 
 def detachment(log: Log, job_ids: Sequence[str], waiting: int, cancelled: bool, local: bool) -> Entry:
     """The main process ends before its jobs, `waiting` of which were not submitted."""
-    one, many = JOBS[log]
     rest = f"; {waiting} not submitted" if waiting else ""
-    jobs = _count(len(job_ids), one, many)
+    jobs = counted(len(job_ids), JOBS[log])
     what = "cancelled" if cancelled else "ended with it" if local else "left running"
     return Entry(
         Action.MONITOR_DETACHED,
@@ -241,10 +239,6 @@ def _shortened(items: Sequence[str]) -> str:
         shown.pop()
     rest = len(items) - len(shown)
     return ", ".join(shown) + (f" and {rest} more, each in the entry of its submission" if rest else "")
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _at(moment: datetime | None) -> str:
