@@ -56,6 +56,7 @@ onstart:
     write_job_scripts()
     try_job_scripts()
     move_what_is_redone()
+    take_what_is_offered()
     begin_action_logs()
     settle_earlier_jobs()
 

@@ -323,6 +323,18 @@ def say_what_is_not_redone(moved):
         )
 
 
+def take_what_is_offered():
+    """Link trainings of other experiments, from which the jobs then restore them; else these train."""
+    if workflow.touch:
+        return
+    try:
+        plan.take_offered(planned_outputs())
+    except OSError as error:
+        end_with(
+            [f"A training could not be taken from another experiment: {error}"]
+        )
+
+
 def begin_action_logs():
     """Start the action logs with what this session is going to do."""
     # With --touch no job runs.

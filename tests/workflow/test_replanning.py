@@ -224,6 +224,28 @@ def test_a_session_that_costs_too_much_submits_nothing(experiment: ExperimentFol
     assert "does not suffice" not in plan
 
 
+def test_a_training_of_another_experiment_is_taken(experiment: ExperimentFolder, tmp_path: Path) -> None:
+    again = ExperimentFolder(tmp_path / "again")
+    again.path.mkdir()
+    for path in experiment.path.iterdir():
+        if path.is_file():
+            shutil.copy(path, again.path)
+    again.set_parameters("r4", lora_rank=2)
+    plan = snakemake(again.path, "-n", "--config", f"reuse={experiment.path}").stdout
+    taken = re.search(rf"r8 +trained by job (\S+) of {re.escape(str(experiment.path))}, from where it is taken", plan)
+    assert taken, plan
+    assert [path.name for path in again.path.iterdir() if path.is_dir() and path.name != ".snakemake"] == []
+    result = snakemake(again.path, "--config", f"reuse={experiment.path}", "only=r8/*/*")
+    assert result.returncode == 0, result.stdout
+    record = read_record(again.path / "r8/finetune.json") or {}
+    assert record["job_id"] == taken[1]
+    assert record["provenance"]["taken_from"] == {"experiment": str(experiment.path), "run": "r8"}
+    weights = "r8/artifacts/epoch_0/adapter_model.safetensors"
+    assert (again.path / weights).samefile(experiment.path / weights)
+    assert (again.path / "r8/eval/shout_epoch0.json").is_file()
+    assert planned(again.path, "--config", "only=r8/*/*") == Counter()
+
+
 def test_single_target_plans_only_itself(experiment: ExperimentFolder) -> None:
     edit_split("test")(experiment)
     result = snakemake(experiment.path, "-n", "r8/eval/shout_epoch0.json")

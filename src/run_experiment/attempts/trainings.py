@@ -81,9 +81,9 @@ def place_in(folder: Path, output: Path, checkpoint: Path) -> Path:
 
 def kept_training(sought: Sought) -> KeptTraining | None:
     """The complete training that the output folder holds, else the newest one of those in other folders."""
-    if found := _complete(sought, sought.current):
+    if found := complete_in(sought, sought.current):
         return found
-    others = [kept for folder in _others(sought) if (kept := _complete(sought, folder))]
+    others = [kept for folder in _others(sought) if (kept := complete_in(sought, folder))]
     # A repeated training is newer than the one it replaced.
     return max(others, key=lambda kept: str(kept.record.get("ended")), default=None)
 
@@ -160,7 +160,7 @@ def _named(sought: Sought, home: Path) -> list[Path]:
     return [folder for folder in home.glob(f"{glob.escape(name)}*") if numbered.fullmatch(folder.name)]
 
 
-def _complete(sought: Sought, folder: Path) -> KeptTraining | None:
+def complete_in(sought: Sought, folder: Path) -> KeptTraining | None:
     """The training in a folder, if it is the one that is asked for and has all of its checkpoints."""
     record = read_record(folder / paths.KEPT_RECORD)
     if not record or not _is_of(sought, record):

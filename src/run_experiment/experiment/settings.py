@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Settings:
 
     `only` and `redo` are patterns over trainings and evaluations (see `planning.selection`). `retries` is how often a
     job is continued after an interruption, or made smaller after it ran out of memory. `gpu_hours` is the most that the
-    estimate of a session may be.
+    estimate of a session may be. `reuse` are folders of experiments whose trainings may be taken.
     """
 
     experiment_dir: Path
@@ -36,10 +36,12 @@ class Settings:
     redo: tuple[str, ...] = ()
     retries: int = 3
     gpu_hours: float | None = None
+    reuse: tuple[Path, ...] = ()
 
 
 _NAMES = tuple(field.name for field in fields(Settings))
 _PATTERNS = ("only", "redo")
+_LISTS = (*_PATTERNS, "reuse")
 _NAMED = "names such as r8 or r8/task/epoch0 (one that looks like a number goes in brackets, [1.5])"
 
 
@@ -54,22 +56,39 @@ def read_settings(file: Path, overrides: Mapping[str, Any], cwd: Path) -> Settin
         raise InputError(str(file), source.problems or [Problem(1, "", "expected settings, KEY: VALUE")])
     own = _checked(source.data or {}, str(file), lambda name: source.line((name,)))
     # Snakemake takes nothing after `only=` for none given.
-    written = {name: "" if value is None and name in _PATTERNS else value for name, value in overrides.items()}
+    written = {name: "" if value is None and name in _LISTS else value for name, value in overrides.items()}
     given = _checked(written, "--config", lambda name: 0)
     folder = given.get("experiment_dir", own.get("experiment_dir"))
     if not folder:
         raise InputError("--config", [Problem(0, "experiment_dir", "name the folder of an experiment")])
-    base = cwd if "experiment_dir" in given else file.parent.parent
-    return Settings(**{**own, **given, "experiment_dir": _folder(base, folder)})
+    project = file.parent.parent
+    folders = {
+        "experiment_dir": _folder("experiment_dir", cwd if "experiment_dir" in given else project, folder),
+        "reuse": _experiments(cwd if "reuse" in given else project, given.get("reuse", own.get("reuse", ()))),
+    }
+    return Settings(**{**own, **given, **folders})
 
 
-def _folder(base: Path, written: str) -> Path:
+def _folder(name: str, base: Path, written: str) -> Path:
     try:
         path = (base / Path(written).expanduser()).resolve()
     except RuntimeError:
-        problem = Problem(0, "experiment_dir", f"there is no user of {shown(written)}; write the full path")
+        problem = Problem(0, name, f"there is no user of {shown(written)}; write the full path")
         raise InputError("--config", [problem]) from None
     return path.parent if path.name == SUMMARY and path.is_file() else path
+
+
+def _experiments(base: Path, written: Sequence[str]) -> tuple[Path, ...]:
+    """Folders of other experiments. Raises InputError."""
+    folders = tuple(_folder("reuse", base, one) for one in written)
+    problems = [
+        Problem(0, "reuse", f"{folder} is not the folder of an experiment: there is no {SUMMARY} in it")
+        for folder in folders
+        if not (folder / SUMMARY).is_file()
+    ]
+    if problems:
+        raise InputError("--config", problems)
+    return folders
 
 
 def _checked(values: Mapping[str, Any], origin: str, line: Callable[[str], int]) -> dict[str, Any]:
@@ -86,7 +105,7 @@ def _meant(name: str, value: Any) -> Any:
     """What a sound setting means; nothing after `account:` or `account=` means none, or the default."""
     if name == "modules":
         return _lines(value)
-    if name in _PATTERNS:
+    if name in _LISTS:
         texts = [part.strip() for item in _lines(value) for part in str(item).split(",")]
         return tuple(text for text in texts if text)
     if name == "retries":
@@ -98,11 +117,13 @@ def _problem(name: str, value: Any) -> str | None:
     """What is wrong with a setting."""
     if name not in _NAMES:
         return f"no such setting{did_you_mean(name, _NAMES)}"
-    if name in _PATTERNS and value is not None and not _meant(name, value):
+    if name in _LISTS and value is not None and not _meant(name, value):
         # Of a shell's variable that is not set, mostly: it must not start everything.
         return "names nothing: leave it out to choose nothing by hand"
-    if value is None or value == "" or (name in ("modules", *_PATTERNS) and _is_lines(value)):
+    if value is None or value == "" or (name in ("modules", *_LISTS) and _is_lines(value)):
         return None
+    if name == "reuse":
+        return f"expected folders of experiments, found {shown(value)}"
     if name in _PATTERNS:
         return None if _is_whole(value) else f"expected {_NAMED}, found {shown(value)}"
     if name == "retries":

@@ -5,9 +5,11 @@ Only records decide: a target is fresh if its record's configuration is today's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from run_experiment.attempts.reuse import offered_training
 from run_experiment.attempts.trainings import KeptTraining, kept_training
 from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
 from run_experiment.checkpoints.verify import checkpoint_files, tokenizer_folder
@@ -62,19 +64,20 @@ def _planned(experiment: Experiment, settings: Settings, memory: HashMemory, sna
         model_checks=ModelChecks(experiment, determinants, memory),
         choice=choose(settings, experiment),
     )
-    return _Builder(plan, determinants, memory).build()
+    return _Builder(plan, determinants, memory, settings.reuse).build()
 
 
 class _Builder:
     """Fills a plan with its targets."""
 
-    def __init__(self, plan: Plan, determinants: Determinants, memory: HashMemory) -> None:
+    def __init__(self, plan: Plan, determinants: Determinants, memory: HashMemory, reuse: Sequence[Path]) -> None:
         self._plan = plan
         self._experiment = plan.experiment
         self._scripts = plan.scripts
         self._data_sets = plan.data_sets
         self._determinants = determinants
         self._memory = memory
+        self._reuse = reuse
         self._snapshot = plan.snapshot
         # Earlier trainings that only have to be restored, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
@@ -107,15 +110,23 @@ class _Builder:
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
         target = replace(self._snapshot.compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
         target = self._redone(target)
-        kept = kept_training(self._plan.sought(run, config)) if target.wanted else None
+        sought = self._plan.sought(run, config)
+        kept = kept_training(sought) if target.wanted else None
         if kept and path not in self._plan.redone:
-            self._kept[path] = kept
             why = f"already trained by job {kept.record.get('job_id')}; its checkpoints will be restored"
-            return replace(target, why=why, attempt=None, restored=True)
+            return self._restored(target, kept, why)
+        if target.wanted and path not in self._plan.redone and (offered := offered_training(sought, self._reuse)):
+            self._plan.offered[path] = offered
+            by = f"job {offered.record.get('job_id')} of {offered.record.get('experiment')}"
+            return self._restored(target, offered, f"trained by {by}, from where it is taken")
         if kept:
             target = replace(target, why=REDONE, redone=True)
         # What a script of the user's own encodes, and how, is not known.
         return self._checked(target, self._plan.model_checks.of_training(run, run.training)) if not own else target
+
+    def _restored(self, target: Target, kept: KeptTraining, why: str) -> Target:
+        self._kept[target.path] = kept
+        return replace(target, why=why, attempt=None, restored=True)
 
     def _checked(self, target: Target, check: ModelCheck | None) -> Target:
         """A target with the check of its model among its needs, unless it is made or the check was passed before."""

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from run_experiment.attempts.trainings import Sought
+from run_experiment.attempts.reuse import take
+from run_experiment.attempts.trainings import KeptTraining, Sought
 from run_experiment.common import paths
 from run_experiment.common.text import shortened
 from run_experiment.experiment.model import Experiment, Run
@@ -39,7 +40,8 @@ class Row:
 class Plan:
     """All targets of an experiment by their path; `snapshot` is the state of the folder that they rest on.
 
-    `redone` are those planned as if their records had been moved away, which `redo.move_records` does.
+    `redone` are those planned as if their records had been moved away, which `redo.move_records` does; `offered` are
+    trainings of other experiments by the record that they become once `take_offered` has put them in place.
     """
 
     experiment: Experiment
@@ -49,6 +51,7 @@ class Plan:
     model_checks: ModelChecks
     choice: Choice
     redone: set[str] = field(default_factory=set)
+    offered: dict[str, KeptTraining] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
 
     def __getitem__(self, path: str) -> Target:
@@ -68,6 +71,13 @@ class Plan:
         checkpoints = [str(run.checkpoint_dir(epoch)) for epoch in run.epochs]
         output = str(run.output_dir) if run.output_dir else None
         return Sought(self.experiment.folder, run.name, config, output, checkpoints)
+
+    def take_offered(self, outputs: Collection[str]) -> None:
+        """Put trainings of other experiments in place that are among the `outputs` of this session. Raises OSError."""
+        for path, offered in self.offered.items():
+            if path in outputs:
+                run, _ = paths.target_of(path)
+                take(self.sought(self.experiment.run_by_name[run], self[path].config), offered)
 
     def write_scripts(self) -> list[str]:
         """Write job scripts and configs that are missing or outdated; returns messages on edited ones that are kept."""

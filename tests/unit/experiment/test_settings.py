@@ -93,7 +93,7 @@ def test_misspelt_override_is_named(file: Path) -> None:
     found = message(file, "experiment_dir: demo", zzz=1)
     assert found.endswith(
         "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries, "
-        "gpu_hours"
+        "gpu_hours, reuse"
     )
 
 
@@ -193,3 +193,23 @@ def test_file_that_is_not_yaml_is_named(file: Path) -> None:
     assert "not valid YAML" in message(file, "experiment_dir: demo\naccount: [lab\n")
     assert "written twice" in message(file, "account: a\naccount: b\n")
     assert message(file, "- a\n") == f"{file}:1: expected settings, KEY: VALUE"
+
+
+def test_reused_experiments_are_named_by_folder_or_summary(file: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "experiment_summary.yaml").touch()
+    given = f"{tmp_path}/one, {tmp_path}/two/experiment_summary.yaml"
+    assert settings(file, "experiment_dir: demo", reuse=given).reuse == (tmp_path / "one", tmp_path / "two")
+    assert settings(file, f"experiment_dir: demo\nreuse: [{tmp_path}/one]\n").reuse == (tmp_path / "one",)
+    assert settings(file, "experiment_dir: demo\nreuse: null\n").reuse == ()
+
+
+def test_a_reused_folder_without_an_experiment_is_named(file: Path, tmp_path: Path) -> None:
+    found = message(file, "experiment_dir: demo", reuse=f"{tmp_path}/nothing")
+    assert found == (
+        f"--config: reuse: {tmp_path}/nothing is not the folder of an experiment: there is no experiment_summary.yaml in it"
+    )
+    assert message(file, "experiment_dir: demo", reuse="") == (
+        "--config: reuse: names nothing: leave it out to choose nothing by hand"
+    )
