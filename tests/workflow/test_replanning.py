@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from experiments import ExperimentFolder
 from inspect_ai.log import read_eval_log
+from scaffolded import make_scaffolded
 from snakemake_cli import SOURCE, planned, ran, snakemake
 
 from run_experiment.common.json_files import read_record, write_record
@@ -225,16 +226,12 @@ def test_a_session_that_costs_too_much_submits_nothing(experiment: ExperimentFol
 
 
 def test_a_training_of_another_experiment_is_taken(experiment: ExperimentFolder, tmp_path: Path) -> None:
-    again = ExperimentFolder(tmp_path / "again")
-    again.path.mkdir()
-    for path in experiment.path.iterdir():
-        if path.is_file():
-            shutil.copy(path, again.path)
+    again = make_scaffolded(tmp_path / "again")
     again.set_parameters("r4", lora_rank=2)
     plan = snakemake(again.path, "-n", "--config", f"reuse={experiment.path}").stdout
     taken = re.search(rf"r8 +trained by job (\S+) of {re.escape(str(experiment.path))}, from where it is taken", plan)
     assert taken, plan
-    assert [path.name for path in again.path.iterdir() if path.is_dir() and path.name != ".snakemake"] == []
+    assert not (again.path / "r8/trainings").exists()
     result = snakemake(again.path, "--config", f"reuse={experiment.path}", "only=r8/*/*")
     assert result.returncode == 0, result.stdout
     record = read_record(again.path / "r8/finetune.json") or {}

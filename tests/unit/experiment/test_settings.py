@@ -208,7 +208,8 @@ def test_reused_experiments_are_named_by_folder_or_summary(file: Path, tmp_path:
 def test_a_reused_folder_without_an_experiment_is_named(file: Path, tmp_path: Path) -> None:
     found = message(file, "experiment_dir: demo", reuse=f"{tmp_path}/nothing")
     assert found == (
-        f"--config: reuse: {tmp_path}/nothing is not the folder of an experiment: there is no experiment_summary.yaml in it"
+        f"--config: reuse: {tmp_path}/nothing is not the folder of an experiment: "
+        "there is no experiment_summary.yaml in it"
     )
     assert message(file, "experiment_dir: demo", reuse="") == (
         "--config: reuse: names nothing: leave it out to choose nothing by hand"
