@@ -225,20 +225,20 @@ def test_a_session_that_costs_too_much_submits_nothing(experiment: ExperimentFol
     assert "does not suffice" not in plan
 
 
-def test_a_training_of_another_experiment_is_taken(experiment: ExperimentFolder, tmp_path: Path) -> None:
+def test_a_training_of_another_experiment_is_taken(complete: ExperimentFolder, tmp_path: Path) -> None:
     again = make_scaffolded(tmp_path / "again")
     again.set_parameters("r4", lora_rank=2)
-    plan = snakemake(again.path, "-n", "--config", f"reuse={experiment.path}").stdout
-    taken = re.search(rf"r8 +trained by job (\S+) of {re.escape(str(experiment.path))}, from where it is taken", plan)
+    plan = snakemake(again.path, "-n", "--config", f"reuse={complete.path}").stdout
+    taken = re.search(rf"r8 +trained by job (\S+) of {re.escape(str(complete.path))}, from where it is taken", plan)
     assert taken, plan
     assert not (again.path / "r8/trainings").exists()
-    result = snakemake(again.path, "--config", f"reuse={experiment.path}", "only=r8/*/*")
+    result = snakemake(again.path, "--config", f"reuse={complete.path}", "only=r8/*/*")
     assert result.returncode == 0, result.stdout
     record = read_record(again.path / "r8/finetune.json") or {}
     assert record["job_id"] == taken[1]
-    assert record["provenance"]["taken_from"] == {"experiment": str(experiment.path), "run": "r8"}
+    assert record["provenance"]["taken_from"] == {"experiment": str(complete.path), "run": "r8"}
     weights = "r8/artifacts/epoch_0/adapter_model.safetensors"
-    assert (again.path / weights).samefile(experiment.path / weights)
+    assert (again.path / weights).samefile(complete.path / weights)
     assert (again.path / "r8/eval/shout_epoch0.json").is_file()
     assert planned(again.path, "--config", "only=r8/*/*") == Counter()
 
