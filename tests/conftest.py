@@ -19,6 +19,7 @@ os.environ["XDG_DATA_HOME"] = str(begin_test_run() / "data")
 
 # Modules of the longest tests. They start first, so that none of them runs alone at the end.
 LONGEST = (
+    "test_soak.py",
     "test_resumption.py",
     "test_continuing.py",
     "test_end_to_end.py",

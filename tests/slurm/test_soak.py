@@ -1,6 +1,6 @@
 """An experiment to which everything happens comes to its end: each target is made once, whatever happens meanwhile.
 
-`make soak` has a long form, of about 8 minutes, and draws a new seed; the short one takes about 2.
+`make soak` has a long form, of about 6 minutes, and draws a new seed; the short one takes about 2.
 What happens and when is drawn from the seed, which is printed; a failure says how to have the same happen again.
 """
 
