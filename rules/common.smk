@@ -330,9 +330,7 @@ def take_what_is_offered():
     try:
         plan.take_offered(planned_outputs())
     except OSError as error:
-        end_with(
-            [f"A training could not be taken from another experiment: {error}"]
-        )
+        end_with([f"A training could not be taken from another experiment: {error}"])
 
 
 def begin_action_logs():
