@@ -119,7 +119,9 @@ def test_nothing_is_written_where_all_is_done(experiment: ExperimentFolder) -> N
 
 def test_an_unwritable_log_costs_nothing_but_itself(tmp_path: Path) -> None:
     experiment = make_scaffolded(tmp_path / "experiment")
-    (experiment.path / "run-inspect.log").mkdir()
+    log, script = experiment.path / "run-inspect.log", experiment.path / "r4/finetune.slurm"
+    # At the start it is one that can be written.
+    script.write_text(f"{script.read_text()}\nrm -f {log}\nmkdir -p {log}\n")
     result = snakemake(experiment.path)
     assert result.returncode == 0
     assert re.search(

@@ -38,9 +38,10 @@ def _of_file(place: Path) -> str:
     """The same of a file that lines are appended to."""
     if os.path.isfile(place):
         return "" if os.access(place, os.R_OK | os.W_OK) else "you have no right to read and write it"
-    # What a log leads to is made.
     if os.path.islink(place) and not os.path.exists(place):
-        return ""
+        # What it leads to is made, but for the folder of that.
+        where = os.path.dirname(os.path.realpath(place))
+        return "" if os.path.isdir(where) else f"is a link into {where}, which is not there: make that folder"
     return "has to be a file: rename or remove what is there" if os.path.lexists(place) else ""
 
 

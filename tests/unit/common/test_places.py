@@ -49,6 +49,11 @@ def test_a_log_that_is_no_file(tmp_path: Path, make: Callable[[Path], None]) -> 
     assert said(tmp_path) == ["DIR/run-inspect.log: has to be a file: rename or remove what is there"]
 
 
+def test_a_log_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "run-inspect.log").symlink_to("/no/where.log")
+    assert said(tmp_path) == ["DIR/run-inspect.log: is a link into /no, which is not there: make that folder"]
+
+
 LOOK = """
 import os, sys
 from pathlib import Path
