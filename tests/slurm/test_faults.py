@@ -191,6 +191,8 @@ def test_without_ledger_jobs_are_found_and_of_two_for_a_target_one_is_kept(tmp_p
     go = hold(experiment)
     first = Run(experiment.path, *AT_ONCE)
     ids = running(experiment.path, "tiny.r4", "tiny.r8")
+    # A job that begins later would miss the file that says what it has to do.
+    until((experiment.path / "base/eval/shout_base.json").exists)
     first.kill()
     shutil.rmtree(experiment.path / ".snakemake")
     comment = client("squeue", "-hj", ids["tiny.r4"], "-o%k").strip()

@@ -120,5 +120,5 @@ def test_a_job_that_slurm_forgot(tmp_path: Path) -> None:
     table = read_action_logs(experiment.path)
     ended = table[table["job_id"] == "999999"]
     assert list(ended["action"]) == ["SUBMIT_JOB", "JOB_REATTACHED", "STATE_CHANGE", "COMPUTE_METRICS"]
-    assert "SLURM does not know job 999999 any more, nor how it ended" in ended["result"].iloc[1]
+    assert "SLURM does not know job 999999 any more, nor how it ended" in ended["result"].iloc[2]
     assert ledger.open() == {}
