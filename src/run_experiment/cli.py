@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _results(options: argparse.Namespace) -> int:
     folder = options.folder.resolve()
     if options.compare:
-        # Here, since scipy and statsmodels take seconds.
+        # Here, since scipy takes a second.
         from run_experiment.sharing.compare import comparison_text
 
         _print(comparison_text(folder, options.compare))
