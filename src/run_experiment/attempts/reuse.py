@@ -14,7 +14,7 @@ from typing import Any
 
 from run_experiment.attempts.trainings import KeptTraining, Sought, complete_in, new_folder
 from run_experiment.common import paths
-from run_experiment.common.json_files import config_hash, write_record
+from run_experiment.common.json_files import short_hash, write_record
 
 
 def offered_training(sought: Sought, experiments: Sequence[Path]) -> KeptTraining | None:
@@ -46,7 +46,7 @@ def take(sought: Sought, offered: KeptTraining) -> Path:
 
 def _candidates(sought: Sought, experiment: Path) -> Iterator[Path]:
     """Folders in an experiment that may hold the training, by the name that its configuration gives them."""
-    name = config_hash(sought.config)[:12]
+    name = short_hash(sought.config)
     for pattern in (f"*/{paths.TRAININGS}/*{name}*", f"*/*/{paths.TRAININGS}/*{name}*"):
         yield from experiment.glob(pattern)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.common.files import replace_link
-from run_experiment.common.json_files import Config, config_hash, read_record, same_config
+from run_experiment.common.json_files import Config, read_record, same_config, short_hash
 
 # Name of what does not say of which configuration it is.
 _UNKNOWN = "unfinished"
@@ -141,7 +141,7 @@ def _moved_away(sought: Sought) -> list[Path]:
 
 def folder_name(home: Path, run: str, config: Config) -> str:
     """Name of the folder of a configuration's trainings; with the run's name in a folder that runs may share."""
-    name = config_hash(config)[:12]
+    name = short_hash(config)
     return name if home.parent.name == run else f"{run}.{name}"
 
 

@@ -19,6 +19,16 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(canonical(config).encode()).hexdigest()
 
 
+def short_hash(config: Config) -> str:
+    """The beginning of a configuration's hash, as names of files and folders have it."""
+    return config_hash(config)[:12]
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A value of a record, as a mapping: empty if it is none, in a record of another version."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no white space: equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

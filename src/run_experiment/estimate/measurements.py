@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from platformdirs import user_data_path
 from pydantic import Field, TypeAdapter, ValidationError
 
-from run_experiment.common.json_files import Config, config_hash, write_atomically
+from run_experiment.common.json_files import Config, config_hash, mapping, write_atomically
 from run_experiment.experiment.records import JobRecord
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.snapshot import Snapshot
@@ -62,20 +62,20 @@ _LINE = TypeAdapter(Measurement)
 
 def epochs_of(kind: Kind, config: Config) -> int:
     """How many epochs a job of a configuration trains; 1 for an evaluation."""
-    return int(_mapping(config.get("hyperparameters")).get("epochs") or 1) if kind is Kind.TRAINING else 1
+    return int(mapping(config.get("hyperparameters")).get("epochs") or 1) if kind is Kind.TRAINING else 1
 
 
 def likeness(kind: Kind, config: Config) -> tuple[str, ...]:
     """What a job of a configuration is compared by, see Measurement."""
     model = config.get("model")
     if kind is Kind.TRAINING:
-        given = _mapping(config.get("hyperparameters"))
+        given = mapping(config.get("hyperparameters"))
         work = {"model": model, "data": config.get("data"), "steps": given.get("max_steps_per_epoch")}
         levels: list[Any] = [{**work, **{name: given.get(name) for name in _OF_SPEED}}, work, model]
     else:
         task = config.get("task")
         work = {"model": model, "task": task, "data": config.get("data"), "generation": config.get("generation")}
-        levels = [work, {"model": model, "task": _mapping(task).get("script")}, model]
+        levels = [work, {"model": model, "task": mapping(task).get("script")}, model]
     return tuple(config_hash({"kind": kind, "of": level}) for level in levels)
 
 
@@ -137,7 +137,3 @@ def _parsed(line: str) -> Measurement | None:
     # Torn, of a later version, or edited.
     except ValidationError:
         return None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from run_experiment.common.json_files import Config, config_hash, write_record
+from run_experiment.common.json_files import Config, short_hash, write_record
 from run_experiment.common.text import shortened
 from run_experiment.evaluation.model_stand_ins import model_stand_ins
 from run_experiment.evaluation.settings import task_settings
@@ -48,7 +48,7 @@ class CacheFacts:
 
 def failed_at(config: Config) -> str:
     """Beginning of the last line in the log of a data set that could not be cached, with that configuration."""
-    return f"Failed ({config_hash(config)[:12]}): "
+    return f"Failed ({short_hash(config)}): "
 
 
 def cache_environment(folder: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:

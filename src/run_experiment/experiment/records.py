@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common.clock import moment_of
-from run_experiment.common.json_files import Config, read_record
+from run_experiment.common.json_files import Config, mapping, read_record
 
 # What a record says of how it was made; an older one has these beside each other, not under `provenance`.
 FACTS = ("host", "gpus", "project", "task", "python", "platform", "versions", "seeds")
@@ -115,7 +115,7 @@ def training_record(values: Mapping[str, Any] | None) -> TrainingRecord | None:
     if not (facts := _job_facts(values)) or values is None:
         return None
     checkpoints = tuple(map(str, _list(values.get("checkpoints"))))
-    return TrainingRecord(**facts, checkpoints=checkpoints, losses=_mapping(values.get("losses")))
+    return TrainingRecord(**facts, checkpoints=checkpoints, losses=mapping(values.get("losses")))
 
 
 def read_evaluation(path: Path) -> EvaluationRecord | None:
@@ -123,21 +123,21 @@ def read_evaluation(path: Path) -> EvaluationRecord | None:
     values = read_record(path)
     if not (facts := _job_facts(values)) or values is None:
         return None
-    results = _mapping(values.get("results"))
+    results = mapping(values.get("results"))
     return EvaluationRecord(
         **facts,
-        metrics=_mapping(results.get("metrics")),
+        metrics=mapping(results.get("metrics")),
         samples=results.get("completed_samples"),
         total=results.get("total_samples"),
-        scored=_mapping(results.get("scored_samples")),
+        scored=mapping(results.get("scored_samples")),
     )
 
 
 def read_manifest(path: Path) -> Manifest | None:
     """Read the manifest of a checkpoint; None also if it does not have the hashes of its files."""
     values = read_record(path) or {}
-    config, files = values.get("config"), _mapping(values.get("files"))
-    if not isinstance(config, dict) or not files or not all("sha256" in _mapping(facts) for facts in files.values()):
+    config, files = values.get("config"), mapping(values.get("files"))
+    if not isinstance(config, dict) or not files or not all("sha256" in mapping(facts) for facts in files.values()):
         return None
     checkpoint, model = _text(values.get("checkpoint")), _text(values.get("base_model"))
     return Manifest(config, files, checkpoint, model, moment_of(values.get("verified")))
@@ -160,9 +160,9 @@ def _job_facts(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
         **{name: _text(values.get(name)) for name in texts},
         "allocation": allocation_of(values),
         "seconds": seconds if isinstance(seconds, int | float) else None,
-        "provenance": {**older, **_mapping(values.get("provenance"))},
+        "provenance": {**older, **mapping(values.get("provenance"))},
         "attempts": tuple(_list(values.get("attempts"))),
-        "changes": _mapping(values.get("changes")),
+        "changes": mapping(values.get("changes")),
     }
 
 
@@ -186,7 +186,3 @@ def _text(value: Any) -> str | None:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

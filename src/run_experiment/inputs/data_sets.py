@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from run_experiment.common.json_files import config_hash
+from run_experiment.common.json_files import config_hash, short_hash
 from run_experiment.experiment.model import Evaluation, Experiment
 from run_experiment.inputs.configuration import Config, Determinants
 
@@ -63,7 +63,7 @@ def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
         config["files"] = given["task"]["files"]
     return DataSet(
         name=task.name,
-        folder=f"cache/{task.name}-{config_hash(config)[:12]}",
+        folder=f"cache/{task.name}-{short_hash(config)}",
         config=config,
         script=str(task.script),
         data=str(task.data) if task.data else None,

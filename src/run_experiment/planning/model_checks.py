@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.checkpoints.verify import tokenizer_folder
-from run_experiment.common.json_files import Config, config_hash
+from run_experiment.common.json_files import Config, short_hash
 from run_experiment.experiment.model import Evaluation, Experiment, Prompting, Run, Training
 from run_experiment.finetuning.model_check import ModelCheck
 from run_experiment.finetuning.torchtune_config import max_seq_len
@@ -62,7 +62,7 @@ class ModelChecks:
         }
         limit = {"max_seq_len": training["max_seq_len"]} if training else {}
         config = {**facts, **limit, "files": self._hashes(tokenizer.iterdir()), "data": hashes or {}}
-        name = f"{run.model.name}-{config_hash(config)[:12]}"
+        name = f"{run.model.name}-{short_hash(config)}"
         check = ModelCheck(
             name=name,
             config=config,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from run_experiment.common.json_files import mapping
 from run_experiment.common.text import shortened
 from run_experiment.experiment.records import FACTS, JobRecord, TrainingRecord
 from run_experiment.machine.provenance import PACKAGES, versions
@@ -25,7 +26,7 @@ def made_with(record: JobRecord) -> dict[str, Any]:
 
 def number_of_attempts(record: JobRecord) -> int:
     """How many attempts a result took."""
-    return 1 + sum(bool(_mapping(attempt).get("failure")) for attempt in record.attempts)
+    return 1 + sum(bool(mapping(attempt).get("failure")) for attempt in record.attempts)
 
 
 def provenance_file(trainings: Mapping[str, JobRecord], evaluations: Mapping[str, JobRecord]) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def training_note(record: TrainingRecord) -> str:
     diverged = any(isinstance(loss, float) and not math.isfinite(loss) for loss in record.losses.values())
     notes = ["diverged: its loss is not a finite number"] if diverged else []
     if "batch_size" in (changes := record.changes):
-        asked = _mapping(record.config.get("hyperparameters"))
+        asked = mapping(record.config.get("hyperparameters"))
         notes.append(f"batch {_batch({**asked, **changes})} instead of {_batch(asked)}: memory")
     if (count := number_of_attempts(record)) > 1:
         notes.append(f"{count} attempts")
@@ -120,23 +121,23 @@ def _comparable(record: JobRecord, unused: Iterable[str]) -> dict[str, str]:
 
 
 def _commit(facts: Any) -> str:
-    known = _mapping(facts)
+    known = mapping(facts)
     return f"{str(known['commit'])[:10]}{' (dirty)' if known.get('dirty') else ''}" if known.get("commit") else ""
 
 
 def _gpus(found: Any) -> str:
     """Kinds of GPUs, each with its number: `2 × NVIDIA L40S`."""
-    names = [str(_mapping(gpu).get("name")) for gpu in found] if isinstance(found, Sequence) else []
+    names = [str(mapping(gpu).get("name")) for gpu in found] if isinstance(found, Sequence) else []
     return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
 
 
 def _versions(record: JobRecord) -> dict[str, str]:
-    return {str(package): str(number) for package, number in _mapping(made_with(record)["versions"]).items()}
+    return {str(package): str(number) for package, number in mapping(made_with(record)["versions"]).items()}
 
 
 def _all_versions(record: JobRecord, package: str) -> list[str]:
     """Versions of a package that a result was made with, in order: one that went on may have had several."""
-    found = [_mapping(_mapping(one).get("versions")).get(package) for one in _earlier(record)]
+    found = [mapping(mapping(one).get("versions")).get(package) for one in _earlier(record)]
     found.append(_versions(record).get(package))
     return list(dict.fromkeys(str(number) for number in found if number))
 
@@ -145,8 +146,3 @@ def _earlier(record: JobRecord) -> list[Any]:
     """Earlier environments of a result that was resumed in another one."""
     earlier = record.provenance.get("earlier")
     return earlier if isinstance(earlier, list) else []
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """A value of a record, as a mapping: empty if it is none, in a record of another version."""
-    return value if isinstance(value, Mapping) else {}
