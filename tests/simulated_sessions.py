@@ -32,15 +32,10 @@ from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import SessionPlan
 from run_experiment.slurm import clients, ledger
 from run_experiment.slurm.events import RECORD_ATTRIBUTE
-from snakemake_executor_plugin_slurm_attached import (
-    Executor,
-    ExecutorSettings,
-    earlier_jobs,
-    executor,
-    follower,
-    questions,
-    submitter,
-)
+from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings, executor, submissions
+from snakemake_executor_plugin_slurm_attached.earlier import find
+from snakemake_executor_plugin_slurm_attached.following import ended, follower, questions
+from snakemake_executor_plugin_slurm_attached.submitting import pacing, submitter
 
 NAMES = {R4: "x.r4", R8: "x.r8", EVAL4: "x.r4.shout.e0"}
 NEEDS = {EVAL4: (R4,)}
@@ -346,8 +341,8 @@ def simulated(experiment: Experiment) -> Iterator[None]:
         patch.setattr(executor, "overrides", lambda job, settings: SimpleNamespace(wins={}))
         patch.setattr(questions, "Background", Answered)
         patch.setattr(follower, "_FIRST_QUESTION", 1.0)
-        patch.setattr(earlier_jobs, "ON_ITS_WAY", 0.0)
-        for module in (follower, questions, submitter, earlier_jobs):
+        patch.setattr(submissions, "ON_ITS_WAY", 0.0)
+        for module in (follower, ended, questions, submitter, pacing, find, submissions):
             patch.setattr(module, "time", cluster)
         for name in ("queue", "accounting", "accounted_ids", "cancel"):
             patch.setattr(clients, name, getattr(cluster, name))

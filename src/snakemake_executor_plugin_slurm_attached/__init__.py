@@ -1,7 +1,7 @@
 """Snakemake executor plugin `slurm-attached`: the SLURM executor whose jobs outlive the main process.
 
-Beyond the executor it extends: the job is the rule's own command, not a second Snakemake; ends are noticed from records
-within seconds; one query a minute asks accounting for all jobs; jobs of a main process that died are found again.
+The job is the rule's own command, ends are noticed within seconds, one query a minute asks about all jobs, and jobs of
+a main process that died are found again. Begin with `executor`, then `submitting`, `following`, `ends` and `earlier`.
 """
 
 from dataclasses import replace

@@ -19,8 +19,8 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from run_experiment.attempts.files import forget_not_submitted, note_not_submitted
-from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options
-from run_experiment.slurm.clients import AccountedJob, PassingError, SlurmError
+from run_experiment.jobscripts.sbatch_lines import SbatchError
+from run_experiment.slurm.clients import AccountedJob, SlurmError
 from run_experiment.slurm.events import (
     RECORD_ATTRIBUTE,
     Cancelled,
@@ -30,36 +30,33 @@ from run_experiment.slurm.events import (
     QueueFull,
     Reattached,
     Refused,
-    Unlogged,
 )
 from run_experiment.slurm.ledger import PATH as LEDGER
-from run_experiment.slurm.ledger import Ledger, Logged, Submission
-from snakemake_executor_plugin_slurm_attached.arguments import Call, overrides, sbatch_call
-from snakemake_executor_plugin_slurm_attached.earlier_jobs import (
-    Earlier,
-    Fate,
-    cancel,
-    cancel_outdated,
-    dated,
-    earlier_jobs,
-    planned_submission,
-    unlogged,
-)
-from snakemake_executor_plugin_slurm_attached.ending import verdict
-from snakemake_executor_plugin_slurm_attached.follower import LOST, End, Follower
+from run_experiment.slurm.ledger import Ledger, Submission
+from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier, Fate
+from snakemake_executor_plugin_slurm_attached.earlier.jobs import EarlierJobs
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import planned
+from snakemake_executor_plugin_slurm_attached.ends.verdict import End, verdict
+from snakemake_executor_plugin_slurm_attached.following.follower import Follower
 from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
-from snakemake_executor_plugin_slurm_attached.left_behind import is_made, planned
 from snakemake_executor_plugin_slurm_attached.messages import level, message
 from snakemake_executor_plugin_slurm_attached.settings import CANCEL
-from snakemake_executor_plugin_slurm_attached.submitter import LONGEST_PAUSE, Pacing, Request, Submitter
+from snakemake_executor_plugin_slurm_attached.submissions import (
+    OUTPUTS,
+    cancel,
+    dated,
+    note_settled,
+    output_of,
+    planned_submission,
+)
+from snakemake_executor_plugin_slurm_attached.submitting.arguments import call_for, overrides
+from snakemake_executor_plugin_slurm_attached.submitting.pacing import Pacing
+from snakemake_executor_plugin_slurm_attached.submitting.submitter import Request, Submitter
 
 # Seconds between two looks at records.
 _LOOK = 1
 # Seconds for which the end waits for what accounting has of the last jobs.
 _LATE_FIGURES = 30
-_OUTPUTS = Path("logs/slurm")
-# A file's name may have 255 bytes, of which the id takes some.
-_MOST_OF_A_NAME = 200
 # Names a file of partitions for the SLURM executor.
 _PARTITIONS = "SNAKEMAKE_SLURM_PARTITIONS"
 # What Snakemake says of every interrupt; of ours it is not true.
@@ -83,10 +80,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._ledger = Ledger(self._folder / LEDGER)
         # Whether jobs were to be run.
         self._has_begun = False
-        # None until they were looked for.
-        self._earlier: dict[str, Earlier] | None = None
-        # What the action logs had of the jobs of earlier processes, by id.
-        self._logged: dict[str, Logged] = {}
         self._ends: dict[str | None, End] = {}
         # How often each target was submitted again.
         self._retried: Counter[str] = Counter()
@@ -95,6 +88,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._interrupts = Interrupts()
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
+        self._earlier = EarlierJobs(
+            self._folder, self._ledger, self._follower.ended, self.workflow.dag, self._tell, self.logger
+        )
         self._pacing = Pacing(
             settings.max_queued,
             settings.poll_seconds,
@@ -102,7 +98,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             lambda number: self._tell(QueueFull(number)),
         )
         self._submitter = Submitter(
-            self._folder, self._ledger, self._pacing, self._follow, self._refused, self._log_end, self._tell
+            self._folder, self._ledger, self._pacing, self._follow, self._refused, self._earlier.log_end, self._tell
         )
         self.next_seconds_between_status_checks = _LOOK
         if os.environ.get(_PARTITIONS):
@@ -116,8 +112,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self._has_begun = True
             self._interrupts.install()
             self.logger.addFilter(self._is_true)
-        if self._earlier is None:
-            self._earlier = self._conclude_ended(self._look_for_earlier())
+        self._earlier.look_for(self._pacing.stopping)
         # In the order of the experiment.
         for job in sorted(jobs, key=lambda job: int(job.jobid)):
             self.run_job_pre(job)
@@ -140,7 +135,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _start(self, job: JobExecutorInterface, new: Submission) -> None:
         """The same, once it is known what it is to make. Raises WorkflowError, SbatchError, SlurmError, OSError."""
-        former = self._earlier.pop(new.target, None) if self._earlier else None
+        former = self._earlier.take(new.target)
         former = former.completed(new.config_hash) if former else None
         fate = former.fate(self._folder, new.config_hash) if former else Fate.GONE
         if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
@@ -151,21 +146,17 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self._follow(former.submission, None if fate is Fate.ATTACH else former.accounted)
         else:
             if former and fate is Fate.GONE:
-                self._give_up(former)
+                self._earlier.give_up(former)
             self._submitter.put(self._request(job, new, former if fate is Fate.CANCEL else None))
 
     def settle(self) -> None:
         """Log jobs that ended while nothing followed them; call it when a session begins, whatever it will do."""
-        if not self._has_unsettled():
-            return
-        try:
-            self._earlier = self._conclude_ended(self._earlier_jobs())
-        except (SlurmError, OSError) as error:
-            self.logger.warning(f"Jobs that ended meanwhile are not logged yet: {error}")
+        if self._earlier.has_unsettled():
+            self._earlier.settle()
 
     def _settle_without_jobs(self) -> None:
         """The same in a session that has nothing to run, for which Snakemake calls no hook."""
-        if not self._has_unsettled():
+        if not self._earlier.has_unsettled():
             return
         try:
             # Claims the experiment and begins the action logs.
@@ -175,50 +166,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             return
         self.settle()
         self._follower.close(_LATE_FIGURES)
-
-    def _has_unsettled(self) -> bool:
-        """True if the ledger holds jobs whose ends may not be logged."""
-        try:
-            return bool(self._ledger.open() or self._ledger.unlogged())
-        except OSError:
-            # Said once a job is to be submitted.
-            return False
-
-    def _conclude_ended(self, earlier: dict[str, Earlier]) -> dict[str, Earlier]:
-        """Log jobs that ended while nothing followed them, unless their targets are made now; returns the others."""
-        needed = {path for job in self.workflow.dag.needrun_jobs() for path in job.output}
-        # SLURM may show a job as running for a while after it made its target.
-        ended = {
-            target: "COMPLETED" if made else former.state
-            for target, former in earlier.items()
-            if target not in needed and ((made := is_made(self._folder, former.submission)) or not former.is_live)
-        }
-        # All before the first end: with that, all that is known of would be complete.
-        for target, state in ended.items():
-            self._tell(Reattached(earlier[target].submission, state))
-        for target, state in ended.items():
-            self._log_state(earlier[target], state)
-        return {target: former for target, former in earlier.items() if target not in ended}
-
-    def _give_up(self, former: Earlier) -> None:
-        """Log how a job ended that left nothing, and have it never judged again."""
-        self._tell(Unlogged(former.submission))
-        self._log_state(former, former.state)
-
-    def _log_state(self, former: Earlier, state: str) -> None:
-        submission = former.submission
-        self._settled(submission, state or LOST)
-        if state:
-            self._log_end(submission, former.accounted)
-        else:
-            self._follower.add_forgotten(submission, self._output(submission), self._logged_of(submission))
-
-    def _log_end(self, submission: Submission, known: AccountedJob | None = None, why: str = "") -> None:
-        """Log how a job of an earlier process ended, once accounting has its figures."""
-        self._follower.add_ended(submission, self._output(submission), self._logged_of(submission), known, why)
-
-    def _logged_of(self, submission: Submission) -> Logged:
-        return self._logged.get(str(submission.job_id), Logged())
 
     def format_job_exec(self, job: JobExecutorInterface) -> str:
         """The rule's own command, in the experiment's folder: no second Snakemake holds the allocation."""
@@ -233,7 +180,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             return
         # Jobs that have not started need it: SLURM does not make it, and somebody may have tidied up.
         with suppress(OSError):
-            (self._folder / _OUTPUTS).mkdir(parents=True, exist_ok=True)
+            (self._folder / OUTPUTS).mkdir(parents=True, exist_ok=True)
         try:
             # A job may end before Snakemake counts it as active.
             self._ends |= {end.submission.job_id: end for end in self._follower.look()}
@@ -242,12 +189,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self.logger.error(f"The jobs could not be looked at, trying again: {error}")
         for info in active_jobs:
             end = self._ends.get(info.external_jobid)
-            if end and self._reported(info, end):
+            if end and self._try_to_report(info, end):
                 del self._ends[info.external_jobid]
             else:
                 yield info
 
-    def _reported(self, info: SubmittedJobInfo, end: End) -> bool:
+    def _try_to_report(self, info: SubmittedJobInfo, end: End) -> bool:
         """Report an end; False if its files cannot be read now."""
         try:
             self._report(info, end)
@@ -261,10 +208,10 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._submitter.stop()
         received = self._interrupts.received
         wanted = bool(received) and self.workflow.executor_settings.on_interrupt == CANCEL
-        in_flight = [*self._follower.submissions, *self._not_followed()]
+        in_flight = [*self._follower.submissions, *self._earlier.live]
         cancelled = wanted and self._cancel(in_flight)
         # Before, it is not known which jobs there are.
-        if self._earlier is not None:
+        if self._earlier.are_known:
             self._tell(Detached(tuple(in_flight), cancelled))
         self.shutdown()
         # Jobs of local rules, which take seconds, use what Snakemake takes down now.
@@ -279,41 +226,15 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         super().shutdown()
         if not self._interrupts.received:
             self._follower.close(_LATE_FIGURES)
-            for submission in self._not_followed():
+            for submission in self._earlier.live:
                 why = "this command does not need its result; it keeps running"
                 self.logger.warning(f"SLURM job {submission.job_id} ({submission.name}): {why}")
 
-    def _not_followed(self) -> list[Submission]:
-        """Live jobs of an earlier process that no job of this one has asked for, or not yet."""
-        return [former.submission for former in (self._earlier or {}).values() if former.is_live]
-
-    def _look_for_earlier(self) -> dict[str, Earlier]:
-        """Jobs of an earlier process by target; nothing is submitted before SLURM says how they are."""
-        pause = 1.0
-        while True:
-            try:
-                return self._earlier_jobs()
-            except PassingError as error:
-                self.logger.warning(f"SLURM does not list the jobs, asking again in {pause:.0f} s: {error}")
-            except OSError as error:
-                raise WorkflowError(f"It is not known which jobs were submitted, so none is: {error}") from error
-            self._pacing.stopping.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _earlier_jobs(self) -> dict[str, Earlier]:
-        """The same, asking SLURM once. Raises SlurmError, OSError."""
-        self._logged = self._ledger.last_logged()
-        earlier = earlier_jobs(self._folder, self._ledger, self._tell)
-        earlier |= cancel_outdated(earlier, self.workflow.dag, self._tell)
-        for submission in unlogged(self._folder, self._ledger):
-            self._tell(Unlogged(submission))
-            self._log_end(submission)
-        return earlier
-
     def _request(self, job: JobExecutorInterface, submission: Submission, former: Earlier | None = None) -> Request:
-        call = self._call(job, self._facts[submission.target])
-        (self._folder / _OUTPUTS).mkdir(parents=True, exist_ok=True)
-        named = ["--job-name", submission.name, "--output", str(self._output(submission)), "--export=ALL"]
+        script = self._folder / self._facts[submission.target]["script"]
+        call = call_for(job, script.read_text(encoding="utf-8"), self.workflow)
+        (self._folder / OUTPUTS).mkdir(parents=True, exist_ok=True)
+        named = ["--job-name", submission.name, "--output", str(output_of(self._folder, submission)), "--export=ALL"]
         return Request(
             submission=submission,
             arguments=[*named, "--comment", submission.comment, *call.arguments, "--chdir", str(self._folder)],
@@ -325,16 +246,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             again=self._retried[submission.target] > 0,
         )
 
-    def _call(self, job: JobExecutorInterface, facts: dict[str, Any]) -> Call:
-        """What the job's script and the overrides ask for, as the script is now. Raises SbatchError, WorkflowError."""
-        options = read_options((self._folder / facts["script"]).read_text(encoding="utf-8"))
-        given = overrides(job, self.workflow.resource_settings)
-        return sbatch_call(options, given, self.workflow.executor_settings)
-
-    def _output(self, submission: Submission) -> Path:
-        """File of what SLURM and the job's command say; the job's script has a log of its own."""
-        return self._folder / _OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{submission.job_id or '%j'}.out"
-
     def _refused(self, submission: Submission, reason: str) -> None:
         # Without it, the reason is only in the log.
         with suppress(OSError):
@@ -345,13 +256,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _follow(self, submission: Submission, ended: AccountedJob | None = None) -> None:
         forget_not_submitted(self._folder, submission.target)
-        self._follower.add(submission, self._output(submission), self._logged_of(submission), ended)
+        self._follower.add(submission, output_of(self._folder, submission), self._earlier.logged(submission), ended)
         info = SubmittedJobInfo(self._jobs[submission.target], submission.job_id)
         # Records say what is complete: by its own mark Snakemake would make again what ended while nobody looked.
         self.report_job_submission(info, register_job=False)
 
     def _report(self, info: SubmittedJobInfo, end: End) -> None:
-        submission, output = end.submission, self._output(end.submission)
+        submission, output = end.submission, output_of(self._folder, end.submission)
         target = submission.target
         wins = overrides(info.job, self.workflow.resource_settings).wins
         found = verdict(self._folder, end, output, self._facts[target], self._retried[target], wins)
@@ -359,7 +270,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if end.state == "CANCELLED" and target in self._leaving:
             found = replace(found, again="it was cancelled before this command began")
         self._leaving.discard(target)
-        self._settled(submission, end.state)
+        note_settled(self._ledger, submission, end.state)
         why = "\n".join(filter(None, [end.message, found.advice]))
         self._follower.finish(Finished(submission, end.succeeded, end.state, why, found.again), end.accounted)
         if end.succeeded:
@@ -369,11 +280,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self._submit_again(info.job, submission)
         else:
             self.report_job_error(info, msg=f"{why}\n")
-
-    def _settled(self, submission: Submission, state: str) -> None:
-        # Who starts again finds out anew what could not be noted.
-        with suppress(OSError):
-            self._ledger.settled(submission.target, str(submission.job_id), state)
 
     def _submit_again(self, job: JobExecutorInterface, former: Submission) -> None:
         self._retried[former.target] += 1
@@ -398,7 +304,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         text = message(event) if self._speaks or level(event) > logging.INFO else None
         self.logger.log(level(event), text, extra={RECORD_ATTRIBUTE: event})
         if isinstance(event, Cancelled):
-            self._log_end(event.submission, why=f"cancelled by run-experiment: {event.reason}")
+            self._earlier.log_end(event.submission, why=f"cancelled by run-experiment: {event.reason}")
 
     def _is_true(self, record: logging.LogRecord) -> bool:
         return not (self._interrupts.received and record.getMessage().startswith(_NOT_TRUE))

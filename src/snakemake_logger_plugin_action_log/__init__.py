@@ -1,4 +1,8 @@
-"""Snakemake logger plugin: the action logs of a session, its lines on the terminal; under `-n`, a table of the plan."""
+"""Snakemake logger plugin: the action logs of a session, its lines on the terminal; under `-n`, a table of the plan.
+
+It imports session, planning, actionlog and the floors below; only Snakemake imports it.
+Begin with `LogHandler`, then `events` and `terminal`.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 
 from run_experiment.jobscripts.sbatch_lines import read_options
 from snakemake_executor_plugin_slurm_attached import ExecutorSettings
-from snakemake_executor_plugin_slurm_attached.arguments import Overrides, sbatch_call
+from snakemake_executor_plugin_slurm_attached.submitting.arguments import Overrides, sbatch_call
 
 # What a job got; by which options is not compared.
 GOT = re.compile(

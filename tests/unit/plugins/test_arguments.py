@@ -11,7 +11,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from run_experiment.jobscripts.sbatch_lines import read_options
 from snakemake_executor_plugin_slurm_attached import ExecutorSettings
-from snakemake_executor_plugin_slurm_attached.arguments import Overrides, overrides, sbatch_call
+from snakemake_executor_plugin_slurm_attached.submitting.arguments import Overrides, overrides, sbatch_call
 
 
 def call(line: str, defaults: dict[str, Any] | None = None, /, **wins: Any) -> tuple[str, str]:

@@ -16,8 +16,10 @@ from run_experiment.slurm.amounts import moment
 from run_experiment.slurm.clients import accounting
 from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled
 from run_experiment.slurm.ledger import Ledger, Logged, Submission
-from snakemake_executor_plugin_slurm_attached.earlier_jobs import earlier_jobs, planned_submission
-from snakemake_executor_plugin_slurm_attached.follower import End, Follower
+from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
+from snakemake_executor_plugin_slurm_attached.ends.verdict import End
+from snakemake_executor_plugin_slurm_attached.following.follower import Follower
+from snakemake_executor_plugin_slurm_attached.submissions import planned_submission
 
 # What `accounting` and `queue` ask for, in that order.
 ACCOUNTED = (
@@ -311,7 +313,7 @@ def test_a_record_of_a_later_start_that_was_left_while_nobody_followed(
     slurm.says(job, "NODE_FAIL", "")
     began(reported.folder, "17", 0, "2025-01-31T12:00:06")
     left_record(reported.folder, job, 1)
-    reported.follower.add_ended(job, reported.folder / "17.out", Logged("RUNNING", moment(FIRST)))
+    reported.follower.ended.add_unseen(job, reported.folder / "17.out", Logged("RUNNING", moment(FIRST)))
     assert reported.changes == [("RUNNING", "PENDING"), START, ("RUNNING", "COMPLETED")]
 
 
@@ -323,7 +325,7 @@ def test_the_end_of_a_job_that_left_its_record_is_accounting_s_only_if_that_has_
     slurm.says(job, state, "", end=NEVER if state == "RUNNING" else SECOND)
     known = accounting(["17"])["17"]
     left_record(reported.folder, job, 0)
-    reported.follower.add_ended(job, reported.folder / "17.out", Logged(), known)
+    reported.follower.ended.add_unseen(job, reported.folder / "17.out", Logged(), known)
     changes = [one for one in reported.events if isinstance(one, Changed)]
     assert [(one.after, one.job is not None) for one in changes] == [("RUNNING", True), ("COMPLETED", by_accounting)]
 
@@ -391,9 +393,9 @@ def test_figures_that_accounting_never_has_are_not_waited_for_for_ever(
 def test_a_job_that_ended_while_nobody_followed_it(slurm: Slurm, job: Submission, reported: Reported) -> None:
     """Also if the main process was killed after it had noted the end."""
     slurm.says(job, "FAILED", "", code="3:0", end=SECOND)
-    reported.follower.add_ended(job, reported.folder / "17.out", Logged())
+    reported.follower.ended.add_unseen(job, reported.folder / "17.out", Logged())
     reported.until(lambda here: here.finished)
-    reported.follower.add_ended(job, reported.folder / "17.out", Logged())
+    reported.follower.ended.add_unseen(job, reported.folder / "17.out", Logged())
     reported.follower.close(1)
     (finished,) = reported.finished
     assert (finished.succeeded, finished.state) == (False, "FAILED")
@@ -402,7 +404,7 @@ def test_a_job_that_ended_while_nobody_followed_it(slurm: Slurm, job: Submission
 
 
 def test_a_job_that_slurm_forgot_is_reported_as_lost(slurm: Slurm, job: Submission, reported: Reported) -> None:
-    reported.follower.add_forgotten(job, reported.folder / "17.out", Logged("RUNNING", moment(FIRST)))
+    reported.follower.ended.add_forgotten(job, reported.folder / "17.out", Logged("RUNNING", moment(FIRST)))
     (finished,) = reported.finished
     assert (finished.succeeded, finished.state, finished.job) == (False, "LOST", None)
     assert finished.message.startswith("SLURM does not know job 17 any more, nor how it ended: its output is ")
@@ -413,7 +415,7 @@ def test_nothing_is_made_up_of_a_job_while_accounting_does_not_answer(
 ) -> None:
     """The next start reports it."""
     (slurm.folder / "sacct").write_text("#!/bin/sh\necho 'slurmdbd: error' >&2; exit 1\n")
-    reported.follower.add_ended(job, reported.folder / "17.out", Logged())
+    reported.follower.ended.add_unseen(job, reported.folder / "17.out", Logged())
     reported.follower.close(1)
     assert reported.finished == []
 

@@ -14,7 +14,8 @@ from simulated_sessions import Experiment, simulated
 from run_experiment.actionlog.entry import Log
 from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.ledger import Ledger
-from snakemake_executor_plugin_slurm_attached.earlier_jobs import earlier_jobs, planned_submission
+from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
+from snakemake_executor_plugin_slurm_attached.submissions import planned_submission
 
 # Steps of the cluster until the next session begins: none, some, or as many as its jobs take to their ends.
 PAUSES = (0, 3, None)

@@ -6,7 +6,7 @@ import pytest
 
 from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.ledger import Submission
-from snakemake_executor_plugin_slurm_attached.questions import Answer
+from snakemake_executor_plugin_slurm_attached.following.questions import Answer
 
 
 @pytest.mark.parametrize("has_accounts", [True, False])

@@ -27,14 +27,16 @@ from run_experiment.slurm.events import Cancelled, Delayed, Event, Finished, Que
 from run_experiment.slurm.ledger import Ledger, Submission
 from run_experiment.slurm.same_job import is_same
 from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
-from snakemake_executor_plugin_slurm_attached.background import Background
-from snakemake_executor_plugin_slurm_attached.earlier_jobs import Earlier, Fate, cancel_outdated
-from snakemake_executor_plugin_slurm_attached.ending import verdict
-from snakemake_executor_plugin_slurm_attached.follower import End
-from snakemake_executor_plugin_slurm_attached.left_behind import left_by, why_failed
+from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier, Fate
+from snakemake_executor_plugin_slurm_attached.earlier.outdated import cancel_outdated
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import read_left, why_failed
+from snakemake_executor_plugin_slurm_attached.ends.retry_policy import Left, Limits, judge
+from snakemake_executor_plugin_slurm_attached.ends.verdict import End, verdict
+from snakemake_executor_plugin_slurm_attached.following.background import Background
 from snakemake_executor_plugin_slurm_attached.messages import level, message
-from snakemake_executor_plugin_slurm_attached.retry_policy import Left, Limits, judge
-from snakemake_executor_plugin_slurm_attached.submitter import Pacing, Request, Submitter
+from snakemake_executor_plugin_slurm_attached.submissions import output_of
+from snakemake_executor_plugin_slurm_attached.submitting.pacing import Pacing
+from snakemake_executor_plugin_slurm_attached.submitting.submitter import Request, Submitter
 
 # What the executor overrides, as it was when it was written.
 OVERRIDDEN = {
@@ -314,7 +316,7 @@ def test_jobs_wait_until_the_queue_has_room_for_them(tmp_path: Path, cluster: Cl
 def test_a_submission_that_slurm_did_not_answer_is_tried_again_once_accepted(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{PLUGIN}.earlier_jobs.ON_ITS_WAY", 1.0)
+    monkeypatch.setattr(f"{PLUGIN}.submissions.ON_ITS_WAY", 1.0)
     cluster.shim(
         tmp_path / "bin",
         "sbatch",
@@ -334,8 +336,8 @@ def test_a_submission_that_slurm_accepts_after_its_answer_was_given_up_is_not_ma
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     """However long sbatch waited for an answer: the job may come for a while after that."""
-    monkeypatch.setattr(f"{PLUGIN}.submitter._ASK_AGAIN", 0.2)
-    monkeypatch.setattr(f"{PLUGIN}.earlier_jobs.ON_ITS_WAY", 4.0)
+    monkeypatch.setattr(f"{PLUGIN}.submitting.sbatch._ASK_AGAIN", 0.2)
+    monkeypatch.setattr(f"{PLUGIN}.submissions.ON_ITS_WAY", 4.0)
     late = f'sleep {seconds}; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
     cluster.shim(tmp_path / "bin", "sbatch", f"echo x >> {tmp_path}/tries; {late}")
     here = Submitting(tmp_path)
@@ -354,7 +356,7 @@ def test_a_submission_that_slurm_accepts_after_its_answer_was_given_up_is_not_ma
 def test_a_job_that_ended_before_it_was_looked_for_is_not_submitted_again(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{PLUGIN}.earlier_jobs.ON_ITS_WAY", 0.0)
+    monkeypatch.setattr(f"{PLUGIN}.submissions.ON_ITS_WAY", 0.0)
     late = 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
     cluster.shim(tmp_path / "bin", "sbatch", f"echo x >> {tmp_path}/tries; {late}")
     fields = f"43${{mark}}a$mark$(date +%Y-%m-%dT%H:%M:%S)$mark{tmp_path}$mark"
@@ -371,7 +373,7 @@ def test_a_job_that_ended_before_it_was_looked_for_is_not_submitted_again(
 def test_accounts_that_cannot_be_asked_keep_no_job_from_being_submitted(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{PLUGIN}.earlier_jobs.ON_ITS_WAY", 0.0)
+    monkeypatch.setattr(f"{PLUGIN}.submissions.ON_ITS_WAY", 0.0)
     late = 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
     tries = tmp_path / "tries"
     cluster.shim(
@@ -458,12 +460,12 @@ def test_a_job_whose_output_cannot_be_opened_has_run_nothing(tmp_path: Path) -> 
     job, output = accounted("FAILED", "0:53"), tmp_path / "logs/slurm/17.out"
     said = why_failed(tmp_path, job, R4, output)
     assert said.endswith(f"SLURM could not write {output}: its folder has to exist, and to be writable on n1")
-    left = left_by(tmp_path, job, R4, output, TRAINING)
+    left = read_left(tmp_path, job, R4, output, TRAINING)
     assert judge(job, left, 0, LIMITS).again == "SLURM could not write its output, retry 1 of 3"
     assert "cannot write to the experiment's folder logs/slurm" in judge(job, left, 3, LIMITS).advice
     output.parent.mkdir(parents=True)
     output.touch()
-    assert judge(job, left_by(tmp_path, job, R4, output, TRAINING), 0, LIMITS).again == ""
+    assert judge(job, read_left(tmp_path, job, R4, output, TRAINING), 0, LIMITS).again == ""
 
 
 @pytest.mark.parametrize("length", [119, 128])
@@ -471,8 +473,7 @@ def test_the_longest_names_that_the_summary_may_have(tmp_path: Path, length: int
     """A file's name may have 255 bytes; accounting cuts a job's name after as many characters."""
     name = ".".join(("x" * length, "r" * length, "t" * length, "e1"))
     submission = replace(R4, name=name, job_id="4294967295")
-    executor = SimpleNamespace(_folder=tmp_path)
-    output = Executor._output(executor, submission)
+    output = output_of(tmp_path, submission)
     output.parent.mkdir(parents=True)
     output.touch()
     assert is_same(replace(accounted("FAILED"), name=name[:255]), submission)
@@ -598,7 +599,7 @@ def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path
     attempts = tmp_path / "r4/attempts"
 
     def left() -> tuple[bool, bool]:
-        found = left_by(tmp_path, accounted("FAILED", "0:9"), R4, output, TRAINING)
+        found = read_left(tmp_path, accounted("FAILED", "0:9"), R4, output, TRAINING)
         return found.reported, "too little" in why_failed(tmp_path, accounted("FAILED"), R4, output)
 
     assert left() == (False, False)
@@ -625,7 +626,7 @@ def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path
 )
 def test_slurm_may_only_say_in_words_that_memory_ran_out(tmp_path: Path, line: str, over_memory: bool) -> None:
     (tmp_path / "17.out").write_text(f"{line}\nslurmstepd: error: *** JOB 17 ON n1 CANCELLED ***\n")
-    left = left_by(tmp_path, accounted("FAILED", "0:9"), R4, tmp_path / "17.out", TRAINING)
+    left = read_left(tmp_path, accounted("FAILED", "0:9"), R4, tmp_path / "17.out", TRAINING)
     assert left.over_memory is over_memory
 
 
@@ -648,18 +649,18 @@ def test_a_training_goes_on_from_an_epoch_that_its_job_saved(
     path.parent.mkdir(parents=True)
     path.touch()
     os.utime(path, (NOON.timestamp() + 60, NOON.timestamp() + 60))
-    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is goes_on
+    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is goes_on
     os.utime(path, (NOON.timestamp() - 60, NOON.timestamp() - 60))
-    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is False
+    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is False
 
 
 @pytest.mark.parametrize(("begun", "goes_on"), [({"goes_on": True}, True), ({"goes_on": False}, False)])
 def test_an_evaluation_goes_on_where_its_script_can_be_told_to(
     tmp_path: Path, begun: dict[str, object], goes_on: bool
 ) -> None:
-    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", {}).goes_on is True
+    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", {}).goes_on is True
     write_record(tmp_path / "r4/attempts/17/begun.json", begun)
-    assert left_by(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", {}).goes_on is goes_on
+    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", {}).goes_on is goes_on
 
 
 def test_the_next_job_finds_why_this_one_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import PassingError, SlurmError
 from snakemake_executor_plugin_slurm_attached import ExecutorSettings
-from snakemake_executor_plugin_slurm_attached.trial import Planned, refusals
+from snakemake_executor_plugin_slurm_attached.submitting.trial import Planned, refusals
 
 WORKFLOW = SimpleNamespace(
     resource_settings=SimpleNamespace(overwrite_resources={"run_finetune": {"qos": "low"}}, default_resources=None),

@@ -26,10 +26,11 @@ from run_experiment.jobscripts.sbatch_lines import (
     as_lines,
     family,
     parse,
+    read_options,
     refusal,
     without,
 )
-from snakemake_executor_plugin_slurm_attached.gpu_options import GPU_RESOURCES, Values, gpu_options
+from snakemake_executor_plugin_slurm_attached.submitting.gpu_options import GPU_RESOURCES, Values, gpu_options
 
 # The option for a resource; sizes are in MB and times in minutes, which is what sbatch takes bare numbers for.
 _OPTIONS = {
@@ -104,6 +105,15 @@ def sbatch_call(script: list[Option], given: Overrides, settings: ExecutorSettin
     words = [word for option in extra for word in shlex.split(option.written)]
     names = {option.name for option in [*options, *extra]}
     return Call((*map(_argument, options), *words), as_lines(without(script, names)))
+
+
+def call_for(job: JobExecutorInterface, script: str, workflow: Any) -> Call:
+    """How a job is submitted whose script has this text; `workflow` is Snakemake's, which has the overrides.
+
+    Raises SbatchError, WorkflowError.
+    """
+    given = overrides(job, workflow.resource_settings)
+    return sbatch_call(read_options(script), given, workflow.executor_settings)
 
 
 def _family_of(resource: str) -> frozenset[str]:

@@ -1,17 +1,30 @@
-"""What becomes of a target whose job ended, by what SLURM and the job itself have to say."""
+"""The end of a job, and what becomes of its target whose job ended, by what SLURM and the job itself have to say."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from run_experiment.attempts.files import note_slurm_end
 from run_experiment.experiment.settings import Settings
-from snakemake_executor_plugin_slurm_attached.follower import End
-from snakemake_executor_plugin_slurm_attached.left_behind import left_by
-from snakemake_executor_plugin_slurm_attached.retry_policy import Limits, Verdict, judge
+from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.ledger import Submission
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import read_left
+from snakemake_executor_plugin_slurm_attached.ends.retry_policy import Limits, Verdict, judge
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a job; `message` says why it failed, `accounted` is what accounting has of a bad end."""
+
+    submission: Submission
+    succeeded: bool
+    state: str
+    message: str = ""
+    accounted: AccountedJob | None = None
 
 
 def verdict(
@@ -26,7 +39,7 @@ def verdict(
     if end.succeeded:
         return found
     if end.accounted:
-        left = left_by(folder, end.accounted, submission, output, facts)
+        left = read_left(folder, end.accounted, submission, output, facts)
         retries, script = int(facts.get("retries", Settings.retries)), str(facts.get("script"))
         limits = Limits(retries, script, facts.get("keys", {}), resources)
         found = judge(end.accounted, left, retried, limits)

@@ -12,6 +12,7 @@ from run_experiment.slurm.events import Changed, Event, Finished, Held
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
 from run_experiment.slurm.waits import remedy
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import started_again
 
 Tell = Callable[[Event], None]
 
@@ -51,7 +52,8 @@ class Followed:
 class Transitions:
     """Sends the changes of jobs, also those that nobody saw happen."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, folder: Path, tell: Tell) -> None:
+        self._folder = folder
         self._tell = tell
 
     def live(self, job: Followed, found: AccountedJob, requeued: QueuedJob | None) -> None:
@@ -79,18 +81,24 @@ class Transitions:
         """Report that a job runs of which accounting does not know."""
         self._change(job, "RUNNING", None)
 
-    def made(self, job: Followed, found: AccountedJob | None = None, restarted: bool = False) -> None:
+    def made(self, job: Followed, found: AccountedJob | None = None) -> None:
         """Report that a job made its target, as soon as its record is there.
 
-        `restarted`: that was in a later start than the one that was reported, which accounting has not shown yet.
+        Before that its last start, which accounting has not shown yet if the record came first.
         """
-        if job.state != "COMPLETED":
-            if restarted:
-                found = None
-                self._change(job, "PENDING", None)
-            self._change(job, "RUNNING", found)
-            # Accounting may still call it running, or have the end of a start before: then the record says when.
-            self._change(job, "COMPLETED", found if found and succeeded(found.state) else None)
+        if job.state == "COMPLETED":
+            return
+        if self._restarted(job):
+            found = None
+            self._change(job, "PENDING", None)
+        self._change(job, "RUNNING", found)
+        # Accounting may still call it running, or have the end of a start before: then the record says when.
+        self._change(job, "COMPLETED", found if found and succeeded(found.state) else None)
+
+    def _restarted(self, job: Followed) -> bool:
+        """Whether the job's record is of a later start than the one that was reported."""
+        reported = job.started if job.state == "RUNNING" else None
+        return reported is not None and started_again(self._folder, job.submission, reported)
 
     def held(self, job: Followed, reason: str) -> None:
         """Report, once, the reason for which a job waits if that does not pass by itself."""

@@ -14,7 +14,7 @@ from run_experiment.common.errors import InputError, Problem
 from run_experiment.jobscripts.sbatch_lines import Option, SbatchError, as_lines, read_options
 from run_experiment.slurm import clients
 from run_experiment.slurm.clients import PassingError, SlurmError
-from snakemake_executor_plugin_slurm_attached.arguments import Call, overrides, sbatch_call
+from snakemake_executor_plugin_slurm_attached.submitting.arguments import Call, call_for
 
 # What SLURM's complaints call options otherwise than by their names.
 _CALLED = {"constraint": "feature", "mem": "memory", "nodes": "node count"}
@@ -50,11 +50,10 @@ def refusals(jobs: Iterable[Planned], workflow: Any) -> list[InputError]:
 
 def _problems(planned: Planned, workflow: Any, tried: dict[Call, str]) -> list[Problem]:
     """What is wrong with one script. Raises SbatchError, PassingError, WorkflowError."""
-    options = read_options(planned.text)
-    call = sbatch_call(options, overrides(planned.job, workflow.resource_settings), workflow.executor_settings)
+    call = call_for(planned.job, planned.text, workflow)
     if call not in tried:
         tried[call] = _complaint(call)
-    return [_problem(tried[call], options, call)] if tried[call] else []
+    return [_problem(tried[call], read_options(planned.text), call)] if tried[call] else []
 
 
 def _complaint(call: Call) -> str:

@@ -11,7 +11,7 @@ from run_experiment.slurm.clients import AccountedJob, NoAccountingError, Queued
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, is_waiting, succeeded
-from snakemake_executor_plugin_slurm_attached.background import Background
+from snakemake_executor_plugin_slurm_attached.following.background import Background
 
 
 @dataclass(frozen=True)

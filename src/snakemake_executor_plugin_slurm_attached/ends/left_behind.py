@@ -22,7 +22,7 @@ from run_experiment.machine.processes import last_lines
 from run_experiment.slurm.clients import AccountedJob
 from run_experiment.slurm.ends import describe
 from run_experiment.slurm.ledger import Submission
-from snakemake_executor_plugin_slurm_attached.retry_policy import NOT_OPENED, Left
+from snakemake_executor_plugin_slurm_attached.ends.retry_policy import NOT_OPENED, Left
 
 # What a try takes memory by.
 _SIZES = ("batch_size", "max_connections")
@@ -103,7 +103,7 @@ def _said(output: Path) -> str:
     return "\n".join([f"{last}its output is {output}", *(f"    {line}" for line in lines)])
 
 
-def left_by(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
+def read_left(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:
     """What a failed job left; `facts` is the file it was started with, `output` the file with SLURM's messages."""
     last = _last(folder, submission, job.job_id)
     begun = last.begun if last else {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from run_experiment.common.json_files import read_record
@@ -18,39 +17,25 @@ from run_experiment.slurm.clients import AccountedJob, SlurmError
 from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.states import is_live, succeeded
-from snakemake_executor_plugin_slurm_attached.left_behind import (
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import (
     attempts,
     has_config,
     is_made,
-    started_again,
     why_failed,
     why_lost,
 )
-from snakemake_executor_plugin_slurm_attached.questions import Answer, Questions
-from snakemake_executor_plugin_slurm_attached.retry_policy import Cut
-from snakemake_executor_plugin_slurm_attached.transitions import Followed, Tell, Transitions, id_of
+from snakemake_executor_plugin_slurm_attached.ends.retry_policy import Cut
+from snakemake_executor_plugin_slurm_attached.ends.verdict import End
+from snakemake_executor_plugin_slurm_attached.following.ended import Ended
+from snakemake_executor_plugin_slurm_attached.following.questions import Answer, Questions
+from snakemake_executor_plugin_slurm_attached.following.transitions import Followed, Tell, Transitions, id_of
+from snakemake_executor_plugin_slurm_attached.submissions import LOST
 
 # How soon accounting is asked about the first job.
 _FIRST_QUESTION = 5.0
 # Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
 _ASK_AGAIN = 3.0
 _ASK_FOR = 45.0
-# How long the figures of a job may come later than its end.
-_LATEST_FIGURES = 60.0
-
-# State of a job that SLURM does not know any more.
-LOST = "LOST"
-
-
-@dataclass(frozen=True)
-class End:
-    """The end of a job; `message` says why it failed, `accounted` is what accounting has of a bad end."""
-
-    submission: Submission
-    succeeded: bool
-    state: str
-    message: str = ""
-    accounted: AccountedJob | None = None
 
 
 class Follower:
@@ -67,14 +52,13 @@ class Follower:
         self._patience = patience
         self._latency = latency
         self._tell = tell
-        self._transitions = Transitions(tell)
+        self._transitions = Transitions(folder, tell)
+        # Those that are over; also those that ended while nothing followed them.
+        self.ended = Ended(folder, patience, self._transitions, tell)
         # Replaced under the lock, never changed: other threads read them.
         self._jobs: dict[str, Followed] = {}
-        # Those whose ends were handed out, until `finish`; then, until accounting has their figures.
+        # Those whose ends were handed out, until `finish`.
         self._judged: dict[str, Followed] = {}
-        self._ended: dict[str, Followed] = {}
-        # All whose `Finished` was sent.
-        self._finished: set[str] = set()
         self._lock = threading.Lock()
         # Ends that were not handed out yet.
         self._new: list[End] = []
@@ -93,47 +77,13 @@ class Follower:
         job.attempts = len(attempts(self._folder, submission))
         if not self._jobs:
             self._questions.hasten(self._poll - _FIRST_QUESTION)
+        self.ended.reopen(job.job_id)
         with self._lock:
-            # It may be one that somebody requeued after its end.
-            self._finished.discard(id_of(submission))
-            self._ended = {job_id: job for job_id, job in self._ended.items() if job_id != id_of(submission)}
-            self._jobs = {**self._jobs, id_of(submission): job}
-
-    def add_ended(
-        self, submission: Submission, output: Path, logged: Logged, known: AccountedJob | None = None, why: str = ""
-    ) -> None:
-        """Report a job that ended while it was not followed, once accounting has its figures.
-
-        `known` is what accounting has of it already, `why` the reason if this command cancelled it.
-        """
-        job = Followed(submission, output, logged.state, logged.started, accounted=known, cancelled=why)
-        with self._lock:
-            if id_of(submission) in self._ended or id_of(submission) in self._finished:
-                return
-            self._ended = {**self._ended, id_of(submission): job}
-        if known:
-            self._transitions.start(job, known)
-        if is_made(self._folder, submission):
-            self._report_made(job, known)
-        if known and _is_whole(known):
-            self._finish(job)
-
-    def add_forgotten(self, submission: Submission, output: Path, logged: Logged) -> None:
-        """Report a job that SLURM does not know any more."""
-        job = Followed(submission, output, logged.state, logged.started)
-        if id_of(submission) not in self._finished:
-            self._finish(job)
+            self._jobs = {**self._jobs, job.job_id: job}
 
     def finish(self, finished: Finished, accounted: AccountedJob | None) -> None:
-        """Report an end that was handed out by `look`, now or once accounting has the job's figures."""
-        job_id = id_of(finished.submission)
-        job = self._judged.pop(job_id)
-        job.finished, job.accounted = finished, accounted
-        if finished.state == LOST or (accounted and _is_whole(accounted)):
-            self._finish(job)
-            return
-        with self._lock:
-            self._ended = {**self._ended, job_id: job}
+        """Report an end that was handed out by `look`."""
+        self.ended.add(self._judged.pop(id_of(finished.submission)), finished, accounted)
 
     @property
     def jobs(self) -> dict[str, str]:
@@ -154,8 +104,8 @@ class Follower:
         self._forget(self._new)
         if answer:
             self._note_held(answer)
-            self._close(answer)
-        if (self._jobs or self._ended) and self._questions.age >= self._pause(now):
+            self.ended.update(answer)
+        if (self._jobs or self.ended.jobs) and self._questions.age >= self._pause(now):
             self._ask()
         ends, self._new = self._new, []
         return ends
@@ -166,17 +116,15 @@ class Follower:
         While accounting does not answer, jobs are left to the next start that nothing else is known of.
         """
         end = time.monotonic() + seconds
-        while self._ended and time.monotonic() < end:
+        while self.ended.jobs and time.monotonic() < end:
             if answer := self._answer():
-                self._close(answer)
+                self.ended.update(answer)
                 if not answer.has_accounts:
                     break
             elif self._questions.age >= _ASK_AGAIN:
                 self._ask()
             time.sleep(0.1)
-        for job in self._ended.values():
-            if job.finished or job.accounted or job.missing_at or is_made(self._folder, job.submission):
-                self._finish(job)
+        self.ended.close()
 
     def _forget(self, ends: list[End]) -> None:
         over = {id_of(end.submission) for end in ends}
@@ -187,14 +135,8 @@ class Follower:
     def _end(self, job: Followed, answer: Answer | None, now: float) -> End | None:
         end = self._end_from_files(job, now) or (self._judge(job, answer, now) if answer else None)
         if end and end.succeeded:
-            self._report_made(job)
+            self._transitions.made(job)
         return end
-
-    def _report_made(self, job: Followed, found: AccountedJob | None = None) -> None:
-        """Report the end of a job that left its record, and before it the last start if the record came first."""
-        reported = job.started if job.state == "RUNNING" else None
-        restarted = reported is not None and started_again(self._folder, job.submission, reported)
-        self._transitions.made(job, found, restarted)
 
     def _end_from_files(self, job: Followed, now: float) -> End | None:
         if is_made(self._folder, job.submission):
@@ -212,14 +154,14 @@ class Follower:
 
     def _pause(self, now: float) -> float:
         """Seconds between questions: few if a job has just left a failed attempt, or lacks only its figures."""
-        jobs = (*self._jobs.values(), *self._ended.values())
+        jobs = (*self._jobs.values(), *self.ended.jobs.values())
         fresh = any(job.failed_at is not None and now - job.failed_at < _ASK_FOR for job in jobs)
         return min(_ASK_AGAIN, self._poll) if fresh else self._poll
 
     def _ask(self) -> None:
         now = time.monotonic()
         overdue = any(self._is_overdue(job, now) for job in self._jobs.values())
-        self._questions.ask([*self._jobs, *self._ended], overdue)
+        self._questions.ask([*self._jobs, *self.ended.jobs], overdue)
 
     def _is_overdue(self, job: Followed, now: float) -> bool:
         """Whether accounting should have an end that it does not have, or a job that it does not know."""
@@ -285,58 +227,8 @@ class Follower:
             return None
         return End(job.submission, False, LOST, why_lost(self._folder, job.submission, job.output))
 
-    def _close(self, answer: Answer) -> None:
-        """Report the jobs that ended once accounting has all their figures, or had the time to."""
-        now = time.monotonic()
-        for job in self._ended.values():
-            found = answer.job(job.submission)
-            if found is None:
-                job.missing_at = job.missing_at or now
-                if now - job.missing_at > self._patience:
-                    self._finish(job)
-            elif not is_live(found.state):
-                job.accounted, job.over_at = found, job.over_at or now
-                if _is_whole(found) or now - job.over_at > _LATEST_FIGURES:
-                    self._finish(job)
-
-    def _finish(self, job: Followed) -> None:
-        """Send the one `Finished` of a job, after the start that nobody saw."""
-        job_id = job.job_id
-        if job.accounted and is_live(job.state):
-            self._transitions.start(job, job.accounted)
-        finished = job.finished or self._unseen_end(job)
-        self._tell(replace(finished, job=job.accounted))
-        with self._lock:
-            self._finished.add(job_id)
-            self._ended = {other: job for other, job in self._ended.items() if other != job_id}
-
-    def _unseen_end(self, job: Followed) -> Finished:
-        """How a job ended while it was not followed, by what it left and what accounting has."""
-        submission, found = job.submission, job.accounted
-        if is_made(self._folder, submission):
-            self._report_made(job, found)
-            return Finished(submission, True, "COMPLETED")
-        if found is None:
-            if job.cancelled:
-                return Finished(submission, False, "CANCELLED", job.cancelled)
-            return Finished(submission, False, LOST, why_lost(self._folder, submission, job.output))
-        if succeeded(found.state):
-            return Finished(submission, True, found.state)
-        why = job.cancelled or why_failed(self._folder, found, submission, job.output)
-        return Finished(submission, False, found.state, why)
-
     def _note_held(self, answer: Answer) -> None:
         """Report reasons for which jobs wait that do not pass by themselves; only the queue has them."""
         for job in self._jobs.values() if answer.queued is not None else ():
             queued = answer.waiting(job.submission)
             self._transitions.held(job, queued.reason if queued else "")
-
-
-def _is_whole(job: AccountedJob) -> bool:
-    """True if accounting has all that it will ever have: for a node that was lost there are no figures."""
-    return job.settled or job.state == "NODE_FAIL"
-
-
-def with_id(submission: Submission, job_id: str) -> Submission:
-    """The submission as SLURM accepted it."""
-    return replace(submission, job_id=job_id)

@@ -1,0 +1,107 @@
+"""A submission and the job that SLURM made of it, which know each other by the job's comment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from run_experiment.common.clock import now, stamp
+from run_experiment.slurm import clients
+from run_experiment.slurm.clients import NoAccountingError
+from run_experiment.slurm.ledger import Ledger, Submission
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import made_unseen
+
+# Seconds for which a job may be on its way although SLURM does not show it: an sbatch that outlived its main process or
+# that got no answer, an accounting that is late.
+ON_ITS_WAY = 20.0
+# Longest pause, in seconds, between two tries of what SLURM did not answer.
+LONGEST_PAUSE = 60.0
+# States beside SLURM's: of what it never accepted, and of a job that it does not know any more.
+NOT_SUBMITTED, LOST = "NOT SUBMITTED", "LOST"
+_MARK = "run-experiment"
+# Folder of what SLURM and the jobs' commands say.
+OUTPUTS = Path("logs/slurm")
+# A file's name may have 255 bytes, of which the id takes some.
+_MOST_OF_A_NAME = 200
+
+
+def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:
+    """The submission of a job with these facts; the queue knows it by its comment. Raises ValueError."""
+    try:
+        target, config_hash, name = (str(facts[fact]) for fact in ("target", "config_hash", "name"))
+    except KeyError as error:
+        raise ValueError(f"the job file lacks {error}") from error
+    comment = f"{_MARK} {_key(folder)} {config_hash[:16]} {target}"
+    return Submission(target, config_hash, name, comment, os.getuid(), stamp(now()))
+
+
+def dated(submission: Submission) -> Submission:
+    """The same submission, made now."""
+    return replace(submission, time=stamp(now()))
+
+
+def find(submission: Submission) -> str | None:
+    """Id of the live job of a submission: the one that it names, or any if it names none. Raises SlurmError."""
+    own = [job.job_id for job in clients.queue() if job.comment == submission.comment]
+    return next((job_id for job_id in own if submission.job_id in (None, job_id)), None)
+
+
+def cancel(submissions: Collection[Submission]) -> None:
+    """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError."""
+    wanted = {(submission.job_id, submission.comment) for submission in submissions}
+    clients.cancel([job.job_id for job in clients.queue() if (job.job_id, job.comment) in wanted])
+
+
+def with_id(submission: Submission, job_id: str) -> Submission:
+    """The submission as SLURM accepted it."""
+    return replace(submission, job_id=job_id)
+
+
+def note_settled(ledger: Ledger, submission: Submission, state: str) -> None:
+    """Note how a job ended, or that there never was one."""
+    # Who starts again finds out anew what could not be noted.
+    with suppress(OSError):
+        ledger.settled(submission.target, submission.job_id or "", state)
+
+
+def output_of(folder: Path, submission: Submission) -> Path:
+    """File of what SLURM and the job's command say; the job's script has a log of its own."""
+    return folder / OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{submission.job_id or '%j'}.out"
+
+
+def find_ended(folder: Path, submission: Submission) -> Submission:
+    """A submission of unknown id, with that of the job that it brought and that has ended, if it did.
+
+    Raises SlurmError.
+    """
+    found = made_unseen(folder, submission)
+    if found.job_id:
+        return found
+    try:
+        job_ids = clients.accounted_ids(submission.name, folder, datetime.fromisoformat(submission.time))
+    except NoAccountingError:
+        return submission
+    return with_id(submission, job_ids[-1]) if job_ids else submission
+
+
+def is_own(folder: Path, comment: str) -> bool:
+    """Whether a job was submitted from this folder: a copied folder has the ledger of the original."""
+    words = comment.split(" ", 3)
+    return len(words) == 4 and words[:2] == [_MARK, _key(folder)]
+
+
+def on_its_way(submission: Submission) -> float:
+    """Seconds for which an sbatch may still bring a job that was meant to be submitted."""
+    age = time.time() - datetime.fromisoformat(submission.time).timestamp()
+    return max(0.0, ON_ITS_WAY - age) if age >= 0 else ON_ITS_WAY
+
+
+def _key(folder: Path) -> str:
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:12]
