@@ -1,0 +1,59 @@
+"""The executor fits the one it extends, and its settings are checked."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
+
+# What the executor overrides, as it was when it was written.
+OVERRIDDEN = {
+    "__post_init__": "(self, test_mode)",
+    "run_jobs": "(self, jobs)",
+    "run_job": "(self, job)",
+    "format_job_exec": "(self, job)",
+    "check_active_jobs": "(self, active_jobs)",
+    "cancel": "(self)",
+    "shutdown": "(self)",
+}
+
+
+def signature(owner: type, name: str) -> str:
+    return f"({', '.join(inspect.signature(getattr(owner, name)).parameters)})"
+
+
+def test_what_is_overridden_is_there_in_the_pinned_version() -> None:
+    assert version("snakemake-executor-plugin-slurm") == "2.8.0"
+    inherited = {name for owner in SlurmExecutor.__mro__[:-1] for name in vars(owner)}
+    own = {name for name, value in vars(Executor).items() if inspect.isfunction(value)}
+    assert own & inherited == set(OVERRIDDEN)
+    for name, expected in OVERRIDDEN.items():
+        assert (signature(SlurmExecutor, name), signature(Executor, name)) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"array_jobs": "all"},
+        {"partition_config": Path(__file__)},
+        {"on_interrupt": "ask"},
+        {"max_queued": 0},
+        {"poll_seconds": 0},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(WorkflowError):
+        ExecutorSettings(**wrong)
+
+
+def test_another_cluster_by_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_CLUSTERS", "other")
+    with pytest.raises(WorkflowError, match="SBATCH_CLUSTERS is set in the environment: jobs run on one cluster"):
+        ExecutorSettings()
