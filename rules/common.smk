@@ -108,7 +108,10 @@ def try_job_scripts():
     if workflow.touch or workflow.executor_plugin.name != "slurm-attached":
         return
     # Only on a cluster is this plugin needed.
-    from snakemake_executor_plugin_slurm_attached.submitting.trial import Planned, refusals
+    from snakemake_executor_plugin_slurm_attached.submitting.trial import (
+        Planned,
+        refusals,
+    )
 
     try:
         planned = [
