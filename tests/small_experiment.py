@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from experiments import TASK, WORDS, ExperimentFolder, summary
 from model_weights import write_weights
 from safetensors.numpy import save_file
+from sample_logs import sample, samples_of, write_log
 
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.checkpoints.lora_shapes import expected_shapes
@@ -129,7 +131,7 @@ def verify_all(experiment: ExperimentFolder) -> None:
 
 
 def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **results: Any) -> None:
-    """Leave evaluations' logs and records."""
+    """Leave evaluations' logs and records; the samples in a log have its first metric for their mean."""
     plan = plan_of(experiment)
     for item in evaluations:
         path = paths.eval_record(item.run.name, item.cell)
@@ -138,9 +140,22 @@ def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **
             manifest = read_manifest(experiment.path / paths.manifest(item.run.name, item.epoch))
             assert manifest is not None
             config[CHECKPOINT] = manifest.hashes
-        log = experiment.path / paths.eval_log(item.run.name, item.cell)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"log")
         record = {"run": item.run.name, "job_id": "local-7", "config": config, "ended": "2025-01-31T11:00:00+01:00"}
-        found = {"metrics": {"match/accuracy": 0.5}, "completed_samples": 2, "total_samples": 2, **results}
+        found = {"metrics": {"match/accuracy": 0.5}, "total_samples": 16, **results}
+        found = {"completed_samples": found["total_samples"], **found}
+        write_log(experiment.path / paths.eval_log(item.run.name, item.cell), _samples_with(found))
         write_record(experiment.path / path, {**record, "seconds": 9.5, "results": found})
+
+
+def _samples_with(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """As many samples as these results are of, the last ones with an error or without a score."""
+    metric, value = next(iter(results["metrics"].items()), ("", None))
+    scorer, total, completed = metric.partition("/")[0], results["total_samples"], results["completed_samples"]
+    scored = results.get("scored_samples", {}).get(scorer, completed)
+    right = None if value is None else value * scored
+    if right is not None and 0 <= right <= scored and right == int(right):
+        values: list[Any] = ["C"] * int(right) + ["I"] * (scored - int(right))
+    else:
+        values = [value] * scored
+    samples = samples_of([*values, *[math.nan] * (completed - scored)], scorer=scorer)
+    return samples + [sample(number, None, error="boom") for number in range(completed + 1, total + 1)]

@@ -226,11 +226,11 @@ def test_samples_that_do_not_count_are_told_beside_the_value(done: ExperimentFol
     unscored = {"completed_samples": 6, "total_samples": 6, "scored_samples": {"match": 4}}
     none = {"metrics": {"match/accuracy": None}, "total_samples": 2, "scored_samples": {"match": 0}}
     text = evaluated(done, r4_0=some, r4_1=unscored, r8_1=none)
-    assert cells(text)["r4"] == ["", "", "1.000 [0.722, 1.000] (5 of 6 samples)", "0.500 (4 of 6 samples)"]
+    assert cells(text)["r4"] == ["", "", "1.000 [0.566, 1.000] (5 of 6 samples)", "0.500 [0.150, 0.850] (4 of 6 samples)"]
     assert cells(text)["r8"] == ["", "", "", "n/a (0 of 2 samples)"]
     table = pd.read_csv(done.path / paths.EVALS_TABLE, keep_default_na=False)
-    assert table["samples"].tolist() == [5, 6, 2, 2, 2]
-    assert table["total_samples"].tolist() == [6, 6, 2, 2, 2]
+    assert table["samples"].tolist() == [5, 6, 2, 16, 16]
+    assert table["total_samples"].tolist() == [6, 6, 2, 16, 16]
     assert table["unscored"].tolist() == ["", "match: 2", "match: 2", "", ""]
 
 
@@ -238,10 +238,10 @@ def test_a_task_without_a_finite_metric_is_on_the_page(done: ExperimentFolder) -
     names = ("r4_0", "r4_1", "r8_1", "base_None", "given_None")
     text = evaluated(done, **{name: {"metrics": {}} for name in names})
     assert "### shout: no metric" in text
-    assert cells(text)["r4"] == ["", "", "2 samples", "2 samples"]
+    assert cells(text)["r4"] == ["", "", "16 samples", "16 samples"]
     text = evaluated(done, **{name: {"metrics": {"judge/stderr": None, "judge/mean": None}} for name in names})
     assert "### shout: judge/mean" in text
-    assert cells(text)["given"] == ["", "n/a", "", ""]
+    assert cells(text)["given"] == ["", "n/a (0 of 16 samples)", "", ""]
     assert "Highest" not in text
     assert "All" not in text
 
@@ -249,7 +249,7 @@ def test_a_task_without_a_finite_metric_is_on_the_page(done: ExperimentFolder) -
 def test_a_tie_has_no_single_winner(done: ExperimentFolder) -> None:
     best = {"metrics": {"match/accuracy": 0.75}}
     text = evaluated(done, r4_1=best, base_None=best, given_None=best)
-    assert "- **shout**: Highest match/accuracy: a tie of r4 after epoch 1 and given, 0.750 (n = 2; " in text
+    assert "- **shout**: Highest match/accuracy: a tie of r4 after epoch 1 and given, 0.750 (n = 16; " in text
 
 
 def rename(experiment: ExperimentFolder) -> None:

@@ -85,6 +85,7 @@ def test_a_missing_counterpart_is_named(done: ExperimentFolder, capsys: pytest.C
 
 def test_without_samples_nothing_is_paired(done: ExperimentFolder, capsys: pytest.CaptureFixture[str]) -> None:
     give(done, r4_1="CC")
+    (done.path / paths.eval_log("base", "shout_base")).write_bytes(b"torn")
     text, rows = compared(capsys, done, "r4", "base")
     row = rows.iloc[1]
     assert (row["n"], row["p"]) == ("", "")

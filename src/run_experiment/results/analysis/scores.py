@@ -20,7 +20,7 @@ _ROUNDING = 1e-6
 @dataclass(frozen=True)
 class Score:
     """The headline metric of an evaluation. `n` counts samples, `n_scored` those with a value, each once however often
-    inspect-ai repeated it; None if that is not known. The interval is a 95 % one; `method` names it, or says why
+    inspect-ai repeated it, or without a metric those that were computed; None if that is not known. The interval is a 95 % one; `method` names it, or says why
     there is none.
     """
 
@@ -76,7 +76,7 @@ def cell(evaluation: Evaluation, record: EvaluationRecord, headline: Headline, s
         better=headline.better,
         value=value,
         n=len(found) if samples else record.total,
-        n_scored=len(by_sample) if samples else record.counted(headline.metric or ""),
+        n_scored=len(by_sample) if samples and headline.metric else record.counted(headline.metric or ""),
         low=interval.low,
         high=interval.high,
         method=interval.method,
