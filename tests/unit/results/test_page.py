@@ -226,7 +226,12 @@ def test_samples_that_do_not_count_are_told_beside_the_value(done: ExperimentFol
     unscored = {"completed_samples": 6, "total_samples": 6, "scored_samples": {"match": 4}}
     none = {"metrics": {"match/accuracy": None}, "total_samples": 2, "scored_samples": {"match": 0}}
     text = evaluated(done, r4_0=some, r4_1=unscored, r8_1=none)
-    assert cells(text)["r4"] == ["", "", "1.000 [0.566, 1.000] (5 of 6 samples)", "0.500 [0.150, 0.850] (4 of 6 samples)"]
+    assert cells(text)["r4"] == [
+        "",
+        "",
+        "1.000 [0.566, 1.000] (5 of 6 samples)",
+        "0.500 [0.150, 0.850] (4 of 6 samples)",
+    ]
     assert cells(text)["r8"] == ["", "", "", "n/a (0 of 2 samples)"]
     table = pd.read_csv(done.path / paths.EVALS_TABLE, keep_default_na=False)
     assert table["samples"].tolist() == [5, 6, 2, 16, 16]

@@ -19,9 +19,9 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Score:
-    """The headline metric of an evaluation. `n` counts samples, `n_scored` those with a value, each once however often
-    inspect-ai repeated it, or without a metric those that were computed; None if that is not known. The interval is a 95 % one; `method` names it, or says why
-    there is none.
+    """The headline metric of an evaluation. `n` counts samples, `n_scored` those with a value (without a metric those
+    that were computed), each once however often inspect-ai repeated it; None if that is not known. The interval is a
+    95 % one; `method` names it, or says why there is none.
     """
 
     run: str
