@@ -105,11 +105,15 @@ def _best(answer: Answer) -> str:
 def _caution(answer: Answer) -> str:
     """How far the best score is too good, if it was chosen by the samples that it is of."""
     if answer.seeds and answer.seeds.is_all and answer.seeds.cells > 1:
-        return f"It was chosen among {answer.seeds.cells} means on the samples that are reported, so it is optimistic."
+        return _chosen_among(f"{answer.seeds.cells} means", "it", answer.seeds.optimism)
     if answer.chosen_on or answer.cells < 2 or not answer.best:
         return ""
-    begin = f"It was chosen among {answer.cells} results on the samples that are reported, so its score is optimistic"
-    return f"{begin}." if answer.optimism is None else f"{begin}, by up to about {answer.optimism:.3f}."
+    return _chosen_among(f"{answer.cells} results", "its score", answer.optimism)
+
+
+def _chosen_among(count: str, what: str, optimism: float | None) -> str:
+    size = "" if optimism is None else f", by up to about {optimism:.3f}"
+    return f"It was chosen among {count} on the samples that are reported, so {what} is optimistic{size}."
 
 
 def _value(score: Score) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from run_experiment.report.evaluations import lead
+from run_experiment.report.evaluations import _caution, lead
 from run_experiment.results.analysis.answer import CLEAR, WITHIN_NOISE, Answer
 from run_experiment.results.analysis.comparisons import Comparison
 from run_experiment.results.analysis.replicates import SeedMean, SeedsAnswer
@@ -62,6 +62,7 @@ def seed_mean(rank: int, mean: float) -> SeedMean:
 SEEDS = SeedsAnswer(
     best=seed_mean(8, 0.9),
     cells=2,
+    optimism=0.0173,
     against_base=None,
     each=(comparison("base", 0.7, p_corrected=0.001), comparison("base", 0.1, p_corrected=0.4)),
     runner_up=seed_mean(4, 0.8),
@@ -74,6 +75,25 @@ def test_if_all_runs_have_seeds_no_single_one_is_named_best() -> None:
     text = lead(replace(ANSWER, seeds=replace(SEEDS, is_all=True)))
     assert text.startswith("Over 2 seeds, lora_rank 8 after epoch 1 has the highest match/accuracy: 0.900 (standard")
     assert "r8" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "chosen", "optimistic"),
+    [
+        ({"optimism": 0.0416}, "4 results", "its score is optimistic, by up to about 0.042"),
+        ({"optimism": None}, "4 results", "its score is optimistic"),
+        ({"seeds": replace(SEEDS, is_all=True)}, "2 means", "it is optimistic, by up to about 0.017"),
+        ({"seeds": replace(SEEDS, is_all=True, optimism=None)}, "2 means", "it is optimistic"),
+    ],
+)
+def test_the_best_of_several_is_said_to_be_optimistic(change: dict[str, Any], chosen: str, optimistic: str) -> None:
+    found = _caution(replace(ANSWER, **change))
+    assert found == f"It was chosen among {chosen} on the samples that are reported, so {optimistic}."
+
+
+@pytest.mark.parametrize("change", [{"chosen_on": "validation"}, {"cells": 1}, {"best": ()}])
+def test_what_was_not_chosen_by_its_own_score_is_not_optimistic(change: dict[str, Any]) -> None:
+    assert _caution(replace(ANSWER, **change)) == ""
 
 
 @pytest.mark.parametrize(

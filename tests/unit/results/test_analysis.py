@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -455,7 +456,8 @@ def test_seeds_are_replicates() -> None:
     half = 4.302653 * 0.1 / math.sqrt(3)
     assert (cells[0].low, cells[0].high) == (pytest.approx(0.6 - half), pytest.approx(0.6 + half))
     assert answers.startswith(
-        "lora_rank 8 after epoch 0 (3 seeds) is best of 2 means: mean 0.650, standard deviation 0.100."
+        "lora_rank 8 after epoch 0 (3 seeds) is best of 2 means: mean 0.650, standard deviation 0.100. "
+        "If all means were equal, the best would still show about +0.03"
     )
     # Every seed differs by the same, so nothing is known of the spread.
     assert answers.endswith("mean 0.600: +0.050 (no spread between seeds, so nothing is tested).")
@@ -499,6 +501,35 @@ def test_seeds_are_paired_with_equal_seeds() -> None:
     assert found.p is not None
     assert found.p > 0.05
     assert (found.low or 0) < (found.delta or 0) < (found.high or 0)
+
+
+def mean_of(values: Sequence[float], first: int = 1) -> SeedMean:
+    """A mean over seeds with these values, the first of the seed `first`."""
+    known: dict[str, Any] = dict.fromkeys(("low", "high"))
+    numbers = {"mean": math.fsum(values) / len(values), "sd": stdev(values), "seeds": len(values)}
+    names = tuple(f"r{number}" for number in range(len(values)))
+    by_seed = dict(enumerate(values, start=first))
+    what = {"task": "t", "epoch": 0, "runs": names, "subjects": names, "parameters": {}, "metric": "m/mae"}
+    return SeedMean(**what, better="lower", method="t", by_seed=by_seed, **known, **numbers)
+
+
+def test_means_over_seeds_of_a_publication() -> None:
+    """Student's sleep data (1908): with equal seeds in pairs, else Welch's test; both as R's `t.test` works them out.
+
+    Welch's by hand: variances 3.2006 and 4.0090 of ten, so t = -1.58 / √0.72095 = -1.8608 with
+    0.72095² / (0.32006² / 9 + 0.40090² / 9) = 17.776 degrees of freedom.
+    """
+    one = mean_of([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+    values = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    pairs = compare_seeds(one, mean_of(values))
+    assert (pairs.p, pairs.n, pairs.method) == (pytest.approx(0.002833, abs=5e-7), 10, "t over 10 pairs of seeds")
+    assert (pairs.low, pairs.high) == pytest.approx((-2.4598858, -0.7001142), abs=5e-8)
+    # Lower is better, and of one seed both are the same.
+    assert (pairs.wins, pairs.losses) == (9, 0)
+    welch = compare_seeds(one, mean_of(values, first=11))
+    assert (welch.p, welch.method) == (pytest.approx(0.07939, abs=5e-6), "Welch's t over 10 and 10 seeds")
+    assert (welch.low, welch.high) == pytest.approx((-3.3654832, 0.2054832), abs=5e-8)
+    assert welch.delta == pytest.approx(-1.58)
 
 
 def cells_of_seeds(right: Sequence[int], runs: Sequence[Run]) -> Sequence[Cell]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -61,6 +62,19 @@ def test_no_interval_says_why(scores: list[float | None], reason: str) -> None:
     assert interval(scores) == Interval(None, None, f"none: {reason}")
 
 
+# Additional hours of sleep with two drugs (Student 1908, Biometrika 6:1), which R's `?sleep` and `?t.test` work out.
+SLEEP = (
+    np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]),
+    np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]),
+)
+
+
+def test_student_interval_of_a_publication() -> None:
+    """R: `with(sleep, t.test(extra[group == 1], extra[group == 2], paired = TRUE))`."""
+    found = statistics.difference_interval(SLEEP[0] - SLEEP[1], binary=False)
+    assert (found.low, found.high) == pytest.approx((-2.4598858, -0.7001142), abs=5e-8)
+
+
 def test_clusters_of_one_sample_are_students_interval() -> None:
     scores = [0.1, 0.4, 0.35, 0.8, 0.9]
     found, plain = interval(scores, range(5)), interval(scores)
@@ -73,6 +87,17 @@ def test_clustered_interval_by_hand() -> None:
     found = interval([1, 1, 0, 0.5, 0, 0.5], ["a", "a", "b", "b", "c", "c"])
     stderr = math.sqrt(3 / 2 * 1.5) / 6
     assert (found.low, found.high) == (pytest.approx(0.5 - 4.302653 * stderr), pytest.approx(0.5 + 4.302653 * stderr))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clustered_interval_is_statsmodels(seed: int) -> None:
+    """A regression on a constant with cluster-robust errors (`cov_type="cluster"`), clusters of unequal sizes."""
+    random = np.random.default_rng(seed)
+    clusters = random.integers(0, 9, 60)
+    scores = random.normal(0.5, 0.2, 60) + clusters / 20
+    fit = OLS(scores, np.ones(60)).fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
+    found = interval(list(scores), list(clusters))
+    assert (found.low, found.high) == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-9)
 
 
 def test_clusters_that_repeat_a_sample_widen_the_interval() -> None:
@@ -139,6 +164,17 @@ def test_permutation_test_is_scipys(n: int) -> None:
     assert statistics.permutation(differences) == pytest.approx(float(expected.pvalue), abs=0.02)
 
 
+def test_permutation_test_of_a_publication() -> None:
+    """Darwin's maize, cross- less self-fertilised, in eighths of an inch (Fisher 1935, The Design of Experiments, 21).
+
+    Of the 2¹⁵ signs 863 have a sum of 314 or more. That many are drawn at random here: within four standard errors.
+    """
+    maize = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48], dtype=np.float64)
+    expected = 2 * 863 / 2**15
+    error = math.sqrt(expected * (1 - expected) / 9_999)
+    assert statistics.permutation(maize) == pytest.approx(expected, abs=4 * error)
+
+
 def test_permutation_by_hand() -> None:
     # Of 2⁵ signs of five equal differences only all + and all - are as extreme.
     assert statistics.permutation(np.full(5, 0.2)) == pytest.approx(2 / 32)
@@ -166,6 +202,15 @@ def test_difference_interval_by_hand() -> None:
     assert same.low is not None
     assert same.high is not None
     assert same.low < 0 < same.high
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0.05, 0.05), (0.2, 0.1), (0.02, 0.0), (0.5, 0.1)])
+def test_the_interval_of_a_difference_covers_it(better: float, worse: float) -> None:
+    """Samples on which one of two runs is right with these probabilities: 95 of 100 intervals hold the difference."""
+    drawn = np.random.default_rng(5).choice([1.0, -1.0, 0.0], p=[better, worse, 1 - better - worse], size=(2_000, 50))
+    found = [statistics.difference_interval(differences, binary=True) for differences in drawn]
+    covered = np.mean([(one.low or 0) <= better - worse <= (one.high or 0) for one in found])
+    assert 0.93 < covered <= 1
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1), st.data())
@@ -201,6 +246,33 @@ def test_optimism_counts_only_what_differs() -> None:
     assert statistics.optimism(np.ones((12, 100))) == 0
     assert statistics.optimism(np.ones((1, 100))) is None
     assert statistics.optimism(np.ones((3, 0))) is None
+
+
+@pytest.mark.parametrize(("means", "seeds"), [(2, 2), (6, 3), (12, 5)])
+def test_the_warning_covers_the_optimism_of_equal_means(means: int, seeds: int) -> None:
+    """Means over seeds that all are 0.8, with seeds that spread by 0.03: what the best shows, and what is warned of."""
+    drawn = np.random.default_rng(means).normal(0.8, 0.03, (300, means, seeds))
+    shown = float(drawn.mean(axis=2).max(axis=1).mean()) - 0.8
+    warned = float(np.mean([statistics.optimism_of_means(one.tolist()) for one in drawn[:60]]))
+    assert warned == pytest.approx(shown, abs=0.004)
+
+
+def test_the_warning_covers_epochs_of_the_same_runs() -> None:
+    """Three epochs of four times three seeds, of which a seed's are alike: the best shows less than is warned of."""
+    random = np.random.default_rng(8)
+    runs = random.normal(0.8, 0.03, (300, 4, 1, 3))
+    drawn = (runs + random.normal(0, 0.01, (300, 4, 3, 3))).reshape(300, 12, 3)
+    shown = float(drawn.mean(axis=2).max(axis=1).mean()) - 0.8
+    assert shown < np.mean([statistics.optimism_of_means(one.tolist()) for one in drawn[:60]]) < 2 * shown
+
+
+def test_optimism_of_means_by_hand() -> None:
+    # Two means: the larger of two normals is on average their deviation / √π too much; here 0.1 / √2.
+    found = statistics.optimism_of_means([[0.5, 0.5 + 0.1 * math.sqrt(2)], [0.7, 0.7 + 0.1 * math.sqrt(2)]])
+    assert found == pytest.approx(0.1 / math.sqrt(2) / math.sqrt(math.pi), rel=0.03)
+    assert statistics.optimism_of_means([[0.5, 0.5], [0.7, 0.7]]) == 0
+    assert statistics.optimism_of_means([[0.5, 0.6]]) is None
+    assert statistics.optimism_of_means([[0.5], [0.6]]) is None
 
 
 def test_smallest_difference_that_can_be_seen() -> None:

@@ -16,9 +16,15 @@
     const whole = Math.round(seconds), two = (number) => String(number).padStart(2, "0");
     return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
   };
+  // As the sentences on the page and the other files have it: a tie goes to the even digit.
+  const fixed = (value, digits) => {
+    const all = value.toFixed(20), end = all.length - 20 + digits;
+    const even = /^50*$/.test(all.slice(end)) && "02468".includes(all[end - 1]);
+    return even ? all.slice(0, end) : value.toFixed(digits);
+  };
   const FORMATS = {
-    score: (value) => value.toFixed(3),
-    difference: (value) => (value > 0 ? "+" : value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(3),
+    score: (value) => fixed(value, 3),
+    difference: (value) => (value > 0 ? "+" : value < 0 ? "\u2212" : "") + fixed(Math.abs(value), 3),
     p: (value) => (value < 0.001 ? "<0.001" : value.toFixed(3)),
     loss: (value) => value.toPrecision(4),
     whole: (value) => String(value),

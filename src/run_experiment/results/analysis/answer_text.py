@@ -79,6 +79,9 @@ def _over_seeds(answer: Answer) -> str:
     best = seeds.best
     spread = f"mean {best.mean:.3f}, standard deviation {best.sd:.3f}"
     parts = [f"Over seeds, {mean_name(best)} is best of {counted(seeds.cells, 'mean')}: {spread}."]
+    if seeds.optimism is not None:
+        sign = "+" if answer.better == "higher" else "-"
+        parts.append(f"If all means were equal, the best would still show about {sign}{seeds.optimism:.3f}.")
     if seeds.against_base:
         parts.append(_seeds_compared(seeds.against_base.reference, seeds.against_base))
     if seeds.runner_up and seeds.against_runner_up:

@@ -48,12 +48,13 @@ class SeedMean:
 class SeedsAnswer:
     """The best of `cells` means over seeds beside its reference and the best mean of other runs.
 
-    `each` are the comparisons of its runs with the reference, by sample. `is_all` says that every run that could be
-    best is in a mean.
+    If all were equal, the best would show about `optimism` too much (None if that is not known). `each` are the
+    comparisons of its runs with the reference, by sample. `is_all` says that every run that could be best is in a mean.
     """
 
     best: SeedMean
     cells: int
+    optimism: float | None
     against_base: Comparison | None
     each: tuple[Comparison, ...]
     runner_up: SeedMean | None
@@ -217,6 +218,7 @@ def seeds_answer(
     return SeedsAnswer(
         best=best,
         cells=len(means),
+        optimism=statistics.optimism_of_means([list(one.by_seed.values()) for one in means]),
         against_base=by_subject.get(", ".join(best.subjects)),
         each=tuple(by_subject[subject] for subject in best.subjects if subject in by_subject),
         runner_up=rivals[0] if rivals else None,

@@ -205,6 +205,22 @@ def optimism(scores: Floats) -> float | None:
     return max(0.0, float(np.mean(best) - scores.mean()))
 
 
+def optimism_of_means(groups: Sequence[Sequence[float]]) -> float | None:
+    """By how much the best of the groups' means exceeds their common mean, if all are equal; either way is the same.
+
+    The expected maximum of independent normal means (Tippett 1925, Biometrika 17:364) with the spread that values have
+    within groups, pooled. Means that go up and down together, as those of epochs of the same runs, have a smaller
+    maximum (Slepian 1962), so it is an upper bound there. None if it is not known: one group, or one value in each.
+    """
+    degrees = sum(len(group) - 1 for group in groups)
+    if len(groups) < 2 or not degrees:
+        return None
+    squares = sum(float(((np.array(group) - np.mean(group)) ** 2).sum()) for group in groups)
+    deviations = math.sqrt(squares / degrees) / np.sqrt([len(group) for group in groups])
+    drawn = np.random.default_rng(_SEED).standard_normal((_RESAMPLES, len(groups))) * deviations
+    return float(drawn.max(axis=1).mean())
+
+
 def smallest_difference(n: int, differing: int) -> float | None:
     """Smallest difference of two means of n paired 0/1 scores, `differing` of them unequal, at which the exact McNemar
     test gives p < 0.05; None if none does (fewer than 6 differ).
