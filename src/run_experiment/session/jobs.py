@@ -214,6 +214,12 @@ class SessionJobs:
         waiting = [job for job in self._unlogged if job.job.log is log]
         return [job for job in (*waiting, *self._all(log)) if job.finished is None]
 
+    def waits_for_figures(self, log: Log, failed_steps: Collection[str]) -> bool:
+        """Whether all that a log lacks is the ends of jobs that do not count for this session any more."""
+        lacking = self.unfinished(log)
+        none_counts = not any(job in self.current.values() for job in lacking)
+        return bool(lacking) and none_counts and not self.to_be_submitted(log, failed_steps)
+
     def first_submitted(self, log: Log) -> datetime:
         """When the first job of a log was submitted. Raises ValueError if there is none."""
         return min(job.submitted_at for job in self._all(log) or self.ended_before(log))

@@ -59,6 +59,8 @@ class SessionLog:
         self._submitted: set[str] = set()
         self._delays: dict[str, str] = {}
         self._rules = Rules(plan)
+        # Those whose ends the logs have, and the ledger does not yet.
+        self._logged: list[FollowedJob] = []
         self._complete: set[Log] = set()
         self._all_submitted = False
         self._detached = False
@@ -222,7 +224,19 @@ class SessionLog:
             self._see_whether_trained(followed)
         self._progress()
         if is_logged:
-            self._states.note(followed)
+            self._logged.append(followed)
+        self._note_logged()
+
+    def _note_logged(self) -> None:
+        """Note the ends that the logs have, but not the last of a log before what follows from all of them.
+
+        A session that begins after a crash writes that the jobs of a log are complete if one of them was not noted.
+        """
+        waiting = [job for job in self._logged if self._jobs.waits_for_figures(job.job.log, self._steps.failed)]
+        for followed in self._logged:
+            if followed not in waiting:
+                self._states.note(followed)
+        self._logged = waiting
 
     def _see_whether_trained(self, followed: FollowedJob) -> None:
         if followed.is_current and followed.job.log is Log.TORCHTUNE:

@@ -32,11 +32,21 @@ class Outcome:
 
 def outcome(log: Log, record: Path, job_id: str) -> Outcome:
     """Read what came out of a job; an empty outcome if the record is another job's."""
-    found = read_training(record) if log is Log.TORCHTUNE else read_evaluation(record)
-    if found is None or job_id not in (found.job_id, found.restored_by):
+    found = _made(log, record, job_id)
+    if found is None:
         return Outcome()
     text = _losses(found) if isinstance(found, TrainingRecord) else _score(found)
     return Outcome(text, found.allocation.started, found.allocation.ended)
+
+
+def is_made(log: Log, record: Path, job_id: str) -> bool:
+    """Whether a job left this record."""
+    return _made(log, record, job_id) is not None
+
+
+def _made(log: Log, record: Path, job_id: str) -> TrainingRecord | EvaluationRecord | None:
+    found = read_training(record) if log is Log.TORCHTUNE else read_evaluation(record)
+    return found if found and job_id in (found.job_id, found.restored_by) else None
 
 
 def _losses(record: TrainingRecord) -> str:

@@ -7,12 +7,13 @@ from contextlib import suppress
 from datetime import datetime
 
 from run_experiment.actionlog.entry import Entry, Log
+from run_experiment.attempts.starts import started_again
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.session import entries
 from run_experiment.session.events import Rules
 from run_experiment.session.jobs import FollowedJob, SessionJobs
 from run_experiment.session.notices import Notices
-from run_experiment.session.outcomes import Outcome, outcome
+from run_experiment.session.outcomes import Outcome, is_made, outcome
 from run_experiment.session.plan import SessionPlan
 from run_experiment.session.written import Written
 from run_experiment.slurm.clients import AccountedJob
@@ -50,6 +51,8 @@ class States:
     def changed(self, followed: FollowedJob, event: Changed) -> None:
         """Log that a job waits, runs, or made its target."""
         followed.accounted = event.job or followed.accounted
+        if self._is_over(followed) and is_live(event.after):
+            return
         if self._is_later_start(followed, event):
             self._log_state(followed, "PENDING", entries.waits("requeued"))
         if event.job:
@@ -58,12 +61,19 @@ class States:
             result = self._result_by_record(followed, event.after)
         self._log_state(followed, event.after, result, event.job.started if event.job else None)
 
+    def _is_over(self, followed: FollowedJob) -> bool:
+        """Whether the logs have the end of a job that made its target; the ledger may lack it after a crash."""
+        log, record = followed.job.log, self._folder / followed.job.target
+        return followed.state == "COMPLETED" and is_made(log, record, followed.job_id)
+
     def _is_later_start(self, followed: FollowedJob, event: Changed) -> bool:
         """Whether a job has started again since the start that the logs have and the ledger did not come to have."""
-        if not (event.after == followed.state == "RUNNING" and event.job and event.job.started):
+        logged = self._written.started(followed.job_id) if event.after == followed.state == "RUNNING" else None
+        if logged is None:
             return False
-        logged = self._written.started(followed.job_id)
-        return logged is not None and event.job.started - logged > CLOCK_SKEW
+        if event.job is None:
+            return started_again(self._folder, followed.submission.target, followed.job_id, logged)
+        return event.job.started is not None and event.job.started - logged > CLOCK_SKEW
 
     def finished(self, followed: FollowedJob, event: Finished) -> bool:
         """Log a job's end, if its record did not say it before, and what it used; False if the logs lack that."""

@@ -15,7 +15,6 @@ from run_experiment.attempts.history import Attempt
 from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
-from run_experiment.experiment.records import allocation_of
 from run_experiment.finetuning.resume_state import RECIPE_STATE
 from run_experiment.machine.exit_status import with_hint
 from run_experiment.machine.processes import last_lines
@@ -60,20 +59,6 @@ def made_unseen(folder: Path, submission: Submission) -> Submission:
     except (ValueError, TypeError):
         return submission
     return replace(submission, job_id=job_id) if since else submission
-
-
-def started_again(folder: Path, submission: Submission, since: datetime) -> bool:
-    """Whether SLURM started a job again after its start at `since`, by what the job itself left.
-
-    It may have asked SLURM when; else, an attempt of an earlier start than that of the record did not begin before
-    `since`.
-    """
-    last = allocation_of(read_record(folder / submission.target) or {})
-    if last.start_known_to_slurm and last.started:
-        return last.started > since
-    run, _ = paths.target_of(submission.target)
-    earlier = (one for one in history.read(folder, run, str(submission.job_id)) if one.restarts < last.restarts)
-    return any(one.began is not None and one.began >= since - CLOCK_SKEW for one in earlier)
 
 
 def has_config(record: dict[str, Any] | None, submission: Submission) -> bool:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from run_experiment.attempts.starts import started_again
 from run_experiment.slurm.clients import AccountedJob, QueuedJob
 from run_experiment.slurm.events import Changed, Event, Finished, Held
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
 from run_experiment.slurm.waits import remedy
-from snakemake_executor_plugin_slurm_attached.ends.left_behind import started_again
 
 Tell = Callable[[Event], None]
 
@@ -98,7 +98,7 @@ class Transitions:
     def _restarted(self, job: Followed) -> bool:
         """Whether the job's record is of a later start than the one that was reported."""
         reported = job.started if job.state == "RUNNING" else None
-        return reported is not None and started_again(self._folder, job.submission, reported)
+        return reported is not None and started_again(self._folder, job.submission.target, job.job_id, reported)
 
     def held(self, job: Followed, reason: str) -> None:
         """Report, once, the reason for which a job waits if that does not pass by itself."""

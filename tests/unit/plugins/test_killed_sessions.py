@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
-from session_logs import EVAL4, R4
+from session_logs import EVAL4, R4, R8
 from simulated_cluster import LIVES, SimulatedCluster
 from simulated_sessions import Experiment, simulated
 
@@ -23,23 +24,27 @@ PAUSES = (0, 3, None)
 MOST_WRITES = 80
 
 
-def killed(
-    folder: Path, targets: tuple[str, ...], lives: list[str], write: int, pause: int | None, logs_late: bool = False
-) -> bool:
-    """Kill a session, then run others until all is made; returns whether the first one came to the write at all."""
+# Of each session that is killed: the write that it does not come to make, and the steps until the next one begins.
+Kills = list[tuple[int, int | None]]
+
+
+def killed(folder: Path, targets: tuple[str, ...], lives: list[str], kills: Kills, logs_late: bool = False) -> bool:
+    """Kill sessions, then run others until all is made; returns whether the last of them came to its write at all."""
     cluster = SimulatedCluster(folder, *lives)
     experiment = Experiment(folder, cluster, targets, logs_late)
+    was_killed = False
     with simulated(experiment):
-        experiment.session(killed_at=write)
-        was_killed = experiment.writes == write
-        cluster.until_over() if pause is None else [cluster.sleep(1) for _ in range(pause)]
+        for write, pause in kills:
+            experiment.session(killed_at=write)
+            was_killed = experiment.writes == write
+            cluster.until_over() if pause is None else [cluster.sleep(1) for _ in range(pause)]
         while not experiment.session():
-            assert len(cluster.jobs) < 10
+            assert len(cluster.jobs) < 20
         cluster.until_over()
         logs = [(folder / log.file).read_text() for log in Log]
         experiment.session()
         assert [(folder / log.file).read_text() for log in Log] == logs
-    assert experiment.problems() == [], f"killed at write {write}"
+    assert experiment.problems() == [], f"killed at writes {kills}"
     return was_killed
 
 
@@ -55,13 +60,13 @@ def test_a_job_is_accounted_for_whenever_its_session_is_killed(tmp_path: Path, l
 
 
 def is_last(parent: Path, life: str, write: int) -> bool:
-    return not killed(folder(parent, write), (R4,), [life], write, PAUSES[write % len(PAUSES)])
+    return not killed(folder(parent, write), (R4,), [life], [(write, PAUSES[write % len(PAUSES)])])
 
 
 @pytest.mark.parametrize("life", LIVES)
 def test_a_job_that_was_accepted_and_never_noted_is_found_at_its_end(tmp_path: Path, life: str) -> None:
     """Six writes are those of the logs' beginning, the intention and the submission."""
-    assert killed(tmp_path, (R4,), [life], 6, None)
+    assert killed(tmp_path, (R4,), [life], [(6, None)])
     lines = (tmp_path / LEDGER).read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines[:2]] == ["intended", "accepted"]
 
@@ -79,9 +84,47 @@ def test_what_was_never_accepted_is_not_looked_for_again(tmp_path: Path) -> None
 def test_two_jobs_of_which_one_waits_for_the_other(tmp_path: Path, logs_late: bool) -> None:
     lives = ["succeeds", "leaves its record as it leaves the queue"]
     for write in range(4, MOST_WRITES):
-        if not killed(folder(tmp_path, write), (R4, EVAL4), lives, write, PAUSES[write % len(PAUSES)], logs_late):
+        kills = [(write, PAUSES[write % len(PAUSES)])]
+        if not killed(folder(tmp_path, write), (R4, EVAL4), lives, kills, logs_late):
             return
     raise AssertionError("a session has more writes")
+
+
+HISTORIES: dict[str, tuple[tuple[str, ...], list[str], Kills, bool]] = {
+    "the last end is logged before that of the job which it replaced": (
+        (R4, EVAL4),
+        ["is killed", "succeeds", "is killed", "loses its node", "is queued again"],
+        [(21, None), (19, None)],
+        True,
+    ),
+    "the log has a first start, the ledger does not, and the record is of the second": (
+        (R4, EVAL4),
+        ["loses its node when all is done", "is queued again", "loses its node when all is done", "is killed"],
+        [(23, 5), (43, None)],
+        True,
+    ),
+    "the log has an end by the record, the ledger only the first start": (
+        (R4, R8),
+        ["is cancelled", "is queued again", "loses its node when all is done", "is cancelled", "is killed"],
+        [(22, 3), (9, 3)],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
+def test_two_sessions_are_killed(tmp_path: Path, history: tuple[tuple[str, ...], list[str], Kills, bool]) -> None:
+    targets, lives, kills, logs_late = history
+    killed(tmp_path, targets, lives, kills, logs_late)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sessions_of_any_history(tmp_path: Path, seed: int) -> None:
+    drawn = random.Random(seed)
+    targets = drawn.choice([(R4,), (R4, R8), (R4, EVAL4), (R4, R8, EVAL4)])
+    lives = drawn.choices(list(LIVES), k=drawn.randint(0, 6))
+    kills = [(drawn.randrange(3, 45), drawn.choice([0, 1, 3, 5, None])) for _ in range(drawn.randint(1, 3))]
+    killed(tmp_path, targets, lives, kills, logs_late=drawn.random() < 0.5)
 
 
 def folder(parent: Path, write: int) -> Path:
