@@ -20,7 +20,7 @@ from run_experiment.planning.plan import Plan
 from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import ATTACHED, session_plan
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.events import Changed, Finished, Polled, Submitted
 from run_experiment.slurm.ledger import Ledger, Submission
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ledger import Submission
 from snakemake_executor_plugin_slurm_attached.ends.retry_policy import Limits
 

@@ -12,7 +12,7 @@ from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log
 from run_experiment.session.log import SessionLog
 from run_experiment.session.plan import ATTACHED, SessionCheckpoint, SessionJob, SessionPlan
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.events import (
     Changed,
     Finished,

@@ -15,7 +15,8 @@ from cluster_runs import ClusterJob
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
-from run_experiment.slurm.clients import AccountedJob, QueuedJob
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.states import is_live
 
 

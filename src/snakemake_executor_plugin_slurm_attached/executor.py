@@ -20,7 +20,8 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from run_experiment.attempts.files import forget_not_submitted, note_not_submitted
 from run_experiment.jobscripts.sbatch_lines import SbatchError
-from run_experiment.slurm.clients import AccountedJob, SlurmError
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.errors import SlurmError
 from run_experiment.slurm.events import (
     RECORD_ATTRIBUTE,
     Cancelled,

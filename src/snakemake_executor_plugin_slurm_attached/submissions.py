@@ -14,7 +14,7 @@ from typing import Any
 
 from run_experiment.common.clock import now, stamp
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import NoAccountingError
+from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import made_unseen
 

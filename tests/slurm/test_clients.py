@@ -14,18 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.slurm.clients import (
-    AccountedJob,
-    NoAccountingError,
-    PassingError,
-    QueuedJob,
-    SlurmError,
-    accounted_ids,
-    accounting,
-    cancel,
-    queue,
-    submit,
-)
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob, accounted_ids, accounting, cancel, queue, submit
+from run_experiment.slurm.errors import NoAccountingError, PassingError, SlurmError
 from run_experiment.slurm.states import is_live, succeeded
 
 # They share a cluster of their own.

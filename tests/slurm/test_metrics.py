@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from run_experiment.slurm.clients import AccountedJob, accounting, cancel, queue, submit
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import accounting, cancel, queue, submit
 from run_experiment.slurm.states import is_live
 from run_experiment.slurm.usage import JobMetrics, metrics_text
 

@@ -33,7 +33,8 @@ from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.process_usage import ProcessUsage, counted_usage
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
-from run_experiment.slurm.clients import SlurmError, start_of
+from run_experiment.slurm.clients import query_start
+from run_experiment.slurm.errors import SlurmError
 
 # Exit statuses of a script that was killed by SIGKILL or SIGTERM, or whose command was.
 _KILLED = (137, -9, 143, -15)
@@ -122,7 +123,7 @@ def own_restarts(environment: Mapping[str, str] = os.environ) -> int:
 def _start_by_slurm(job_id: str) -> datetime | None:
     """When SLURM last started this job; None if it does not answer."""
     try:
-        return start_of(job_id)
+        return query_start(job_id)
     except (SlurmError, ValueError):
         return None
 

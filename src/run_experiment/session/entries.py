@@ -14,7 +14,7 @@ from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.text import counted
 from run_experiment.session.plan import SessionJob, SessionPlan
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ends import describe
 from run_experiment.slurm.states import is_live, succeeded
 

@@ -17,7 +17,7 @@ from run_experiment.machine.process_usage import usage_from
 from run_experiment.session.entries import failure_text
 from run_experiment.session.plan import SessionJob, SessionPlan
 from run_experiment.session.written import Written
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.events import Finished
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.states import is_live

@@ -17,7 +17,7 @@ from run_experiment.common.json_files import read_record
 from run_experiment.jobs.checks import failure
 from run_experiment.machine.process_usage import usage_from
 from run_experiment.session.plan import SessionJob
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.events import Changed, Event, Finished, Polled, Submitted
 from run_experiment.slurm.ledger import Submission
 

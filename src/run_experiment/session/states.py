@@ -16,7 +16,7 @@ from run_experiment.session.notices import Notices
 from run_experiment.session.outcomes import Outcome, is_made, outcome
 from run_experiment.session.plan import SessionPlan
 from run_experiment.session.written import Written
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.events import Changed, Finished
 from run_experiment.slurm.ledger import Ledger
 from run_experiment.slurm.states import is_live, is_waiting, succeeded

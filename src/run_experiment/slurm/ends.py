@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from run_experiment.machine.exit_status import signal_meaning, status_meaning
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 
 _STATES = {
     "BOOT_FAIL": "its node did not start",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from run_experiment.common.clock import now
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
 

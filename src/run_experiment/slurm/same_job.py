@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ledger import Submission
 
 _MOST_OF_A_NAME = 255

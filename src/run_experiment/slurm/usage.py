@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from run_experiment.machine.gpu_samples import GpuSummary, last_sample
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from run_experiment.attempts.history import Attempt
 from run_experiment.common.clock import CLOCK_SKEW, moment_of, now
 from run_experiment.common.process_identity import started_at
 from run_experiment.planning.snapshot import Snapshot
-from run_experiment.slurm.clients import AccountedJob, QueuedJob
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.ends import describe
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.same_job import is_same

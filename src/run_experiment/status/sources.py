@@ -10,7 +10,9 @@ from pathlib import Path
 
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import AccountedJob, QueuedJob, SlurmError
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob
+from run_experiment.slurm.errors import SlurmError
 from run_experiment.slurm.ledger import Submission
 
 _ACTION = re.compile(r"\[[^]]*\] (\w+)")

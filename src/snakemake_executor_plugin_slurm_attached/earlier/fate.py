@@ -8,7 +8,7 @@ from pathlib import Path
 
 from run_experiment.attempts.redone import redone_at
 from run_experiment.common.clock import moment_of
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import is_made

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from run_experiment.common.clock import now, stamp
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import AccountedJob, NoAccountingError, QueuedJob
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob
+from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.events import Cancelled, Event
 from run_experiment.slurm.ledger import Ledger, Submission
 from run_experiment.slurm.same_job import is_same

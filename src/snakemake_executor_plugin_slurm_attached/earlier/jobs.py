@@ -10,7 +10,8 @@ from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from run_experiment.slurm.clients import AccountedJob, PassingError, SlurmError
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.errors import PassingError, SlurmError
 from run_experiment.slurm.events import Event, Reattached, Unlogged
 from run_experiment.slurm.ledger import Ledger, Logged, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier

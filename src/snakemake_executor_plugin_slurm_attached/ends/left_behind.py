@@ -18,7 +18,7 @@ from run_experiment.common.json_files import read_record
 from run_experiment.finetuning.resume_state import RECIPE_STATE
 from run_experiment.machine.exit_status import with_hint
 from run_experiment.machine.processes import last_lines
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ends import describe
 from run_experiment.slurm.ledger import Submission
 from snakemake_executor_plugin_slurm_attached.ends.retry_policy import NOT_OPENED, Left

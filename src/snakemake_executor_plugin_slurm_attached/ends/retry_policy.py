@@ -6,7 +6,7 @@ import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 
 # Exit codes (status:signal) of what SIGKILL ended: of the job's own process, or of one that its shell waited for.
 _KILLED = ("0:9", "137:0")

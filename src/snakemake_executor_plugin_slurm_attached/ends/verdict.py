@@ -10,7 +10,7 @@ from typing import Any
 
 from run_experiment.attempts.files import note_slurm_end
 from run_experiment.experiment.settings import Settings
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ledger import Submission
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import read_left
 from snakemake_executor_plugin_slurm_attached.ends.retry_policy import Limits, Verdict, judge

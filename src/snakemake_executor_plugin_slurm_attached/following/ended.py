@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.events import Event, Finished
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.states import is_live, succeeded

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from run_experiment.common.json_files import read_record
-from run_experiment.slurm.clients import AccountedJob, SlurmError
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.errors import SlurmError
 from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.states import is_live, succeeded

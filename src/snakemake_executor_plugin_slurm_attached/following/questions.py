@@ -7,7 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import AccountedJob, NoAccountingError, QueuedJob
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob
+from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, is_waiting, succeeded

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from run_experiment.attempts.starts import started_again
-from run_experiment.slurm.clients import AccountedJob, QueuedJob
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.events import Changed, Event, Finished, Held
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import PassingError
+from run_experiment.slurm.errors import PassingError
 
 # Seconds after which the queue is asked again whether jobs that ended have left it, if others wait for their places.
 _ASK_AGAIN = 5.0

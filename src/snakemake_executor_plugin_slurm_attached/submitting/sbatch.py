@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import PassingError, SlurmError, UnansweredError, UnavailableError
+from run_experiment.slurm.errors import PassingError, SlurmError, UnansweredError, UnavailableError
 from run_experiment.slurm.events import Delayed, Event
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.submissions import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import PassingError, SlurmError, UnavailableError
+from run_experiment.slurm.errors import PassingError, SlurmError, UnavailableError
 from run_experiment.slurm.events import Cancelled, Event, Reattached, Submitted
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier

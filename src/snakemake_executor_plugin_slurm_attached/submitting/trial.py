@@ -13,7 +13,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.jobscripts.sbatch_lines import Option, SbatchError, as_lines, read_options
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import PassingError, SlurmError
+from run_experiment.slurm.errors import PassingError, SlurmError
 from snakemake_executor_plugin_slurm_attached.submitting.arguments import Call, call_for
 
 # What SLURM's complaints call options otherwise than by their names.

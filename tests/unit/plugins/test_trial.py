@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.clients import PassingError, SlurmError
+from run_experiment.slurm.errors import PassingError, SlurmError
 from snakemake_executor_plugin_slurm_attached import ExecutorSettings
 from snakemake_executor_plugin_slurm_attached.submitting.trial import Planned, refusals
 

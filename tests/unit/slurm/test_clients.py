@@ -11,19 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.client_process import ClientResult, run_client
-from run_experiment.slurm.clients import (
-    AccountedJob,
-    NoAccountingError,
-    PassingError,
-    QueuedJob,
-    SlurmError,
-    accounting,
-    cancel,
-    queue,
-    submit,
-    try_submission,
-)
+from run_experiment.slurm.clients import QueuedJob, accounting, cancel, queue, submit, try_submission
+from run_experiment.slurm.errors import NoAccountingError, PassingError, SlurmError
 from run_experiment.slurm.states import first_word, is_live, succeeded
 
 Shim = Callable[[str, str], Path]

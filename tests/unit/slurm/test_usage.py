@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from run_experiment.machine.gpu_samples import GpuSummary, summarize
-from run_experiment.slurm.clients import AccountedJob
+from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.usage import JobMetrics, gpu_status_text, metrics_text
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
