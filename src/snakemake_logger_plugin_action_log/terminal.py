@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from run_experiment.actionlog.entry import Action, Entry
-from run_experiment.session.step_entries import TRAINING_FAILED
+from run_experiment.session.entries.steps import TRAINING_FAILED
 
 _LOCAL = "local-"
 

@@ -14,7 +14,7 @@ from run_experiment.common.clock import now
 from run_experiment.common.json_files import read_record
 from run_experiment.machine.gpu_samples import GpuSummary, summarize
 from run_experiment.machine.process_usage import usage_from
-from run_experiment.session.entries import failure_text
+from run_experiment.session.entries.jobs import failure_text
 from run_experiment.session.plan import SessionJob, SessionPlan
 from run_experiment.session.written import Written
 from run_experiment.slurm.accounted_job import AccountedJob

@@ -7,7 +7,8 @@ from typing import Any
 
 from run_experiment.actionlog.entry import ActionLogs, Entry, Log, link_logs
 from run_experiment.jobscripts.foreign import is_scaffolded
-from run_experiment.session import entries
+from run_experiment.session.completion import Completion
+from run_experiment.session.entries import jobs as entries
 from run_experiment.session.events import RuleFailed, RuleFinished, Rules, RuleStarted, Tick
 from run_experiment.session.jobs import FollowedJob, SessionJobs
 from run_experiment.session.local_jobs import LocalJobs
@@ -59,15 +60,11 @@ class SessionLog:
         self._submitted: set[str] = set()
         self._delays: dict[str, str] = {}
         self._rules = Rules(plan)
-        # Those whose ends the logs have, and the ledger does not yet.
-        self._logged: list[FollowedJob] = []
-        self._complete: set[Log] = set()
-        self._all_submitted = False
-        self._detached = False
         self._polls = 0
         self._local = None if plan.is_attached else LocalJobs(plan.folder, plan.executor)
         self._steps = Steps(plan, self._write)
         self._states = States(plan, self._jobs, self._rules, self._written, self._write, ledger)
+        self._completion = Completion(plan, self._jobs, self._steps, self._states, self._written, self._write)
         self._handlers: dict[type, Callable[[Any], None]] = {
             Submitted: self._on_submitted,
             Delayed: self._on_delayed,
@@ -100,7 +97,7 @@ class SessionLog:
     def close(self) -> str | None:
         """Write what only the end of the session shows; returns which log lacks what, None if nothing is missing."""
         # Snakemake was interrupted, or ended at the first failure, before it came to these.
-        if not self._detached:
+        if not self._completion.detached:
             self._detach([job.submission for job in self._jobs.in_flight()], cancelled=False)
         return self._logs.incomplete()
 
@@ -120,7 +117,7 @@ class SessionLog:
         first = all(other is followed or other.job.log is not job.log for other in self._jobs.current.values())
         stagger = 0 if first else self._rules.stagger(job.target)
         self._write(job.log, entries.submission(self._plan, job, stagger, followed.job_id))
-        self._see_whether_all_submitted()
+        self._completion.see_whether_all_submitted()
 
     def _on_delayed(self, event: Delayed) -> None:
         # Tried again and again: logged when the reason is new.
@@ -144,7 +141,7 @@ class SessionLog:
         self._jobs.refuse(target)
         self._write_refusal(target, reason)
         self._steps.training_missing(self._jobs.job(target), reason.partition("\n")[0])
-        self._progress()
+        self._completion.progress()
 
     def _write_refusal(self, target: str, reason: str) -> None:
         job = self._jobs.job(target)
@@ -156,7 +153,7 @@ class SessionLog:
         self._write_missing_submission(followed)
         entry = entries.reattachment(followed.job, followed.job_id, submission.time, event.state)
         self._write(followed.job.log, entry)
-        self._see_whether_all_submitted()
+        self._completion.see_whether_all_submitted()
 
     def _on_unlogged(self, event: Unlogged) -> None:
         self._write_missing_submission(self._jobs.expect(event.submission))
@@ -222,21 +219,9 @@ class SessionLog:
             self._jobs.give_way(followed)
         else:
             self._see_whether_trained(followed)
-        self._progress()
+        self._completion.progress()
         if is_logged:
-            self._logged.append(followed)
-        self._note_logged()
-
-    def _note_logged(self) -> None:
-        """Note the ends that the logs have, but not the last of a log before what follows from all of them.
-
-        A session that begins after a crash writes that the jobs of a log are complete if one of them was not noted.
-        """
-        waiting = [job for job in self._logged if self._jobs.waits_for_figures(job.job.log, self._steps.failed)]
-        for followed in self._logged:
-            if followed not in waiting:
-                self._states.note(followed)
-        self._logged = waiting
+            self._completion.note(followed)
 
     def _see_whether_trained(self, followed: FollowedJob) -> None:
         if followed.is_current and followed.job.log is Log.TORCHTUNE:
@@ -246,7 +231,7 @@ class SessionLog:
         self._detach(event.submissions, event.cancelled)
 
     def _detach(self, submissions: Sequence[Submission], cancelled: bool) -> None:
-        self._detached = True
+        self._completion.detached = True
         self._states.log_notices()
         for log in Log:
             ids = [str(one.job_id) for one in submissions if self._jobs.job(one.target).log is log]
@@ -281,7 +266,7 @@ class SessionLog:
             self._observe_all(self._local.ended(number, succeeded, self._rules.log(target)))
         elif not succeeded and target not in self._jobs.current:
             self._refuse(target, message)
-        self._progress()
+        self._completion.progress()
 
     def _on_tick(self, event: Tick) -> None:
         if self._local:
@@ -290,41 +275,6 @@ class SessionLog:
     def _observe_all(self, events: list[Any]) -> None:
         for event in events:
             self.observe(event)
-
-    # What follows from all that
-
-    def _progress(self) -> None:
-        """Write that all of a kind are submitted, or are at their ends, if that is so now."""
-        self._see_whether_all_submitted()
-        for log in Log:
-            if not self._jobs.to_be_submitted(log, self._steps.failed) and not self._jobs.unfinished(log):
-                self._write_complete(log)
-
-    def _see_whether_all_submitted(self) -> None:
-        wanted = {job.target for job in self._plan.wanted_of(Log.INSPECT)}
-        if self._all_submitted or not wanted or self._jobs.to_be_submitted(Log.INSPECT, self._steps.failed):
-            return
-        self._all_submitted = True
-        jobs = self._jobs.current_of(Log.INSPECT)
-        attached, refused = sum(job.is_earlier for job in jobs), len(self._jobs.refused & wanted)
-        blocked = len(self._jobs.blocked(self._steps.failed) & wanted)
-        self._write(Log.INSPECT, entries.all_submitted([job.job_id for job in jobs], attached, refused, blocked))
-
-    def _write_complete(self, log: Log) -> None:
-        jobs = self._jobs.current_of(log) or self._jobs.ended_before(log)
-        if not jobs or log in self._complete or self._detached:
-            return
-        self._complete.add(log)
-        # The session before may have been killed when it had written this, before it noted that nothing is missing.
-        if not any(job.is_new for job in jobs) and all(self._written.is_complete(job.job_id, log) for job in jobs):
-            return
-        wanted, made = {job.target for job in self._plan.wanted_of(log)}, {job.job.target for job in jobs}
-        # What ended before this session began is complete in its plan, but counts as one of its jobs.
-        counted = sum(job.verdict == "COMPLETED" and job.job.target not in wanted for job in jobs)
-        before = self._plan.complete[log] - counted
-        seconds = (max(job.ended_at for job in jobs) - self._jobs.first_submitted(log)).total_seconds()
-        verdicts = [job.verdict for job in jobs]
-        self._write(log, entries.completion(log, verdicts, before, len(wanted - made), seconds))
 
 
 def _last_logged(ledger: Ledger | None) -> Mapping[str, Logged]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from run_experiment.actionlog.entry import Entry, Log
 from run_experiment.attempts.starts import started_again
 from run_experiment.common.clock import CLOCK_SKEW
-from run_experiment.session import entries
+from run_experiment.session.entries import jobs as entries
 from run_experiment.session.events import Rules
 from run_experiment.session.jobs import FollowedJob, SessionJobs
 from run_experiment.session.notices import Notices

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from run_experiment.actionlog.entry import Entry, Log
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record
-from run_experiment.session import step_entries
+from run_experiment.session.entries import steps as step_entries
 from run_experiment.session.jobs import FollowedJob
 from run_experiment.session.plan import SessionCheckpoint, SessionJob, SessionPlan
 from run_experiment.slurm.states import is_live

@@ -11,7 +11,7 @@ import pytest
 from snakemake.settings.enums import Quietness
 
 from run_experiment.actionlog.entry import Action, Entry
-from run_experiment.session.step_entries import checkpoint_of_failed
+from run_experiment.session.entries.steps import checkpoint_of_failed
 from snakemake_logger_plugin_action_log import quiet
 from snakemake_logger_plugin_action_log.terminal import line
 

@@ -10,7 +10,7 @@ from session_logs import BASE, CACHE, CHECK8, R4, R8, Session, plan, submission
 
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log
-from run_experiment.session.entries import all_submitted, identification, job_ids_text
+from run_experiment.session.entries.jobs import all_submitted, identification, job_ids_text
 from run_experiment.session.events import RuleFailed, RuleStarted
 from run_experiment.slurm.events import (
     Delayed,

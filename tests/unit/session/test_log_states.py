@@ -10,7 +10,7 @@ from session_logs import BASE, NOON, R4, R8, TRANSITIONS, Session, accounted, ma
 
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.common.json_files import write_record
-from run_experiment.session.entries import failure_text
+from run_experiment.session.entries.jobs import failure_text
 from run_experiment.session.events import RuleFailed, RuleFinished, RuleStarted, Tick
 from run_experiment.session.plan import LOCAL
 from run_experiment.slurm.events import (

@@ -12,7 +12,7 @@ from session_logs import plan
 from run_experiment.actionlog.entry import Log, link_logs
 from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import write_record
-from run_experiment.session import entries
+from run_experiment.session.entries import jobs as entries
 from run_experiment.session.log import SessionLog
 from run_experiment.session.outcomes import Outcome, outcome
 from run_experiment.session.plan import ATTACHED, SessionJob, SessionPlan
