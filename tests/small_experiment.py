@@ -90,12 +90,17 @@ def plan_of(experiment: ExperimentFolder, **settings: Any) -> Plan:
 
 def complete(experiment: ExperimentFolder) -> None:
     """Leave what the jobs of the whole plan would leave."""
+    train_all(experiment)
+    evaluate(experiment, plan_of(experiment).experiment.evaluations)
+    cache(experiment)
+
+
+def train_all(experiment: ExperimentFolder) -> None:
+    """Leave all trainings of the plan, with verified checkpoints."""
     plan = plan_of(experiment)
     for number, run in enumerate(plan.experiment.fine_tuned):
         train(experiment, run.name, seed=10 * number, plan=plan)
     verify_all(experiment)
-    evaluate(experiment, plan_of(experiment).experiment.evaluations)
-    cache(experiment)
 
 
 def cache(experiment: ExperimentFolder) -> None:
@@ -130,9 +135,11 @@ def verify_all(experiment: ExperimentFolder) -> None:
                 verify(**jobs.verification(run.name, name))
 
 
-def evaluate(experiment: ExperimentFolder, evaluations: Iterable[Evaluation], **results: Any) -> None:
+def evaluate(
+    experiment: ExperimentFolder, evaluations: Iterable[Evaluation], plan: Plan | None = None, **results: Any
+) -> None:
     """Leave evaluations' logs and records; the samples in a log have its first metric for their mean."""
-    plan = plan_of(experiment)
+    plan = plan or plan_of(experiment)
     for item in evaluations:
         path = paths.eval_record(item.run.name, item.cell)
         config = dict(plan[path].config)

@@ -106,7 +106,7 @@ def _caution(answer: Answer) -> str:
     """How far the best score is too good, if it was chosen by the samples that it is of."""
     if answer.seeds and answer.seeds.is_all and answer.seeds.cells > 1:
         return _chosen_among(f"{answer.seeds.cells} means", "it", answer.seeds.optimism)
-    if answer.chosen_on or answer.cells < 2 or not answer.best:
+    if not answer.is_selected:
         return ""
     return _chosen_among(f"{answer.cells} results", "its score", answer.optimism)
 
@@ -126,10 +126,10 @@ def _value(score: Score) -> str:
 def _against(answer: Answer, comparisons: Sequence[Comparison], name: str) -> str:
     """What the best, or all that tie, are beside another result; the weakest verdict counts."""
     first = next((one for one in comparisons if verdict(one) == weakest(comparisons)), None)
-    if first is None or first.delta is None:
+    if first is None:
         return ""
     tie, name = len(answer.best) > 1, name or first.reference
-    if weakest(comparisons) == NOT_COMPARABLE:
+    if first.delta is None or weakest(comparisons) == NOT_COMPARABLE:
         return f"{'Not all' if tie else 'It'} can{'' if tie else 'not'} be compared with {name}."
     if weakest(comparisons) != CLEAR:
         subject = f"The difference of {first.run}" if tie else "Its difference"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from experiments import ExperimentFolder
+from page_reading import data_of
 from report_data import page_data
 from small_experiment import make_small_experiment
 
@@ -23,18 +21,9 @@ from run_experiment.report.figures import figures
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def shown(experiment: ExperimentFolder) -> dict[str, Any]:
-    """The data in an experiment's page."""
-    text = (experiment.path / paths.REPORT).read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
-    return data
-
-
 def test_a_page_has_all_sections_that_the_tests_of_the_browser_have(done: ExperimentFolder) -> None:
     collect(done.path)
-    assert set(page_data()) == set(shown(done))
+    assert set(page_data()) == set(data_of(done))
 
 
 def test_what_is_not_done_stands_there_with_the_reason_that_status_gives(done: ExperimentFolder) -> None:
@@ -47,7 +36,7 @@ def test_what_is_not_done_stands_there_with_the_reason_that_status_gives(done: E
     }
     write_record(done.path / "r8/attempts/17/attempt.json", attempt)
     missing = collect(done.path)
-    (problem,) = shown(done)["problems"]
+    (problem,) = data_of(done)["problems"]
     assert (problem["subject"], problem["state"], problem["job_id"]) == ("r8/shout/epoch1", "failed", "17")
     assert (
         [(problem["subject"], problem["reason"])] == missing == [("r8/shout/epoch1", "failed as job 17: out of memory")]
@@ -57,14 +46,14 @@ def test_what_is_not_done_stands_there_with_the_reason_that_status_gives(done: E
 def test_scores_are_those_of_the_table(done: ExperimentFolder) -> None:
     collect(done.path)
     rows = (done.path / paths.EVALS_TABLE).read_text(encoding="utf-8").splitlines()[1:]
-    found = [(row["run"], row["task"], row["epoch"]) for row in shown(done)["scores"]]
+    found = [(row["run"], row["task"], row["epoch"]) for row in data_of(done)["scores"]]
     assert len(found) == len(rows) == 5
     assert ("base", "shout", None) in found
 
 
 def test_parameters_that_differ_are_those_that_runs_set(done: ExperimentFolder) -> None:
     collect(done.path)
-    parameters = shown(done)["parameters"]
+    parameters = data_of(done)["parameters"]
     assert parameters["differing"] == ["lora_rank"]
     assert "epochs" in parameters["same"]
     # It follows from the rank.
@@ -74,7 +63,7 @@ def test_parameters_that_differ_are_those_that_runs_set(done: ExperimentFolder) 
 def test_an_experiment_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     experiment = make_small_experiment(tmp_path / "experiment")
     collect(experiment.path)
-    data = shown(experiment)
+    data = data_of(experiment)
     assert (data["done"], data["trained"], data["scores"]) == (0, 0, [])
     assert [problem["state"] for problem in data["problems"]] == ["missing"] * 8
     assert not (experiment.path / paths.FIGURES).exists()

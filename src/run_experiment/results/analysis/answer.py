@@ -47,6 +47,11 @@ class Answer:
     verdict_runner_up: str = ""
     seeds: SeedsAnswer | None = None
 
+    @property
+    def is_selected(self) -> bool:
+        """Whether the best was chosen by the scores that are reported; if all are equal, nothing was chosen."""
+        return not self.chosen_on and 0 < len(self.best) < self.cells
+
 
 @dataclass(frozen=True)
 class _Choice:

@@ -53,7 +53,7 @@ def _number(value: float | None) -> str:
 
 
 def _chosen(answer: Answer) -> str:
-    if answer.chosen_on or answer.cells < 2:
+    if not answer.is_selected:
         return ""
     text = f"It was chosen among {answer.cells} evaluations on the split that is reported, so its score is optimistic"
     if answer.optimism is None:
@@ -117,7 +117,7 @@ def _shown(begin: str, comparison: Comparison, found: str) -> str:
     if not comparison.paired:
         return f"{begin}:{delta}{',' if delta else ''} not compared, since {comparison.why}."
     interval = interval_text(comparison.low, comparison.high, "", signed=True)
-    samples = f"better on {comparison.wins} and worse on {comparison.losses} of {comparison.n} samples"
+    samples = f"better on {comparison.wins} and worse on {comparison.losses} of {counted(comparison.n, 'sample')}"
     test = f"{comparison.method}, corrected p = {comparison.p_corrected:.2g}"
     return f"{begin}:{delta} ({interval}; {samples}; {test}): {found}.{_sight(comparison, found)}"
 
@@ -127,7 +127,8 @@ def _sight(comparison: Comparison, found: str) -> str:
     if found != "within noise" or comparison.method != "exact McNemar":
         return ""
     differing = comparison.wins + comparison.losses
-    begin = f" With {comparison.n} samples of which {differing} differ, "
+    verb = "differs" if differing == 1 else "differ"
+    begin = f" With {counted(comparison.n, 'sample')} of which {differing} {verb}, "
     if comparison.smallest is None:
         return f"{begin}no difference can be seen."
     return f"{begin}differences below {comparison.smallest:.3f} cannot be seen."
