@@ -8,7 +8,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from page_cases import CASES, CELLS, Evaluated, accuracy, leave, make_page_cases, marks
+from experiments import ExperimentFolder
+from page_cases import CASES, CELLS, Evaluated, accuracy, leave, marks
 from page_reading import data_of
 from sample_logs import samples_of
 from scipy.stats import permutation_test, t
@@ -24,11 +25,9 @@ CANNOT = "No best run can be named: "
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def page(cases: ExperimentFolder) -> dict[str, Any]:
     """The data of the page."""
-    experiment = make_page_cases(tmp_path_factory.mktemp("cases"))
-    collect(experiment.path)
-    return data_of(experiment)
+    return data_of(cases)
 
 
 def scores(page: dict[str, Any], task: str) -> list[Row]:
@@ -144,15 +143,15 @@ def test_all_right_and_all_wrong_are_ties_that_are_not_certain(page: dict[str, A
 
 
 def test_nan_is_no_score(page: dict[str, Any]) -> None:
-    row = scores(page, "nan")[1]
+    row = scores(page, "with_nan")[1]
     assert (row["value"], row["n"], row["unscored"]) == (0.7, 10, 2)
     assert ends(row) == pytest.approx(wilson(7, 10))
-    assert {row["n"] for row in of(page, "comparisons", "nan")} == {10}
+    assert {row["n"] for row in of(page, "comparisons", "with_nan")} == {10}
 
 
 def test_nothing_but_nan_has_no_best(page: dict[str, Any]) -> None:
-    assert answer(page, "allnan")["answer"] == f"{CANNOT}no evaluation has a value."
-    for row in scores(page, "allnan"):
+    assert answer(page, "only_nan")["answer"] == f"{CANNOT}no evaluation has a value."
+    for row in scores(page, "only_nan"):
         assert (row["value"], row["n"], row["unscored"], row["method"]) == (None, 0, 3, "none: no value")
 
 
