@@ -35,6 +35,6 @@ if __name__ == "__main__":
         print(logs.incomplete(), file=sys.stderr)
     if failure:
         sys.exit(f"Model {check.model} failed its check: {failure} (log: {log.name})")
-    if facts.cut:
-        print(step_entries.cut_answers(check, facts), file=sys.stderr)
+    for line in step_entries.unexpected(check, facts):
+        print(line, file=sys.stderr)
     write_record(Path(snakemake.output[0]), {"config": check.config, **asdict(facts)})

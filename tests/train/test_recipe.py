@@ -20,7 +20,7 @@ from run_experiment.experiment.model import Training
 from run_experiment.finetuning import checkpointer
 from run_experiment.finetuning.metrics import final_losses, read_metrics
 from run_experiment.finetuning.recipe import finetune, resolve_auto, resolve_output
-from run_experiment.finetuning.schedules import constant, cosine
+from run_experiment.finetuning.schedules import constant, cosine, linear
 from run_experiment.finetuning.torchtune_config import render_yaml
 from run_experiment.inputs.data_files import DataError
 from run_experiment.machine.provenance import installed, told_installed
@@ -277,11 +277,11 @@ def test_auto(
 
 @pytest.mark.parametrize(
     ("schedule", "rates"),
-    [(cosine, [0, 0.5, 1, 0.5, 0]), (constant, [0, 0.5, 1, 1, 1])],
+    [(cosine, [0, 0.5, 1, 0.75, 0.25, 0]), (linear, [0, 0.5, 1, 2 / 3, 1 / 3, 0]), (constant, [0, 0.5, 1, 1, 1, 1])],
 )
 def test_schedules(schedule: Any, rates: list[float]) -> None:
     optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    scheduler = schedule(optimizer, num_warmup_steps=2, num_training_steps=4)
+    scheduler = schedule(optimizer, num_warmup_steps=2, num_training_steps=5)
     seen = []
     for _ in rates:
         seen.append(optimizer.param_groups[0]["lr"] / 2.0)

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 # Names that other trainers use (Hugging Face, PEFT, axolotl, LLaMA-Factory).
 SYNONYMS = {
     "alpha": "lora_alpha",
-    "bf16": "dtype",
     "cpus": "cpus_per_task",
     "cutoff_len": "max_seq_len",
+    "data_seed": "seed",
     "dropout": "lora_dropout",
     "gradient_checkpointing": "enable_activation_checkpointing",
     "gradient_clipping": "clip_grad_norm",
@@ -22,43 +22,30 @@ SYNONYMS = {
     "max_grad_norm": "clip_grad_norm",
     "max_length": "max_seq_len",
     "max_new_tokens": "max_tokens",
+    "max_samples": "training_samples",
     "max_seq_length": "max_seq_len",
     "mem_gb": "mem",
     "memory": "mem",
     "micro_batch_size": "batch_size",
     "num_epochs": "epochs",
     "num_train_epochs": "epochs",
+    "packing": "packed",
     "per_device_train_batch_size": "batch_size",
     "precision": "dtype",
     "r": "lora_rank",
+    "random_state": "seed",
     "rank": "lora_rank",
     "run_val_every_n_steps": "validation_during_training",
+    "sample_packing": "packed",
     "sequence_len": "max_seq_len",
     "target_modules": "lora_attn_modules",
     "time_limit": "time",
     "torch_compile": "compile",
     "torch_dtype": "dtype",
     "train_batch_size": "batch_size",
+    "use_gradient_checkpointing": "enable_activation_checkpointing",
     "walltime": "time",
     "warmup_steps": "num_warmup_steps",
-}
-
-# Keys of other tools that have no counterpart, or only one value here: what to do instead.
-_LINES = "write it in the #SBATCH lines of the job script"
-WAYS_OUT = {
-    "custom_recipe": "write the command in the run's finetune.slurm",
-    "exclude": _LINES,
-    "gres": "write gpus: N",
-    "input_formatting": "prompt is the template of the input",
-    "input_key": "rename the column in the data file",
-    "nodelist": _LINES,
-    "nodes": "jobs run on one node",
-    "ntasks": "jobs are one process",
-    "output_key": "rename the column in the data file",
-    "packed": "samples are not packed here",
-    "reservation": _LINES,
-    "save_adapter_weights_only": "checkpoints are always adapters here",
-    "training_samples": "give the run a data file with these rows (data)",
 }
 
 

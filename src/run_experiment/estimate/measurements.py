@@ -71,6 +71,7 @@ def likeness(kind: Kind, config: Config) -> tuple[str, ...]:
     if kind is Kind.TRAINING:
         given = mapping(config.get("hyperparameters"))
         work = {"model": model, "data": config.get("data"), "steps": given.get("max_steps_per_epoch")}
+        work |= {"packed": True} if given.get("packed") else {}
         levels: list[Any] = [{**work, **{name: given.get(name) for name in _OF_SPEED}}, work, model]
     else:
         task = config.get("task")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common import paths
+from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import Compute, Hyperparameters, RunType, TaskMetric
 
 
@@ -128,6 +129,7 @@ class Evaluation:
     config_file: Path
     # Beginning of the model's answers, for tasks that take one; empty for none.
     assistant_prefix: str = ""
+    columns: Columns = DEFAULT_COLUMNS
 
     @property
     def cell(self) -> str:

@@ -162,6 +162,7 @@ def _cells(
             compute=section.compute,
             config_file=folder / paths.task_config(run.name, paths.cell(name, epoch)),
             assistant_prefix=_first_given(entries[name].assistant_prefix, section.assistant_prefix, ""),
+            columns=controls.columns,
         )
         for name in entry.tasks
         for epoch in epochs

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
+
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 TIME_PATTERN = r"(\d+-)?\d+(:\d{1,2}){0,2}"
 # A small number without a unit would be megabytes to SLURM, and is meant as gigabytes.
@@ -43,14 +45,27 @@ _SCHEDULERS = {
     "get_cosine_schedule_with_warmup": "cosine",
     "torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup": "cosine",
     "cosine_with_warmup": "cosine",
+    "get_linear_schedule_with_warmup": "linear",
+    "torchtune.training.lr_schedulers.get_linear_schedule_with_warmup": "linear",
     "constant_with_warmup": "constant",
     "get_constant_schedule_with_warmup": "constant",
+    "torchtune.training.lr_schedulers.get_constant_schedule_with_warmup": "constant",
 }
 
 
 def _scheduler(value: Any) -> Any:
     """Take other tools' names of a schedule for ours."""
     return _SCHEDULERS.get(value, value) if isinstance(value, str) else value
+
+
+_RECIPE = "lora_finetune_single_device"
+# What other tools call versions of the recipe that trains here.
+_RECIPES = {f"cruijff_kit.tools.torchtune.custom_recipes.{_RECIPE}_{version}" for version in ("stable", "nightly")}
+
+
+def _recipe(value: Any) -> Any:
+    """Take other tools' names of the LoRA recipe for one device for torchtune's."""
+    return _RECIPE if isinstance(value, str) and value in _RECIPES else value
 
 
 def _as_list(value: Any) -> Any:
@@ -137,6 +152,14 @@ class ToolsSection(Section):
     evaluation: Literal["inspect-ai"] = Field("inspect-ai", description="The tool that evaluates.")
 
 
+# Hyperparameters that are newer than records, with the values that are the same as leaving them out.
+_SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
+    "packed": (False,),
+    "training_samples": (None,),
+    "input_key": (None, DEFAULT_COLUMNS.input),
+    "output_key": (None, DEFAULT_COLUMNS.output),
+}
+
 AttentionModule = Literal["q_proj", "k_proj", "v_proj", "output_proj"]
 
 
@@ -151,9 +174,9 @@ class Hyperparameters(Section):
     seed: Seed = Field(14, description="Seed of the initialisation and of the data order.")
     lr: PositiveNumber = Field(3e-4, description="Peak learning rate.")
     weight_decay: NonNegativeNumber = Field(0.01, description="Weight decay of AdamW.")
-    lr_scheduler: Annotated[Literal["cosine", "constant"], BeforeValidator(_scheduler)] = Field(
+    lr_scheduler: Annotated[Literal["cosine", "linear", "constant"], BeforeValidator(_scheduler)] = Field(
         "cosine",
-        description="Learning rate after the warm-up: half a cosine down to 0, or constant. "
+        description="Learning rate after the warm-up: half a cosine or a line down to 0, or constant. "
         "Names like `get_cosine_schedule_with_warmup` are understood.",
     )
     num_warmup_steps: NonNegativeInt = Field(0, description="Steps of linear warm-up.")
@@ -168,6 +191,26 @@ class Hyperparameters(Section):
     )
     apply_lora_to_mlp: bool = Field(True, description="Whether the MLP gets LoRA matrices too.")
     max_seq_len: PositiveInt | None = Field(None, description="Tokens a sample is cut to.")
+    packed: bool = Field(
+        False,
+        description="Whether samples are packed, one after the other, into sequences of `max_seq_len` tokens, which "
+        "is required then. `batch_size` and steps count packs.",
+    )
+    training_samples: PositiveInt | None = Field(
+        None, description="How many rows of the training split are used, from the first; absent: all."
+    )
+    input_key: str | None = Field(
+        None,
+        min_length=1,
+        description="Column of the data with the text for `{input}`; absent: `input`. Given to tasks whose function "
+        "takes `input_key`.",
+    )
+    output_key: str | None = Field(
+        None,
+        min_length=1,
+        description="Column of the data with the answers; absent: `output`. Given to tasks whose function takes "
+        "`output_key`.",
+    )
     max_steps_per_epoch: PositiveInt | None = Field(None, description="Optimizer steps an epoch at the most.")
     clip_grad_norm: PositiveNumber | None = Field(None, description="Gradient norm to clip to.")
     shuffle: bool = Field(True, description="Whether the training split is shuffled every epoch.")
@@ -190,6 +233,16 @@ class Hyperparameters(Section):
         """LoRA scaling: `lora_alpha`, or twice the rank if there is none."""
         return 2.0 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
 
+    @property
+    def columns(self) -> Columns:
+        """The columns of the data that are trained on."""
+        return Columns(self.input_key or DEFAULT_COLUMNS.input, self.output_key or DEFAULT_COLUMNS.output)
+
+    def recorded(self) -> dict[str, Any]:
+        """The values as records hold them, without later keys that change nothing: records are older than those."""
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if value not in _SAME_AS_ABSENT.get(name, ())}
+
 
 # What the best run may be chosen on, besides the score on a task: a name of torchtune's metrics.
 VALIDATION_LOSS = "validation_loss"
@@ -206,9 +259,12 @@ class ControlsSection(Hyperparameters):
         "chat_completion",
         description="`chat_completion` uses the model's chat template, `text_completion` is for base models.",
     )
-    input_key: Literal["input"] | None = Field(None, description="Kept for other tools: the column of the prompts.")
-    output_key: Literal["output"] | None = Field(None, description="Kept for other tools: the column of the answers.")
-    packed: Literal[False] | None = Field(None, description="Kept for other tools: samples are never packed.")
+    input_formatting: str | None = Field(
+        None, description="Kept for other tools: the folder that the data file is in, which its path names."
+    )
+    custom_recipe: Annotated[Literal["lora_finetune_single_device"], BeforeValidator(_recipe)] | None = Field(
+        None, description="Kept for other tools: the LoRA recipe for one device, which is the one used here."
+    )
     save_adapter_weights_only: Literal[True] | None = Field(
         None, description="Kept for other tools: checkpoints are always adapters."
     )

@@ -103,9 +103,15 @@ def make_sample(prompt: list[int], completion: list[int], *, train_on_input: boo
     return {"tokens": tokens, "labels": [IGNORE_INDEX] * ignored + tokens[ignored:]}
 
 
-def split_rows(path: Path, split: str) -> Sequence[Row]:
-    """Rows of a split of a data file. Raises DataError if there are none."""
-    splits = read_splits(path)
+def split_rows(
+    path: Path, split: str, first: int | None = None, columns: Sequence[str] = ("input", "output")
+) -> list[Row]:
+    """`input` and `output` of the rows of a split of a data file, or of its first ones.
+
+    `columns` are the ones that have them. Raises DataError if there are no rows.
+    """
+    splits = read_splits(path, columns)
     if not splits.get(split):
         raise DataError(f"{path} has no split `{split}`; it has {', '.join(splits)}")
-    return splits[split]
+    of_input, of_output = columns
+    return [{"input": row.get(of_input), "output": row.get(of_output)} for row in splits[split][:first]]

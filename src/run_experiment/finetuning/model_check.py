@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.errors import CheckpointError
+from run_experiment.common.text import counted
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.encoder import Encoder, split_rows
 from run_experiment.finetuning.model_files import embedding_size
@@ -29,11 +30,49 @@ _QUESTION = "What is the capital of France?"
 
 
 @dataclass(frozen=True)
+class PackedSteps:
+    """What a packed training makes optimizer steps of."""
+
+    batch_size: int
+    gradient_accumulation_steps: int
+    max_steps_per_epoch: int | None
+    epochs: int
+    num_warmup_steps: int
+    shuffle: bool
+
+    def too_few(self, packs: int, rows: int) -> str | None:
+        """Why there is no step to train; None if there is one."""
+        if packs >= self._packs_per_step:
+            return None
+        product = f"batch_size {self.batch_size} × gradient_accumulation_steps {self.gradient_accumulation_steps}"
+        made = f"{counted(rows, 'row')} {'makes' if rows == 1 else 'make'} {counted(packs, 'pack')}"
+        return f"{made}, fewer than one optimizer step takes ({product} = {self._packs_per_step})"
+
+    def odd(self, packs: int) -> Iterator[str]:
+        """What the training does unexpectedly with its packs."""
+        steps = packs // self._packs_per_step
+        per_epoch = min(steps, self.max_steps_per_epoch or steps)
+        total = per_epoch * self.epochs
+        if self.num_warmup_steps >= total:
+            trained = f"{counted(total, 'step')} ({per_epoch} an epoch)"
+            yield f"the warm-up takes {self.num_warmup_steps} steps, but {counted(packs, 'pack')} give {trained}"
+        used = per_epoch * self._packs_per_step
+        if not self.shuffle and used < packs:
+            yield f"without shuffling, the last {packs - used} of {packs} packs are never trained on"
+
+    @property
+    def _packs_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation_steps
+
+
+@dataclass(frozen=True)
 class ModelCheck:
     """A check of a model with its prompts, and the data and length of its training if it is trained.
 
     `config` is all that its outcome depends on; `tokenizer` the folder of the tokenizer, `weights` that of the weights
     whose embedding the tokens index (None if it is not known). `evaluated`: the model is evaluated, too.
+    `training_samples` are the rows of the training split that count, None for all; `columns` those of input and output;
+    `packed` is what PackedSteps takes, None if samples are not packed.
     """
 
     name: str
@@ -48,23 +87,35 @@ class ModelCheck:
     data: str | None = None
     splits: Sequence[str] = ()
     max_seq_len: int = 0
+    training_samples: int | None = None
+    columns: Sequence[str] = ("input", "output")
+    packed: Mapping[str, Any] | None = None
 
     @property
     def what(self) -> str:
         """What is checked, for the user."""
-        rows = f" and all rows of {Path(self.data).name} ({', '.join(self.splits)})" if self.data else ""
+        first = f"the first {self.training_samples:,}" if self.training_samples else "all"
+        rows = f" and {first} rows of {Path(self.data).name} ({', '.join(self.splits)})" if self.data else ""
         return f"tokenizer, {self.dataset_type} prompts{rows}"
+
+    def first(self, split: str) -> int | None:
+        """How many rows of a split count, from the first; None for all."""
+        return self.training_samples if split == "train" else None
 
 
 @dataclass(frozen=True)
 class CheckFacts:
-    """What a check found: the rows encoded, tokens of the longest sample and its row, and answers that are cut off."""
+    """What a check found: the rows encoded, tokens of the longest sample and its row, and answers that are cut off.
+
+    `odd` is what a packed training does unexpectedly.
+    """
 
     rows: int
     longest: int
     longest_row: str
     cut: int
     seconds: float
+    odd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +123,7 @@ class _Encoded:
     """Lengths of a row's prompt and of the whole sample, and its largest token id."""
 
     row: str
+    split: str
     prompt: int
     sample: int
     largest_id: int
@@ -93,7 +145,8 @@ def check_model(check: ModelCheck) -> CheckFacts:
     longest = max(encoded, key=lambda one: one.sample)
     cut = sum(one.sample > check.max_seq_len for one in encoded) if check.max_seq_len else 0
     rows = len(encoded) if check.data else 0
-    return CheckFacts(rows, longest.sample, longest.row, cut, round(time.monotonic() - started, 3))
+    odd = tuple(_odd_packs(check, encoded)) if check.packed else ()
+    return CheckFacts(rows, longest.sample, longest.row, cut, round(time.monotonic() - started, 3), odd)
 
 
 def _tokenizer(check: ModelCheck) -> ModelTokenizer:
@@ -114,16 +167,17 @@ def _tokenizer(check: ModelCheck) -> ModelTokenizer:
 def _encoded_rows(check: ModelCheck, encoder: Encoder) -> Iterator[_Encoded]:
     path = Path(str(check.data))
     for split in check.splits:
-        for number, row in enumerate(split_rows(path, split), start=1):
-            yield _encoded(path, f"row {number} of split {split}", encoder, row)
+        for number, row in enumerate(split_rows(path, split, check.first(split), check.columns), start=1):
+            yield _encoded(path, number, split, encoder, row)
 
 
-def _encoded(path: Path, name: str, encoder: Encoder, row: Row) -> _Encoded:
+def _encoded(path: Path, number: int, split: str, encoder: Encoder, row: Row) -> _Encoded:
+    name = f"row {number} of split {split}"
     try:
         prompt, completion = encoder.encode(row)
     except DataError as error:
         raise DataError(f"{path}: {name}: {error}") from error
-    return _Encoded(name, len(prompt), len(prompt) + len(completion), max([*prompt, *completion]))
+    return _Encoded(name, split, len(prompt), len(prompt) + len(completion), max([*prompt, *completion]))
 
 
 def _question(check: ModelCheck, encoder: Encoder) -> _Encoded:
@@ -132,7 +186,26 @@ def _question(check: ModelCheck, encoder: Encoder) -> _Encoded:
         prompt = encoder.encode_prompt(_QUESTION)
     except DataError as error:
         raise DataError(f"{check.tokenizer}: {error}") from error
-    return _Encoded("a question", len(prompt), len(prompt), max(prompt))
+    return _Encoded("a question", "", len(prompt), len(prompt), max(prompt))
+
+
+def count_packs(lengths: Iterable[int], size: int) -> int:
+    """Packs of samples of these lengths, none longer than `size` tokens: a sample that does not fit begins the next."""
+    packs, used = 0, size
+    for length in lengths:
+        used += length
+        if used > size:
+            packs, used = packs + 1, length
+    return packs
+
+
+def _odd_packs(check: ModelCheck, encoded: Sequence[_Encoded]) -> Iterator[str]:
+    """What a packed training does unexpectedly. Raises DataError if its rows do not fill one optimizer step."""
+    lengths = [min(one.sample, check.max_seq_len) for one in encoded if one.split == "train"]
+    packs, steps = count_packs(lengths, check.max_seq_len), PackedSteps(**(check.packed or {}))
+    if problem := steps.too_few(packs, len(lengths)):
+        raise DataError(f"{check.data}: {problem}, each of up to {check.max_seq_len} tokens (packed, max_seq_len)")
+    yield from steps.odd(packs)
 
 
 def _require_known_ids(check: ModelCheck, loaded: ModelTokenizer, encoded: Sequence[_Encoded]) -> None:

@@ -15,6 +15,17 @@ def cosine(optimizer: Optimizer, *, num_warmup_steps: int, num_training_steps: i
     return schedule
 
 
+def linear(optimizer: Optimizer, *, num_warmup_steps: int, num_training_steps: int, last_epoch: int = -1) -> LambdaLR:
+    """Warm-up from 0 to the optimizer's rate, then a line down to 0 at `num_training_steps`."""
+
+    def scale(step: int) -> float:
+        if step < num_warmup_steps:
+            return step / num_warmup_steps
+        return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
+
+    return LambdaLR(optimizer, scale, last_epoch)
+
+
 def constant(optimizer: Optimizer, *, num_warmup_steps: int, num_training_steps: int, last_epoch: int = -1) -> LambdaLR:
     """Warm-up from 0 to the optimizer's rate, then that rate."""
 

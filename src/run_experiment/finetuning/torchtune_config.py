@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from run_experiment.common.paths import portable
+from run_experiment.experiment.columns import DEFAULT_COLUMNS
 from run_experiment.experiment.model import Training
 from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.architecture import ModelError, checkpoint_type, lora_builder, weight_files
@@ -45,8 +46,10 @@ def render_config(training: Training, output_dir: str, folder: Path, tokenizer: 
         },
         "resume_from_checkpoint": False,
         "save_adapter_weights_only": True,
-        "dataset": _dataset(training, "train", builder["max_seq_len"], folder),
+        "dataset": _dataset(training, "train", builder["max_seq_len"], folder) | _train_split(given),
     }
+    if given.packed:
+        config["collate_fn"] = f"{COMPONENTS}.dataset.collate_packed"
     if given.validation_during_training:
         config["dataset_val"] = _dataset(training, "validation", builder["max_seq_len"], folder)
     return config | _loop(given) | _metrics(training, output_dir)
@@ -94,7 +97,20 @@ def _dataset(training: Training, split: str, model_max_seq_len: int, folder: Pat
         "system_prompt": literal(training.prompting.system_prompt),
         "train_on_input": given.train_on_input,
         "max_seq_len": _shorter(given.max_seq_len, model_max_seq_len),
+        **_columns(given),
     }
+
+
+def _columns(given: Hyperparameters) -> dict[str, Any]:
+    if given.columns == DEFAULT_COLUMNS:
+        return {}
+    return {"input_key": literal(given.columns.input), "output_key": literal(given.columns.output)}
+
+
+def _train_split(given: Hyperparameters) -> dict[str, Any]:
+    """What a training does with its training split alone."""
+    packed = {"_component_": f"{COMPONENTS}.dataset.packed_dataset"} if given.packed else {}
+    return packed | ({"max_samples": given.training_samples} if given.training_samples else {})
 
 
 def _loop(given: Hyperparameters) -> dict[str, Any]:

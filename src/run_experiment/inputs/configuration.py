@@ -53,12 +53,14 @@ class Determinants:
     def training(self, training: Training) -> Config:
         """What determines a fine-tune."""
         hyperparameters = training.hyperparameters
-        splits = ("train", "validation") if hyperparameters.validation_during_training else ("train",)
+        data = {"train": self._memory.split(training.data, "train", hyperparameters.training_samples)}
+        if hyperparameters.validation_during_training:
+            data["validation"] = self._memory.split(training.data, "validation")
         return {
             "model": self.model(training.model),
-            "data": {split: {"sha256": self._memory.split(training.data, split)} for split in splits},
+            "data": {split: {"sha256": sha256} for split, sha256 in data.items()},
             "prompting": _prompting(training.prompting),
-            "hyperparameters": hyperparameters.model_dump(mode="json"),
+            "hyperparameters": hyperparameters.recorded(),
         }
 
     def evaluation(self, evaluation: Evaluation) -> Config:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 # Of one cell, in characters; Python's own limit is 131,072.
 _LARGEST_CELL = 2**31 - 1
 _DELIMITERS = (",", ";", "\t")
-_NEEDED = {"input", "output"}
 # What pandas takes for a missing value.
 _NOTHING = {
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
@@ -20,13 +19,13 @@ _WHOLE = re.compile(r"\s*[-+]?\d+\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
 
 
-def csv_rows(text: str) -> list[dict[str, str]]:
+def csv_rows(text: str, needed: Set[str]) -> list[dict[str, str]]:
     """Rows by the names of the first line. Raises ValueError or csv.Error, naming the row.
 
-    Columns are separated by commas, unless only another separator makes the columns `input` and `output`.
+    Columns are separated by commas, unless only another separator makes the needed columns.
     """
     csv.field_size_limit(_LARGEST_CELL)
-    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=_delimiter(text))
+    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=_delimiter(text, needed))
     columns = list(reader.fieldnames or ())
     if twice := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
         raise ValueError(f"the first line has the column {twice[0]!r} twice")
@@ -37,8 +36,8 @@ def csv_rows(text: str) -> list[dict[str, str]]:
     return rows
 
 
-def _delimiter(text: str) -> str:
-    fitting = [delimiter for delimiter in _DELIMITERS if set(_header(text, delimiter)) >= _NEEDED]
+def _delimiter(text: str, needed: Set[str]) -> str:
+    fitting = [delimiter for delimiter in _DELIMITERS if set(_header(text, delimiter)) >= needed]
     return fitting[0] if fitting else ","
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,15 @@ class DataError(Exception):
     """A data file cannot be read as asked; the message says which and why."""
 
 
-def read_splits(path: Path) -> dict[str, Sequence[Row]]:
+def read_splits(path: Path, columns: Iterable[str] = ("input", "output")) -> dict[str, Sequence[Row]]:
     """Read a data file by its ending: splits by name. JSON Lines, CSV and a JSON list are one split, `train`.
 
-    Text is UTF-8, with or without a byte order mark.
+    Text is UTF-8, with or without a byte order mark. The `columns` that are needed tell what separates those of CSV.
     Raises DataError if the file is missing, empty or not what its ending says.
     """
     text = _read_text(path)
     try:
-        splits = _parse(text, path.suffix.lower())
+        splits = _parse(text, path.suffix.lower(), frozenset(columns))
     except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"{path} is not valid {path.suffix.lstrip('.').upper() or 'data'}: {error}") from error
     if not any(splits.values()):
@@ -65,12 +65,12 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _parse(text: str, suffix: str) -> dict[str, Sequence[Row]]:
+def _parse(text: str, suffix: str, columns: frozenset[str]) -> dict[str, Sequence[Row]]:
     kind = FORMATS.get(suffix)
     if kind is None:
         raise ValueError("expected .json, .jsonl or .csv")
     if kind == "csv":
-        return {"train": csv_rows(text)}
+        return {"train": csv_rows(text, columns)}
     return {"train": _json_lines(text)} if kind == "jsonl" else _json(text)
 
 

@@ -37,16 +37,17 @@ class HashMemory:
             self._changed = True
         return str(entry[FILE])
 
-    def split(self, path: Path, split: str) -> str | None:
-        """SHA-256 of a split's rows; None where the file has no such split, or is not one of splits.
+    def split(self, path: Path, split: str, first: int | None = None) -> str | None:
+        """SHA-256 of a split's rows, or of the `first` ones; None if the file has no such split or no splits.
 
-        Raises OSError or DataError where it cannot be read.
+        Raises OSError or DataError if it cannot be read.
         """
         entry = self._entry(path)
-        if SPLITS not in entry:
-            entry[SPLITS] = _split_hashes(path)
+        key = SPLITS if first is None else f"{SPLITS}[:{first}]"
+        if key not in entry:
+            entry[key] = _split_hashes(path, first)
             self._changed = True
-        found = entry[SPLITS].get(split)
+        found = entry[key].get(split)
         return None if found is None else str(found)
 
     def save(self) -> None:
@@ -90,7 +91,7 @@ class StatusMemory(HashMemory):
 
 
 def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get(SPLITS, {}), dict)
+    return isinstance(entry, dict) and all(isinstance(entry[key], dict) for key in entry if key.startswith(SPLITS))
 
 
 def _key(path: Path) -> str:
@@ -98,9 +99,9 @@ def _key(path: Path) -> str:
     return canonical([str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
 
 
-def _split_hashes(path: Path) -> dict[str, str]:
+def _split_hashes(path: Path, first: int | None) -> dict[str, str]:
     try:
-        return {name: rows_hash(rows) for name, rows in read_splits(path).items()}
+        return {name: rows_hash(rows[:first]) for name, rows in read_splits(path).items()}
     except DataError as error:
         # An error of the disk or server now says nothing about the file.
         if isinstance(error.__cause__, OSError):

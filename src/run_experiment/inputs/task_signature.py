@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.files import regular
 from run_experiment.common.suggestions import did_you_mean
+from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 
 if TYPE_CHECKING:
     from run_experiment.experiment.model import Evaluation, Generation, Prompting
@@ -21,8 +22,12 @@ DATA_ARGUMENT = "data_path"
 CONFIG_ARGUMENT = "config_path"
 # Label in results and plots, which changes no answer.
 LABEL_ARGUMENT = "vis_label"
+# Names of the arguments that receive the columns of the data.
+INPUT_ARGUMENT, OUTPUT_ARGUMENT = "input_key", "output_key"
 # Only for functions that name them: those that take any argument would pass these on to what may not know them.
-_IF_NAMED = frozenset({CONFIG_ARGUMENT, LABEL_ARGUMENT, "assistant_prefix", "logprobs", "top_logprobs"})
+_IF_NAMED = frozenset(
+    {CONFIG_ARGUMENT, LABEL_ARGUMENT, INPUT_ARGUMENT, OUTPUT_ARGUMENT, "assistant_prefix", "logprobs", "top_logprobs"}
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -134,6 +139,7 @@ def offered_arguments(
     data: Path | None,
     label: str = "",
     assistant_prefix: str = "",
+    columns: Columns = DEFAULT_COLUMNS,
 ) -> dict[str, Any]:
     """Arguments that a summary offers to a task, whether or not its function takes them."""
     offered: dict[str, Any] = {"prompt": prompting.prompt, "system_prompt": prompting.system_prompt}
@@ -144,6 +150,8 @@ def offered_arguments(
         offered["use_chat_template"] = False
     if assistant_prefix:
         offered["assistant_prefix"] = assistant_prefix
+    if columns != DEFAULT_COLUMNS:
+        offered |= {INPUT_ARGUMENT: columns.input, OUTPUT_ARGUMENT: columns.output}
     # Without sampling, temperature is ignored; 0 means the same as not sampling.
     if generation.temperature is not None and (generation.do_sample or generation.temperature == 0):
         offered["temperature"] = generation.temperature
@@ -198,7 +206,7 @@ def task_arguments(evaluation: Evaluation, signature: TaskSignature) -> dict[str
     Without the file of its configuration, which a task may be given as well.
     """
     given = (evaluation.prompting, evaluation.generation, evaluation.scorers, evaluation.task.data)
-    offered = offered_arguments(*given, evaluation.label, evaluation.assistant_prefix)
+    offered = offered_arguments(*given, evaluation.label, evaluation.assistant_prefix, evaluation.columns)
     return {name: offered[name] for name in offered if signature.is_given(name)} | dict(evaluation.task.args)
 
 

@@ -128,6 +128,8 @@ def _asked(config: Config) -> Sizes | None:
 def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
     hyperparameters = config.get("hyperparameters", {})
     kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
+    # A pack is longer than a sample.
+    kind |= {"packed": True} if hyperparameters.get("packed") else {}
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 

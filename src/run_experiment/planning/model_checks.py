@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from run_experiment.checkpoints.verify import tokenizer_folder
 from run_experiment.common.json_files import Config, short_hash
+from run_experiment.experiment.columns import DEFAULT_COLUMNS
 from run_experiment.experiment.model import Evaluation, Experiment, Prompting, Run, Training
-from run_experiment.finetuning.model_check import ModelCheck
+from run_experiment.experiment.schema import Hyperparameters
+from run_experiment.finetuning.model_check import ModelCheck, PackedSteps
 from run_experiment.finetuning.torchtune_config import max_seq_len
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.file_hashes import HashMemory
 
+# Hyperparameters that decide what a packed training makes of its packs.
+_OF_PACKED_STEPS = tuple(field.name for field in fields(PackedSteps))
 # Of a model folder: config, tokenizer and chat template.
 _SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 
@@ -31,6 +36,7 @@ class ModelChecks:
     def of_training(self, run: Run, training: Training) -> ModelCheck:
         """The check of a training: every row, encoded as the training will."""
         given = self._determinants.training(training)
+        hyperparameters = training.hyperparameters
         return self._check(
             run,
             training.prompting,
@@ -39,6 +45,9 @@ class ModelChecks:
             splits=list(given["data"]),
             max_seq_len=max_seq_len(training),
             hashes=given["data"],
+            training_samples=hyperparameters.training_samples,
+            columns=hyperparameters.columns,
+            packed=_packed_steps(hyperparameters) if hyperparameters.packed else None,
         )
 
     def of_evaluation(self, evaluation: Evaluation) -> ModelCheck | None:
@@ -62,6 +71,11 @@ class ModelChecks:
         }
         limit = {"max_seq_len": training["max_seq_len"]} if training else {}
         config = {**facts, **limit, "files": self._hashes(tokenizer.iterdir()), "data": hashes or {}}
+        # Checks of other trainings keep their names.
+        config |= {"packed": training["packed"]} if training.get("packed") else {}
+        config |= (
+            {"columns": columns} if (columns := training.get("columns", DEFAULT_COLUMNS)) != DEFAULT_COLUMNS else {}
+        )
         name = f"{run.model.name}-{short_hash(config)}"
         check = ModelCheck(
             name=name,
@@ -78,3 +92,7 @@ class ModelChecks:
         """Hashes of a model's small files, by their names."""
         small = sorted(path for path in files if path.suffix in _SMALL and path.is_file())
         return {path.name: {"sha256": self._memory.file(path)} for path in small}
+
+
+def _packed_steps(given: Hyperparameters) -> Config:
+    return {name: getattr(given, name) for name in _OF_PACKED_STEPS}

@@ -41,6 +41,18 @@ def test_hashes_are_of_the_content(data: Path, store: Path) -> None:
     assert memory.split(data, "validation") is None
 
 
+def test_first_rows_of_a_split(data: Path, store: Path) -> None:
+    rows = [{"input": "a"}, {"input": "b"}, {"input": "c"}]
+    data.write_text(json.dumps({"train": rows}))
+    memory = HashMemory(store)
+    hashes = [memory.split(data, "train", first) for first in (1, 2, 3, 9, None)]
+    assert hashes == [rows_hash(rows[:1]), rows_hash(rows[:2]), *[rows_hash(rows)] * 3]
+    assert memory.split(data, "test", 1) is None
+    memory.save()
+    store.write_text(store.read_text().replace(rows_hash(rows[:2]), "remembered"))
+    assert HashMemory(store).split(data, "train", 2) == "remembered"
+
+
 def test_hashes_are_remembered_between_sessions(data: Path, store: Path) -> None:
     memory = HashMemory(store)
     memory.file(data)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from run_experiment.experiment.columns import Columns
 from run_experiment.experiment.model import Evaluation, Generation, Model, Prompting, Run, Task
 from run_experiment.inputs.task_signature import (
     TaskScriptError,
@@ -112,6 +113,14 @@ def test_a_task_is_given_what_it_takes() -> None:
         "scorers": [{"name": "match", "params": {"location": "exact"}}, {"name": "includes", "params": {}}],
         "scorer": "match",
     }
+
+
+def test_names_of_columns_only_if_there_are_others() -> None:
+    takes = signature("input_key", "output_key")
+    assert task_arguments(evaluation(), takes) == {}
+    other = evaluation(columns=Columns("question", "answer"))
+    assert task_arguments(other, takes) == {"input_key": "question", "output_key": "answer"}
+    assert "input_key" not in task_arguments(other, signature(accepts_any=True))
 
 
 def test_own_arguments_override() -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from good_summary import FILE, GOOD, changed, errors, read, write
+from good_summary import FILE, GOOD, TASK, changed, errors, read, write
 
+from run_experiment.common.suggestions import SYNONYMS
+from run_experiment.experiment.columns import Columns
 from run_experiment.experiment.resolve import resolve
+
+RECIPES = "cruijff_kit.tools.torchtune.custom_recipes.lora_finetune_single_device"
+PRODUCT = "batch_size 4 × gradient_accumulation_steps 1 = 4"
+ONLY_RECIPE = "expected lora_finetune_single_device"
+OWN_RECIPE = "write the command of another recipe in the run's finetune.slurm"
 
 
 @pytest.mark.parametrize(
@@ -15,6 +22,8 @@ from run_experiment.experiment.resolve import resolve
     [
         ("get_cosine_schedule_with_warmup", "cosine"),
         ("torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup", "cosine"),
+        ("get_linear_schedule_with_warmup", "linear"),
+        ("linear", "linear"),
         ("constant_with_warmup", "constant"),
         ("constant", "constant"),
     ],
@@ -28,11 +37,17 @@ def test_names_of_schedules(folder: Path, name: str, meaning: str) -> None:
 def test_keys_that_change_nothing_train_the_same(folder: Path) -> None:
     keys = (
         "  batch_size_val: 8\n  num_workers: 0\n  log_every_n_steps: 5\n  packed: false\n"
-        "  save_adapter_weights_only: true\n  input_key: input\n  output_key: output\n"
+        "  save_adapter_weights_only: true\n  input_key: input\n  output_key: output\n  input_formatting: ''\n"
+        f"  custom_recipe: {RECIPES}_nightly\n"
     )
     summary, warnings = read(folder, changed(("  epochs: 2\n", f"  epochs: 2\n{keys}")))
     assert warnings == []
-    assert resolve(summary, folder).runs == resolve(read(folder, GOOD)[0], folder).runs
+    given, plain = (resolve(one, folder) for one in (summary, read(folder, GOOD)[0]))
+    for run, as_before in zip(given.fine_tuned, plain.fine_tuned, strict=True):
+        assert run.training
+        assert as_before.training
+        assert run.training.hyperparameters.recorded() == as_before.training.hyperparameters.recorded()
+    assert [one.columns for one in given.evaluations] == [one.columns for one in plain.evaluations]
 
 
 def test_a_variable_that_changes_nothing(folder: Path) -> None:
@@ -43,18 +58,134 @@ def test_a_variable_that_changes_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("packed: true", "expected false, found true; samples are not packed here"),
+        ("packed: true", "needs max_seq_len beside it: the tokens of a pack, such as 2048"),
         ("save_adapter_weights_only: false", "expected true, found false; checkpoints are always adapters here"),
-        ("input_key: question", 'expected input, found "question"; rename the column in the data file'),
-        ("training_samples: 100", "unknown key; give the run a data file with these rows (data)"),
-        ("input_formatting: raw", "unknown key; prompt is the template of the input"),
-        ("custom_recipe: x.py", "unknown key; write the command in the run's finetune.slurm"),
+        ("training_samples: 0", "expected more than 0, found 0"),
+        ("training_samples: 3", "takes 3 rows, fewer than one optimizer step takes (" + PRODUCT + ")"),
+        ('input_key: ""', "must not be empty"),
+        ("input_formatting: raw", 'the data file "words.json" is not in a folder "raw"; write its whole path'),
+        ("custom_recipe: x.py", f'{ONLY_RECIPE}, found "x.py"; {OWN_RECIPE}'),
+        ("custom_recipe: lora_finetune_distributed", f'{ONLY_RECIPE}, found "lora_finetune_distributed"; {OWN_RECIPE}'),
         ("run_val_every_n_steps: 50", "unknown key; did you mean validation_during_training?"),
     ],
 )
 def test_refused(folder: Path, key: str, message: str) -> None:
     text = changed(("  epochs: 2\n", f"  epochs: 2\n  {key}\n"))
     assert errors(folder, text) == [f"{FILE}:6: controls.{key.partition(':')[0]}: {message}"]
+
+
+VALIDATION = "put rows into a split named validation, and set validation_during_training: true"
+# Keys as axolotl, LLaMA-Factory, TRL, unsloth and torchtune's configs have them: which key is meant, or what to do.
+OF_TRAINERS = {
+    "learning_rate: 2e-4": "lr",
+    "num_epochs: 3": "epochs",
+    "num_train_epochs: 3": "epochs",
+    "lora_r: 16": "lora_rank",
+    "per_device_train_batch_size: 4": "batch_size",
+    "max_seq_length: 512": "max_seq_len",
+    "sample_packing: true": "packed",
+    "max_samples: 100": "training_samples",
+    "random_state: 3407": "seed",
+    "use_gradient_checkpointing: unsloth": "enable_activation_checkpointing",
+    "base_model: x": "name the model's folder in models.base",
+    "bf16: true": "write dtype: bf16",
+    "val_set_size: 0.1": VALIDATION,
+    "eval_strategy: epoch": VALIDATION,
+    "load_in_4bit: true": "models are trained in bf16 or fp32 (dtype)",
+    "lora_target: all": "write lora_attn_modules and apply_lora_to_mlp",
+    "warmup_ratio: 0.1": "write num_warmup_steps",
+    "datasets: [x]": "name the data file in data.training.path, or that of one run in its data",
+    "output_dir: out": "checkpoints go to the runs' folders beside this file, or below output.base_directory",
+    "deepspeed: x.json": "leave it out: a run trains on one GPU",
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "section", "prefix"),
+    [
+        ("  epochs: 2\n  KEY\n", 6, "controls.", ""),
+        ("KEY\n", 4, "", "controls."),
+        ("    KEY\n", 17, "runs[0].", "parameters."),
+    ],
+)
+@pytest.mark.parametrize(("key", "meant"), OF_TRAINERS.items())
+def test_keys_of_other_trainers(
+    folder: Path, key: str, meant: str, place: str, line: int, section: str, prefix: str
+) -> None:
+    before = {6: "  epochs: 2\n", 4: "controls:\n", 17: "    parameters: {lora_rank: 4}\n"}[line]
+    given = place.replace("KEY", key)
+    text = changed((before, given if line == 6 else given + before))
+    name = key.partition(":")[0]
+    instead = f"did you mean {prefix}{meant}?" if name in SYNONYMS else meant
+    assert errors(folder, text) == [f"{FILE}:{line}: {section}{name}: unknown key; {instead}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (("  temperature: 0.0\n", "  temperature: 0.0\n  lr: 1e-4\n"), "25: evaluation.lr: did you mean controls.lr?"),
+        (("  epochs: 2\n", "  epochs: 2\n  max_new_tokens: 9\n"), "6: controls.max_new_tokens: EVALUATION"),
+        (("  epochs: 2\n", "  epochs: 2\n  wandb_project: x\n"), "6: controls.wandb_project: OUTPUT"),
+        (("controls:\n", "partition: gpu\ncontrols:\n"), "4: partition: did you mean runs[].compute.partition?"),
+    ],
+)
+def test_keys_in_another_section_than_theirs(folder: Path, text: tuple[str, str], line: str) -> None:
+    line = line.replace("EVALUATION", "did you mean evaluation.max_tokens?")
+    line = line.replace("OUTPUT", "did you mean output.wandb_project?")
+    place, key, message = line.split(": ")
+    assert errors(folder, changed(text)) == [f"{FILE}:{place}: {key}: unknown key; {message}"]
+
+
+def test_input_formatting_that_the_path_has_already(folder: Path) -> None:
+    write(folder, "raw/words.json", (folder / "words.json").read_text())
+    text = changed(("words.json", "raw/words.json"), ("  epochs: 2\n", "  epochs: 2\n  input_formatting: raw\n"))
+    assert read(folder, text)[1] == []
+
+
+def test_input_formatting_of_a_scaffolded_folder(folder: Path) -> None:
+    text = changed(("  epochs: 2\n", "  epochs: 2\n  input_formatting: raw\n"))
+    message = 'the data file "words.json" is not in a folder "raw"; write its whole path'
+    assert read(folder, text, strict=False)[1] == [f"{FILE}:6: controls.input_formatting: {message}"]
+
+
+def test_more_training_samples_than_there_are(folder: Path) -> None:
+    text = changed(("{lora_rank: 8}", "{lora_rank: 8, training_samples: 5}"))
+    assert read(folder, text)[1] == [
+        f"{FILE}:20: runs[1].parameters.training_samples: is 5, but split train has 4 rows"
+    ]
+
+
+QUESTIONS = '{"train": [' + ", ".join(['{"question": "q", "input": "x", "answer": "a"}'] * 4) + "]}"
+COLUMNS = "  epochs: 2\n  input_key: question\n  output_key: answer\n"
+
+
+def test_columns_of_other_names(folder: Path) -> None:
+    """A task is given them if it takes them, and else has to name them."""
+    write(folder, "words.json", QUESTIONS)
+    text = changed(("  epochs: 2\n", COLUMNS))
+    summary, warnings = read(folder, text)
+    assert warnings == [
+        f'{FILE}:16: data.training.path: training reads question and answer only, and leaves out "input"; '
+        "put into question what belongs to the prompt",
+        f"{FILE}:29: evaluation.tasks[0].script: task cap takes no input_key and does not name the column "
+        '"question", which training reads',
+    ]
+    assert {one.columns for one in resolve(summary, folder).evaluations} == {Columns("question", "answer")}
+    write(folder, "cap.py", TASK.replace("k: int = 1", "k: int = 1, *, input_key: str"))
+    assert len(read(folder, text)[1]) == 1
+
+
+def test_column_that_is_not_there(folder: Path) -> None:
+    text = changed(("{lora_rank: 8}", "{lora_rank: 8, output_key: answer}"))
+    message = 'row 1 of split train: answer is missing; the row has "input", "output"'
+    assert errors(folder, text) == [f"{FILE}:14: data.training.path: {message}"]
+
+
+def test_columns_of_a_spreadsheet(folder: Path) -> None:
+    write(folder, "words.csv", "question;answer\n" + "a;b\n" * 4)
+    text = changed(("words.json", "words.csv"), ("  epochs: 2\n", COLUMNS))
+    write(folder, "cap.py", TASK.replace("k: int = 1", "k: int = 1, *, input_key: str"))
+    assert read(folder, text)[1] == []
 
 
 @pytest.mark.parametrize(

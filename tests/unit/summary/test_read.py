@@ -77,7 +77,7 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("time", [(RUN, RUN + "    compute: {time: 12:30:00}\n")], '19: runs[1].compute.time: YAML reads 12:30:00 as the number 45000; quote it: "12:30:00"'),
     ("input", [('"Capitalize: {input}"', "{input}")], '7: controls.prompt: YAML reads {input} as a mapping; quote it: "{input}"'),
     ("bool", [("  epochs: 2\n", "  epochs: 2\n  shuffle: y\n")], '6: controls.shuffle: expected true or false, found "y"'),
-    ("choice-off", [("  epochs: 2\n", "  epochs: 2\n  lr_scheduler: off\n")], "6: controls.lr_scheduler: expected cosine or constant, found off (YAML reads it as false)"),
+    ("choice-off", [("  epochs: 2\n", "  epochs: 2\n  lr_scheduler: off\n")], "6: controls.lr_scheduler: expected cosine, linear or constant, found off (YAML reads it as false)"),
     # Types and ranges
     ("lr", [("lr: 1e-5", "lr: fast")], '6: controls.lr: expected a number, found "fast"'),
     ("lr-0", [("lr: 1e-5", "lr: 0")], "6: controls.lr: expected more than 0, found 0"),

@@ -44,8 +44,8 @@ def checkpoint_of_failed(run: str, name: str, folder: Path, why: str) -> Entry:
 def model_checked(check: ModelCheck, facts: CheckFacts) -> Entry:
     """A model takes its prompts, and its training's rows if it is trained."""
     found = f"{facts.rows:,} rows; the longest has {facts.longest} tokens ({facts.longest_row})" if check.data else ""
-    cut = cut_answers(check, facts) if facts.cut else ""
-    result = "; ".join(part for part in ("passed", found, cut, f"{facts.seconds:.1f} s") if part)
+    parts = ("passed", found, *unexpected(check, facts), f"{facts.seconds:.1f} s")
+    result = "; ".join(part for part in parts if part)
     return Entry(Action.MODEL_CHECK, f"Checking {check.what}", result, check.model)
 
 
@@ -54,10 +54,11 @@ def model_refused(check: ModelCheck, failure: str) -> Entry:
     return Entry(Action.MODEL_CHECK, f"Checking {check.what}", f"failed: {failure}", check.model)
 
 
-def cut_answers(check: ModelCheck, facts: CheckFacts) -> str:
-    """Which answers training does not see whole."""
+def unexpected(check: ModelCheck, facts: CheckFacts) -> list[str]:
+    """What a training does unexpectedly with its rows, such as seeing only a part of some answers."""
     rows = f"{facts.cut:,} of {facts.rows:,} rows {'is' if facts.cut == 1 else 'are'}"
-    return f"{rows} longer than max_seq_len {check.max_seq_len}, so training sees only a part of the answer"
+    cut = f"{rows} longer than max_seq_len {check.max_seq_len}, so training sees only a part of the answer"
+    return [*([cut] if facts.cut else []), *facts.odd]
 
 
 def finetuning_verified(run: str, details: str, result: str) -> Entry:

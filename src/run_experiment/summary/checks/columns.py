@@ -8,12 +8,12 @@ from pathlib import Path
 
 from run_experiment.common.files import regular
 from run_experiment.common.yaml_lines import KeyPath, shown
+from run_experiment.experiment.columns import Columns
 from run_experiment.experiment.resolve import split_script
 from run_experiment.inputs.csv_rows import read_otherwise
 from run_experiment.inputs.data_files import Row
 from run_experiment.summary.draft import Draft, Finding
 
-_USED = ("input", "output")
 # What a model would be given, in the formats of other trainers: an evaluation that reads them is no reason to train
 # without them.
 _OF_A_PROMPT = re.compile(
@@ -30,24 +30,30 @@ _DESCRIPTION = re.compile(
 _MANY_EMPTY = 0.1
 
 
-def column_warnings(draft: Draft, folder: Path, place: KeyPath, path: Path, rows: Sequence[Row]) -> Iterator[Finding]:
-    """One warning about what training leaves out of its rows, and one about cells that tasks may read otherwise."""
+def column_warnings(
+    draft: Draft, folder: Path, place: KeyPath, path: Path, rows: Sequence[Row], columns: Columns
+) -> Iterator[Finding]:
+    """One warning about what training leaves out of its rows, and one about cells that tasks may read otherwise.
+
+    `columns` are the ones that are trained on.
+    """
     sources = _task_sources(draft, folder)
-    dropped = [name for name in dict.fromkeys(key for row in rows for key in row) if _is_dropped(name, sources)]
-    empty = sum(not str(row["input"]).strip() for row in rows)
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in columns]
+    dropped = [name for name in names if _is_dropped(name, sources)]
+    empty = sum(not str(row[columns.input]).strip() for row in rows)
     many_empty = f"{empty} of {len(rows)} inputs of split train are empty" if empty >= _MANY_EMPTY * len(rows) else ""
     if dropped:
         also = f"; {many_empty}" if empty and many_empty else ""
-        message = f"training reads input and output only, and leaves out {', '.join(map(shown, dropped))}{also}"
-        yield Finding(place, f"{message}; put into input what belongs to the prompt", warning=True)
+        message = f"training reads {' and '.join(columns)} only, and leaves out {', '.join(map(shown, dropped))}{also}"
+        yield Finding(place, f"{message}; put into {columns.input} what belongs to the prompt", warning=True)
     elif empty and many_empty:
         yield Finding(place, many_empty, warning=True)
     if path.suffix.lower() in (".csv", ".tsv") and any(re.search(r"""["']csv["']""", text) for text in sources):
-        yield from _read_as_values(place, rows)
+        yield from _read_as_values(place, rows, columns)
 
 
 def _is_dropped(name: str, sources: Sequence[str]) -> bool:
-    if name in _USED or _DESCRIPTION.fullmatch(name):
+    if _DESCRIPTION.fullmatch(name):
         return False
     quoted = (f'"{name}"', f"'{name}'")
     return bool(_OF_A_PROMPT.fullmatch(name)) or not any(text in source for source in sources for text in quoted)
@@ -64,9 +70,9 @@ def _task_sources(draft: Draft, folder: Path) -> list[str]:
     return sources
 
 
-def _read_as_values(place: KeyPath, rows: Sequence[Row]) -> Iterator[Finding]:
+def _read_as_values(place: KeyPath, rows: Sequence[Row], columns: Columns) -> Iterator[Finding]:
     """Cells that are text in training, and numbers or nothing where a task reads CSV with Hugging Face datasets."""
-    for column in _USED:
+    for column in columns:
         if found := read_otherwise([str(row[column]) for row in rows]):
             number, cell, value = found
             message = (

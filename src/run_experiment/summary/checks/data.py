@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from run_experiment.common.suggestions import did_you_mean
+from run_experiment.common.text import counted
 from run_experiment.common.yaml_lines import KeyPath, shown
+from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
 from run_experiment.summary.checks.columns import column_warnings
-from run_experiment.summary.checks.steps import check_steps
+from run_experiment.summary.checks.trainings import check_steps
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.path_hints import why_missing
 
@@ -64,15 +66,16 @@ def _content(draft: Draft, folder: Path, file: _DataFile) -> Iterator[Finding]:
     shared = draft.training if file.place == _SHARED else None
     if shared:
         yield from _format(shared, file.path)
+    columns = list(dict.fromkeys(draft.merged(run).columns for run in file.runs.values())) or [DEFAULT_COLUMNS]
     try:
-        splits = read_splits(file.path)
+        splits = read_splits(file.path, {name for pair in columns for name in pair})
     except DataError as error:
         yield Finding(file.place, shown(str(error), 500)[1:-1])
         return
     if shared:
         yield from _split_counts(shared, splits)
     if file.runs:
-        yield from list(_used_splits(draft, file, splits)) or _trained_on(draft, folder, file, splits)
+        yield from list(_used_splits(draft, file, splits, columns)) or _trained_on(draft, folder, file, splits)
 
 
 def _format(training: TrainingData, path: Path) -> Iterator[Finding]:
@@ -91,27 +94,27 @@ def _split_counts(training: TrainingData, splits: Splits) -> Iterator[Finding]:
             yield Finding(path, f"says {count}, but the data file has {len(splits[name])}", warning=True)
 
 
-def _used_splits(draft: Draft, file: _DataFile, splits: Splits) -> Iterator[Finding]:
+def _used_splits(draft: Draft, file: _DataFile, splits: Splits, columns: Sequence[Columns]) -> Iterator[Finding]:
     """The splits that training reads: there, and each row with the text it needs."""
     needed = ["train"]
     if any(draft.merged(run).validation_during_training for run in file.runs.values()):
         needed.append("validation")
     for name in needed:
-        problem = _split_problem(name, splits)
+        problem = _split_problem(name, splits, list(dict.fromkeys(key for pair in columns for key in pair)))
         if problem:
             reason = " (validation_during_training)" if name == "validation" else ""
             yield Finding(file.place, problem + reason)
 
 
-def _split_problem(name: str, splits: Splits) -> str | None:
+def _split_problem(name: str, splits: Splits, columns: Sequence[str]) -> str | None:
     rows = splits.get(name)
     if not rows:
         there = "is empty" if name in splits else f"is missing; there is {', '.join(map(shown, splits))}"
         return f"split {name} {there}"
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            return f"row {number} of split {name} is not an object with input and output"
-        for key in ("input", "output"):
+            return f"row {number} of split {name} is not an object with {' and '.join(columns)}"
+        for key in columns:
             if problem := _value_problem(row, key):
                 return f"row {number} of split {name}: {key} {problem}"
     return None
@@ -125,5 +128,19 @@ def _value_problem(row: Row, key: str) -> str | None:
 
 
 def _trained_on(draft: Draft, folder: Path, file: _DataFile, splits: Splits) -> Iterator[Finding]:
-    yield from check_steps(draft, file.place, file.runs, len(splits["train"]))
-    yield from column_warnings(draft, folder, file.place, file.path, splits["train"])
+    rows = splits["train"]
+    yield from _more_than_there_are(draft, file, len(rows))
+    yield from check_steps(draft, file.place, file.runs, len(rows))
+    for columns in dict.fromkeys(draft.merged(run).columns for run in file.runs.values()):
+        yield from column_warnings(draft, folder, file.place, file.path, rows, columns)
+
+
+def _more_than_there_are(draft: Draft, file: _DataFile, rows: int) -> Iterator[Finding]:
+    """Warn if fewer rows are there than a run is to be trained on."""
+    asked = {
+        draft.place_of(path, run, "training_samples"): draft.merged(run).training_samples or 0
+        for path, run in file.runs.items()
+    }
+    for place, count in asked.items():
+        if count > rows:
+            yield Finding(place, f"is {count}, but split train has {counted(rows, 'row')}", warning=True)

@@ -13,6 +13,7 @@ from run_experiment.common.yaml_lines import KeyPath, dotted, shown
 from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, Parameters, RunEntry, TaskEntry
 from run_experiment.summary.checks.prompts import check_prompts, template_problem
 from run_experiment.summary.checks.results import check_results
+from run_experiment.summary.checks.trainings import check_training_keys
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.slurm_options import check_slurm_options
 
@@ -48,7 +49,8 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
         _paths,
     )
     found = [finding for check in checks for finding in check(draft)]
-    return [*_variables(draft, strict), *found, *_conditions(draft, strict), *_checkpoint_folders(draft, folder)]
+    found += [*check_training_keys(draft, strict), *_conditions(draft, strict)]
+    return [*_variables(draft, strict), *found, *_checkpoint_folders(draft, folder)]
 
 
 def trained_epochs(draft: Draft, run: RunEntry) -> range:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
+from run_experiment.experiment.columns import DEFAULT_COLUMNS
 from run_experiment.experiment.model import Prompting
 from run_experiment.experiment.resolve import generation_of, split_script
 from run_experiment.experiment.schema import TaskEntry
 from run_experiment.inputs.task_signature import (
     CONFIG_ARGUMENT,
     DATA_ARGUMENT,
+    INPUT_ARGUMENT,
     TaskScriptError,
     TaskSignature,
     offered_arguments,
@@ -46,13 +48,15 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
     except TaskScriptError as error:
         yield Finding((*path, "script"), shown(str(error), 500)[1:-1])
         return
-    yield from _arguments(draft, path, task, signature)
+    yield from _arguments(draft, path, task, signature, folder / file)
     yield from check_scorers(draft, path, signature, folder / file)
     yield from check_prompts_taken(draft, path, task, signature, folder)
     yield from _doubled_braces(draft, path, task, folder / file)
 
 
-def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature) -> Iterator[Finding]:
+def _arguments(
+    draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature, script: Path
+) -> Iterator[Finding]:
     for name in task.args:
         if name == DATA_ARGUMENT:
             yield Finding((*path, "args", name), "name the data file in dataset, so that changes to it are noticed")
@@ -65,6 +69,7 @@ def _arguments(draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSign
             message = f"task {signature.function} needs {name}, which nothing provides; set it in args"
             yield Finding((*path, "args"), message)
     yield from _prefix_not_taken(draft, path, task, signature)
+    yield from _column_not_taken(draft, path, task, signature, script)
     if signature.takes(DATA_ARGUMENT) and task.dataset in (None, "same"):
         yield from _data_of_several(draft, path, task)
 
@@ -75,6 +80,21 @@ def _prefix_not_taken(draft: Draft, path: KeyPath, task: TaskEntry, signature: T
         place = (*path, PREFIX) if own else ("evaluation", PREFIX)
         message = f"task {signature.function} takes no {PREFIX}, so its evaluations run without it"
         yield Finding(place, message, warning=True)
+
+
+def _column_not_taken(
+    draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature, script: Path
+) -> Iterator[Finding]:
+    """A task that seems to read another column than the training."""
+    runs = {entry.run for entry in draft.matrix.values() if task.name in entry.tasks}
+    columns = {draft.merged(run).columns.input for run in draft.runs.values() if run.name in runs}
+    if INPUT_ARGUMENT in {*signature.parameters, *task.args}:
+        return
+    text = script.read_text(encoding="utf-8", errors="replace")
+    for name in sorted(columns - {DEFAULT_COLUMNS.input}):
+        if f'"{name}"' not in text and f"'{name}'" not in text:
+            message = f"task {signature.function} takes no {INPUT_ARGUMENT} and does not name the column {shown(name)}"
+            yield Finding((*path, "script"), f"{message}, which training reads", warning=True)
 
 
 def _data_of_several(draft: Draft, path: KeyPath, task: TaskEntry) -> Iterator[Finding]:
@@ -106,5 +126,7 @@ def _offered(draft: Draft, task: TaskEntry) -> set[str]:
     # Only where no run uses a chat template do all evaluations offer to go without one.
     kind = "text_completion" if types == {"text_completion"} else "chat_completion"
     prefix = task.assistant_prefix or settings.assistant_prefix or ""
-    offered = offered_arguments(Prompting("", "", kind), generation, scorers, data, assistant_prefix=prefix)
+    offered = offered_arguments(
+        Prompting("", "", kind), generation, scorers, data, assistant_prefix=prefix, columns=draft.controls.columns
+    )
     return {CONFIG_ARGUMENT, *offered}

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from run_experiment.common.suggestions import WAYS_OUT, closest, did_you_mean
+from run_experiment.common.suggestions import closest, did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, Source, shown
 from run_experiment.experiment.schema import (
     ITEM,
@@ -20,6 +20,7 @@ from run_experiment.experiment.schema import (
     sections,
 )
 from run_experiment.summary.draft import Finding, without
+from run_experiment.summary.other_tools import right_place, way_out
 
 # Of a key that other tools may have put: how alike it must be to count as misspelt.
 MISSPELT = 0.75
@@ -73,12 +74,9 @@ def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
     path = _written_path(source.data, error["loc"])
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, strict)
-    return Finding(path, _explained(error, path, source.texts.get(path)) + _way_out(path))
-
-
-def _way_out(path: KeyPath) -> str:
-    way_out = WAYS_OUT.get(str(path[-1])) if path else None
-    return f"; {way_out}" if way_out else ""
+    explained, instead = _explained(error, path, source.texts.get(path)), way_out(str(path[-1])) if path else ""
+    # What to do instead says more than the nearest value that is allowed.
+    return Finding(path, explained.partition("; did you mean ")[0] + instead if instead else explained)
 
 
 def _written_path(data: Any, location: KeyPath) -> KeyPath:
@@ -109,10 +107,16 @@ def _unknown_key(path: KeyPath, strict: bool) -> Finding:
     if section.shared or not strict:
         match = closest(key, section.all_keys(), MISSPELT)
         if match is None or not strict:
-            hint = f"; did you mean {match}?" if match else _way_out(path)
+            hint = f"; did you mean {match}?" if match else way_out(key)
             return Finding(path, f"unknown key, ignored{hint}", warning=True)
         return Finding(path, f"unknown key; did you mean {match}?")
-    return Finding(path, f"unknown key{_way_out(path) or did_you_mean(key, section.all_keys())}")
+    return Finding(path, f"unknown key{_instead(key, section)}")
+
+
+def _instead(key: str, section: type[Section]) -> str:
+    """What to write instead of an unknown key."""
+    place = right_place(key, section)
+    return way_out(key) or (f"; did you mean {place}?" if place else did_you_mean(key, section.all_keys()))
 
 
 def _explained(error: dict[str, Any], path: KeyPath, text: str | None) -> str:
@@ -127,7 +131,7 @@ def _explained(error: dict[str, Any], path: KeyPath, text: str | None) -> str:
         choices = [{"True": "true", "False": "false"}.get(choice, choice) for choice in choices]
         hint = closest(str(value), choices) if isinstance(value, str) else None
         return f"expected {_either(choices)}, found {_found(value, text)}" + (f"; did you mean {hint}?" if hint else "")
-    if kind == "too_short":
+    if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]

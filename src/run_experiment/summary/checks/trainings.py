@@ -1,21 +1,28 @@
-"""Optimizer steps of the trainings, which rows, batches and epochs decide: none, too few to warm up, rows left out."""
+"""Trainings: keys that need another one; optimizer steps, too few of them, and rows that they leave out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from run_experiment.common.text import counted
-from run_experiment.common.yaml_lines import KeyPath
+from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import ControlsSection, RunEntry
 from run_experiment.summary.draft import Draft, Finding
 
+_OF_FIRST_STEP = ("batch_size", "gradient_accumulation_steps")
+
 
 def check_steps(draft: Draft, data: KeyPath, runs: Mapping[KeyPath, RunEntry], rows: int) -> Iterator[Finding]:
-    """What is wrong, or odd, with the steps of runs that are trained on `rows` rows; `data` names their file."""
+    """What is wrong, or odd, with the steps of runs whose file has `rows` rows; `data` names the file.
+
+    How many packs a packed training makes of its rows, at the most one of each, only a tokenizer can say.
+    """
     seen: set[KeyPath] = set()
     for path, run in runs.items():
         merged = draft.merged(run)
-        found = _too_few(path, run, merged, data, rows) or _odd(path, run, merged, rows)
+        used = min(rows, merged.training_samples or rows)
+        found = _too_few(path, run, merged, data, used) or _odd(path, run, merged, used)
         # What all runs share is said of the first.
         yield from (finding for finding in found if finding.path not in seen or not finding.warning)
         seen |= {finding.path for finding in found}
@@ -32,13 +39,18 @@ def _too_few(path: KeyPath, run: RunEntry, merged: ControlsSection, data: KeyPat
     batch, steps = merged.batch_size, merged.gradient_accumulation_steps
     if rows >= batch * steps:
         return []
-    own = [name for name in ("batch_size", "gradient_accumulation_steps") if name in run.parameters.model_fields_set]
+    own = [name for name in _OF_FIRST_STEP if name in run.parameters.model_fields_set]
     place = (*path, "parameters", own[0]) if own else data
     product = f"batch_size {batch} × gradient_accumulation_steps {steps} = {batch * steps}"
-    return [Finding(place, f"split train has {counted(rows, 'row')}, fewer than one optimizer step takes ({product})")]
+    found = f"split train has {counted(rows, 'row')}"
+    if merged.training_samples == rows:
+        place, found = Draft.place_of(path, run, "training_samples"), f"takes {counted(rows, 'row')}"
+    return [Finding(place, f"{found}, fewer than one optimizer step takes ({product})")]
 
 
 def _odd(path: KeyPath, run: RunEntry, merged: ControlsSection, rows: int) -> list[Finding]:
+    if merged.packed:
+        return []
     per_epoch = steps_per_epoch(merged, rows)
     total = per_epoch * merged.epochs
     found = []
@@ -53,3 +65,34 @@ def _odd(path: KeyPath, run: RunEntry, merged: ControlsSection, rows: int) -> li
         reason = f"takes the same {used} rows (whole steps of batch_size × gradient_accumulation_steps)"
         found.append(Finding(Draft.place_of(path, run, "shuffle"), f"{message} {reason}", warning=True))
     return found
+
+
+def check_training_keys(draft: Draft, strict: bool) -> Iterator[Finding]:
+    """What a key of a training lacks beside it."""
+    yield from _packed(draft)
+    yield from _folder_of_data(draft, strict)
+
+
+def _packed(draft: Draft) -> Iterator[Finding]:
+    """A pack is as long as max_seq_len, which would otherwise be all that the model can take."""
+    asked = {
+        draft.place_of(path, run, "packed")
+        for path, run in draft.runs.items()
+        if run.type == "fine-tuned" and draft.merged(run).packed and draft.merged(run).max_seq_len is None
+    }
+    for place in sorted(asked, key=str):
+        yield Finding(place, "needs max_seq_len beside it: the tokens of a pack, such as 2048")
+
+
+def _folder_of_data(draft: Draft, strict: bool) -> Iterator[Finding]:
+    """In other tools the data's folder has two parts; here its path is whole.
+
+    A folder that such a tool made has it in its configs already.
+    """
+    for path, run in draft.runs.items():
+        folder = draft.merged(run).input_formatting
+        data = run.data or (draft.training.path if draft.training else None)
+        if folder and data and Path(folder).name != Path(data).parent.name:
+            message = f"the data file {shown(data)} is not in a folder {shown(folder)}; write its whole path"
+            yield Finding(draft.place_of(path, run, "input_formatting"), message, warning=not strict)
+            return

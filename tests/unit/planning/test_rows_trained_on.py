@@ -1,0 +1,83 @@
+"""Keys that choose the rows of a training decide its result; left out, they change nothing that is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import ExperimentFolder
+from small_experiment import complete, make_small_experiment, plan_of
+
+from run_experiment.planning.job_files import PlannedJobs
+
+R4, R8 = "r4/finetune.json", "r8/finetune.json"
+# All that records had before there were more.
+BEFORE = {
+    *("epochs", "batch_size", "gradient_accumulation_steps", "seed", "lr", "weight_decay", "lr_scheduler"),
+    *("num_warmup_steps", "lora_rank", "lora_alpha", "lora_dropout", "lora_attn_modules", "apply_lora_to_mlp"),
+    *("max_seq_len", "max_steps_per_epoch", "clip_grad_norm", "shuffle", "train_on_input"),
+    *("validation_during_training", "compile", "enable_activation_checkpointing", "enable_activation_offloading"),
+    *("device", "dtype"),
+}
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> ExperimentFolder:
+    experiment = make_small_experiment(tmp_path / "experiment")
+    complete(experiment)
+    return experiment
+
+
+def wanted(experiment: ExperimentFolder) -> list[str]:
+    """Trainings that are to be made."""
+    plan = plan_of(experiment)
+    return [path for path in (R4, R8) if plan[path].wanted]
+
+
+@pytest.mark.parametrize("values", [{}, {"packed": False}, {"input_key": "input", "output_key": "output"}])
+def test_what_means_nothing_makes_nothing_again(done: ExperimentFolder, values: dict[str, Any]) -> None:
+    done.set_parameters("r4", **values)
+    assert set(plan_of(done)[R4].config["hyperparameters"]) == BEFORE
+    assert wanted(done) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"packed": True, "max_seq_len": 64}, {"training_samples": 4}, {"input_key": "text"}, {"output_key": "text"}],
+)
+def test_what_means_something_trains_again(done: ExperimentFolder, values: dict[str, Any]) -> None:
+    splits = done.data()
+    done.write_data({name: [{**row, "text": row["output"]} for row in rows] for name, rows in splits.items()})
+    complete(done)
+    done.set_parameters("r4", **values)
+    assert wanted(done) == [R4]
+    assert next(iter(values)) in plan_of(done)[R4].why
+
+
+def test_rows_after_the_first_ones_do_not_count(done: ExperimentFolder) -> None:
+    done.set_parameters("r4", training_samples=4)
+    complete(done)
+    splits = done.data()
+    rows = splits["train"]
+    done.write_data({**splits, "train": [*rows[:5], {"input": "another", "output": "ROW"}, *rows[6:]]})
+    assert wanted(done) == [R8]
+    done.write_data({**splits, "train": [rows[1], rows[0], *rows[2:]]})
+    assert wanted(done) == [R4, R8]
+
+
+def test_check_of_a_model_sees_the_rows_of_its_training(done: ExperimentFolder) -> None:
+    done.set_parameters("r4", training_samples=4, packed=True, max_seq_len=64, batch_size=2)
+    plan = plan_of(done)
+    check = plan.model_checks.of_training(plan.experiment.run_by_name["r4"], _training(plan))
+    job = PlannedJobs(plan).check(check.name)
+    assert (job["training_samples"], job["packed"]["batch_size"]) == (4, 2)
+    # How packs fill steps decides the outcome of that check, and of no other.
+    done.set_parameters("r4", training_samples=4, packed=True, max_seq_len=64, batch_size=1)
+    plan = plan_of(done)
+    again = plan.model_checks.of_training(plan.experiment.run_by_name["r4"], _training(plan))
+    assert again.name != check.name
+
+
+def _training(plan: Any) -> Any:
+    return plan.experiment.run_by_name["r4"].training
