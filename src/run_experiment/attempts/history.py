@@ -14,9 +14,11 @@ from run_experiment.attempts.files import BEGUN, ENDED, NOT_SUBMITTED, SLURM, Fa
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import Config, config_hash, read_record
-from run_experiment.common.text import harmless
+from run_experiment.common.text import clipped, harmless
 
 _OLDEST = float("-inf")
+# Characters of an error that a reason has: some messages have a whole tensor, or an answer, in their first line.
+_LONGEST = 400
 # Beginnings of the error messages of cancelled attempts.
 _CUT = ("ended by SIGTERM", "KeyboardInterrupt")
 # SLURM states that decide the kind of failure, whatever the job itself wrote.
@@ -108,7 +110,7 @@ class Attempt:
     def why(self) -> str:
         """How it ended, with the first line of the error: `failed as job 17: CUDA out of memory`."""
         error = self.own_error or self.slurm_error.removeprefix(f"SLURM job {self.job_id} ended as ")
-        known = (error or self.slurm_state or "").partition("\n")[0].strip()
+        known = clipped((error or self.slurm_state or "").partition("\n")[0].strip(), _LONGEST)
         return f"{self.what}: {known}" if known else self.what
 
     def is_of(self, config: Config) -> bool:

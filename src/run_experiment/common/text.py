@@ -23,6 +23,11 @@ def counted(number: int, noun: str, of: int | None = None) -> str:
     return f"{some} {noun}{'' if (number if of is None else of) == 1 else 's'}"
 
 
+def clipped(text: str, most: int) -> str:
+    """The text, or its beginning with an ellipsis if it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def harmless(text: str) -> str:
     """The text with visible escapes for what could move a terminal's cursor or turn the direction of text."""
     return _HARMFUL.sub(lambda match: _escaped(ord(match[0])), text)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+# Where HTML would begin: `<` alone, as in `'<' not supported`, is text.
+_TAG = re.compile(r"<(?=[a-zA-Z/!?])")
+
+
+def inert(text: str) -> str:
+    """Text that others wrote, such as an error, without HTML that a viewer of Markdown would obey."""
+    return _TAG.sub(r"\<", text)
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -12,8 +12,9 @@ import pandas as pd
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_atomically
+from run_experiment.common.text import harmless
 from run_experiment.planning.results_state import Records, results_identity
-from run_experiment.results.markdown import markdown_table
+from run_experiment.results.markdown import inert, markdown_table
 from run_experiment.results.tables import comparisons_csv, evals_table
 from run_experiment.results.task_results import answer_part, notes, task_part
 from run_experiment.results.versions import provenance_file, shared_and_differing, training_note, versions_note
@@ -32,7 +33,7 @@ def write_results(records: Records) -> None:
     write_atomically(folder / PROVENANCE, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / paths.EVALS_TABLE, table.to_csv(index=False))
     write_atomically(folder / paths.COMPARISONS_TABLE, comparisons_csv(analysis))
-    write_atomically(folder / paths.SUMMARY_PAGE, summary_page(records, analysis, table))
+    write_atomically(folder / paths.SUMMARY_PAGE, harmless(summary_page(records, analysis, table)))
 
 
 def _analysis(records: Records) -> Analysis | None:
@@ -104,5 +105,5 @@ def _provenance_part(records: Records) -> list[str]:
 
 def _missing_part(records: Records) -> list[str]:
     """What is to be made, each with the reason."""
-    lines = [f"- `{subject}`: {why}" for subject, why in records.missing()]
+    lines = [f"- `{subject}`: {inert(why)}" for subject, why in records.missing()]
     return ["## Missing", "\n".join(lines)] if lines else []

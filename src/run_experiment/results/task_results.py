@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from run_experiment.common import paths
 from run_experiment.common.text import counted, shortened
-from run_experiment.results.markdown import markdown_table
+from run_experiment.results.markdown import inert, markdown_table
 
 if TYPE_CHECKING:
     from run_experiment.results.analysis.analyse import Analysis
@@ -51,7 +51,7 @@ def notes(analysis: Analysis) -> list[str]:
     for subject, why in analysis.unreadable.items():
         by_reason.setdefault(why.splitlines()[0], []).append(subject)
     for why, subjects in by_reason.items():
-        parts.append(f"Samples of {shortened(subjects)} could not be read: {why}.")
+        parts.append(f"Samples of {shortened(subjects)} could not be read: {inert(why)}.")
     if analysis.scores:
         parts.append(f"`{Path(paths.REPORT).name}`, beside this file, has figures, comparisons and samples.")
     return parts

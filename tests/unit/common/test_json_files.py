@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from pathlib import Path
@@ -30,6 +31,13 @@ def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["finetune.json"]
 
 
+def test_half_of_a_pair_of_surrogates_is_recorded(tmp_path: Path) -> None:
+    """As Python has names of files in another encoding, which errors may quote."""
+    record = {"error": "no such file: caf\udce9", "\ud800": 1}
+    write_record(tmp_path / "attempt.json", record)
+    assert read_record(tmp_path / "attempt.json") == record
+
+
 def test_reader_sees_the_old_or_the_new_record(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     texts = {letter * 200_000 for letter in "ab"}
@@ -52,12 +60,16 @@ def test_reader_sees_the_old_or_the_new_record(tmp_path: Path) -> None:
     assert all(seen)
 
 
-def test_failed_write_leaves_the_old_record(tmp_path: Path) -> None:
+def test_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "record.json"
     write_record(path, {"job_id": "1"})
-    # A lone surrogate is no UTF-8: the write fails halfway.
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "x" * 100_000 + "\ud800")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("run_experiment.common.json_files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "x" * 100_000)
     assert read_record(path) == {"job_id": "1"}
     assert [item.name for item in tmp_path.iterdir()] == ["record.json"]
 
