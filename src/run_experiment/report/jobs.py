@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -70,16 +70,41 @@ def job_rows(log: pd.DataFrame, in_results: Mapping[str, str | None], gpus: Mapp
 
     `in_results` has the job that made each result of today, `gpus` the GPUs of a subject's jobs, as far as known.
     """
-    rows: dict[tuple[str, str], JobRow] = {}
+    rows = _rows(log)
+    made = _places_of_made(rows, in_results)
+    return [
+        replace(
+            row,
+            outcome="in the results" if place in made else _outcome(row),
+            gpus=gpus.get(row.subject) if row.gpus is None else row.gpus,
+        )
+        for place, row in enumerate(rows)
+    ]
+
+
+def _rows(log: pd.DataFrame) -> list[JobRow]:
+    """The jobs as the log alone has them."""
+    rows: list[JobRow] = []
+    places: dict[tuple[str, str], int] = {}
     for entry in log.to_dict("records"):
         if entry["job_id"] and entry["subject"]:
-            key = (str(entry["subject"]), str(entry["job_id"]))
-            kind = "evaluation" if "/" in key[0] else "training"
-            rows[key] = _with(rows.get(key) or JobRow(*key[:1], kind, key[1]), entry)
-    return [
-        replace(row, outcome=_outcome(row, in_results), gpus=gpus.get(row.subject) if row.gpus is None else row.gpus)
-        for row in rows.values()
-    ]
+            subject, job_id = key = (str(entry["subject"]), str(entry["job_id"]))
+            # Every session numbers the jobs that it runs on this machine anew.
+            if key not in places or (entry["action"] in _SUBMISSIONS and rows[places[key]].submitted):
+                places[key] = len(rows)
+                rows.append(JobRow(subject, "evaluation" if "/" in subject else "training", job_id))
+            rows[places[key]] = _with(rows[places[key]], entry)
+    return rows
+
+
+def _places_of_made(rows: Sequence[JobRow], in_results: Mapping[str, str | None]) -> set[int]:
+    """Places of the jobs that made today's results: of several with the same id, the last that succeeded."""
+    found: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        is_named = in_results.get(row.subject) == row.job_id
+        if is_named and (row.subject not in found or succeeded(row.state)):
+            found[row.subject] = place
+    return set(found.values())
 
 
 def _with(row: JobRow, entry: Mapping[Any, Any]) -> JobRow:
@@ -152,9 +177,8 @@ def _request(kind: str, rows: list[JobRow]) -> dict[str, Any]:
     return {"kind": kind, "jobs": len(of_kind), **found} if found else {}
 
 
-def _outcome(row: JobRow, in_results: Mapping[str, str | None]) -> str:
-    if in_results.get(row.subject) == row.job_id:
-        return "in the results"
+def _outcome(row: JobRow) -> str:
+    """What became of a job that made none of today's results."""
     if row.ended is None:
         return "not ended"
     return "replaced" if succeeded(row.state) else "failed"

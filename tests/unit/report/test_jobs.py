@@ -89,6 +89,34 @@ def test_a_job_is_followed_through_the_log(tmp_path: Path) -> None:
     assert found["in the results"] == {"jobs": 1, "hours": 1.0, "gpu_hours": 2.0}
 
 
+def test_sessions_on_one_machine_use_the_same_ids_for_different_jobs(tmp_path: Path) -> None:
+    logs = ActionLogs(tmp_path)
+
+    def ran(state: str) -> None:
+        entries = (
+            Entry(Action.SUBMIT_JOB, "bash finetune.slurm", "Job ID local-3", "r4", job_id="local-3"),
+            Entry(Action.STATE_CHANGE, "PENDING → RUNNING", "Training started", "r4", job_id="local-3"),
+            Entry(Action.STATE_CHANGE, f"RUNNING → {state}", "Training ended", "r4", job_id="local-3"),
+            Entry(Action.COMPUTE_METRICS, "wall time 01:00:00 without a time limit", state, "r4", job_id="local-3"),
+        )
+        for entry in entries:
+            logs.write(Log.TORCHTUNE, entry)
+
+    for state in ("COMPLETED", "COMPLETED", "FAILED"):
+        ran(state)
+    rows = job_rows(read_action_logs(tmp_path), {"r4": "local-3"}, {"r4": 1})
+    assert [(row.state, row.outcome) for row in rows] == [
+        ("COMPLETED", "replaced"),
+        ("COMPLETED", "in the results"),
+        ("FAILED", "failed"),
+    ]
+    assert {outcome: found["gpu_hours"] for outcome, found in totals(rows)["by_outcome"].items()} == {
+        "replaced": 1.0,
+        "in the results": 1.0,
+        "failed": 1.0,
+    }
+
+
 def test_the_next_request_is_what_was_used_and_some_room() -> None:
     def row(seconds: int, memory: float, state: str = "COMPLETED", kind: str = "training") -> JobRow:
         limits = {"limit_seconds": 8 * HOUR, "requested_gb": 64.0}
