@@ -62,10 +62,8 @@ onstart:
 
 
 onsuccess:
-    remember_how_long_jobs_took()
-    say_where_results_are()
+    conclude()
 
 
 onerror:
-    remember_how_long_jobs_took()
     collect_what_is_done()

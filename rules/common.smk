@@ -19,7 +19,7 @@ from run_experiment.estimate.measurements import Store, measured
 from run_experiment.estimate.text import estimate_text, over_budget
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
-from run_experiment.report.collect import collect
+from run_experiment.report.collect import write_all
 from run_experiment.results.collect import hash_memory, read_records
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.resolve import resolve
@@ -163,10 +163,13 @@ def python(script):
 def collect_what_is_done():
     """Write the results so far and print what is missing; the summary may have been edited since."""
     try:
-        missing, where = results_so_far()
+        records = read_records(experiment.folder)
     except InputError as error:
+        remember_how_long_jobs_took(Snapshot(experiment.folder))
         logger.error(f"The results were not collected: {error}")
         return
+    remember_how_long_jobs_took(records.plan.snapshot)
+    missing, where = results_so_far(records)
     asked = subjects_in_order(planned_outputs())
     lines = [f"    {subject}: {why}" for subject, why in missing if subject in asked]
     again = "again without redo=" if settings.redo else "again"
@@ -174,15 +177,13 @@ def collect_what_is_done():
     logger.error("\n".join(["Not done:", *lines, end]))
 
 
-def results_so_far():
-    """Write the results; what is missing, and where they are or why they could not be written. Raises InputError."""
+def results_so_far(records):
+    """Write the results; what is missing, and where they are or why they could not be written."""
     try:
-        missing = collect(experiment.folder)
+        return write_all(records), f"Results so far: {results_page()}"
     except OSError as error:
         # A full disk must not hide what failed.
-        missing = read_records(experiment.folder).missing()
-        return missing, f"The results could not be written: {error}"
-    return missing, f"Results so far: {results_page()}"
+        return records.missing(), f"The results could not be written: {error}"
 
 
 def pages_for_report():
@@ -219,10 +220,13 @@ def subjects_in_order(outputs):
     return [row.subject for row in plan.rows() if row.path in outputs]
 
 
-def say_where_results_are():
+def conclude():
     """Print the path of the results if they were requested."""
     if any(job.rule.name == "collect_results" for job in workflow.dag.jobs):
         logger.info(f"Results: {results_page()}")
+    else:
+        # Who collects the results has read the records, and does this.
+        remember_how_long_jobs_took(Snapshot(experiment.folder))
 
 
 def target(path, wildcards):
@@ -290,9 +294,9 @@ def keep_to_budget():
         end_with(over_budget(planned_cost(), settings.gpu_hours))
 
 
-def remember_how_long_jobs_took():
+def remember_how_long_jobs_took(snapshot):
     """Keep it for estimates, also of other experiments."""
-    Store().add(measured(plan, Snapshot(experiment.folder)))
+    Store().add(measured(plan, snapshot))
 
 
 def move_what_is_redone():

@@ -1,14 +1,18 @@
-"""Collect the results of an experiment into results/."""
+"""Collect the results of an experiment into results/, and keep how long its jobs took, for estimates."""
 
 import sys
 from pathlib import Path
 
 from run_experiment.common.errors import InputError
-from run_experiment.report.collect import collect
+from run_experiment.estimate.measurements import Store, measured
+from run_experiment.report.collect import write_all
+from run_experiment.results.collect import read_records
 
 if __name__ == "__main__":
     try:
-        collect(Path(snakemake.params.folder))
+        records = read_records(Path(snakemake.params.folder))
+        Store().add(measured(records.plan))
+        write_all(records)
     except InputError as error:
         sys.exit(str(error))
     except OSError as error:

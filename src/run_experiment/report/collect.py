@@ -11,15 +11,21 @@ from run_experiment.common import paths
 from run_experiment.common.experiment_lock import observe
 from run_experiment.common.json_files import write_atomically
 from run_experiment.planning.results_state import Records
-from run_experiment.results.collect import collect as collect_results
+from run_experiment.results.collect import read_records
+from run_experiment.results.page import write_results
 from run_experiment.status.jobs import Jobs
 from run_experiment.status.read import status_of
 
 
 def collect(folder: Path) -> list[tuple[str, str]]:
     """Write the results of the experiment in `folder`; returns what is missing, with the reason. Raises InputError."""
-    records = collect_results(folder)
-    report = folder / paths.REPORT
+    return write_all(read_records(folder))
+
+
+def write_all(records: Records) -> list[tuple[str, str]]:
+    """Write the results of these records, and their page; returns what is missing, with the reason."""
+    write_results(records)
+    report = records.experiment.folder / paths.REPORT
     with _reported(paths.REPORT):
         try:
             write_report(records)

@@ -43,8 +43,9 @@ from run_experiment.common import paths
 from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.planning.build import make_plan
-from run_experiment.report.collect import collect
-from run_experiment.results.collect import hash_memory
+from run_experiment.estimate.measurements import measured
+from run_experiment.report.collect import write_all
+from run_experiment.results.collect import hash_memory, read_records
 from run_experiment.summary.read import read_summary
 """
 COMMANDS = {
@@ -53,7 +54,7 @@ COMMANDS = {
 experiment = resolve(read_summary(Path(folder) / paths.SUMMARY)[0], Path(folder))
 make_plan(experiment, Settings(Path(folder)), hash_memory(Path(folder)))
 """,
-    "results": "collect(Path(folder))",
+    "end of a session": "records = read_records(Path(folder)); measured(records.plan); write_all(records)",
 }
 
 
