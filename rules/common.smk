@@ -63,7 +63,7 @@ try:
     # Before the records are read: who works on it afterwards is noticed when it is claimed.
     seen = observe(experiment.folder)
     memory = hash_memory(experiment.folder)
-    plan = make_plan(experiment, settings, memory)
+    plan = make_plan(experiment, settings, memory, Snapshot(experiment.folder))
     left_behind = plan.left_behind()
 except InputError as error:
     end_with([error])

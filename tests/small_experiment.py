@@ -29,6 +29,7 @@ from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.plan import Plan
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.summary.read import read_summary
 
 MODEL_CONFIG = {
@@ -85,7 +86,8 @@ def plan_of(experiment: ExperimentFolder, **settings: Any) -> Plan:
     """The plan of an experiment as it lies there."""
     read, _ = read_summary(experiment.summary)
     memory = HashMemory(experiment.path / "hashes.json")
-    return make_plan(resolve(read, experiment.path), Settings(experiment.path, **settings), memory)
+    resolved = resolve(read, experiment.path)
+    return make_plan(resolved, Settings(experiment.path, **settings), memory, Snapshot(experiment.path))
 
 
 def complete(experiment: ExperimentFolder) -> None:

@@ -15,6 +15,7 @@ from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.summary.read import read_summary
 
 README = Path(__file__).parents[2] / "README.md"
@@ -48,7 +49,8 @@ def test_example_is_planned(folder: Path) -> None:
     assert [run.name for run in experiment.fine_tuned] == ["rank4", "rank16"]
     evaluations = ["rank4/shout/epoch0", "rank4/shout/epoch1", "rank16/shout/epoch0", "rank16/shout/epoch1"]
     assert [one.subject for one in experiment.evaluations] == [*evaluations, "base/shout/base"]
-    plan = make_plan(experiment, Settings(experiment_dir=folder), HashMemory(folder / "hashes.json"))
+    memory = HashMemory(folder / "hashes.json")
+    plan = make_plan(experiment, Settings(experiment_dir=folder), memory, Snapshot(folder))
     assert all(
         row.why == "not done yet" for row in plan.rows() if row.subject.startswith("rank") and "/" not in row.subject
     )

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from run_experiment.attempts.files import Failure
 from run_experiment.checkpoints.identities import CHECKPOINT
@@ -20,7 +17,6 @@ from run_experiment.inputs.data_files import DataError, split_hash
 from run_experiment.inputs.named_files import content_hash
 from run_experiment.jobs.specs import EvaluationJob, Input, Job, inputs_of
 from run_experiment.jobscripts.edits import parse
-from run_experiment.machine.gpu_samples import summarize
 from run_experiment.machine.processes import last_lines
 
 
@@ -74,16 +70,6 @@ def _require_unchanged(inputs: Iterable[Input]) -> None:
         if found != sha256:
             what = f"split {split} of {path}" if split else str(path)
             raise JobError(f"{what} changed since this job was planned; start again")
-
-
-def gpu_facts(samples: Iterable[Path], since: datetime) -> dict[str, Any]:
-    """A record's entry on GPUs, from the first of the files of samples that was written since; empty without any."""
-    for path in samples:
-        with suppress(OSError):
-            # File servers' clocks differ a little.
-            if path.stat().st_mtime >= since.timestamp() - 1:
-                return {"gpu": asdict(summarize(path))}
-    return {}
 
 
 def failure(what: str, log: Path) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from run_experiment.attempts.files import Failure
 from run_experiment.common import paths
@@ -26,7 +25,6 @@ from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.jobs.checks import (
     JobError,
     failure,
-    gpu_facts,
     require_as_planned,
     require_checkpoint,
     require_inputs,
@@ -36,8 +34,9 @@ from run_experiment.jobs.max_connections import Connections, fitting, plan_conne
 from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.script_facts import ScriptFacts, script_facts
+from run_experiment.machine.gpu_samples import gpu_facts
 from run_experiment.machine.memory import says_out_of_memory
-from run_experiment.machine.provenance import with_inspect_version
+from run_experiment.machine.provenance import with_inspect
 
 _REORDERED = "its samples have no ids, and are in another order now or repeat each other"
 
@@ -67,7 +66,8 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
         **gpu_facts((samples, *script.sample_files), current.started),
     }
     known = current.record()
-    known["provenance"] = _made_with(known["provenance"], left.outcome, script.may_activate)
+    version, seed = left.outcome.inspect_version, left.outcome.seed
+    known["provenance"] = with_inspect(known["provenance"], version, seed, elsewhere=script.may_activate)
     # First of all: an old record beside a new log would say that it is of another evaluation.
     record.unlink(missing_ok=True)
     # Right before the new one: without a record the log would be computed again.
@@ -166,9 +166,3 @@ def _rows(job: EvaluationJob) -> Sequence[Row]:
         return []
     chosen = splits if data.get("split") is None else [data["split"]]
     return [row for split in chosen for row in splits.get(split, [])]
-
-
-def _made_with(facts: dict[str, Any], outcome: EvalOutcome, may_activate: bool) -> dict[str, Any]:
-    """What a job knows of how it made a log, with what the log says itself."""
-    known = with_inspect_version(facts, outcome.inspect_version, may_activate)
-    return known if outcome.seed is None else {**known, "seeds": {"generation": outcome.seed}}

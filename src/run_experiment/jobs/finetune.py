@@ -29,12 +29,13 @@ from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
 from run_experiment.finetuning.resume_state import drop_state
-from run_experiment.jobs.checks import JobError, failure, gpu_facts, require_as_planned
+from run_experiment.jobs.checks import JobError, failure, require_as_planned
 from run_experiment.jobs.resume_training import Start, learning, plan_start
 from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.jobscripts.own_recipe import runs_our_recipe
 from run_experiment.jobscripts.script_facts import script_facts
+from run_experiment.machine.gpu_samples import gpu_facts
 from run_experiment.machine.provenance import INSTALLED, told_installed, with_installed
 
 

@@ -6,13 +6,14 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from run_experiment.machine.processes import query
 
@@ -96,6 +97,16 @@ def sampling(
         thread.join(_PATIENCE[0])
         hurry.set()
         thread.join(_PATIENCE[1])
+
+
+def gpu_facts(samples: Iterable[Path], since: datetime) -> dict[str, Any]:
+    """A record's entry on GPUs, from the first of the files of samples that was written since; empty without any."""
+    for path in samples:
+        with suppress(OSError):
+            # File servers' clocks differ a little.
+            if path.stat().st_mtime >= since.timestamp() - 1:
+                return {"gpu": asdict(summarize(path))}
+    return {}
 
 
 def summarize(path: Path) -> GpuSummary:

@@ -84,14 +84,17 @@ def with_installed(facts: Mapping[str, Any], recorded: Sequence[Mapping[str, Any
     return {**known, "earlier": earlier} if earlier else known
 
 
-def with_inspect_version(facts: Mapping[str, Any], version: str, elsewhere: bool = False) -> dict[str, Any]:
-    """A job's facts if its log is of the installed inspect-ai; else without packages, but the log's inspect-ai.
+def with_inspect(
+    facts: Mapping[str, Any], version: str, seed: int | None = None, *, elsewhere: bool = False
+) -> dict[str, Any]:
+    """A job's facts, with what its log says of the inspect-ai that wrote it, and the seed of its generation.
 
-    Always the latter if its script may run `elsewhere`, in an environment of its own.
+    Packages are left out if the log is of another inspect-ai than the installed one, or if the job's script may run
+    `elsewhere`, in an environment of its own.
     """
-    if version and not elsewhere and facts.get("versions", {}).get("inspect-ai") == version:
-        return dict(facts)
-    return with_installed(facts, [{"versions": {"inspect-ai": version} if version else {}}])
+    if elsewhere or not version or facts.get("versions", {}).get("inspect-ai") != version:
+        facts = with_installed(facts, [{"versions": {"inspect-ai": version} if version else {}}])
+    return dict(facts) if seed is None else {**facts, "seeds": {"generation": seed}}
 
 
 def commit(folder: Path, code: Sequence[str] = ()) -> dict[str, Any] | None:

@@ -34,20 +34,27 @@ from run_experiment.planning.plan import Plan, written_to
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
 from run_experiment.planning.snapshot import Snapshot
-from run_experiment.planning.target import REDONE, Kind, State, Target
+from run_experiment.planning.target import (
+    NO_CHECKPOINT,
+    REDONE,
+    Kind,
+    State,
+    Target,
+    after_training,
+    after_verification,
+)
 
 # Key of a configuration.
 TEMPLATE_DATE = "template_date"
-NO_CHECKPOINT = "the checkpoint does not exist"
 
 
-def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot | None = None) -> Plan:
+def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> Plan:
     """Compare every record of an experiment with today's configuration, and apply `only=` and `redo=`.
 
-    `snapshot` is what this command has already read from the folder. Raises InputError.
+    `snapshot` is what this command reads from the folder. Raises InputError.
     """
     try:
-        return _planned(experiment, settings, memory, snapshot or Snapshot(experiment.folder))
+        return _planned(experiment, settings, memory, snapshot)
     except (DataError, CheckpointError, TaskScriptError, OSError) as error:
         raise UnreadableError(str(experiment.folder / paths.SUMMARY), error) from error
 
@@ -174,7 +181,7 @@ class _Builder:
             target = self._verified(run, epoch, path, config | {"training": training_identity(made)})
             if not (training.wanted and target.wanted):
                 return target
-        why = "its training will be restored first" if kept else _after_training(training)
+        why = "its training will be restored first" if kept else after_training(training)
         needs = (training.path,)
         return Target(Kind.VERIFICATION, path, self._snapshot.unmade(path), why, config, needs, failed=training.failed)
 
@@ -284,31 +291,10 @@ class _Builder:
             files = record.config.get(CHECKPOINT)
         target = self._snapshot.compared(kind, path, {**config, CHECKPOINT: files}, task.data, task.script)
         if target.state is State.MISSING and manifest.wanted:
-            return replace(target, why=_after_verification(manifest), attempt=None, failed=manifest.failed)
+            return replace(target, why=after_verification(manifest), attempt=None, failed=manifest.failed)
         return target
 
 
 def _stopped(target: Target, why: str, failed: FailedStep) -> Target:
     """The target with the reason that a step that it needs failed."""
     return replace(target, why=f"{why}: {failed.error}", failed=failed)
-
-
-def _after_training(training: Target) -> str:
-    """Why targets that need this training are not made yet."""
-    if training.failed:
-        return training.why
-    if training.attempt:
-        return f"its training {training.attempt.what}"
-    again = training.state is State.STALE or training.redone
-    return f"its run is trained again: {training.why}" if again else "its run is not trained yet"
-
-
-def _after_verification(manifest: Target) -> str:
-    """Why an evaluation that needs this verified checkpoint is not made yet."""
-    if manifest.failed:
-        return f"its checkpoint failed verification: {manifest.failed.error}"
-    if manifest.why == NO_CHECKPOINT:
-        return "its checkpoint is missing"
-    if manifest.state is State.STALE:
-        return f"its checkpoint is verified again: {manifest.why}"
-    return "its checkpoint is not verified yet"

@@ -15,6 +15,8 @@ from run_experiment.planning.failed_steps import FailedStep
 
 # Why a target is wanted that `redo=` named.
 REDONE = "asked for (redo)"
+# Why a verification is wanted that has nothing to verify.
+NO_CHECKPOINT = "the checkpoint does not exist"
 
 
 class State(enum.Enum):
@@ -81,6 +83,27 @@ class Target:
     def inputs(self) -> list[str]:
         """Inputs of the target as Snakemake sees them; a fresh one has none, except the results."""
         return [*self.needs, *([self.marker] if self.state is State.STALE else [])]
+
+
+def after_training(training: Target) -> str:
+    """Why targets that need this training are not made yet."""
+    if training.failed:
+        return training.why
+    if training.attempt:
+        return f"its training {training.attempt.what}"
+    again = training.state is State.STALE or training.redone
+    return f"its run is trained again: {training.why}" if again else "its run is not trained yet"
+
+
+def after_verification(manifest: Target) -> str:
+    """Why an evaluation that needs this verified checkpoint is not made yet."""
+    if manifest.failed:
+        return f"its checkpoint failed verification: {manifest.failed.error}"
+    if manifest.why == NO_CHECKPOINT:
+        return "its checkpoint is missing"
+    if manifest.state is State.STALE:
+        return f"its checkpoint is verified again: {manifest.why}"
+    return "its checkpoint is not verified yet"
 
 
 def mark_stale(folder: Path, targets: Iterable[Target]) -> None:

@@ -9,6 +9,7 @@ from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.results_state import Records
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.results.page import write_results
 from run_experiment.summary.read import read_experiment
 
@@ -21,7 +22,8 @@ def hash_memory(folder: Path) -> HashMemory:
 def read_records(folder: Path) -> Records:
     """The records of the experiment in `folder` as it lies there. Raises InputError."""
     experiment = read_experiment(folder / paths.SUMMARY)
-    return Records(make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder)))
+    plan = make_plan(experiment, Settings(experiment_dir=folder), hash_memory(folder), Snapshot(folder))
+    return Records(plan)
 
 
 def collect(folder: Path) -> Records:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from run_experiment.common.yaml_lines import KeyPath, Source
+from run_experiment.common.errors import Problem
+from run_experiment.common.yaml_lines import KeyPath, Source, dotted
 from run_experiment.experiment.schema import (
     BaseModelEntry,
     ControlsSection,
@@ -36,6 +37,23 @@ class Finding:
     path: KeyPath
     message: str
     warning: bool = False
+
+
+def errors_of(source: Source, findings: Iterable[Finding]) -> list[Problem]:
+    """All that keeps a file from being used, with lines."""
+    return _problems(source, (finding for finding in findings if not finding.warning))
+
+
+def warnings_of(source: Source, findings: Iterable[Finding]) -> list[Problem]:
+    """What is odd and keeps no file from being used, with lines."""
+    return _problems(source, (finding for finding in findings if finding.warning))
+
+
+def _problems(source: Source, findings: Iterable[Finding]) -> list[Problem]:
+    """Findings with their lines, after what is wrong with the file as YAML: at one place that comes first."""
+    places = {problem.path for problem in source.problems}
+    found = {Problem(source.line(finding.path), dotted(finding.path), finding.message): None for finding in findings}
+    return sorted([*source.problems, *(problem for problem in found if problem.path not in places)])
 
 
 @dataclass(frozen=True)

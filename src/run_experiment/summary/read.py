@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from run_experiment.common.errors import InputError, Problem
-from run_experiment.common.yaml_lines import KeyPath, Source, dotted, load, shown
+from run_experiment.common.yaml_lines import KeyPath, Source, load, shown
 from run_experiment.experiment.model import Experiment
 from run_experiment.experiment.resolve import UnresolvableError, resolve
 from run_experiment.experiment.schema import ExperimentSummary
@@ -15,7 +15,7 @@ from run_experiment.jobscripts.foreign import is_scaffolded
 from run_experiment.summary.checks.files import check_files
 from run_experiment.summary.checks.references import check_references
 from run_experiment.summary.checks.types import check_types
-from run_experiment.summary.draft import Finding, draft_of
+from run_experiment.summary.draft import Finding, draft_of, errors_of, warnings_of
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -26,7 +26,7 @@ def read_experiment(path: Path) -> Experiment:
     folder = path.absolute().parent
     source = _load(path)
     summary, findings = check_types(source, strict=not is_scaffolded(folder))
-    if errors := _errors(source, findings):
+    if errors := errors_of(source, findings):
         raise InputError(path.name, errors)
     assert summary is not None
     try:
@@ -49,10 +49,10 @@ def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentS
     # In this order: what is wrong with a value by itself is said, and not what follows from it.
     findings += _elsewhere(check_references(draft, folder, strict), findings)
     findings += _elsewhere(check_files(draft, folder), findings)
-    if errors := _errors(source, findings):
+    if errors := errors_of(source, findings):
         raise InputError(path.name, errors)
     assert summary is not None
-    return summary, _problems(source, (finding for finding in findings if finding.warning))
+    return summary, warnings_of(source, findings)
 
 
 def _load(path: Path) -> Source:
@@ -93,15 +93,3 @@ def _elsewhere(found: Iterable[Finding], before: Iterable[Finding]) -> list[Find
 
 def _is_within(path: KeyPath, faulty: set[KeyPath]) -> bool:
     return any(path[:length] in faulty for length in range(1, len(path) + 1))
-
-
-def _errors(source: Source, findings: Iterable[Finding]) -> list[Problem]:
-    """All that keeps a file from being used, with lines."""
-    return _problems(source, (finding for finding in findings if not finding.warning))
-
-
-def _problems(source: Source, findings: Iterable[Finding]) -> list[Problem]:
-    """Findings with their lines, after what is wrong with the file as YAML: at one place that comes first."""
-    places = {problem.path for problem in source.problems}
-    found = {Problem(source.line(finding.path), dotted(finding.path), finding.message): None for finding in findings}
-    return sorted([*source.problems, *(problem for problem in found if problem.path not in places)])

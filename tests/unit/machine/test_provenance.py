@@ -29,7 +29,7 @@ from run_experiment.machine.provenance import (
     tell_installed,
     told_installed,
     versions,
-    with_inspect_version,
+    with_inspect,
     with_installed,
 )
 from run_experiment.results.collect import collect
@@ -273,14 +273,14 @@ def test_what_goes_on_in_another_environment_tells_both(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(("version", "expected"), [("0.4.0", {"inspect-ai": "0.4.0"}), ("", {})])
 def test_log_of_another_inspect_ai_is_of_another_environment(version: str, expected: dict[str, str]) -> None:
-    assert with_inspect_version(KNOWN, "0.3.9") == KNOWN
-    assert with_inspect_version(KNOWN, version) == {"python": None, "versions": expected, "host": "n1"}
-    assert with_inspect_version({"error": "why"}, version)["versions"] == expected
+    assert with_inspect(KNOWN, "0.3.9") == KNOWN
+    assert with_inspect(KNOWN, version) == {"python": None, "versions": expected, "host": "n1"}
+    assert with_inspect({"error": "why"}, version)["versions"] == expected
 
 
 def test_the_same_inspect_ai_in_another_environment_says_nothing_of_the_rest_there() -> None:
     expected = {"python": None, "versions": {"inspect-ai": "0.3.9"}, "host": "n1"}
-    assert with_inspect_version(KNOWN, "0.3.9", elsewhere=True) == expected
+    assert with_inspect(KNOWN, "0.3.9", elsewhere=True) == expected
 
 
 def test_results_made_elsewhere_are_compared_with_the_newest_record() -> None:

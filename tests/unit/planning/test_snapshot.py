@@ -43,6 +43,7 @@ from run_experiment.common import paths
 from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.settings import Settings
 from run_experiment.planning.build import make_plan
+from run_experiment.planning.snapshot import Snapshot
 from run_experiment.estimate.measurements import measured
 from run_experiment.report.collect import write_all
 from run_experiment.results.collect import hash_memory, read_records
@@ -52,7 +53,7 @@ COMMANDS = {
     "status": "main(['status', folder])",
     "plan": """
 experiment = resolve(read_summary(Path(folder) / paths.SUMMARY)[0], Path(folder))
-make_plan(experiment, Settings(Path(folder)), hash_memory(Path(folder)))
+make_plan(experiment, Settings(Path(folder)), hash_memory(Path(folder)), Snapshot(Path(folder)))
 """,
     "end of a session": "records = read_records(Path(folder)); measured(records.plan); write_all(records)",
 }
