@@ -11,7 +11,7 @@ from run_experiment.common.json_files import write_record
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.model_check import FAILED, ModelCheck, check_model, without_torch
 from run_experiment.inputs.data_files import DataError
-from run_experiment.session import step_entries
+from run_experiment.session.entries import steps as step_entries
 
 if __name__ == "__main__":
     without_torch()

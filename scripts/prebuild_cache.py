@@ -12,7 +12,7 @@ from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.common.json_files import write_record
 from run_experiment.evaluation.dataset_cache import FACTS, failed_at, prebuild
 from run_experiment.jobs.checks import require_data_set
-from run_experiment.session import step_entries
+from run_experiment.session.entries import steps as step_entries
 
 if __name__ == "__main__":
     job, name, failure = snakemake.params.job, snakemake.wildcards.data_set, ""

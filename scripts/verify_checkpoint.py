@@ -6,7 +6,7 @@ from pathlib import Path
 from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.checkpoints.manifest import verify
 from run_experiment.common.errors import CheckpointError
-from run_experiment.session.step_entries import checkpoint_missing
+from run_experiment.session.entries.steps import checkpoint_missing
 
 if __name__ == "__main__":
     job, wildcards = snakemake.params.job, snakemake.wildcards

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import run_experiment
 
 SOURCE = Path(run_experiment.__file__).parents[1]
 PACKAGE = "run_experiment"
+ROOT = Path(__file__).parents[2]
+OURS = {PACKAGE, "snakemake_executor_plugin_slurm_attached", "snakemake_logger_plugin_action_log"}
 FLOORS = (
     {"common"},
     {"experiment", "machine"},
@@ -70,3 +73,45 @@ def test_rooms_are_small_and_say_what_they_are() -> None:
         says = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
         assert len(says.splitlines()) == 4, folder.name
         assert len(list(folder.glob("*.py"))) - 1 <= MOST_MODULES, folder.name
+
+
+# Statements of rules, whose files are no Python.
+IMPORT = re.compile(r"^ *(from (?:run_experiment|snakemake_\w+)[\w.]* import (?:\([^)]*\)|[^(\n]+))", re.MULTILINE)
+
+
+def test_what_rules_scripts_and_benchmarks_import_is_there() -> None:
+    """Type checks do not see them, and most of them run only in long tests."""
+    known = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
+    known = {name.removesuffix(".__init__"): path for name, path in known.items()}
+    files = [path for folder in ("rules", "scripts", "benchmarks") for path in (ROOT / folder).glob("*.*")]
+    found = [
+        (path.name, node.module, alias.name)
+        for path in files
+        if path.suffix in (".py", ".smk")
+        for statement in IMPORT.findall(path.read_text())
+        for node in ast.walk(ast.parse(statement))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in OURS
+        for alias in node.names
+    ]
+    assert len(found) > 50
+    missing = [
+        (file, module, name)
+        for file, module, name in found
+        if f"{module}.{name}" not in known and (module not in known or name not in defined(known[module]))
+    ]
+    assert missing == []
+
+
+def defined(module: Path) -> set[str]:
+    """Names that a module has."""
+    names: set[str] = set()
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {word.id for target in node.targets for word in ast.walk(target) if isinstance(word, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
