@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 # Of one cell, in characters; Python's own limit is 131,072.
 _LARGEST_CELL = 2**31 - 1
@@ -22,18 +22,29 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
 def csv_rows(text: str, needed: Set[str]) -> list[dict[str, str]]:
     """Rows by the names of the first line. Raises ValueError or csv.Error, naming the row.
 
-    Columns are separated by commas, unless only another separator makes the needed columns.
+    Columns are separated by commas, unless only another separator makes the needed columns. Several columns without a
+    name, which spreadsheets write, are left out.
     """
     csv.field_size_limit(_LARGEST_CELL)
+    text = text.lstrip("\r\n")
     reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=_delimiter(text, needed))
     columns = list(reader.fieldnames or ())
-    if twice := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
-        raise ValueError(f"the first line has the column {twice[0]!r} twice")
+    twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
+    if any(twice):
+        raise ValueError(f"the first line has the column {next(filter(None, twice))!r} twice")
     rows = list(reader)
     for number, row in enumerate(rows, start=1):
-        if None in row:
-            raise ValueError(f"row {number} has more columns than the header")
-    return rows
+        _require_a_row(number, row)
+    return [{name: value for name, value in row.items() if name not in twice} for row in rows]
+
+
+def _require_a_row(number: int, row: Mapping[str | None, object]) -> None:
+    """Raise ValueError for a row that is longer than the header, or is a header itself."""
+    if None in row:
+        raise ValueError(f"row {number} has more columns than the header")
+    # The second file of two that were joined may begin with a byte order mark.
+    if all(isinstance(value, str) and value.lstrip("\ufeff") == name for name, value in row.items()):
+        raise ValueError(f"row {number} is the header again, as in files that were joined: remove it")
 
 
 def _delimiter(text: str, needed: Set[str]) -> str:
@@ -42,7 +53,8 @@ def _delimiter(text: str, needed: Set[str]) -> str:
 
 
 def _header(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text), strict=True, delimiter=delimiter), [])
+    # Not strict: with another delimiter than the file's, quoted names are no valid CSV.
+    return next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
 
 
 def read_otherwise(cells: Sequence[str]) -> tuple[int, str, str] | None:

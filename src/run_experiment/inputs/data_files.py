@@ -88,7 +88,15 @@ def _json(text: str) -> dict[str, Sequence[Row]]:
         raise ValueError("expected splits, each a list of objects, or one list")
     if isinstance(content.get("input"), str):
         return {"train": [content]}
-    return {name: rows for name, rows in content.items() if isinstance(rows, list)}
+    splits = {name: rows for name, rows in content.items() if isinstance(rows, list)}
+    if any(_has_columns(part) for part in (content, *content.values())):
+        raise ValueError('it has a list for each column; write a list of rows, as pandas does with orient="records"')
+    return splits
+
+
+def _has_columns(part: Any) -> bool:
+    """Whether a part of a file is a table by columns, as pandas and datasets write it."""
+    return isinstance(part, dict) and all(isinstance(part.get(name), list | dict) for name in ("input", "output"))
 
 
 def _not_json(text: str, position: int) -> str:
@@ -112,12 +120,20 @@ def _json_lines(text: str) -> list[Row]:
             rows += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
         except json.JSONDecodeError as error:
             hint = "; the file is JSON, not JSON Lines: name it .json" if number == 1 and _is_json(text) else ""
+            hint = hint or _not_json_line(line, error.pos)
             raise ValueError(f"line {number}: {error.msg} (column {error.colno}){hint}") from error
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {error}") from error
     if len(rows) == 1 and isinstance(rows[0], list):
         raise ValueError("line 1: the file is JSON, not JSON Lines: name it .json")
     return rows
+
+
+def _not_json_line(line: str, position: int) -> str:
+    """Hint at what makes a line of JSON Lines invalid."""
+    if line.startswith("\ufeff"):
+        return "; the line begins with a byte order mark, as in files that were joined: remove it"
+    return "; JSON Lines have no comma after an object" if line[position:].strip() == "," else ""
 
 
 def _is_json(text: str) -> bool:

@@ -50,7 +50,14 @@ def test_json_lines_named_json_have_a_format(folder: Path) -> None:
     ("rows", "warning"),
     [
         ([row | {"id": 1, "source_url": "x", "category": "c"} for row in ROWS], None),
-        ([{"input": " ", "output": ""}, *ROWS, *ROWS, *ROWS], None),
+        ([row | {"": "0", "Unnamed: 0": "0"} for row in ROWS], None),
+        ([{"input": " ", "output": "A"}, *ROWS, *ROWS, *ROWS], None),
+        ([*ROWS, {"input": "a", "output": ""}], None),
+        (
+            [*ROWS, *ROWS, *ROWS, {"input": " ", "output": ""}, {"input": "", "output": " "}],
+            "input and output are empty in 2 rows of split train (row 13): each trains an empty answer; "
+            "remove such rows",
+        ),
         (
             [row | {"instruction": "shout"} for row in ROWS],
             'training reads input and output only, and leaves out "instruction"; '

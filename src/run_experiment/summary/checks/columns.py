@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from run_experiment.common.files import regular
+from run_experiment.common.text import counted
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import Columns
 from run_experiment.experiment.resolve import split_script
@@ -23,7 +24,7 @@ _OF_A_PROMPT = re.compile(
 # What describes a row and is no part of its prompt.
 _DESCRIPTION = re.compile(
     r"(.*_)?(id|uuid|index|idx|name|source|url|split|label|category|type|topic|tags?|lang(uage)?|difficulty|level|"
-    r"meta(data)?|notes?|comments?|date|license|version|hash|score|count|length)",
+    r"meta(data)?|notes?|comments?|date|license|version|hash|score|count|length)|unnamed: \d+",
     re.IGNORECASE,
 )
 # Of the rows; below it, empty inputs are thought to be meant.
@@ -40,7 +41,11 @@ def column_warnings(
     sources = _task_sources(draft, folder)
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in columns]
     dropped = [name for name in names if _is_dropped(name, sources)]
-    empty = sum(not str(row[columns.input]).strip() for row in rows)
+    blank = [number for number, row in enumerate(rows, start=1) if not any(str(row[key]).strip() for key in columns)]
+    if blank:
+        message = f"{' and '.join(columns)} are empty in {counted(len(blank), 'row')} of split train (row {blank[0]})"
+        yield Finding(place, f"{message}: each trains an empty answer; remove such rows", warning=True)
+    empty = sum(not str(row[columns.input]).strip() for row in rows) - len(blank)
     many_empty = f"{empty} of {len(rows)} inputs of split train are empty" if empty >= _MANY_EMPTY * len(rows) else ""
     if dropped:
         also = f"; {many_empty}" if empty and many_empty else ""
@@ -53,7 +58,8 @@ def column_warnings(
 
 
 def _is_dropped(name: str, sources: Sequence[str]) -> bool:
-    if _DESCRIPTION.fullmatch(name):
+    # Without a name: the numbers of rows, which pandas writes.
+    if not name or _DESCRIPTION.fullmatch(name):
         return False
     quoted = (f'"{name}"', f"'{name}'")
     return bool(_OF_A_PROMPT.fullmatch(name)) or not any(text in source for source in sources for text in quoted)
