@@ -1,7 +1,8 @@
-"""Adapters made elsewhere, of many kinds: whole ones are verified, those that lack any tensor are refused."""
+"""What is made elsewhere, of many kinds: whole adapters are verified, those that lack any tensor are refused."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.common.errors import CheckpointError
 from run_experiment.experiment.model import Model
+from run_experiment.finetuning.model_files import expected_shapes
 
 
 def lora(**settings: Any) -> LoraConfig:
@@ -48,3 +50,40 @@ def test_an_adapter_must_have_every_tensor_that_its_config_asks_for(
     save_file({other: values for other, values in tensors.items() if other != name}, path)
     with pytest.raises(CheckpointError, match=f"adapter_model.safetensors lacks tensor {name}"):
         verify_checkpoint(tmp_path / "adapter", Model("tiny", llama))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [({"peft_type": "HIRA"}, "HIRA"), ({"peft_type": "lora"}, "lora"), ({"use_dora": True, "loftq_config": 1}, ": ")],
+)
+def test_an_adapter_that_peft_does_not_know_is_refused(
+    llama: Path, tmp_path: Path, values: dict[str, Any], reason: str
+) -> None:
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(llama), lora())
+    adapted.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(CheckpointError, match=f"adapter_config.json: peft cannot read it .*{reason}"):
+        verify_checkpoint(tmp_path / "adapter", Model("tiny", llama))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])
+def test_tensors_are_those_that_transformers_has(kind: str, tied: bool) -> None:
+    config = AutoConfig.for_model(
+        kind,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16 if kind == "qwen2" else 24,
+        vocab_size=128,
+        tie_word_embeddings=tied,
+    )
+    with torch.device("meta"):
+        found = AutoModelForCausalLM.from_config(config).state_dict()
+    expected = expected_shapes(config.to_dict())
+    assert expected == {
+        name: tuple(values.shape) for name, values in found.items() if not (tied and name == "lm_head.weight")
+    }

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.checkpoints.lora_shapes import LLAMA_LIKE
+from run_experiment.common.errors import CheckpointError
+from run_experiment.common.paths import ADAPTER_CONFIG
 
 # Keys of an adapter's config that ask for more than two matrices of each projection.
 _MORE = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters", "use_qalora")
@@ -28,20 +30,30 @@ def is_plain(adapter: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
 
 
 def demanded_tensors(checkpoint: Path, model: Path) -> list[str]:
-    """Names of all tensors that an adapter on a model must hold; empty if peft cannot tell."""
+    """Names of all tensors that an adapter on a model must hold; empty if peft cannot tell.
+
+    Raises CheckpointError for an adapter's config that peft cannot read.
+    """
+    from peft import PeftConfig
+
     try:
-        return _of_peft(checkpoint, model)
-    # An adapter that peft cannot make, of a newer version, say, fails where it is loaded, with its own message.
+        config = PeftConfig.from_pretrained(str(checkpoint))
+    # A kind that peft does not know, or a value that it does not take: KeyError, TypeError, ValueError, its own.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        raise CheckpointError(f"{checkpoint / ADAPTER_CONFIG}: peft cannot read it ({reason})") from error
+    try:
+        return _of_peft(config, model)
+    # An adapter that peft cannot make without weights fails where it is loaded, with its own message.
     except Exception:
         return []
 
 
-def _of_peft(checkpoint: Path, model: Path) -> list[str]:
+def _of_peft(config: Any, model: Path) -> list[str]:
     import torch
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from peft import get_peft_model, get_peft_model_state_dict
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = PeftConfig.from_pretrained(str(checkpoint))
     if hasattr(config, "init_lora_weights"):
         # How it began needs weights to compute with, and does not matter any more.
         config.init_lora_weights = True

@@ -80,7 +80,8 @@ def describe_change(
     `data` and `script` are the data file and the task script, of which configurations contain only hashes.
     """
     before, after = dict(_flat(old)), dict(_flat(new))
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    # As JSON: NaN equals itself.
+    names = [name for name in {**before, **after} if canonical(before.get(name)) != canonical(after.get(name))]
     known = {
         "data": Path(data).name if data else "the data",
         "script": Path(script).name if script else "",

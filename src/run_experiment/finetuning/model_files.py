@@ -1,25 +1,28 @@
-"""Whether the files of a model folder can be loaded, as far as their names, sizes and headers say."""
+"""Whether the files of a model folder can be loaded, as far as their names, sizes and headers say.
+
+transformers only warns if weights are missing, and computes with random numbers in their place.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common.errors import CheckpointError
 from run_experiment.finetuning.architecture import ModelError, weight_files
-from run_experiment.inputs.safetensors_header import Shape, is_lfs_pointer, tensor_shapes
+from run_experiment.inputs.safetensors_header import Shape, is_lfs_pointer, tensor_beginnings, tensor_shapes
 
 # Each of these alone, or with others beside it, is a tokenizer.
 _TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 _SMALL = ("*.json", *_TOKENIZERS, "merges.txt", "*.jinja")
 
 _LAYER = {
-    "self_attn.q_proj.weight": ("hidden_size", "hidden_size"),
+    "self_attn.q_proj.weight": ("q_size", "hidden_size"),
     "self_attn.k_proj.weight": ("kv_size", "hidden_size"),
     "self_attn.v_proj.weight": ("kv_size", "hidden_size"),
-    "self_attn.o_proj.weight": ("hidden_size", "hidden_size"),
+    "self_attn.o_proj.weight": ("hidden_size", "q_size"),
     "mlp.gate_proj.weight": ("intermediate_size", "hidden_size"),
     "mlp.up_proj.weight": ("intermediate_size", "hidden_size"),
     "mlp.down_proj.weight": ("hidden_size", "intermediate_size"),
@@ -27,26 +30,52 @@ _LAYER = {
     "post_attention_layernorm.weight": ("hidden_size",),
 }
 _QWEN2_LAYER = {
-    "self_attn.q_proj.bias": ("hidden_size",),
+    "self_attn.q_proj.bias": ("q_size",),
     "self_attn.k_proj.bias": ("kv_size",),
     "self_attn.v_proj.bias": ("kv_size",),
 }
+_QWEN3_LAYER = {"self_attn.q_norm.weight": ("head_dim",), "self_attn.k_norm.weight": ("head_dim",)}
+_MORE_OF_A_LAYER = {"qwen2": _QWEN2_LAYER, "qwen3": _QWEN3_LAYER}
+# Architectures of which all names are known. transformers ties their head only if their config says so.
+_KNOWN = ("llama", "mistral", *_MORE_OF_A_LAYER)
 # transformers and torchtune compute it.
 _COMPUTED = "rotary_emb.inv_freq"
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("intermediate_size", "vocab_size"),
+)
 _HEAD, _EMBEDDING, _NORM = "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"
-# Architectures that transformers does not tie unless their config says so.
-_NOT_TIED = ("llama", "qwen2")
 
 
-def folder_problem(folder: Path) -> str | None:
-    """Why a model cannot be loaded from its folder, for training or evaluation; None if nothing is seen."""
-    return next(_folder_problems(folder), None)
+def first_problem(folder: Path, *checks: Callable[[Path], str | None]) -> str | None:
+    """What the first of these checks of a folder that finds something says; errors are findings."""
+    try:
+        return next((problem for check in checks if (problem := check(folder))), None)
+    except (ModelError, CheckpointError, OSError) as error:
+        return str(error)
+    # A value of another type, like a size in quotes.
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        return f"{folder / 'config.json'} has a value that cannot be used: {error}"
 
 
-def _folder_problems(folder: Path) -> Iterator[str]:
+def folder_problem(folder: Path, *, is_base: bool = True) -> str | None:
+    """Why a model cannot be loaded from its folder, for training or evaluation; None if nothing is seen.
+
+    A model that is not the base model may have no tokenizer: it is used with that of its base model.
+    """
+    return next(_folder_problems(folder, is_base), None)
+
+
+def pointer_problem(folder: Path) -> str | None:
+    """That a file of a model, other than its weights, is a pointer of Git LFS; None if none is."""
     pointers = (path for pattern in _SMALL for path in sorted(folder.glob(pattern)) if path.is_file())
-    if pointer := next((path for path in pointers if is_lfs_pointer(path)), None):
-        yield f"{pointer} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"
+    pointer = next((path for path in pointers if is_lfs_pointer(path)), None)
+    return f"{pointer} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder" if pointer else None
+
+
+def _folder_problems(folder: Path, is_base: bool) -> Iterator[str]:
+    if problem := pointer_problem(folder):
+        yield problem
     try:
         shapes = weight_shapes(folder)
         config = _object(folder / "config.json")
@@ -54,23 +83,57 @@ def _folder_problems(folder: Path) -> Iterator[str]:
     except (CheckpointError, ModelError) as error:
         yield str(error)
         return
-    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
+    if is_base and not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
         yield f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model's source"
     if tokenizer.get("tokenizer_class") == "TokenizersBackend" or isinstance(
         tokenizer.get("extra_special_tokens"), list
     ):
         source = folder / "tokenizer_config.json"
         yield f"{source} is as transformers 5 writes it; save the tokenizer with transformers 4"
+    if "rope_parameters" in config and "rope_theta" not in config:
+        written = "has rope_parameters, as transformers 5 writes it, which transformers 4 leaves out"
+        yield f"{folder / 'config.json'} {written}; save the model with transformers 4"
     yield from _head_problem(folder, config, shapes)
+    yield from _missing_problem(folder, config, shapes)
 
 
 def _head_problem(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Iterator[str]:
-    """Of a model whose output would be random numbers: its head is neither there nor the embedding."""
-    known = config.get("model_type") in _NOT_TIED
+    """Of a model whose output would be random numbers, or another one than it was trained with."""
+    known = config.get("model_type") in _KNOWN
     if known and _EMBEDDING in shapes and _HEAD not in shapes and not config.get("tie_word_embeddings"):
         said = "false" if "tie_word_embeddings" in config else "not set"
         way_out = 'write "tie_word_embeddings": true if the model has no output layer of its own'
         yield f"{folder}/config.json: tie_word_embeddings is {said}, and there is no {_HEAD} in the weights; {way_out}"
+    if config.get("tie_word_embeddings") and {_EMBEDDING, _HEAD} <= shapes.keys() and not _is_tied(folder):
+        other = f"but {_HEAD} in the weights is not the embedding, and transformers would leave it out"
+        yield f'{folder}/config.json: tie_word_embeddings is true, {other}; write "tie_word_embeddings": false'
+
+
+def _is_tied(folder: Path) -> bool:
+    """Whether a model's head and embedding begin alike, as far as they can be compared."""
+    beginnings: dict[str, tuple[str, bytes]] = {}
+    for file in weight_files(folder):
+        beginnings |= tensor_beginnings(folder / file, (_EMBEDDING, _HEAD))
+    (one, head), (other, embedding) = beginnings[_HEAD], beginnings[_EMBEDDING]
+    return one != other or head == embedding
+
+
+def _missing_problem(folder: Path, config: Mapping[str, Any], found: Mapping[str, Shape]) -> Iterator[str]:
+    """Of a model that would compute with random numbers in place of weights that it lacks."""
+    if config.get("model_type") not in _KNOWN or config.get("quantization_config"):
+        return
+    # transformers' defaults depend on its version.
+    if any(config.get(size) is None for size in (*_SIZES, *(["head_dim"] if config["model_type"] == "qwen3" else []))):
+        return
+    # What was saved without its head is loaded as well.
+    prefix = "" if any(name.startswith("model.") for name in found) or _HEAD in found else "model."
+    there = {f"{prefix}{name}": shape for name, shape in found.items()}
+    expected = expected_shapes(config)
+    if missing := next((name for name in expected if name not in there), None):
+        yield f"{folder}: the weights lack {missing}; {_found_instead(missing, found)}"
+    for name, shape in expected.items():
+        if there.get(name, shape) != shape:
+            yield f"{folder}: {name} has the shape {list(there[name])}, by config.json it is {list(shape)}"
 
 
 def weight_shapes(folder: Path) -> dict[str, Shape]:
@@ -86,14 +149,12 @@ def embedding_size(folder: Path) -> int | None:
 
 
 def training_problem(folder: Path) -> str | None:
-    """Why a Llama or Qwen2 model cannot be trained with the weights of its folder; None if nothing is seen."""
-    found, config = weight_shapes(folder), _object(folder / "config.json")
-    expected = expected_shapes(config)
+    """Why a model that is known otherwise cannot be trained with the weights of its folder; None if nothing is seen."""
+    found = weight_shapes(folder)
+    expected = expected_shapes(_object(folder / "config.json"))
     if missing := next((name for name in expected if name not in found), None):
         return f"{folder}: the weights lack {missing}; {_found_instead(missing, found)}"
-    for name, shape in found.items():
-        if name in expected and expected[name] != shape:
-            return f"{folder}: {name} has the shape {list(shape)}, by config.json it is {list(expected[name])}"
+    for name in found:
         if name not in expected and name != _HEAD and not name.endswith(_COMPUTED):
             return f"{folder}: the weights have {name}, which is no part of the model in config.json"
     return None
@@ -106,10 +167,12 @@ def _found_instead(missing: str, found: Mapping[str, Shape]) -> str:
 
 
 def expected_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
-    """Shapes of the tensors that a Llama or Qwen2 model has by its config, without a tied head."""
-    sizes = dict(config)
-    sizes["kv_size"] = config["hidden_size"] // config["num_attention_heads"] * config["num_key_value_heads"]
-    layer = _LAYER | (_QWEN2_LAYER if config["model_type"] == "qwen2" else {})
+    """Shapes of the tensors that a model like Llama has by its config, without a tied head."""
+    heads, kind = config["num_attention_heads"], config["model_type"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    kv_size = head_dim * (config.get("num_key_value_heads") or heads)
+    sizes = {**config, "head_dim": head_dim, "q_size": head_dim * heads, "kv_size": kv_size}
+    layer = _LAYER | _MORE_OF_A_LAYER.get(kind, {})
     names: dict[str, tuple[str, ...]] = {_EMBEDDING: ("vocab_size", "hidden_size"), _NORM: ("hidden_size",)}
     for number in range(config["num_hidden_layers"]):
         names |= {f"model.layers.{number}.{name}": shape for name, shape in layer.items()}

@@ -88,7 +88,7 @@ def _json(text: str) -> dict[str, Sequence[Row]]:
         raise ValueError("expected splits, each a list of objects, or one list")
     if isinstance(content.get("input"), str):
         return {"train": [content]}
-    splits = {name: rows for name, rows in content.items() if isinstance(rows, list)}
+    splits: dict[str, Sequence[Row]] = {name: rows for name, rows in content.items() if isinstance(rows, list)}
     if any(_has_columns(part) for part in (content, *content.values())):
         raise ValueError('it has a list for each column; write a list of rows, as pandas does with orient="records"')
     return splits

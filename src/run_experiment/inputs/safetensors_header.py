@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,24 @@ def is_lfs_pointer(path: Path) -> bool:
 
 def tensor_shapes(path: Path) -> dict[str, Shape]:
     """Shapes by tensor name. Raises CheckpointError if it is no such file, or not as long as its header says."""
+    return {name: tuple(map(int, entry["shape"])) for name, entry in _entries(path)[0].items()}
+
+
+def tensor_beginnings(path: Path, names: Iterable[str], most: int = 65536) -> dict[str, tuple[str, bytes]]:
+    """Number format and first bytes of those of the tensors that are in a file. Raises CheckpointError."""
+    entries, start = _entries(path)
+    found = {}
+    with path.open("rb") as file:
+        for name in names:
+            if name in entries:
+                begin, end = entries[name]["data_offsets"]
+                file.seek(start + begin)
+                found[name] = (str(entries[name]["dtype"]), file.read(min(end - begin, most)))
+    return found
+
+
+def _entries(path: Path) -> tuple[dict[str, Any], int]:
+    """What a file's header says of its tensors, and where their values begin. Raises CheckpointError."""
     if is_lfs_pointer(path):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
     try:
@@ -39,13 +57,14 @@ def tensor_shapes(path: Path) -> dict[str, Shape]:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     try:
         header = {name: entry for name, entry in json.loads(content).items() if name != "__metadata__"}
-        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}
+        for entry in header.values():
+            tuple(map(int, entry["shape"]))
         expected = _PREFIX + length + _data_size(header)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is no safetensors file: its header cannot be read; copy it again") from error
     if size != expected:
         raise CheckpointError(f"{path} has {size:,} bytes, its header says {expected:,}: copy it again")
-    return shapes
+    return header, _PREFIX + length
 
 
 def _data_size(header: Mapping[str, Any]) -> int:

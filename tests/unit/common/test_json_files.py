@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,12 @@ CHANGES = {
 @pytest.mark.parametrize(("new", "text"), CHANGES.values(), ids=CHANGES)
 def test_change_is_described(new: dict[str, Any], text: str) -> None:
     assert describe_change(OLD, new) == text
+
+
+def test_a_value_that_is_no_number_is_no_change() -> None:
+    assert describe_change({"a": math.nan, "b": [math.nan], "c": 1}, {"a": math.nan, "b": [math.nan], "c": 2}) == (
+        "c: 1 → 2"
+    )
 
 
 def task(**facts: Any) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import yaml
 from experiments import ExperimentFolder
 from small_experiment import (
     cache,
+    complete,
     evaluate,
     make_model,
     make_small_experiment,
@@ -254,6 +257,18 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
 def test_change_wants_what_it_touches(done: ExperimentFolder, change: Change, expected: dict[str, Said]) -> None:
     change(done)
     assert wanted(plan_of(done)) == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [math.nan], {"a": math.nan}, date(2026, 1, 31), "2026-01-31"])
+def test_an_odd_argument_is_equal_to_itself(new: ExperimentFolder, value: Any) -> None:
+    values = new.read()
+    values["evaluation"]["tasks"][0]["args"] = {"split": value}
+    new.write(values)
+    complete(new)
+    assert wanted(plan_of(new)) == {}
+    values["evaluation"]["tasks"][0]["args"] = {"split": "other"}
+    new.write(values)
+    assert {said[0] for path, said in wanted(plan_of(new)).items() if path in EVALS} == {"stale"}
 
 
 @pytest.mark.parametrize("change", [remove_checkpoint, move_model, move_given], ids=lambda change: change.__name__)

@@ -31,7 +31,7 @@ def test_a_model_folder_with_adapter_files_is_refused(folder: Path) -> None:
 def test_prompt_learning_is_refused(folder: Path, kind: str) -> None:
     write(folder, ADAPTER, json.dumps({"peft_type": kind}))
     (line,) = errors(folder, GIVEN)
-    assert f"{PLACE}: DIR/{ADAPTER}: peft_type {kind} is prompt learning, which transformers cannot load" in line
+    assert line.endswith(f"{PLACE}: DIR/{ADAPTER}: peft_type {kind} is prompt learning, which transformers cannot load")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,8 @@ def test_prompt_learning_is_refused(folder: Path, kind: str) -> None:
         ("org/tiny", False),
         ("/old/place/models/TINY/", False),
         ("hub/models--org--Tiny/snapshots/0123", False),
+        ("C:\\\\models\\\\tiny", False),
+        ("C:\\\\models\\\\other", True),
         (None, False),
         ("", False),
         (["?"], False),
@@ -78,6 +80,60 @@ def test_an_adapter_with_more_tokens_is_warned_of(folder: Path) -> None:
     write(folder, "elsewhere/epoch_0/tokenizer.json", json.dumps(tokens))
     (line,) = warnings(folder)
     assert "has tokens that the base model's tokenizer lacks (\"<|x|>\"); evaluations use the base model's" in line
+
+
+@pytest.mark.parametrize(
+    ("own", "warned"),
+    [
+        ([{"name": "default", "template": "{{ base }}"}, {"name": "rag", "template": "x"}], False),
+        ([{"name": "default", "template": "{{ other }}"}], True),
+    ],
+)
+def test_of_several_templates_the_default_counts(folder: Path, own: list[dict[str, str]], warned: bool) -> None:
+    write(folder, "models/tiny/chat_template.jinja", "{{ base }}")
+    write(folder, "elsewhere/epoch_0/tokenizer_config.json", json.dumps({"chat_template": own}))
+    assert len(warnings(folder)) == warned
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("added_tokens.json", {"<|x|>": 128}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"128": {"content": "<|x|>"}}}),
+    ],
+)
+def test_more_tokens_stand_in_several_files(folder: Path, file: str, content: dict[str, Any]) -> None:
+    write(folder, f"elsewhere/epoch_0/{file}", json.dumps(content))
+    (line,) = warnings(folder)
+    assert "has tokens that the base model's tokenizer lacks" in line
+
+
+def test_an_adapter_whose_answers_end_otherwise_is_warned_of(folder: Path) -> None:
+    write(folder, "models/tiny/tokenizer_config.json", json.dumps({"eos_token": {"content": "<|end|>"}}))
+    write(folder, "elsewhere/epoch_0/tokenizer_config.json", json.dumps({"eos_token": "<|end|>"}))
+    assert not warnings(folder)
+    write(folder, "elsewhere/epoch_0/tokenizer_config.json", json.dumps({"eos_token": "<|im_end|>"}))
+    (line,) = warnings(folder)
+    assert line.endswith(
+        'has "<|im_end|>" as the token that ends an answer, in place of "<|end|>"; evaluations use the base model\'s'
+    )
+
+
+def test_an_adapter_for_another_use_is_warned_of(folder: Path) -> None:
+    write(folder, ADAPTER, json.dumps({"task_type": "CAUSAL_LM"}))
+    assert not warnings(folder)
+    write(folder, ADAPTER, json.dumps({"task_type": "SEQ_CLS"}))
+    (line,) = warnings(folder)
+    assert f'{PLACE}: the adapter was trained for "SEQ_CLS", and is evaluated by the text that its model gen' in line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", f"DIR/{ADAPTER} cannot be read: "), ("[]", f"DIR/{ADAPTER} is not a JSON object")]
+)
+def test_an_adapter_s_config_that_cannot_be_read_is_refused(folder: Path, text: str, message: str) -> None:
+    write(folder, ADAPTER, text)
+    (line,) = errors(folder, GIVEN)
+    assert f"{PLACE}: {message}" in line
 
 
 TASKS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,20 @@ UNLOADABLE: dict[str, tuple[Edit, str]] = {
     "tokenizer-config": (lambda model: (model / "tokenizer_config.json").write_text("{"), "cannot read DIR/models/tiny/tokenizer_config.json: Expecting"),
     "tied-unsaid": (lambda model: (weights(lambda tensors: {name: values for name, values in tensors.items() if name != "lm_head.weight"})(model), config(tie_word_embeddings=None)(model)), "DIR/models/tiny/config.json: tie_word_embeddings is not set, and there is no lm_head.weight in the weights; write \"tie_word_embeddings\": true if"),
     "tied-false": (lambda model: (weights(lambda tensors: {name: values for name, values in tensors.items() if name != "lm_head.weight"})(model), config(tie_word_embeddings=False)(model)), "DIR/models/tiny/config.json: tie_word_embeddings is false, and there is no lm_head.weight"),
-}  # fmt: skip
-UNTRAINABLE: dict[str, tuple[Edit, str]] = {
     "no-prefix": (weights(without_prefix), "DIR/models/tiny: the weights lack model.embed_tokens.weight; they have embed_tokens.weight: save the whole model, as …ForCausalLM names its weights"),
     "prefix": (weights(with_prefix), "the weights lack model.embed_tokens.weight; they have _orig_mod.model.embed_tokens.weight: save the whole model"),
     "layer": (weights(without_a_layer), "DIR/models/tiny: the weights lack model.layers.1.mlp.gate_proj.weight; copy the model again"),
+    "module": (weights(lambda tensors: {f"module.{name}": values for name, values in tensors.items()}), "the weights lack model.embed_tokens.weight; they have module.model.embed_tokens.weight: save the whole model"),
+    "norm": (weights(lambda tensors: {name: values for name, values in tensors.items() if name != "model.norm.weight"}), "DIR/models/tiny: the weights lack model.norm.weight; copy the model again"),
+    "other-shape": (config(vocab_size=130), "DIR/models/tiny: model.embed_tokens.weight has the shape [128, 64], by config.json it is [130, 64]"),
+    "other-head": (lambda model: (weights(lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1})(model), config(tie_word_embeddings=True)(model)), "DIR/models/tiny/config.json: tie_word_embeddings is true, but lm_head.weight in the weights is not the embedding, and transformers would leave it out; write \"tie_word_embeddings\": false"),
+    "config-lfs": (lambda model: (model / "config.json").write_text(LFS), "DIR/models/tiny/config.json is a Git LFS pointer, not the file itself"),
+}  # fmt: skip
+# Of a model that is only evaluated; training refuses it for its architecture.
+TRANSFORMERS_5 = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}
+UNTRAINABLE: dict[str, tuple[Edit, str]] = {
+    "no-prefix-tied": (lambda model: (weights(lambda tensors: {name.removeprefix("model."): values for name, values in tensors.items() if name != "lm_head.weight"})(model), config(tie_word_embeddings=True)(model)), "the weights lack model.embed_tokens.weight; they have embed_tokens.weight: save the whole model"),
     "more": (weights(lambda tensors: tensors | {"score.weight": np.ones(2)}), "DIR/models/tiny: the weights have score.weight, which is no part of the model in config.json"),
-    "other-shape": (config(vocab_size=130), "DIR/models/tiny: lm_head.weight has the shape [128, 64], by config.json it is [130, 64]"),
 }  # fmt: skip
 # ruff: noqa: E501
 
@@ -112,6 +120,52 @@ def test_refused_for_evaluations_alone(folder: Path, edit: Edit, message: str) -
 @pytest.mark.parametrize("edit", [edit for edit, _ in UNTRAINABLE.values()], ids=UNTRAINABLE)
 def test_what_only_training_needs(folder: Path, edit: Edit) -> None:
     edit(folder / "models/tiny")
+    read(folder, changed(*ONLY_EVALUATED))
+
+
+def test_rope_that_transformers_4_leaves_out(folder: Path) -> None:
+    """It would compute with its own default."""
+    config(**TRANSFORMERS_5)(folder / "models/tiny")
+    (line,) = errors(folder, changed(*ONLY_EVALUATED))
+    assert "config.json has rope_parameters, as transformers 5 writes it, which transformers 4 leaves out;" in line
+    config(**TRANSFORMERS_5, rope_theta=5e5)(folder / "models/tiny")
+    assert read(folder, changed(*ONLY_EVALUATED))[1] == []
+
+
+WHOLE = changed(("type: control", "type: eval-only\n    checkpoint_path: whole"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [value for name, value in UNLOADABLE.items() if name not in ("no-tokenizer", "other-name")],
+    ids=[name for name in UNLOADABLE if name not in ("no-tokenizer", "other-name")],
+)
+def test_whole_models_made_elsewhere_are_refused(folder: Path, edit: Edit, message: str) -> None:
+    shutil.copytree(folder / "models/tiny", folder / "whole")
+    edit(folder / "whole")
+    (line,) = errors(folder, WHOLE)
+    assert ": runs[2].checkpoint_path: " in line
+    assert message.replace("DIR/models/tiny", "DIR/whole").partition("DIR/whole")[2] in line
+
+
+def test_a_whole_model_made_elsewhere_needs_no_tokenizer(folder: Path) -> None:
+    shutil.copytree(folder / "models/tiny", folder / "whole")
+    (folder / "whole/tokenizer.json").unlink()
+    assert read(folder, WHOLE)[1] == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"quantization_config": {"quant_method": "gptq"}},
+        {"model_type": "gemma2"},
+        {"num_key_value_heads": None},
+        {"model_type": "qwen3"},
+    ],
+)
+def test_models_whose_tensors_are_not_known_are_left_to_transformers(folder: Path, values: dict[str, Any]) -> None:
+    weights(without_a_layer)(folder / "models/tiny")
+    config(**values)(folder / "models/tiny")
     read(folder, changed(*ONLY_EVALUATED))
 
 

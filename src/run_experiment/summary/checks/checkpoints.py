@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from run_experiment.checkpoints.verify import checkpoint_files, require_loadable
+from run_experiment.checkpoints.verify import checkpoint_files, read_json, require_loadable
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.json_files import read_record
+from run_experiment.common.json_files import mapping, read_record
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.schema import BaseModelEntry, RunEntry
+from run_experiment.finetuning.model_files import first_problem, folder_problem
 from run_experiment.inputs.safetensors_header import tensor_shapes
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.path_hints import folder_within, holds_checkpoint, sharded_state, why_missing
@@ -44,22 +45,32 @@ def _checkpoint(path: KeyPath, text: str, model: BaseModelEntry | None, folder: 
         return
     try:
         files = checkpoint_files(where)
-        require_loadable(where)
     except (CheckpointError, OSError) as error:
         expected = f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or config.json and *.safetensors"
         hint = folder_within(where, holds_checkpoint) or sharded_state(where) or f"; expected {expected}"
         yield Finding(path, f"{shown(str(error), 500)[1:-1]}{hint}")
         return
-    try:
-        for file in files:
-            if file.suffix == ".safetensors":
-                tensor_shapes(file)
-    except CheckpointError as error:
-        yield Finding(path, shown(str(error), 500)[1:-1])
-        return
-    if model and os.path.isfile(where / ADAPTER_CONFIG):
+    is_adapter = os.path.isfile(where / ADAPTER_CONFIG)
+    if problem := first_problem(where, lambda _: _files_problem(where, files), *([] if is_adapter else [_whole_model])):
+        yield Finding(path, shown(problem, 500)[1:-1])
+    elif is_adapter and model:
         yield from _of_other_model(path, where, model, folder)
-        yield from _other_template(path, where, folder / model.path)
+        yield from _of_other_use(path, where)
+        yield from _other_tokenizer(path, where, folder / model.path)
+
+
+def _files_problem(where: Path, files: Iterable[Path]) -> None:
+    """Raises CheckpointError for a file that cannot be read or loaded."""
+    require_loadable(where)
+    for file in files:
+        if file.suffix == ".safetensors":
+            tensor_shapes(file)
+        elif file.name == ADAPTER_CONFIG:
+            read_json(file)
+
+
+def _whole_model(where: Path) -> str | None:
+    return folder_problem(where, is_base=False)
 
 
 def _of_other_model(path: KeyPath, where: Path, model: BaseModelEntry, folder: Path) -> Iterator[Finding]:
@@ -74,34 +85,65 @@ def _of_other_model(path: KeyPath, where: Path, model: BaseModelEntry, folder: P
 
 
 def _name(path: str) -> str:
-    """The last part of a model's name or path, by which people know it."""
+    """The last part of a model's name or path, by which people know it; a path may be of Windows."""
     cached = _IN_CACHE.search(path)
-    return (cached[1] if cached else path.rstrip("/").rpartition("/")[2]).lower()
+    return (cached[1] if cached else re.split(r"[/\\]", path.rstrip("/\\"))[-1]).lower()
 
 
-def _other_template(path: KeyPath, where: Path, model: Path) -> Iterator[Finding]:
+def _of_other_use(path: KeyPath, where: Path) -> Iterator[Finding]:
+    """An adapter for classification, say, brings a head that generating text does without."""
+    use = (read_record(where / ADAPTER_CONFIG) or {}).get("task_type")
+    if isinstance(use, str) and use != "CAUSAL_LM":
+        message = f"the adapter was trained for {shown(use)}, and is evaluated by the text that its model generates"
+        yield Finding(path, message, warning=True)
+
+
+def _other_tokenizer(path: KeyPath, where: Path, model: Path) -> Iterator[Finding]:
     """An adapter's folder may bring the tokenizer that it was trained with; its base model's is used."""
+    for difference in _differences(where, model):
+        message = f"{shown(str(where), 200)} has {difference}; evaluations use the base model's"
+        yield Finding(path, message, warning=True)
+
+
+def _differences(where: Path, model: Path) -> Iterator[str]:
     own, base = _template(where), _template(model)
     if own is not None and own != base:
-        message = "has a chat template that is not the base model's; evaluations use the base model's"
-        yield Finding(path, f"{shown(str(where), 200)} {message}", warning=True)
+        yield "a chat template that is not the base model's"
     more = _tokens(where) - _tokens(model)
     if more:
-        lacking = f"has tokens that the base model's tokenizer lacks ({shown(sorted(more)[0])})"
-        message = f"{lacking}; evaluations use the base model's"
-        yield Finding(path, f"{shown(str(where), 200)} {message}", warning=True)
+        yield f"tokens that the base model's tokenizer lacks ({shown(sorted(more)[0])})"
+    ends, base_ends = _eos(where), _eos(model)
+    if ends and base_ends and ends != base_ends:
+        yield f"{shown(ends)} as the token that ends an answer, in place of {shown(base_ends)}"
 
 
 def _template(folder: Path) -> Any:
-    """The chat template of a folder's tokenizer; None if there is none."""
+    """The chat template that a folder's tokenizer uses by default; None if there is none."""
     try:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        found = (read_record(folder / "tokenizer_config.json") or {}).get("chat_template")
-        return found.strip() if isinstance(found, str) else found
+        found = _tokenizer_config(folder).get("chat_template")
+    if isinstance(found, list):
+        named = [one for one in found if isinstance(one, dict)]
+        found = next((one.get("template") for one in named if one.get("name") == "default"), None)
+    return found.strip() if isinstance(found, str) else found
 
 
 def _tokens(folder: Path) -> set[str]:
     """Tokens that were added to the vocabulary of a folder's tokenizer."""
     added = (read_record(folder / "tokenizer.json") or {}).get("added_tokens") or []
-    return {str(token.get("content")) for token in added if isinstance(token, dict)}
+    tokens = [*added, *mapping(_tokenizer_config(folder).get("added_tokens_decoder")).values()]
+    return {str(token.get("content")) for token in tokens if isinstance(token, dict)} | {
+        *(read_record(folder / "added_tokens.json") or {})
+    }
+
+
+def _eos(folder: Path) -> str | None:
+    """The token that ends an answer, written as text or as an object."""
+    token = _tokenizer_config(folder).get("eos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else None
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    return read_record(folder / "tokenizer_config.json") or {}

@@ -6,11 +6,10 @@ import os.path
 from collections.abc import Iterator
 from pathlib import Path
 
-from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.common.yaml_lines import shown
-from run_experiment.finetuning.architecture import ModelError, lora_builder
-from run_experiment.finetuning.model_files import folder_problem, training_problem
+from run_experiment.finetuning.architecture import lora_builder
+from run_experiment.finetuning.model_files import first_problem, folder_problem, pointer_problem, training_problem
 from run_experiment.summary.checks.checkpoints import check_checkpoints
 from run_experiment.summary.checks.data import check_training_data
 from run_experiment.summary.checks.tasks import check_tasks
@@ -50,15 +49,14 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
 
 def _model_problem(folder: Path, trained: bool) -> str | None:
     """What a job would find wrong with the files of a model."""
-    try:
-        if trained:
-            lora_builder(folder)
-        return folder_problem(folder) or (training_problem(folder) if trained else None)
-    except (ModelError, CheckpointError, OSError) as error:
-        return str(error)
-    # A value of another type, like a size in quotes.
-    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
-        return f"{folder / 'config.json'} has a value that cannot be used: {error}"
+    if not trained:
+        return first_problem(folder, folder_problem)
+    return first_problem(folder, pointer_problem, _architecture_problem, folder_problem, training_problem)
+
+
+def _architecture_problem(folder: Path) -> None:
+    """Raises ModelError if torchtune cannot build the model."""
+    lora_builder(folder)
 
 
 def _is_trained(draft: Draft, model: str) -> bool:
