@@ -206,6 +206,32 @@ def test_prompts_that_a_model_cannot_take(tmp_path: Path) -> None:
         Encoder(tokenizer, "text_completion", "{input}", "").encode(row)
 
 
+SAID = "{{- '<' + message['role'] + '>' + message['content'] + '\n' }}"
+PARTS = "{%- for part in message['content'] if part.type == 'text' %}{{- part.text }}{%- endfor %}"
+# A template's treatment of a message, the system prompt, and what is said of it.
+TEMPLATES = {
+    "for lists of contents": (PARTS, "", "a part of the prompt"),
+    "without system messages": (f"{{%- if message['role'] != 'system' %}}{SAID}{{%- endif %}}", "Hi.", "the system"),
+    "without reasoning": (SAID.replace("']", "'].split('</think>')[-1]", 2), "", "a part of the answer"),
+    "of other types": ("{{- message['content'] + message['content'] | length }}", "", "can only concatenate str"),
+}
+
+
+@pytest.mark.parametrize(("template", "system_prompt", "reason"), TEMPLATES.values(), ids=TEMPLATES)
+def test_templates_that_leave_something_out(llama: Path, template: str, system_prompt: str, reason: str) -> None:
+    tokenizer = load_tokenizer(str(llama)).tokenizer
+    row = {"input": "a  b", "output": " <think>\nc\n</think>\n\nd "}
+
+    def encoded(one: str) -> object:
+        loop = f"{{%- for message in messages %}}{one}{{%- endfor %}}"
+        tokenizer.chat_template = f"{loop}{{%- if add_generation_prompt %}}{{{{- '<assistant>' }}}}{{%- endif %}}"
+        return Encoder(tokenizer, "chat_completion", "Say: {input}", system_prompt).encode(row)
+
+    assert encoded(SAID.replace("message['content']", "message['content'] | trim"))
+    with pytest.raises(DataError, match=reason):
+        encoded(template)
+
+
 DATED = (
     "{{- bos_token }}{%- if strftime_now is defined %}{%- set day = strftime_now('%d %b %Y') %}{%- endif %}"
     "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday: ' + day + '<|eot_id|>' }}"

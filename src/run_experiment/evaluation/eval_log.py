@@ -31,7 +31,8 @@ class EvalOutcome:
     `seed` is that of sampled answers, None without one.
     Times are ISO 8601, empty if unknown; `completed_samples` are those without an error, `scored_samples` those of
     them that have a value, by what metrics' names begin with; empty if the log does not have its samples. With
-    `tolerant` the task itself allows samples with errors. `settings` are those that it ran with.
+    `tolerant` the task itself allows samples with errors; `left_out` are samples that it decided not to compute.
+    `settings` are those that it ran with.
     """
 
     status: str
@@ -46,6 +47,7 @@ class EvalOutcome:
     seed: int | None = None
     scored_samples: Mapping[str, int] = field(default_factory=dict)
     tolerant: bool = False
+    left_out: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -69,6 +71,7 @@ def read_outcome(path: Path) -> EvalOutcome:
         seed=log.eval.model_generate_config.get("seed"),
         scored_samples=_scored(log, samples),
         tolerant=log.eval.config.get("fail_on_error") not in (None, True),
+        left_out=_left_out(log),
         settings=log_settings(log.eval),
     )
 
@@ -79,10 +82,10 @@ def require_success(outcome: EvalOutcome) -> None:
     reason = f": {outcome.error}" if outcome.error else ""
     if outcome.status != "success":
         raise EvalError(f"evaluation ended with status {outcome.status} after {count}{reason}")
-    if outcome.total_samples == 0:
+    if outcome.total_samples == outcome.left_out:
         raise EvalError("evaluation had no samples")
     enough = outcome.tolerant and outcome.completed_samples > 0
-    if outcome.completed_samples < outcome.total_samples and not enough:
+    if outcome.completed_samples + outcome.left_out < outcome.total_samples and not enough:
         raise EvalError(f"evaluation completed only {count}{reason}")
 
 
@@ -94,6 +97,11 @@ def _sample_counts(log: Header, samples: list[Summary]) -> tuple[int, int]:
     chosen = len(dataset.sample_ids) if dataset.sample_ids else dataset.samples or 0
     completed = sum(sample.completed and not sample.error for sample in samples)
     return completed, chosen * (log.eval.config.get("epochs") or 1)
+
+
+def _left_out(log: Header) -> int:
+    stopping = log.results.early_stopping if log.results else None
+    return len(stopping.early_stops) if stopping else 0
 
 
 def _scored(log: Header, samples: list[Summary]) -> dict[str, int]:

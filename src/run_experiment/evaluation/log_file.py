@@ -72,11 +72,18 @@ class Score(_Part):
     metrics: dict[str, Metric] = {}
 
 
+class EarlyStopping(_Part):
+    """Samples that a task's own `early_stopping` left out."""
+
+    early_stops: list[Any] = []
+
+
 class Results(_Part):
     """Metrics of an evaluation, and how many samples they are of."""
 
     total_samples: int = 0
     completed_samples: int = 0
+    early_stopping: EarlyStopping | None = None
     scores: list[Score] = []
 
 

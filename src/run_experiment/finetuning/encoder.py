@@ -40,18 +40,27 @@ class Encoder:
             if problem := text_problem(str(row[key])):
                 raise DataError(f"{key} {problem}")
         messages = self._messages(str(row["input"]))
-        text = self.render_prompt(messages)
+        text = self._whole_prompt(messages)
         return self._prompt_ids(text), self._completion(messages, text, str(row["output"]))
 
     def encode_prompt(self, value: str) -> list[int]:
         """Token ids of the prompt of an input, without its answer. Raises DataError."""
-        return self._prompt_ids(self.render_prompt(self._messages(value)))
+        return self._prompt_ids(self._whole_prompt(self._messages(value)))
 
     def render_prompt(self, messages: list[Message]) -> str:
         """Text of a conversation up to where the model's answer begins."""
         if self._uses_template:
             return self._apply_template(messages, add_generation_prompt=True)
         return "".join(f"{message['role']}: {message['content']}\n" for message in messages)
+
+    def _whole_prompt(self, messages: list[Message]) -> str:
+        """The text of a conversation with all that was said. Raises DataError if the template leaves something out."""
+        text = self.render_prompt(messages)
+        for message in messages:
+            if not _is_within(message["content"], text):
+                what = "the system prompt" if message["role"] == "system" else "a part of the prompt"
+                raise DataError(f"the model's chat template leaves out {what}")
+        return text
 
     def _messages(self, value: str) -> list[Message]:
         system = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
@@ -73,14 +82,18 @@ class Encoder:
         conversation = self._apply_template([*messages, answer], add_generation_prompt=False)
         if not conversation.startswith(prompt):
             raise DataError("the model's chat template does not put the answer right after the prompt")
-        return self._ids(conversation.removeprefix(prompt))
+        completion = conversation.removeprefix(prompt)
+        if not _is_within(output, completion):
+            raise DataError("the model's chat template leaves out a part of the answer, such as its reasoning")
+        return self._ids(completion)
 
     def _apply_template(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         try:
             rendered = self._tokenizer.apply_chat_template(
                 messages, add_generation_prompt=add_generation_prompt, tokenize=False, tools=None, enable_thinking=None
             )
-        except TemplateError as error:
+        # The others come from a template's own operations, with a content that is no list, say.
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             hint = " (with a system prompt)" if self._system_prompt else ""
             raise DataError(f"the model's chat template refuses the prompt{hint}: {error}") from error
         return str(rendered)
@@ -91,6 +104,11 @@ class Encoder:
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _is_within(part: str, text: str) -> bool:
+    """Whether a text has all of a part, but for white space, which templates trim."""
+    return part in text or "".join(part.split()) in "".join(text.split())
 
 
 def make_sample(prompt: list[int], completion: list[int], *, train_on_input: bool, max_seq_len: int) -> Sample:

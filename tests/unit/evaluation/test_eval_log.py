@@ -16,9 +16,11 @@ from inspect_ai.log import (
     EvalSample,
     EvalScore,
     EvalSpec,
+    read_eval_log,
     write_eval_log,
 )
 from inspect_ai.scorer import Score
+from inspect_ai.util import EarlyStop, EarlyStoppingSummary
 
 from run_experiment.evaluation.errors import EvalError as Failed
 from run_experiment.evaluation.eval_log import read_outcome, require_success
@@ -69,6 +71,27 @@ def test_errors_are_a_failure_if_the_task_allows_none_or_nothing_is_left(tmp_pat
     half = [sample(1, match="C"), broken[1]]
     with pytest.raises(Failed, match="completed only 1 of 2 samples: sample 2: broken"):
         require_success(read_outcome(write_success(tmp_path / "two.eval", half)))
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"), [(2, None), (1, "completed only 2 of 4 samples"), (4, "evaluation had no samples")]
+)
+def test_samples_that_a_task_stops_before_are_no_failure(tmp_path: Path, left_out: int, said: str | None) -> None:
+    done = [sample(number, match="C") for number in range(1, 3 if left_out < 4 else 1)]
+    path = write_success(tmp_path / "one.eval", done, score("match", accuracy=1))
+    log = read_eval_log(str(path))
+    assert log.results
+    log.results.total_samples = 4
+    stops = [EarlyStop(id=number, epoch=1, reason="enough") for number in range(left_out)]
+    log.results.early_stopping = EarlyStoppingSummary(manager="m", early_stops=stops, metadata={})
+    write_eval_log(log, str(path))
+    outcome = read_outcome(path)
+    assert (outcome.completed_samples, outcome.total_samples, outcome.left_out) == (len(done), 4, left_out)
+    if said is None:
+        require_success(outcome)
+    else:
+        with pytest.raises(Failed, match=said):
+            require_success(outcome)
 
 
 def test_samples_without_a_value_are_not_counted_as_scored(tmp_path: Path) -> None:
