@@ -53,6 +53,7 @@ def test_json_lines_named_json_have_a_format(folder: Path) -> None:
         ([row | {"": "0", "Unnamed: 0": "0"} for row in ROWS], None),
         ([{"input": " ", "output": "A"}, *ROWS, *ROWS, *ROWS], None),
         ([*ROWS, {"input": "a", "output": ""}], None),
+        ([row | {"history": [], "context": "", "system": None} for row in ROWS], None),
         (
             [*ROWS, *ROWS, *ROWS, {"input": " ", "output": ""}, {"input": "", "output": " "}],
             "input and output are empty in 2 rows of split train (row 13): each trains an empty answer; "
@@ -64,7 +65,7 @@ def test_json_lines_named_json_have_a_format(folder: Path) -> None:
             "put into input what belongs to the prompt",
         ),
         (
-            [{"instruction": "shout", "input": "", "output": "A"}, *ROWS[1:3], ROWS[3] | {"passage": "…", "hint": ""}],
+            [{"instruction": "shout", "input": "", "output": "A"}, *ROWS[1:3], ROWS[3] | {"passage": "…", "hint": "x"}],
             'training reads input and output only, and leaves out "instruction", "passage", "hint"; '
             "1 of 4 inputs of split train are empty; put into input what belongs to the prompt",
         ),

@@ -25,6 +25,7 @@ GIVEN = ("type: control", "type: eval-only\n    checkpoint_path: out")
         (RUN, RUN + "    compute: {mem: 80}\n", "expected an amount of memory like 80G, found 80"),
         (RUN, RUN + "    compute: {mem: 80000}\n", 'YAML reads 80000 as a number; quote it: "80000"'),
         ("lr: 1e-5", "lr: [1e-4, 1e-5]", "expected a number, found a list; a run has one value: give each run its own"),
+        ("lr: 1e-5", "device: gpu", 'expected auto, cpu or cuda, found "gpu"; did you mean cuda?'),
         ("lr: 1e-5", "seed: 99999999999", "expected at most 4294967295, found 99999999999"),
         ('"Capitalize: {input}"', "“Capitalize: {input}”", "(the line has typographic quotes; write \" or ')"),
         ("  lr: 1e-5", "\u00a0 lr: 1e-5", "(the line has a no-break space; write plain ones)"),

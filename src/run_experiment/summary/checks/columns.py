@@ -39,8 +39,8 @@ def column_warnings(
     `columns` are the ones that are trained on.
     """
     sources = _task_sources(draft, folder)
-    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in columns]
-    dropped = [name for name in names if _is_dropped(name, sources)]
+    filled = dict.fromkeys(name for row in rows for name, value in row.items() if value not in ("", None, [], {}))
+    dropped = [name for name in filled if name not in columns and _is_dropped(name, sources)]
     blank = [number for number, row in enumerate(rows, start=1) if not any(str(row[key]).strip() for key in columns)]
     if blank:
         message = f"{' and '.join(columns)} are empty in {counted(len(blank), 'row')} of split train (row {blank[0]})"

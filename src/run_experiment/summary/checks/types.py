@@ -37,6 +37,8 @@ _EXPECTED = {
     "dict_type": "a mapping (key: value)",
     "model_type": "a mapping (key: value)",
 }
+# Other words for a value, which spelling would take for another one.
+_SYNONYMS = {"gpu": "cuda"}
 _BOUNDS = {
     "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),
@@ -129,7 +131,7 @@ def _explained(error: dict[str, Any], path: KeyPath, text: str | None) -> str:
     if kind == "literal_error":
         choices = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
         choices = [{"True": "true", "False": "false"}.get(choice, choice) for choice in choices]
-        hint = closest(str(value), choices) if isinstance(value, str) else None
+        hint = _SYNONYMS.get(str(value).lower()) or (closest(str(value), choices) if isinstance(value, str) else None)
         return f"expected {_either(choices)}, found {_found(value, text)}" + (f"; did you mean {hint}?" if hint else "")
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
