@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from experiments import ExperimentFolder
@@ -91,13 +93,23 @@ def submit(experiment: ExperimentFolder, target: str, name: str, job_id: str, ag
     return replace(made, job_id=job_id)
 
 
-def play_sacct(folder: Path, *rows: tuple[Submission, str]) -> Path:
-    """A sacct that knows jobs in their states; each call adds a line to the file that is returned."""
+def play_squeue(folder: Path, *rows: str) -> None:
+    """A squeue that lists jobs, `id state reason name comment` in the shell's words; it counts its calls, too."""
+    lines = [f"#!{folder}/bash", f"echo squeue >> {folder}/calls", SQUEUE, *(f"row {row}" for row in rows)]
+    (folder / "squeue").write_text("\n".join(lines) + "\n")
+    (folder / "squeue").chmod(0o755)
+
+
+def play_sacct(folder: Path, *rows: tuple[Submission, str], reasons: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """A sacct that knows jobs in their states; each call adds a line to the file that is returned.
+
+    `reasons`, by id, are why they wait.
+    """
     time, calls = f"{NOW - timedelta(minutes=5):%Y-%m-%dT%H:%M:%S}", folder / "calls"
     lines = [f"#!{folder}/bash", f"echo sacct >> {calls}", SACCT]
     for job, state in rows:
         values = {"JobIDRaw": job.job_id, "JobName": job.name, "UID": job.uid, "Comment": job.comment, "State": state}
-        values |= {"ExitCode": "0:0", "Submit": time}
+        values |= {"ExitCode": "0:0", "Submit": time, "Reason": reasons.get(str(job.job_id), "None")}
         values |= {"Start": time, "NodeList": "n1"} if state != "PENDING" else {}
         values |= {"End": time} if state not in ("PENDING", "RUNNING") else {}
         lines.append("row " + " ".join(f"'{name}={value}'" for name, value in values.items()))

@@ -43,7 +43,7 @@ def message(event: Event) -> str | None:
         case Changed(submission, before, after, _):
             return f"{submission.name}: SLURM job {submission.job_id} {before} → {after}"
         case Held(submission, reason, remedy):
-            return f"{submission.name}: SLURM job {submission.job_id} does not start by itself ({reason}): {remedy}"
+            return f"{submission.name}: SLURM job {submission.job_id} waits ({reason}): {remedy}"
         case PollFailed(_, reason):
             return f"SLURM does not say how the jobs are, asking on: {reason}"
         case Polled(_, restored=True):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cluster_runs import AT_ONCE, Run, hold, running, settled, sleeping, until
+from cluster_runs import AT_ONCE, Run, client, hold, running, settled, sleeping, until
 
 from run_experiment.slurm.ledger import PATH, Ledger
 
@@ -20,9 +20,9 @@ CLIENTS = ("sacct", "squeue", "scontrol", "sinfo", "sacctmgr", "sstat", "scancel
 def counting(folder: Path) -> dict[str, str]:
     """SLURM's clients, each of which leaves a line in `calls` first; returns the environment that has them."""
     folder.mkdir()
-    for client in CLIENTS:
-        path = folder / client
-        path.write_text(f'#!/bin/bash\necho {client} >> {folder}/calls\nexec {shutil.which(client)} "$@"\n')
+    for name in CLIENTS:
+        path = folder / name
+        path.write_text(f'#!/bin/bash\necho {name} >> {folder}/calls\nexec {shutil.which(name)} "$@"\n')
         path.chmod(0o755)
     return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
@@ -44,12 +44,13 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
     go = hold(experiment, "r4/finetune.slurm")
     experiment.edit("r8/finetune.slurm", "#SBATCH --gres", "#SBATCH --begin=now+30\n#SBATCH --gres")
     environment = counting(tmp_path / "shims")
-    started = Run(experiment.path, *AT_ONCE)
+    started = Run(experiment.path, *AT_ONCE, "--slurm-attached-lost-seconds", "6")
     try:
         ids = running(experiment.path, "tiny.r4")
         until(lambda: "r8/finetune.json" in Ledger(experiment.path / PATH).open())
         found = look(experiment.path, environment)
-        assert (tmp_path / "shims/calls").read_text().split() == ["sacct"]
+        # The queue only for why a job waits.
+        assert (tmp_path / "shims/calls").read_text().split() == ["sacct", "squeue"]
         assert found[""]["asked"] == "sacct"
         assert (found[""]["followed"], found[""]["owner"]["pid"]) == (True, started.process.pid)
         waiting = Ledger(experiment.path / PATH).open()["r8/finetune.json"].job_id
@@ -60,6 +61,14 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         ]
         assert [found["r8"][key] for key in ("state", "job_id", "certain")] == ["pending", waiting, True]
         assert found["r4/shout/epoch0"]["reason"] == f"its run is being trained as job {ids['tiny.r4']}"
+        client("scontrol", "hold", waiting)
+        held = f"JobHeldUser): it is held: release it with `scontrol release {waiting}`"
+        # At the latest when the queue is asked for no other reason.
+        started.until(f"tiny.r8: SLURM job {waiting} waits ({held}")
+        assert f"Waits ({held}" in (experiment.path / "run-torchtune.log").read_text()
+        stuck = look(experiment.path, environment)["r8"]
+        assert (stuck["is_stuck"], stuck["reason"]) == (True, held.replace("):", ":"))
+        client("scontrol", "release", waiting)
         go.touch()
         assert started.wait(180) == 0, started.output
     finally:

@@ -15,6 +15,7 @@ from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import Config, config_hash, read_record
 from run_experiment.common.text import clipped, harmless
+from run_experiment.slurm.ends import meaning
 
 _OLDEST = float("-inf")
 # Characters of an error that a reason has: some messages have a whole tensor, or an answer, in their first line.
@@ -110,7 +111,7 @@ class Attempt:
     def why(self) -> str:
         """How it ended, with the first line of the error: `failed as job 17: CUDA out of memory`."""
         error = self.own_error or self.slurm_error.removeprefix(f"SLURM job {self.job_id} ended as ")
-        known = clipped((error or self.slurm_state or "").partition("\n")[0].strip(), _LONGEST)
+        known = clipped((error or _in_words(self.slurm_state or "")).partition("\n")[0].strip(), _LONGEST)
         return f"{self.what}: {known}" if known else self.what
 
     def is_of(self, config: Config) -> bool:
@@ -218,6 +219,12 @@ def _another_ran_out_of_memory(files: _Files, others: list[_Files]) -> bool:
         and other.own_failure is Failure.OUT_OF_MEMORY
         for other in others
     )
+
+
+def _in_words(slurm_state: str) -> str:
+    """A state of which SLURM said nothing more, with what it means."""
+    means = meaning(slurm_state, "")
+    return f"{slurm_state} ({means})" if means else slurm_state
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:

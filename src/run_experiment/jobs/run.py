@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -36,8 +37,10 @@ from run_experiment.machine.provenance import provenance
 from run_experiment.slurm.clients import query_start
 from run_experiment.slurm.errors import SlurmError
 
-# Exit statuses of a script that was killed by SIGKILL or SIGTERM, or whose command was.
-_KILLED = (137, -9, 143, -15)
+# What ends a script, or its command, from outside: another attempt may finish. SIGUSR1, SIGUSR2 and SIGHUP are those of
+# `#SBATCH --signal` in a script without a trap for them.
+_CUT_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_KILLED = {status for number in _CUT_BY for status in (-number, 128 + number)}
 # Seconds that a job on a cluster waits for another process to release the lock of its target.
 _LOCK_PATIENCE = 180.0
 # The allocation that the main process itself runs in, as with `salloc`; jobs that it starts inherit its id.

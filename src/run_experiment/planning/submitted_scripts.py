@@ -12,6 +12,8 @@ from run_experiment.planning.target import Target
 
 _WINDOWS = Problem(1, "", "its lines end as on Windows, which bash cannot run: convert it, for example by `dos2unix`")
 
+_EMPTY = Problem(0, "", "it has no commands: write some, or remove the file to have it rendered")
+
 
 class SubmittedScripts:
     """Scripts of trainings and evaluations by their target's path."""
@@ -46,6 +48,8 @@ class SubmittedScripts:
             read_options(text)
         except SbatchError as error:
             return InputError(script, error.problems)
+        if _is_empty(text):
+            return InputError(script, [_EMPTY])
         return InputError(script, [_WINDOWS]) if self._has_windows_line_ends(script) else None
 
     def _has_windows_line_ends(self, script: str) -> bool:
@@ -64,6 +68,11 @@ class SubmittedScripts:
             script = scripts.evaluation_files(item)[0]
             files = scripts.evaluation(item, self._plan.data_sets.of(item).folder)
         return script, scripts.text(script, files.get(script))
+
+
+def _is_empty(script: str) -> bool:
+    """Whether a script has comments at most, which would end well and make nothing."""
+    return not any(line.strip() and not line.lstrip().startswith("#") for line in script.splitlines())
 
 
 def _made_for(plan: Plan, requested: Collection[str]) -> Iterator[Target]:

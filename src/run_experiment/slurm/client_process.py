@@ -10,8 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 # SLURM's clients read options from these variables (inside an allocation, those of the surrounding job), and sbatch
-# passes them on to the job. User defaults such as SBATCH_ACCOUNT stay, unless they change what sbatch does.
-_CLIENT_OPTIONS = ("SLURM", "SQUEUE_", "SACCT_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_TEST_ONLY", "SBATCH_WAIT")
+# passes them on to the job. User defaults such as SBATCH_ACCOUNT stay, unless they change what sbatch does or where a
+# job's messages go.
+_CLIENT_OPTIONS = (
+    *("SLURM", "SQUEUE_", "SACCT_", "SCANCEL_"),
+    *("SBATCH_ARRAY_INX", "SBATCH_CONTAINER", "SBATCH_ERROR", "SBATCH_INPUT", "SBATCH_TEST_ONLY", "SBATCH_WAIT"),
+)
 # These select the cluster and the user.
 _CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 

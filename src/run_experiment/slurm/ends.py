@@ -7,6 +7,7 @@ from run_experiment.slurm.accounted_job import AccountedJob
 
 _STATES = {
     "BOOT_FAIL": "its node did not start",
+    "LOST": "SLURM no longer knew it, nor how it ended",
     "DEADLINE": "it could not end before its --deadline: request less time, or no deadline",
     "NODE_FAIL": "its node failed",
     "OUT_OF_MEMORY": "it used more memory than it requested",

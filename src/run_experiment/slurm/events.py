@@ -105,7 +105,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Held:
-    """A job waits for a reason that does not pass by itself; `remedy` is what to do about it."""
+    """A job waits for a reason that does not pass by itself, or not soon; `remedy` is what to do about it."""
 
     submission: Submission
     reason: str

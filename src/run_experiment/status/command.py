@@ -64,8 +64,8 @@ def as_json(status: Status) -> dict[str, Any]:
 
     Keys: experiment, folder, time, followed, owner (host, pid, user, started, ended, …), asked, notes,
     complete, total, counts (by state), runs; of a run: name, type, training, verified, verifications,
-    evaluations; of each of these: kind, subject, run, task, epoch, state, certain, attempt, job_id, slurm_state, since,
-    seconds, reason, read_on.
+    evaluations; of each of these: kind, subject, run, task, epoch, state, certain, is_stuck, attempt, job_id,
+    slurm_state, since, seconds, reason, read_on.
     """
     return {
         "experiment": status.experiment,

@@ -34,7 +34,8 @@ class Item:
 
     `since` is when the state began, `seconds` how long a finished job ran, `read_on` a file with more details (relative
     to the folder). `certain` is False if this is only the last known state. `epoch` is None for an untrained model.
-    `attempt` is the number (from 1) of the attempt that is running or pending.
+    `attempt` is the number (from 1) of the attempt that is running or pending. A job that `is_stuck` does not go on by
+    itself.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Item:
     read_on: str | None = None
     certain: bool = True
     attempt: int | None = None
+    is_stuck: bool = False
 
     @property
     def is_made(self) -> bool:

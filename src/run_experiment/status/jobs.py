@@ -20,6 +20,7 @@ from run_experiment.slurm.ends import describe
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, is_waiting, succeeded
+from run_experiment.slurm.waits import remedy
 from run_experiment.status.items import State
 from run_experiment.status.sources import (
     ask,
@@ -31,6 +32,8 @@ from run_experiment.status.sources import (
 # How late accounting may be, or a record on a shared file system.
 _LATE = timedelta(seconds=60)
 _LIVE = frozenset({State.RUNNING, State.PENDING})
+# SLURM's states of jobs that have begun and do not go on.
+_STOPPED = ("SUSPENDED", "STOPPED")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Evidence:
     """State of the newest job for a target. `since` is when the state began, None if unknown.
 
     `certain` is False if this is only the last known state; `config_hash` may be only the beginning of the hash, or
-    None. `attempt` is the number (from 1) of a live job's attempt.
+    None. `attempt` is the number (from 1) of a live job's attempt. A job that `is_stuck` does not go on by itself.
     """
 
     state: State
@@ -50,6 +53,7 @@ class Evidence:
     certain: bool = True
     config_hash: str | None = None
     attempt: int | None = None
+    is_stuck: bool = False
 
 
 class Jobs:
@@ -113,14 +117,21 @@ class Jobs:
         job = self.answer.accounted.get(job_id)
         if job is not None and is_same(job, submission):
             return self._accounted(submission, job, log)
+        queued = self._queued(submission, job_id)
+        return _queued(queued, since) if queued else None
+
+    def _queued(self, submission: Submission, job_id: str) -> QueuedJob | None:
         queued = self.answer.queued.get(job_id)
-        return _queued(queued, since) if queued is not None and queued.comment == submission.comment else None
+        return queued if queued and queued.comment == submission.comment else None
 
     def _accounted(self, submission: Submission, job: AccountedJob, log: str) -> Evidence:
+        if is_waiting(job.state):
+            queued = self._queued(submission, job.job_id)
+            # Accounting keeps reasons that are over.
+            found = _waiting(job.job_id, aware(job.submitted), queued.reason if queued else job.reason, bool(queued))
+            return replace(found, read_on=self._existing(log), slurm_state=job.state)
         if is_live(job.state):
-            state = State.PENDING if is_waiting(job.state) else State.RUNNING
-            since = job.submitted if state is State.PENDING else job.started
-            return Evidence(state, job.job_id, aware(since), job.reason, self._existing(log), job.state)
+            return replace(_running(job.job_id, aware(job.started), job.state), read_on=self._existing(log))
         ended = aware(job.ended)
         if succeeded(job.state) and ended and self._now - ended < _LATE:
             return Evidence(State.RUNNING, job.job_id, ended, "it ended; its record is not visible yet", log, job.state)
@@ -161,5 +172,18 @@ class Jobs:
 
 def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:
     if is_waiting(job.state):
-        return Evidence(State.PENDING, job.job_id, submitted, job.reason, slurm_state=job.state)
-    return Evidence(State.RUNNING, job.job_id, None, slurm_state=job.state)
+        return replace(_waiting(job.job_id, submitted, job.reason), slurm_state=job.state)
+    return _running(job.job_id, None, job.state)
+
+
+def _waiting(job_id: str, submitted: datetime | None, reason: str, is_of_now: bool = True) -> Evidence:
+    """A job that waits, with what to do if the reason does not pass by itself."""
+    advice = remedy(reason, job_id) if is_of_now else ""
+    text = f"{reason}: {advice}" if advice else reason
+    return Evidence(State.PENDING, job_id, submitted, text, is_stuck=bool(advice))
+
+
+def _running(job_id: str, started: datetime | None, slurm_state: str) -> Evidence:
+    is_stuck = slurm_state in _STOPPED
+    reason = f"{slurm_state}: until somebody resumes it" if is_stuck else ""
+    return Evidence(State.RUNNING, job_id, started, reason, slurm_state=slurm_state, is_stuck=is_stuck)

@@ -45,7 +45,7 @@ def status_text(status: Status, width: int) -> str:
     """The whole page for a terminal of `width` columns, at least 80."""
     width = max(width, _NARROWEST)
     parts = [*_head(status, width), "", *_table(status, width)]
-    return "\n".join([*parts, *_failures(status, width), *_outdated(status, width)])
+    return "\n".join([*parts, *_stuck(status, width), *_failures(status, width), *_outdated(status, width)])
 
 
 def missing_text(status: Status) -> str:
@@ -220,6 +220,11 @@ def _legend(status: Status, width: int) -> list[str]:
 def _epochs(epochs: Sequence[int]) -> str:
     whole = list(range(epochs[0], epochs[-1] + 1)) == list(epochs) and len(epochs) > 1
     return f"{epochs[0]} to {epochs[-1]}" if whole else ", ".join(map(str, epochs))
+
+
+def _stuck(status: Status, width: int) -> list[str]:
+    """Jobs that do not go on by themselves, or not soon, with what to do."""
+    return _list("Held up:", [item for item in status.items if item.is_stuck], status.time, width)
 
 
 def _failures(status: Status, width: int) -> list[str]:

@@ -163,6 +163,7 @@ def _with(item: Item, found: Evidence) -> Item:
         read_on=found.read_on,
         certain=found.certain,
         attempt=found.attempt,
+        is_stuck=found.is_stuck,
     )
 
 

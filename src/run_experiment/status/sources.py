@@ -14,6 +14,7 @@ from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.errors import SlurmError
 from run_experiment.slurm.ledger import Submission
+from run_experiment.slurm.states import is_waiting
 
 _ACTION = re.compile(r"\[[^]]*\] (\w+)")
 # Once one of these is written, the queue is not full any more.
@@ -23,7 +24,10 @@ _NO_SLURM = "SLURM cannot be reached from here: job states are the last known on
 
 @dataclass(frozen=True)
 class Answer:
-    """SLURM's answer: jobs by id, from accounting (`sacct`) or the queue (`squeue`); `source` None if none answered."""
+    """SLURM's answer: jobs by id, from accounting (`sacct`) or the queue (`squeue`); `source` None if none answered.
+
+    Beside accounting the queue was asked only if jobs wait.
+    """
 
     source: str | None = None
     accounted: Mapping[str, AccountedJob] = field(default_factory=dict)
@@ -37,14 +41,15 @@ def first_line(text: str) -> str:
 
 
 def ask(submissions: Iterable[Submission]) -> Answer:
-    """Ask accounting once for all jobs; if it does not answer, the queue."""
+    """Ask accounting once for all jobs; the queue if it does not answer, or for the reasons of jobs that wait."""
     job_ids = [one.job_id for one in submissions if one.job_id and re.fullmatch("[0-9]+", one.job_id)]
     if not job_ids:
         return Answer()
     try:
         accounted = clients.accounting(job_ids, timeout=20)
         if accounted:
-            return Answer("sacct", accounted=accounted)
+            waits = any(is_waiting(job.state) for job in accounted.values())
+            return Answer("sacct", accounted, _ask_queue().queued if waits else {})
     except SlurmError:
         # The queue may answer even if accounting does not; if it fails too, its error is reported.
         pass

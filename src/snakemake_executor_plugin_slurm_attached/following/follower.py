@@ -17,7 +17,7 @@ from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.errors import SlurmError
 from run_experiment.slurm.events import Finished, Polled, PollFailed
 from run_experiment.slurm.ledger import Logged, Submission
-from run_experiment.slurm.states import is_live, succeeded
+from run_experiment.slurm.states import is_live, is_waiting, succeeded
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import (
     attempts,
     has_config,
@@ -37,6 +37,8 @@ _FIRST_QUESTION = 5.0
 # Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
 _ASK_AGAIN = 3.0
 _ASK_FOR = 45.0
+# How many polls later the queue is asked why jobs wait that just began to.
+_EXPLANATION = 1.5
 
 
 class Follower:
@@ -63,7 +65,7 @@ class Follower:
         self._lock = threading.Lock()
         # Ends that were not handed out yet.
         self._new: list[End] = []
-        self._questions = Questions(patience)
+        self._questions = Questions()
         self._answering = True
 
     def add(self, submission: Submission, output: Path, logged: Logged, ended: AccountedJob | None = None) -> None:
@@ -162,7 +164,9 @@ class Follower:
     def _ask(self) -> None:
         now = time.monotonic()
         overdue = any(self._is_overdue(job, now) for job in self._jobs.values())
-        self._questions.ask([*self._jobs, *self.ended.jobs], overdue)
+        unexplained = any(is_waiting(job.state) and not job.explained for job in self._jobs.values())
+        patience = min(self._patience, _EXPLANATION * self._poll if unexplained else self._patience)
+        self._questions.ask([*self._jobs, *self.ended.jobs], 0 if overdue else patience)
 
     def _is_overdue(self, job: Followed, now: float) -> bool:
         """Whether accounting should have an end that it does not have, or a job that it does not know."""
@@ -229,7 +233,7 @@ class Follower:
         return End(job.submission, False, LOST, why_lost(self._folder, job.submission, job.output))
 
     def _note_held(self, answer: Answer) -> None:
-        """Report reasons for which jobs wait that do not pass by themselves; only the queue has them."""
+        """Report reasons for which jobs wait; accounting keeps those that are over, so only the queue is believed."""
         for job in self._jobs.values() if answer.queued is not None else ():
             queued = answer.waiting(job.submission)
             self._transitions.held(job, queued.reason if queued else "")

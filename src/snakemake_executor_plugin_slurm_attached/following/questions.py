@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from run_experiment.slurm import clients
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob
-from run_experiment.slurm.errors import NoAccountingError
+from run_experiment.slurm.errors import NoAccountingError, SlurmError
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, is_waiting, succeeded
@@ -48,14 +48,9 @@ class Answer:
 
 
 class Questions:
-    """One question at a time, in the background. Times are `time.monotonic`.
+    """One question at a time, in the background. Times are `time.monotonic`."""
 
-    Accounting may know a job late, and never learn of an end: the queue is asked, too, at least every `patience`
-    seconds.
-    """
-
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self) -> None:
         self._call: Background[Answer] = Background()
         self._asked_at = self._queue_asked_at = time.monotonic()
 
@@ -68,12 +63,15 @@ class Questions:
         """Have the last question be at least so many seconds old."""
         self._asked_at = min(self._asked_at, time.monotonic() - age)
 
-    def ask(self, job_ids: Collection[str], overdue: bool) -> None:
-        """Ask about jobs unless a question is under way; `overdue`: the queue has to be asked, too."""
+    def ask(self, job_ids: Collection[str], patience: float) -> None:
+        """Ask about jobs unless a question is under way; the queue, too, if that was `patience` seconds ago.
+
+        Accounting may know a job late, never learn of an end, and does not know why jobs wait.
+        """
         if self._call.busy:
             return
         now = self._asked_at = time.monotonic()
-        asks_queue = overdue or now - self._queue_asked_at > self._patience
+        asks_queue = now - self._queue_asked_at >= patience
         if asks_queue:
             self._queue_asked_at = now
         ids = list(job_ids)
@@ -89,9 +87,13 @@ def _answer(job_ids: Collection[str], asks_queue: bool) -> Answer:
         accounted = clients.accounting(job_ids)
     except NoAccountingError:
         return Answer({}, _queued(), has_accounts=False)
-    # A job that SLURM starts again counts as ended there until it runs.
-    ended = any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values())
-    return Answer(accounted, _queued() if ended or asks_queue else None)
+    # A job that SLURM starts again counts as ended there until it runs: without the queue's word there is no answer.
+    if any(not is_live(job.state) and not succeeded(job.state) for job in accounted.values()):
+        return Answer(accounted, _queued())
+    try:
+        return Answer(accounted, _queued() if asks_queue else None)
+    except SlurmError:
+        return Answer(accounted, None)
 
 
 def _queued() -> dict[tuple[str, str], QueuedJob]:

@@ -41,8 +41,9 @@ class Followed:
     finished: Finished | None = None
     # Why this command cancelled it.
     cancelled: str = ""
-    # Why it does not start, if that does not pass by itself.
+    # What was last reported of why it waits; whether the queue said why since it waits.
     held: str = ""
+    explained: bool = False
 
     @property
     def job_id(self) -> str:
@@ -102,15 +103,17 @@ class Transitions:
         return reported is not None and started_again(self._folder, job.submission.target, job.job_id, reported)
 
     def held(self, job: Followed, reason: str) -> None:
-        """Report, once, the reason for which a job waits if that does not pass by itself."""
+        """Report, once, the reason for which a job waits if that does not pass by itself, or not soon."""
         advice = remedy(reason, job.job_id)
-        if advice and reason != job.held:
+        if advice and advice != job.held:
             self._tell(Held(job.submission, reason, advice))
-        job.held = reason if advice else ""
+        job.held = advice
+        job.explained = bool(reason)
 
     def _change(self, job: Followed, state: str, found: AccountedJob | None) -> None:
         before, job.state = job.state, state
         if before != state:
+            job.explained = False
             self._tell(Changed(job.submission, before, state, found))
 
 

@@ -97,6 +97,14 @@ def test_environment_is_that_of_the_last_try(training: FinetuneJob, last: str, e
     assert record["provenance"]["versions"].get("torchtune") == expected
 
 
+@pytest.mark.parametrize("name", ["USR1", "USR2", "HUP", "TERM"])
+def test_a_script_that_a_signal_of_slurm_ended_is_tried_again(training: FinetuneJob, name: str) -> None:
+    """As by `#SBATCH --signal=B:USR1@60` without a trap: what it saved is not lost, nor is the rest of its time."""
+    write_script("r4/finetune.slurm", f"[ -e begun ] || {{ touch begun; kill -{name} $$; sleep 60; }}\n{TRAIN}")
+    finetune(training, "1", LOG)
+    assert [attempt["failure"] for attempt in read(RECORD)["attempts"]] == ["interrupted"]
+
+
 @pytest.mark.parametrize("content", ["step;train\\n1;2\\n", "epoch,loss\\nfirst,1\\n", "\\377\\n"])
 def test_another_trainer_s_metrics_cost_no_training(training: FinetuneJob, content: str) -> None:
     write_script("r4/finetune.slurm", f"{TRAIN}\nprintf '{content}' > r4/artifacts/metrics.csv")

@@ -328,6 +328,15 @@ def test_a_script_with_line_ends_of_windows_is_refused(experiment: ExperimentFol
     assert str(refused).startswith("r4/finetune.slurm:1: its lines end as on Windows")
 
 
+@pytest.mark.parametrize("text", ["", "#!/bin/bash\n#SBATCH --mem=1G\n\n"])
+def test_a_script_without_commands_is_refused(experiment: ExperimentFolder, text: str) -> None:
+    """It would end well and make nothing."""
+    (experiment.path / "r4").mkdir(exist_ok=True)
+    (experiment.path / "r4/finetune.slurm").write_text(text)
+    (refused,) = SubmittedScripts(plan_of(experiment)).refusals(["r4/finetune.json"])
+    assert str(refused).startswith("r4/finetune.slurm: it has no commands: write some, or remove the file")
+
+
 def test_a_job_that_may_be_in_the_queue_is_not_submitted(experiment: ExperimentFolder) -> None:
     submission = Submission("r4/finetune.json", "0" * 64, "tiny.r4", "", 0, "2026-01-31T10:00:00+01:00", "30")
     Ledger(experiment.path / PATH).accepted(submission, "30")

@@ -14,7 +14,7 @@ import pytest
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm.amounts import moment
 from run_experiment.slurm.clients import accounting
-from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled
+from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled, PollFailed
 from run_experiment.slurm.ledger import Ledger, Logged, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
 from snakemake_executor_plugin_slurm_attached.ends.verdict import End
@@ -33,6 +33,7 @@ STEP = (
 NEVER, FIRST, SECOND = "Unknown", "2025-01-31T12:00:05", "2025-01-31T12:10:00"
 QUEUED = ";{job.job_id};{state};{reason};{job.name};{job.comment};"
 TARGET = "r4/finetune.json"
+RESERVED = "a reservation, such as a maintenance, comes first: `scontrol show reservation` says when it ends"
 
 
 class Slurm:
@@ -425,6 +426,13 @@ def test_nothing_is_made_up_of_a_job_while_accounting_does_not_answer(
     [
         ("JobHeldUser", "it is held: release it with `scontrol release 17`"),
         ("launch failed requeued held", "its node could not start it: `scontrol release 17` has it tried again"),
+        ("launch_failed_requeued_held", "its node could not start it: `scontrol release 17` has it tried again"),
+        ("job requeued in held state", "it is held: release it with `scontrol release 17`"),
+        ("DependencyNeverSatisfied", "what it depends on failed: `scancel 17`, then run the same command again"),
+        ("PartitionDown", "its partition is closed for now: `sinfo` shows which are open"),
+        ("ReqNodeNotAvail, UnavailableNodes:n1", "nodes that it needs are down or drained: `sinfo -R` says why"),
+        ("ReqNodeNotAvail, Reserved for maintenance", RESERVED),
+        ("ReqNodeNotAvail, May be reserved for other job", ""),
         ("AssocGrpCPUMinutesLimit", "the account or QOS has used up its time: ask for more"),
         ("AssocGrpCPURunMinutesLimit", ""),
         ("QOSMaxGRESPerJob", "it asks for more than a job may have"),
@@ -441,6 +449,32 @@ def test_a_wait_that_does_not_pass_by_itself_is_reported_once(
     here.again().again()
     expected = [(reason, advice)] if advice else []
     assert [(one.reason, one.remedy) for one in here.events if isinstance(one, Held)] == expected
+
+
+def test_the_queue_is_asked_why_jobs_wait_until_it_said_so(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    """Soon after they begin to, and not again while they wait: accounting cannot say."""
+    calls = slurm.folder / "calls"
+    squeue = (slurm.folder / "squeue").read_text()
+    (slurm.folder / "squeue").write_text(squeue.replace("#!/bin/bash\n", f"#!/bin/bash\necho x >> {calls}\n"))
+    slurm.says(job, "PENDING", "PENDING", start=NEVER, reason="None")
+    reported.follow(job).until(lambda here: calls.exists() and calls.read_text().count("x") >= 2)
+    slurm.says(job, "PENDING", "PENDING", start=NEVER, reason="AssocMaxWallDurationPerJobLimit")
+    reported.until(lambda here: any(isinstance(one, Held) for one in here.events))
+    asked = calls.read_text()
+    reported.again().again().again()
+    assert calls.read_text() == asked
+
+
+def test_a_queue_that_does_not_answer_costs_no_answer_of_accounting(
+    slurm: Slurm, job: Submission, reported: Reported
+) -> None:
+    """As where squeue is slow: it was only asked why a job waits."""
+    slurm.says(job, "PENDING", "", start=NEVER)
+    (slurm.folder / "squeue").write_text(
+        f"#!/bin/sh\ntouch {slurm.folder}/asked; echo 'Socket timed out' >&2; exit 1\n"
+    )
+    reported.follow(job).until(lambda here: (slurm.folder / "asked").exists()).again()
+    assert not [one for one in reported.events if isinstance(one, PollFailed)]
 
 
 def test_without_accounting_the_queue_says_which_jobs_run(slurm: Slurm, job: Submission, reported: Reported) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from session_logs import BASE, CACHE, CHECK8, R4, R8, Session, plan, submission
 
-from run_experiment.actionlog.entry import Action, Log
+from run_experiment.actionlog.entry import Action, Log, link_logs
 from run_experiment.actionlog.reader import read_action_log
 from run_experiment.session.entries.jobs import all_submitted, identification, job_ids_text
 from run_experiment.session.events import RuleFailed, RuleStarted
@@ -50,6 +51,11 @@ def test_submissions_with_their_stagger(session: Session) -> None:
         ("r8", "sbatch finetune.slurm (5-second stagger)", "Job ID 108"),
     ]
     assert list(read_action_log(session.folder / "run-torchtune.log")["job_id"])[-2:] == ["104", "108"]
+    # As another tool's reader finds them.
+    link_logs(session.folder)
+    text = (session.folder / "logs/run-torchtune.log").read_text()
+    found = re.findall(r"SUBMIT_JOB: ([\w.-]+)\n.*?\nJob ID: (\d+)", text, re.DOTALL)
+    assert found == [("r4", "104"), ("r8", "108")]
 
 
 def test_what_was_not_submitted(session: Session) -> None:

@@ -109,6 +109,8 @@ def test_variables_that_change_what_a_client_does_do_not_reach_it(shim: Shim, mo
     dropped = (
         *("SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_TIME_FORMAT", "SLURMD_NODENAME", "SBATCH_TEST_ONLY"),
         *("SQUEUE_FORMAT", "SACCT_FORMAT", "SCANCEL_STATE", "SBATCH_WAIT"),
+        # Where messages of SLURM go that say why a job ended.
+        *("SBATCH_ERROR", "SBATCH_INPUT", "SBATCH_CONTAINER"),
     )
     for name in (*kept, *dropped):
         monkeypatch.setenv(name, "x")

@@ -60,7 +60,7 @@ def test_a_complete_experiment_lacks_nothing(
     training = items(whole)["r8"]
     assert set(training) == {
         *("kind", "subject", "run", "task", "epoch", "state", "certain", "job_id", "slurm_state"),
-        *("since", "seconds", "reason", "read_on", "attempt"),
+        *("since", "seconds", "reason", "read_on", "attempt", "is_stuck"),
     }
     assert (training["job_id"], training["seconds"], training["since"][:10]) == ("local-10", 61.5, "2025-01-31")
     assert whole["runs"][0]["verified"] == {"done": 2, "of": 2}
@@ -153,7 +153,8 @@ def test_ends_that_only_the_ledger_knows(new: ExperimentFolder, status: Callable
     found = items(status(new))
     assert [found["r4"][name] for name in ("state", "slurm_state", "job_id")] == ["cancelled", "CANCELLED", "31"]
     assert found["r4"]["read_on"] == "r4/attempts/31/job.log"
-    assert (found["r8"]["state"], found["r8"]["reason"]) == ("failed", "failed as job 32: OUT_OF_MEMORY")
+    why = "failed as job 32: OUT_OF_MEMORY (it used more memory than it requested)"
+    assert (found["r8"]["state"], found["r8"]["reason"]) == ("failed", why)
 
 
 def test_attempts_that_were_cut_off(
@@ -172,7 +173,7 @@ def test_attempts_that_were_cut_off(
     missing = reasons(status(new, "--missing", exit_status=3))
     assert [missing[subject] for subject in ("r4", "r8", "base/shout/base")] == [
         "failed as job 17: TIMEOUT",
-        "failed as job 18: NODE_FAIL",
+        "failed as job 18: NODE_FAIL (its node failed)",
         "was interrupted as job local-3",
     ]
     found = items(status(new))

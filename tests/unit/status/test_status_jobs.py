@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from experiments import ExperimentFolder
-from status_cases import NOW, SQUEUE, TRAIN_R4, fail, items, play_sacct, states, submit
+from status_cases import NOW, TRAIN_R4, fail, items, play_sacct, play_squeue, states, submit
 
 from run_experiment.cli import main
 from run_experiment.common import paths
@@ -27,10 +27,12 @@ def test_states_of_jobs_come_from_one_question_to_accounting(
     running = submit(new, TRAIN_R4, "tiny.r4", "41")
     pending = submit(new, "r8/finetune.json", "tiny.r8", "42")
     other = submit(new, "base/eval/shout_base.json", "tiny.base", "43")
+    play_squeue(clients, f"42 PENDING Priority tiny.r8 '{pending.comment}'")
     calls = play_sacct(clients, (running, "RUNNING"), (pending, "PENDING"), (replace(other, name="x"), "RUNNING"))
     said = status(new)
     found = items(said)
-    assert calls.read_text().split() == ["sacct"]
+    # The queue only for why a job waits.
+    assert calls.read_text().split() == ["sacct", "squeue"]
     assert said["asked"] == "sacct"
     assert [(found[run]["state"], found[run]["job_id"]) for run in ("r4", "r8")] == [
         ("running", "41"),
@@ -43,6 +45,38 @@ def test_states_of_jobs_come_from_one_question_to_accounting(
     assert (found["base/shout/base"]["state"], found["base/shout/base"]["certain"]) == ("missing", False)
     assert found["r4/shout/epoch0"]["reason"] == "its run is being trained as job 41"
     assert found["r8/shout/epoch1"]["reason"] == "its training is pending as job 42"
+
+
+def test_jobs_that_do_not_go_on_by_themselves_are_listed_with_what_to_do(
+    new: ExperimentFolder, status: Callable[..., Any], clients: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Why a job waits is the queue's to say: accounting keeps reasons that are over."""
+    held = submit(new, TRAIN_R4, "tiny.r4", "41")
+    released = submit(new, "r8/finetune.json", "tiny.r8", "42")
+    suspended = submit(new, "base/eval/shout_base.json", "tiny.base.shout", "43")
+    reasons = {"41": "None", "42": "JobHeldUser"}
+    play_sacct(clients, (held, "PENDING"), (released, "PENDING"), (suspended, "SUSPENDED"), reasons=reasons)
+    play_squeue(
+        clients,
+        f"41 PENDING 'launch_failed_requeued_held' tiny.r4 '{held.comment}'",
+        f"42 PENDING Priority tiny.r8 '{released.comment}'",
+        f"43 SUSPENDED None tiny.base.shout '{suspended.comment}'",
+    )
+    found = items(status(new))
+    assert {run: (found[run]["state"], found[run]["is_stuck"]) for run in ("r4", "r8", "base/shout/base")} == {
+        "r4": ("pending", True),
+        "r8": ("pending", False),
+        "base/shout/base": ("running", True),
+    }
+    assert found["r8"]["reason"] == "Priority"
+    assert main(["status", str(new.path)]) == 0
+    *_, listed = capsys.readouterr().out.partition("Held up:\n")
+    assert "r4 training, job 41, 5m ago: launch_failed_requeued_held: its node could not start it" in listed
+    assert "`scontrol release 41`" in " ".join(listed.split())
+    assert "base/shout/base, job 43, 5m ago: SUSPENDED: until somebody resumes it" in listed
+    # Without the queue a reason may be an old one: nothing is advised.
+    (clients / "squeue").unlink()
+    assert [items(status(new))["r8"][key] for key in ("reason", "is_stuck")] == ["JobHeldUser", False]
 
 
 def test_a_job_of_another_configuration_is_told(
@@ -77,12 +111,10 @@ def test_the_queue_tells_where_accounting_does_not_answer(
 ) -> None:
     queued = submit(new, TRAIN_R4, "tiny.r4", "41")
     submit(new, "r8/finetune.json", "tiny.r8", "42")
-    for client, body in (
-        ("sacct", "echo 'sacct: error: Problem talking to the database' >&2; exit 1"),
-        ("squeue", f"{SQUEUE}\nrow 41 RUNNING None tiny.r4 '{queued.comment}'"),
-    ):
+    for client, body in (("sacct", "echo 'sacct: error: Problem talking to the database' >&2; exit 1"),):
         (clients / client).write_text(f"#!{clients}/bash\n{body}\n")
         (clients / client).chmod(0o755)
+    play_squeue(clients, f"41 RUNNING None tiny.r4 '{queued.comment}'")
     said = status(new)
     found = items(said)
     assert said["asked"] == "squeue"

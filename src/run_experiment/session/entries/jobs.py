@@ -105,8 +105,8 @@ def transition(job: SessionJob, job_id: str, before: str, after: str, result: st
 
 
 def held(job: SessionJob, job_id: str, state: str, reason: str, remedy: str) -> Entry:
-    """A job waits for a reason that does not pass by itself."""
-    return transition(job, job_id, state, state, f"Does not start by itself ({reason}): {remedy}")
+    """A job waits for a reason that does not pass by itself, or not soon."""
+    return transition(job, job_id, state, state, f"Waits ({reason}): {remedy}")
 
 
 def transition_result(log: Log, after: str, job: AccountedJob, failure: str, outcome: str) -> str:
