@@ -44,7 +44,7 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
     go = hold(experiment, "r4/finetune.slurm")
     experiment.edit("r8/finetune.slurm", "#SBATCH --gres", "#SBATCH --begin=now+30\n#SBATCH --gres")
     environment = counting(tmp_path / "shims")
-    started = Run(experiment.path, *AT_ONCE, "--slurm-attached-lost-seconds", "6")
+    started = Run(experiment.path, *AT_ONCE)
     try:
         ids = running(experiment.path, "tiny.r4")
         until(lambda: "r8/finetune.json" in Ledger(experiment.path / PATH).open())
@@ -63,7 +63,6 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         assert found["r4/shout/epoch0"]["reason"] == f"its run is being trained as job {ids['tiny.r4']}"
         client("scontrol", "hold", waiting)
         held = f"JobHeldUser): it is held: release it with `scontrol release {waiting}`"
-        # At the latest when the queue is asked for no other reason.
         started.until(f"tiny.r8: SLURM job {waiting} waits ({held}")
         assert f"Waits ({held}" in (experiment.path / "run-torchtune.log").read_text()
         stuck = look(experiment.path, environment)["r8"]

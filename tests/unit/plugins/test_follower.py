@@ -23,7 +23,7 @@ from snakemake_executor_plugin_slurm_attached.submissions import planned_submiss
 
 # What `accounting` and `queue` ask for, in that order.
 ACCOUNTED = (
-    "{job.job_id};{job.name};{job.uid};{job.comment};{state};{code};None;2025-01-31T12:00:00;{start};"
+    "{job.job_id};{job.name};{job.uid};{job.comment};{state};{code};{kept};2025-01-31T12:00:00;{start};"
     "{end};n1;1;600;0;1;1;00:00:10;1G;cpu=1;cpu=1;"
 )
 # What it has of the job's script, with which come the figures.
@@ -64,10 +64,14 @@ class Slurm:
         start: str = FIRST,
         end: str = NEVER,
         reason: str = "None",
+        kept: str = "None",
     ) -> None:
-        """What they say of a job, nothing if its state is empty; with an `end`, its figures are there."""
+        """What they say of a job, nothing if its state is empty; with an `end`, its figures are there.
+
+        `reason` is the queue's for its waiting, `kept` accounting's.
+        """
         row = ACCOUNTED + STEP if end != NEVER else ACCOUNTED
-        row = row.format(job=job, state=accounted, code=code, start=start, end=end) if accounted else ""
+        row = row.format(job=job, state=accounted, code=code, start=start, end=end, kept=kept) if accounted else ""
         (self.folder / "sacct.says").write_text(row)
         (self.folder / "squeue.says").write_text(QUEUED.format(job=job, state=queued, reason=reason) if queued else "")
 
@@ -463,6 +467,17 @@ def test_the_queue_is_asked_why_jobs_wait_until_it_said_so(slurm: Slurm, job: Su
     asked = calls.read_text()
     reported.again().again().again()
     assert calls.read_text() == asked
+
+
+def test_a_job_that_is_held_while_it_waits_is_reported_soon(slurm: Slurm, job: Submission, reported: Reported) -> None:
+    """Accounting has a sign of it, but may have an old one: the queue is asked."""
+    slurm.says(job, "PENDING", "PENDING", start=NEVER, reason="Priority")
+    reported.follow(job).again().again()
+    slurm.says(job, "PENDING", "PENDING", start=NEVER, reason="Priority", kept="JobHeldUser")
+    reported.again().again()
+    assert not [one for one in reported.events if isinstance(one, Held)]
+    slurm.says(job, "PENDING", "PENDING", start=NEVER, reason="JobHeldUser", kept="JobHeldUser")
+    reported.until(lambda here: any(isinstance(one, Held) for one in here.events))
 
 
 def test_a_queue_that_does_not_answer_costs_no_answer_of_accounting(
