@@ -37,8 +37,8 @@ _FIRST_QUESTION = 5.0
 # Accounting shows an end some seconds late: how often and how long it is asked about a failed attempt.
 _ASK_AGAIN = 3.0
 _ASK_FOR = 45.0
-# How many polls later the queue is asked why jobs wait that just began to.
-_EXPLANATION = 1.5
+# Every how many polls the queue is asked why jobs wait: of those that just began to, and of others.
+_EXPLANATION, _ANOTHER = 2, 5
 
 
 class Follower:
@@ -164,8 +164,9 @@ class Follower:
     def _ask(self) -> None:
         now = time.monotonic()
         overdue = any(self._is_overdue(job, now) for job in self._jobs.values())
-        unexplained = any(is_waiting(job.state) and not job.explained for job in self._jobs.values())
-        patience = min(self._patience, _EXPLANATION * self._poll if unexplained else self._patience)
+        explained = [job.explained for job in self._jobs.values() if is_waiting(job.state)]
+        every = _ANOTHER if all(explained) else _EXPLANATION
+        patience = min(self._patience, every * self._poll) if explained else self._patience
         self._questions.ask([*self._jobs, *self.ended.jobs], 0 if overdue else patience)
 
     def _is_overdue(self, job: Followed, now: float) -> bool:

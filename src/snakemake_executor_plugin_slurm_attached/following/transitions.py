@@ -63,9 +63,6 @@ class Transitions:
         if is_live(found.state):
             self.start(job, found)
             self._change(job, found.state, found)
-            # Perhaps since it was held; accounting also keeps such reasons when they are over.
-            if not job.held and remedy(found.reason, job.job_id):
-                job.explained = False
         elif requeued:
             self.start(job, found)
             self._change(job, "PENDING", _waiting(found, requeued.reason))
