@@ -42,7 +42,7 @@ def look(folder: Path, environment: dict[str, str]) -> dict[str, dict[str, Any]]
 def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=1)
     go = hold(experiment, "r4/finetune.slurm")
-    experiment.edit("r8/finetune.slurm", "#SBATCH --gres", "#SBATCH --begin=now+30\n#SBATCH --gres")
+    experiment.edit("r8/finetune.slurm", "#SBATCH --gres", "#SBATCH --begin=now+1hour\n#SBATCH --gres")
     environment = counting(tmp_path / "shims")
     started = Run(experiment.path, *AT_ONCE)
     try:
@@ -68,6 +68,7 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         stuck = look(experiment.path, environment)["r8"]
         assert (stuck["is_stuck"], stuck["reason"]) == (True, held.replace("):", ":"))
         client("scontrol", "release", waiting)
+        client("scontrol", "update", f"jobid={waiting}", "starttime=now")
         go.touch()
         assert started.wait(180) == 0, started.output
     finally:
