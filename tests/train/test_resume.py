@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,25 @@ def rows(artifacts: Path) -> list[dict[str, str]]:
 
 def weights(artifacts: Path) -> list[bytes]:
     return [(artifacts / f"epoch_{epoch}/adapter_model.safetensors").read_bytes() for epoch in range(EPOCHS)]
+
+
+def test_packed_training_resumes(training: Training, tmp_path: Path) -> None:
+    """Packs come in the order that they would have come in."""
+    given = {"packed": True, "max_seq_len": 128, "batch_size": 1, "epochs": 2}
+    packed = replace(training, hyperparameters=training.hyperparameters.model_copy(update=given))
+    train(packed, made(tmp_path / "whole"))
+    with cut_off_after(4):
+        train(packed, made(tmp_path / "cut"))
+    assert last_whole_epoch(tmp_path / "cut/artifacts") is not None
+    go_on(packed, tmp_path / "cut")
+    assert rows(tmp_path / "cut/artifacts") == rows(tmp_path / "whole/artifacts")
+    last = [tmp_path / name / "artifacts/epoch_1/adapter_model.safetensors" for name in ("cut", "whole")]
+    assert last[0].read_bytes() == last[1].read_bytes()
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def assert_same(artifacts: Path, uninterrupted: Path) -> None:

@@ -18,7 +18,7 @@ from run_experiment.experiment.model import Training
 from run_experiment.finetuning.dataset import PromptCompletionDataset, collate_packed, packed_dataset
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample
 from run_experiment.finetuning.metrics import read_metrics
-from run_experiment.finetuning.model_check import PackedSteps, count_packs
+from run_experiment.finetuning.model_check import ModelCheck, PackedSteps, check_model, count_packs
 from run_experiment.inputs.data_files import DataError
 
 PACK = 128
@@ -124,6 +124,28 @@ STEPS: dict[str, Any] = {
     "num_warmup_steps": 0,
     "shuffle": True,
 }
+
+
+def _check(llama: Path, data: Path, packed: dict[str, Any], **given: Any) -> ModelCheck:
+    facts: dict[str, Any] = {"prompt": "Capitalize: {input}", "system_prompt": "", "dataset_type": "chat_completion"}
+    place: dict[str, Any] = {"tokenizer": str(llama), "weights": str(llama), "data": str(data), "splits": ["train"]}
+    known: dict[str, Any] = {"name": "tiny-1", "config": {}, "model": "tiny", "evaluated": False, "max_seq_len": PACK}
+    return ModelCheck(packed={**STEPS, **packed}, **known, **facts, **place, **given)
+
+
+def test_a_login_node_counts_the_steps_of_a_packed_training(llama: Path, data: Path, tmp_path: Path) -> None:
+    packs = len(set_up(_packed(llama, data), tmp_path)._dataloader.dataset)
+    # One step an epoch, and one pack left over.
+    sizes = {"batch_size": packs - 1}
+    assert check_model(_check(llama, data, sizes)).odd == ()
+    assert check_model(_check(llama, data, {**sizes, "num_warmup_steps": 2, "shuffle": False})).odd == (
+        f"the warm-up takes 2 steps, but {packs} packs give 2 steps (1 an epoch)",
+        f"without shuffling, the last 1 of {packs} packs are never trained on",
+    )
+    with pytest.raises(DataError, match=f"12 rows make {packs} packs, fewer than one optimizer step takes"):
+        check_model(_check(llama, data, {**sizes, "gradient_accumulation_steps": 2}))
+    with pytest.raises(DataError, match=r"2 rows make 1 pack, fewer .* each of up to 128 tokens"):
+        check_model(_check(llama, data, {}, training_samples=2))
 
 
 def test_steps_of_packs() -> None:
