@@ -160,7 +160,13 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "output_key": (None, DEFAULT_COLUMNS.output),
 }
 
-AttentionModule = Literal["q_proj", "k_proj", "v_proj", "output_proj"]
+
+def _module(value: Any) -> Any:
+    """Take Hugging Face's name of the last attention projection for torchtune's."""
+    return "output_proj" if value == "o_proj" else value
+
+
+AttentionModule = Annotated[Literal["q_proj", "k_proj", "v_proj", "output_proj"], BeforeValidator(_module)]
 
 
 class Hyperparameters(Section):
@@ -187,7 +193,7 @@ class Hyperparameters(Section):
         ("q_proj", "v_proj", "output_proj"),
         min_length=1,
         strict=False,
-        description="Attention projections that get LoRA matrices.",
+        description="Attention projections that get LoRA matrices; `o_proj` is taken for `output_proj`.",
     )
     apply_lora_to_mlp: bool = Field(True, description="Whether the MLP gets LoRA matrices too.")
     max_seq_len: PositiveInt | None = Field(None, description="Tokens a sample is cut to.")

@@ -6,6 +6,7 @@ from run_experiment.common.suggestions import SYNONYMS
 from run_experiment.experiment.schema import (
     Compute,
     ControlsSection,
+    EvaluationSection,
     EvaluationSettings,
     OutputSection,
     RunEntry,
@@ -23,6 +24,7 @@ _ONE_GPU = "leave it out: a run trains on one GPU"
 _TEMPLATE = "the chat template is that of the model's folder (dataset_type: chat_completion)"
 _ATTENTION = "leave it out: torch chooses it"
 _MODULES = "write lora_attn_modules and apply_lora_to_mlp"
+_MLP = "write apply_lora_to_mlp: true for the matrices of the MLP"
 _RESUMES = "leave it out: a training that was cut off resumes by itself"
 
 _WAYS_OUT = {
@@ -86,6 +88,22 @@ _WAYS_OUT = {
     "warmup_ratio": "write num_warmup_steps",
 }
 
+# Values of other trainers, of any key, with what they are here.
+_VALUES = {
+    "all": _MODULES,
+    "all-linear": _MODULES,
+    "chat": "did you mean chat_completion?",
+    "down_proj": _MLP,
+    "float16": _PRECISION,
+    "float32": "did you mean fp32?",
+    "fp16": _PRECISION,
+    "gate_proj": _MLP,
+    "gpu": "did you mean cuda?",
+    "up_proj": _MLP,
+}
+# Keys that are others in `evaluation` than in `controls`.
+_OF_EVALUATION = {"batch_size": "max_connections", "metric": "scorers", "metrics": "scorers"}
+
 # Sections whose keys are often written elsewhere, by what to call them.
 _PLACES: tuple[tuple[str, type[Section]], ...] = (
     ("controls", ControlsSection),
@@ -101,9 +119,17 @@ def way_out(key: str) -> str:
     return f"; {instead}" if instead else ""
 
 
+def way_out_of_value(value: object) -> str:
+    """`; WHAT TO DO`, for a value of other tools; else nothing."""
+    instead = _VALUES.get(value) if isinstance(value, str) else None
+    return f"; {instead}" if instead else ""
+
+
 def right_place(key: str, section: type[Section]) -> str | None:
     """Where a key that is not one of `section` belongs, by its own name or that of other tools; None if nowhere."""
     name = SYNONYMS.get(key.lower(), key)
+    if section is EvaluationSection and name in _OF_EVALUATION:
+        return _OF_EVALUATION[name]
     if name in section.all_keys():
         return name
     place = next((place for place, model in _PLACES if name in model.all_keys()), None)

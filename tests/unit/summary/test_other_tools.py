@@ -14,6 +14,7 @@ from run_experiment.experiment.resolve import resolve
 RECIPES = "cruijff_kit.tools.torchtune.custom_recipes.lora_finetune_single_device"
 PRODUCT = "batch_size 4 × gradient_accumulation_steps 1 = 4"
 ONLY_RECIPE = "expected lora_finetune_single_device"
+KINDS = "expected chat_completion or text_completion"
 OWN_RECIPE = "write the command of another recipe in the run's finetune.slurm"
 
 
@@ -134,6 +135,32 @@ def test_keys_in_another_section_than_theirs(folder: Path, text: tuple[str, str]
     line = line.replace("OUTPUT", "did you mean output.wandb_project?")
     place, key, message = line.split(": ")
     assert errors(folder, changed(text)) == [f"{FILE}:{place}: {key}: unknown key; {message}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("device: gpu", 'expected auto, cpu or cuda, found "gpu"; did you mean cuda?'),
+        ("dtype: fp16", 'expected auto, bf16 or fp32, found "fp16"; models are trained in bf16 or fp32 (dtype)'),
+        ("lora_attn_modules: all-linear", f'expected a list, found "all-linear"; {OF_TRAINERS["lora_target: all"]}'),
+        ("dataset_type: chat", f'{KINDS}, found "chat"; did you mean chat_completion?'),
+    ],
+)
+def test_values_of_other_trainers(folder: Path, key: str, message: str) -> None:
+    text = changed(("  epochs: 2\n", f"  epochs: 2\n  {key}\n"))
+    assert errors(folder, text) == [f"{FILE}:6: controls.{key.partition(':')[0]}: {message}"]
+
+
+def test_modules_of_other_trainers(folder: Path) -> None:
+    text = changed(("  epochs: 2\n", "  epochs: 2\n  lora_attn_modules: [v_proj, o_proj]\n"))
+    assert read(folder, text)[0].controls.lora_attn_modules == ("v_proj", "output_proj")
+    (line,) = errors(folder, text.replace("o_proj", "up_proj"))
+    assert line.endswith('found "up_proj"; write apply_lora_to_mlp: true for the matrices of the MLP')
+
+
+def test_batches_of_an_evaluation(folder: Path) -> None:
+    text = changed(("  temperature: 0.0\n", "  temperature: 0.0\n  batch_size: 8\n"))
+    assert errors(folder, text) == [f"{FILE}:25: evaluation.batch_size: unknown key; did you mean max_connections?"]
 
 
 def test_input_formatting_that_the_path_has_already(folder: Path) -> None:

@@ -20,7 +20,7 @@ from run_experiment.experiment.schema import (
     sections,
 )
 from run_experiment.summary.draft import Finding, without
-from run_experiment.summary.other_tools import right_place, way_out
+from run_experiment.summary.other_tools import right_place, way_out, way_out_of_value
 
 # Of a key that other tools may have put: how alike it must be to count as misspelt.
 MISSPELT = 0.75
@@ -76,7 +76,8 @@ def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
     path = _written_path(source.data, error["loc"])
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, strict)
-    explained, instead = _explained(error, path, source.texts.get(path)), way_out(str(path[-1])) if path else ""
+    explained = _explained(error, path, source.texts.get(path))
+    instead = way_out_of_value(error["input"]) or (way_out(str(path[-1])) if path else "")
     # What to do instead says more than the nearest value that is allowed.
     return Finding(path, explained.partition("; did you mean ")[0] + instead if instead else explained)
 
