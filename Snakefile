@@ -32,6 +32,7 @@ localrules:
 rule all:
     input:
         plan.finals(),
+        trainings_behind_epochs,
         "results/evals.csv",
         "results/summary.md",
         "results/comparisons.csv",
@@ -41,6 +42,7 @@ rule all:
 
 include: "rules/check.smk"
 include: "rules/finetune.smk"
+include: "rules/epochs.smk"
 include: "rules/verify.smk"
 include: "rules/cache.smk"
 include: "rules/evaluate.smk"

@@ -17,6 +17,7 @@ from run_experiment.common.experiment_lock import ClaimError, claim, observe
 from run_experiment.estimate.cost import estimate
 from run_experiment.estimate.measurements import Store, measured
 from run_experiment.estimate.text import estimate_text, over_budget
+from run_experiment.planning.early import early_targets, trainings_behind
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.report.collect import write_all
@@ -27,7 +28,7 @@ from run_experiment.jobs.run import note_own_allocation
 from run_experiment.jobscripts.render import CPUS
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.build import make_plan
-from run_experiment.planning.redo import move_records
+from run_experiment.planning.redone.move import move_records
 from run_experiment.common.errors import InputError
 from run_experiment.common.files import links_at_top
 from run_experiment.common.places import unusable_places
@@ -89,6 +90,33 @@ def needs(path):
         return target(path, wildcards).inputs
 
     return inputs
+
+
+@functools.cache
+def early():
+    """Targets that wait for an epoch in place of a whole training, with these epochs; none without early evaluation.
+
+    It is known once the executor is chosen. Under -n there are none, so that trainings count once.
+    """
+    if not settings.early_evaluation or not may_be_early():
+        return {}
+    found = early_targets(plan)
+    mark_stale(experiment.folder, found.values())
+    return found
+
+
+def may_be_early():
+    """Whether the executor waits for epochs, and each training is sure to run or to fail meanwhile."""
+    asked = workflow.dag_settings
+    is_partial = asked.targets or asked.target_jobs or asked.until or asked.omit_from
+    executor = workflow.executor_plugin
+    is_attached = executor is not None and executor.name == "slurm-attached"
+    return is_attached and workflow.execution_settings.keep_going and not is_partial
+
+
+def trainings_behind_epochs(wildcards):
+    """Trainings whose epochs are waited for, which do not need them as such."""
+    return trainings_behind(plan, early())
 
 
 def jobs_are_submitted():
@@ -232,6 +260,8 @@ def conclude():
 def target(path, wildcards):
     """The plan's target of a path with wildcards."""
     name = path.format(**wildcards)
+    if name in early():
+        return early()[name]
     if name not in plan.targets:
         raise WorkflowError(f"{name} is not made in this experiment")
     return plan[name]
@@ -347,7 +377,8 @@ def begin_action_logs():
         # With `--quiet progress` Snakemake would tell not even plugins that a job ended.
         if workflow.scheduler:
             workflow.scheduler.print_progress = True
-        planned = session_plan(plan, planned_outputs(), workflow.executor_plugin.name)
+        whole = replace(plan, targets={**plan.targets, **early()})
+        planned = session_plan(whole, planned_outputs(), workflow.executor_plugin.name)
         logger.info(None, extra={SESSION_PLAN: planned})
 
 

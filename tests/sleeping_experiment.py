@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 from experiments import WORDS, ExperimentFolder, summary
 from finished_log import LEAVE_LOG, make_log
@@ -12,6 +13,7 @@ from scaffolded import TASK
 from small_experiment import make_model, write_adapter
 
 from run_experiment.common.paths import cell, eval_record, finetune_record, manifest, subject
+from run_experiment.finetuning.resume_state import RECIPE_STATE, TUNE_ADAPTER
 
 EPOCHS = 2
 TASKS = ("shout", "cry")
@@ -47,10 +49,25 @@ _SCRIPT = """#!/bin/bash
 #SBATCH --time=00:10:00 --gres=gpu:1 --cpus-per-task=1 --mem=800M
 set -e
 date +%s.%N > {times}
-sleep {seconds}
 {command}
 date +%s.%N >> {times}
 """
+# Publishes epochs and resumes after the last whole one as our recipe does, whose name says that the script can.
+_TRAINING = """: run_experiment.finetuning.recipe
+next=0
+if [ -n "${RUN_EXPERIMENT_CHANGES:-}" ]; then
+    next=$(($(grep -o 'epoch_[0-9]*' "$RUN_EXPERIMENT_CHANGES" | head -n 1 | tr -dc 0-9) + 1))
+fi
+for ((epoch = next; epoch < EPOCHS; epoch++)); do
+    sleep SECONDS_EACH
+    new=RUN/artifacts/.epoch_$epoch.partial
+    rm -rf "$new"
+    mkdir -p RUN/artifacts
+    cp -r "../made/epoch_$epoch" "$new"
+    echo "{\\"job_id\\": \\"$RUN_EXPERIMENT_JOB\\", \\"ended\\": \\"$(date -Is)\\"}" > "$new/trained.json"
+    rm -rf "RUN/artifacts/epoch_$epoch"
+    mv "$new" "RUN/artifacts/epoch_$epoch"
+done"""
 
 
 def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
@@ -62,7 +79,11 @@ def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
     (experiment.path / "shout.py").write_text(TASK)
     _write_summary(experiment, work.runs, make_model(folder / "model"))
     for epoch in range(EPOCHS):
-        write_adapter(folder / "made" / f"epoch_{epoch}", seed=epoch)
+        made = folder / "made" / f"epoch_{epoch}"
+        write_adapter(made, seed=epoch)
+        for name in (TUNE_ADAPTER, RECIPE_STATE):
+            with ZipFile(made / name, "w") as archive:
+                archive.writestr("state", "whole")
     make_log(experiment.path, folder / "made" / "log.eval")
     for run, seconds in zip(work.runs, work.trainings, strict=True):
         _write_scripts(experiment.path, run, seconds, work.evaluation)
@@ -87,15 +108,14 @@ def _write_summary(experiment: ExperimentFolder, runs: Sequence[str], model: Pat
 
 
 def _write_scripts(folder: Path, run: str, seconds: int, evaluation: int) -> None:
-    copied = " ".join(f"../made/epoch_{epoch}" for epoch in range(EPOCHS))
-    training = f"mkdir -p {run}/artifacts\ncp -r {copied} {run}/artifacts/"
-    _write_script(folder, f"{run}/finetune", seconds, training)
+    training = _TRAINING.replace("RUN/", f"{run}/").replace("EPOCHS", str(EPOCHS))
+    _write_script(folder, f"{run}/finetune", training.replace("SECONDS_EACH", f"{seconds / EPOCHS:g}"))
     for name in CELLS:
-        command = f"python -I -S {LEAVE_LOG} ../made/log.eval"
-        _write_script(folder, f"{run}/eval/{name}", evaluation, command)
+        command = f"sleep {evaluation}\npython -I -S {LEAVE_LOG} ../made/log.eval"
+        _write_script(folder, f"{run}/eval/{name}", command)
 
 
-def _write_script(folder: Path, name: str, seconds: int, command: str) -> None:
+def _write_script(folder: Path, name: str, command: str) -> None:
     path = folder / f"{name}.slurm"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_SCRIPT.format(times=times_file(f"{name}.json"), seconds=seconds, command=command))
+    path.write_text(_SCRIPT.format(times=times_file(f"{name}.json"), command=command))

@@ -38,6 +38,8 @@ from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier, Fate
 from snakemake_executor_plugin_slurm_attached.earlier.jobs import EarlierJobs
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import planned
 from snakemake_executor_plugin_slurm_attached.ends.verdict import End, verdict
+from snakemake_executor_plugin_slurm_attached.epochs import RULE as EPOCH_RULE
+from snakemake_executor_plugin_slurm_attached.epochs import Epochs
 from snakemake_executor_plugin_slurm_attached.following.follower import Follower
 from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
 from snakemake_executor_plugin_slurm_attached.messages import level, message
@@ -86,6 +88,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._retried: Counter[str] = Counter()
         # Those whose jobs were on their way out of the queue when they were found.
         self._leaving: set[str] = set()
+        self._epochs = Epochs(self._folder)
         self._interrupts = Interrupts()
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
@@ -121,6 +124,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Follow the job that an earlier process submitted, or let this one wait for its turn."""
+        if job.rule.name == EPOCH_RULE:
+            self.report_job_submission(SubmittedJobInfo(job), register_job=False)
+            return
         try:
             facts = planned(self._folder, str(job.params.job))
             new = planned_submission(self._folder, facts)
@@ -190,10 +196,36 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self.logger.error(f"The jobs could not be looked at, trying again: {error}")
         for info in active_jobs:
             end = self._ends.get(info.external_jobid)
-            if end and self._try_to_report(info, end):
+            if info.job.rule.name == EPOCH_RULE:
+                if not self._try_to_report_epoch(info):
+                    yield info
+            elif end and self._try_to_report(info, end):
                 del self._ends[info.external_jobid]
             else:
                 yield info
+
+    def _try_to_report_epoch(self, info: SubmittedJobInfo) -> bool:
+        """Report that an epoch is trained, or that it will not be; False while it may be."""
+        try:
+            is_trained = self._epochs.is_trained(info.job)
+        except (OSError, ValueError) as error:
+            self.logger.error(f"Whether {info.job.output[0]} is trained could not be found out, trying again: {error}")
+            return False
+        if is_trained:
+            self.report_job_success(info)
+        elif is_trained is False:
+            self.report_job_error(info, msg="Its training failed before this epoch was whole.\n")
+        return is_trained is not None
+
+    def report_job_success(self, job_info: SubmittedJobInfo) -> None:
+        """Report it to Snakemake, and to jobs that wait for a training."""
+        self._epochs.note_end(job_info.job, succeeded=True)
+        super().report_job_success(job_info)
+
+    def report_job_error(self, job_info: SubmittedJobInfo, msg: str | None = None, **kwargs: Any) -> None:
+        """Report it to Snakemake, and to jobs that wait for a training."""
+        self._epochs.note_end(job_info.job, succeeded=False)
+        super().report_job_error(job_info, msg=msg, **kwargs)
 
     def _try_to_report(self, info: SubmittedJobInfo, end: End) -> bool:
         """Report an end; False if its files cannot be read now."""

@@ -26,7 +26,7 @@ from run_experiment.experiment.model import Training
 from run_experiment.finetuning import checkpointer
 from run_experiment.finetuning.metrics import read_metrics
 from run_experiment.finetuning.recipe import finetune
-from run_experiment.finetuning.resume_state import CHANGES, drop_state, last_whole_epoch, resume_changes
+from run_experiment.finetuning.resume_state import CHANGES, JOB, drop_state, last_whole_epoch, resume_changes
 from run_experiment.finetuning.torchtune_config import render_yaml
 
 EPOCHS = 4
@@ -233,11 +233,14 @@ def test_killed_and_gone_on_by_the_command_that_jobs_run(
     overlay = tmp_path / "changes.yaml"
     overlay.write_text(yaml.safe_dump({**resume_changes(1), "profiler": {"enabled": False}}))
     command = [sys.executable, "-m", "run_experiment.finetuning.recipe", "--config", "r8/finetune.yaml"]
-    environment = {**os.environ, CHANGES: "changes.yaml"}
+    environment = {**os.environ, CHANGES: "changes.yaml", JOB: "17"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_same(artifacts, uninterrupted)
     assert user.read_bytes() == before
+    # A script that nobody's job runs has no job to name.
+    assert sorted(path.parent.name for path in artifacts.rglob("trained.json")) == ["epoch_2", "epoch_3"]
+    assert json.loads((artifacts / "epoch_2/trained.json").read_text())["job_id"] == "17"
 
 
 KILLED_AT_STEP_5 = """

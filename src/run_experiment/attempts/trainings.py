@@ -94,6 +94,14 @@ def unfinished_training(sought: Sought) -> Path | None:
     return max(found, key=lambda folder: (folder / paths.UNFINISHED).stat().st_mtime, default=None)
 
 
+def trained_epoch(sought: Sought, epoch: int) -> dict[str, Any] | None:
+    """Which job trained an epoch of the unfinished training in the output folder, and when; None if it is not whole."""
+    if sought.output_dir is None:
+        return None
+    found = read_record(sought.experiment / sought.checkpoints[epoch] / paths.TRAINED)
+    return found if found and _is_unfinished(sought, sought.current) else None
+
+
 def records_of(sought: Sought) -> list[Path]:
     """Records beside checkpoints by which the training, finished or not, would be restored or resumed."""
     folders = dict.fromkeys([sought.current, *_others(sought)])

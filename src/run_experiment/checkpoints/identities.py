@@ -13,3 +13,9 @@ CHECKPOINT = "checkpoint"
 def training_identity(record: TrainingRecord) -> dict[str, Any]:
     """What distinguishes one training from another of the same configuration."""
     return {"job_id": record.job_id, "ended": record.ended}
+
+
+def checkpoint_identity(record: TrainingRecord, epoch: int | None) -> dict[str, Any]:
+    """What distinguishes a training's checkpoint from that of another training: its own end, if that is known."""
+    known = record.epochs[epoch] if epoch is not None and epoch < len(record.epochs) else {}
+    return dict(known) or training_identity(record)

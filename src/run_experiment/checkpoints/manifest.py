@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from run_experiment.checkpoints.identities import training_identity
+from run_experiment.checkpoints.identities import checkpoint_identity, training_identity
 from run_experiment.checkpoints.publish import publish_checkpoint
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.common.clock import now
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.json_files import write_record
+from run_experiment.common.json_files import read_record, write_record
+from run_experiment.common.paths import TRAINED
 from run_experiment.experiment.model import Model
 from run_experiment.experiment.records import read_training
 
@@ -25,27 +26,32 @@ def verify(
     config: dict[str, Any],
     training: str | None,
     kept: str | None,
+    epoch: int | None,
 ) -> None:
     """Verify a checkpoint, make it loadable, write its manifest. Raises CheckpointError.
 
-    Paths are relative to the experiment folder; `training` is the record of the training that made the checkpoint,
-    `kept` its copy beside the checkpoint.
+    Paths are relative to the experiment folder; `training` is the record of the training that made the checkpoint of
+    this `epoch`, `kept` its copy beside the checkpoint. While the training goes on there is no record yet.
     """
     base = Model(model["name"], Path(model["path"]))
     facts = verify_checkpoint(Path(checkpoint), base)
     publish_checkpoint(Path(checkpoint), base, Path(loadable))
     if training:
-        config = {**config, "training": _identity(training, kept)}
+        config = {**config, "training": _identity(Path(training), kept, Path(checkpoint), epoch)}
     verified = {"verified": now().isoformat(timespec="seconds"), "checkpoint": checkpoint, "base_model": model["path"]}
     write_record(Path(manifest), {**verified, **asdict(facts), "config": config})
 
 
-def _identity(training: str, kept: str | None) -> dict[str, Any]:
+def _identity(training: Path, kept: str | None, checkpoint: Path, epoch: int | None) -> dict[str, Any]:
     """Which training made the checkpoint. Raises CheckpointError where the checkpoint is another one's."""
-    record = read_training(Path(training))
+    # Before the record, which takes its place when the training ends.
+    trained = read_record(checkpoint / TRAINED)
+    record = read_training(training)
     if record is None:
-        raise CheckpointError(f"{training} is missing: the run is not trained")
+        if trained is None:
+            raise CheckpointError(f"{training} is missing: the run is not trained")
+        return trained
     beside = read_training(Path(kept)) if kept else None
     if beside and training_identity(beside) != training_identity(record):
         raise CheckpointError(f"{kept} says that the checkpoint is of another training, job {beside.job_id}")
-    return training_identity(record)
+    return checkpoint_identity(record, epoch)

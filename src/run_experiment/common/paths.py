@@ -27,6 +27,8 @@ GPU_METRICS = "gpu_metrics.csv"
 KEPT_RECORD = "record.json"
 # Beside the checkpoints of an unfinished training: which training they belong to.
 UNFINISHED = "unfinished.json"
+# In a checkpoint: which job trained its epoch, and when. It appears together with the whole checkpoint.
+TRAINED = "trained.json"
 
 # The date that chat templates show, if one asks for it.
 TEMPLATE_DATE = "template_date.txt"
@@ -90,6 +92,16 @@ def manifest(run: str, epoch: int | None) -> str:
 def loadable(run: str, epoch: int | None) -> str:
     """Folder from which transformers loads a verified checkpoint; `epoch` as in `manifest`."""
     return f"{run}/checkpoints/{'given' if epoch is None else f'epoch_{epoch}'}"
+
+
+def trained_epoch(run: str, epoch: int) -> str:
+    """Mark of this session that an epoch is trained while its training goes on; losing it costs nothing."""
+    return f"{MEMORY}/epochs/{run}/{CHECKPOINT_NAME.format(epoch=epoch)}.json"
+
+
+def run_of_epoch(mark: str) -> str:
+    """Run of such a mark."""
+    return Path(mark).parent.name
 
 
 def job_name(experiment: str, run: str, task: str | None = None, epoch: int | None = None) -> str:

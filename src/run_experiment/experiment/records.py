@@ -67,9 +67,13 @@ class JobRecord(Record):
 
 @dataclass(frozen=True)
 class TrainingRecord(JobRecord):
-    """A successful training: folders of its checkpoints, final losses by name."""
+    """A successful training: folders of its checkpoints, final losses by name.
+
+    `epochs` says which job trained each epoch, and when; empty if that is not known.
+    """
 
     checkpoints: tuple[str, ...] = ()
+    epochs: tuple[Mapping[str, Any], ...] = ()
     losses: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -115,7 +119,8 @@ def training_record(values: Mapping[str, Any] | None) -> TrainingRecord | None:
     if not (facts := _job_facts(values)) or values is None:
         return None
     checkpoints = tuple(map(str, _list(values.get("checkpoints"))))
-    return TrainingRecord(**facts, checkpoints=checkpoints, losses=mapping(values.get("losses")))
+    epochs = tuple(map(mapping, _list(values.get("epochs"))))
+    return TrainingRecord(**facts, checkpoints=checkpoints, epochs=epochs, losses=mapping(values.get("losses")))
 
 
 def read_evaluation(path: Path) -> EvaluationRecord | None:

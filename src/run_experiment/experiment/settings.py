@@ -24,7 +24,8 @@ class Settings:
 
     `only` and `redo` are patterns over trainings and evaluations (see `planning.selection`). `retries` is how often a
     job is continued after an interruption, or made smaller after it ran out of memory. `gpu_hours` is the most that the
-    estimate of a session may be. `reuse` are folders of experiments whose trainings may be taken.
+    estimate of a session may be. With `early_evaluation`, epochs are evaluated while their training goes on. `reuse`
+    are folders of experiments whose trainings may be taken.
     """
 
     experiment_dir: Path
@@ -36,6 +37,7 @@ class Settings:
     redo: tuple[str, ...] = ()
     retries: int = 3
     gpu_hours: float | None = None
+    early_evaluation: bool = True
     reuse: tuple[Path, ...] = ()
 
 
@@ -108,6 +110,8 @@ def _meant(name: str, value: Any) -> Any:
     if name in _LISTS:
         texts = [part.strip() for item in _lines(value) for part in str(item).split(",")]
         return tuple(text for text in texts if text)
+    if name == "early_evaluation":
+        return Settings.early_evaluation if value in (None, "") else value
     if name == "retries":
         return Settings.retries if value in (None, "") else value
     return value or None
@@ -122,6 +126,8 @@ def _problem(name: str, value: Any) -> str | None:
         return "names nothing: leave it out to choose nothing by hand"
     if value is None or value == "" or (name in ("modules", *_LISTS) and _is_lines(value)):
         return None
+    if name == "early_evaluation":
+        return None if isinstance(value, bool) else f"expected true or false, found {shown(value)}"
     if name == "reuse":
         return f"expected folders of experiments, found {shown(value)}"
     if name in _PATTERNS:

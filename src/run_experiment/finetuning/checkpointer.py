@@ -17,8 +17,9 @@ from torchtune.models.convert_weights import tune_to_peft_adapter_config, tune_t
 from torchtune.training import FullModelHFCheckpointer
 from torchtune.training.checkpointing import ModelType
 
-from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME
-from run_experiment.finetuning.resume_state import PARTIAL, RECIPE_STATE, TUNE_ADAPTER, drop_state
+from run_experiment.common.clock import now, stamp
+from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME, TRAINED
+from run_experiment.finetuning.resume_state import JOB, PARTIAL, RECIPE_STATE, TUNE_ADAPTER, drop_state
 
 Tensors = dict[str, torch.Tensor]
 
@@ -68,6 +69,8 @@ class AdapterCheckpointer(FullModelHFCheckpointer):  # type: ignore[misc]
         save_file(self._peft_weights(adapter), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         (folder / ADAPTER_CONFIG).write_text(json.dumps(self._peft_config(config), indent=2) + "\n")
         torch.save(dict(self.recipe_state), folder / RECIPE_STATE)
+        if job_id := os.environ.get(JOB):
+            (folder / TRAINED).write_text(json.dumps({"job_id": job_id, "ended": stamp(now())}) + "\n")
         for path in folder.iterdir():
             _sync(path)
 

@@ -15,6 +15,8 @@ from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPO
 
 # Environment variable with the path of a YAML file of changes to a training's config.
 CHANGES = "RUN_EXPERIMENT_CHANGES"
+# Environment variable with the id of the job that trains.
+JOB = "RUN_EXPERIMENT_JOB"
 # torchtune's names: the adapter in its own layout, and optimizer, counts and random numbers.
 TUNE_ADAPTER = "adapter_model.pt"
 RECIPE_STATE = "recipe_state.pt"

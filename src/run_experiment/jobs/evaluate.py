@@ -98,6 +98,8 @@ def _evaluated(
         left = place.left()
         _require_all(job, current, left.outcome)
         require_inputs(job)
+        # A training that had to begin again may have replaced it meanwhile.
+        require_checkpoint(job)
         _require_one_order(job, current, place.partial, left)
     except EvalError as error:
         if failed and left is None:
@@ -120,9 +122,10 @@ def _kind(error: EvalError, left: Left | None, failed: JobError | None, killed_f
 
 
 def _is_usable(job: EvaluationJob, current: Attempt) -> bool:
-    """Whether what an attempt computed may be continued: not if data or task changed meanwhile."""
+    """Whether what an attempt computed may be continued: not if data, task or checkpoint changed meanwhile."""
     try:
         require_inputs(job)
+        require_checkpoint(job)
     except JobError as error:
         current.begin(**{UNUSABLE: str(error)})
     return UNUSABLE not in current.begun

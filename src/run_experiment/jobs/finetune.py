@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from run_experiment.attempts.trainings import (
     new_folder,
     place_in,
     select,
+    trained_epoch,
     unfinished_training,
 )
 from run_experiment.common import paths
-from run_experiment.common.json_files import write_record
+from run_experiment.common.json_files import read_record, write_record
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
-from run_experiment.finetuning.resume_state import drop_state
+from run_experiment.finetuning.resume_state import JOB, drop_state
 from run_experiment.jobs.checks import JobError, failure, require_as_planned
 from run_experiment.jobs.resume_training import Start, learning, plan_start
 from run_experiment.jobs.run import Attempt, run_job_script, tried
@@ -107,23 +108,34 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
     unfinished = unfinished_training(sought) if resumable else None
     folder = _begin(sought, unfinished)
     start = plan_start(job, current, folder, unfinished is not None) if resumable else Start()
+    _withdraw(job, sought, start.trained)
     samples = folder / paths.GPU_METRICS
     if not start.trained:
         # It describes an attempt that this one does not resume.
         (folder / INSTALLED).unlink(missing_ok=True)
     with learning(current, start):
-        run_job_script(job, script, current, start.environment(current.folder), samples)
+        environment = {JOB: current.job_id, **start.environment(current.folder)}
+        run_job_script(job, script, current, environment, samples)
     folder = _folder_written(sought, folder)
     checkpoints = _written_checkpoints(sought, job.elsewhere, current, folder, start.trained)
     record = current.record()
     facts = {
         "provenance": with_installed(record["provenance"], told_installed(folder)),
         "checkpoints": checkpoints,
+        **_epochs([place_in(folder, sought.output, Path(one)) for one in checkpoints]),
         "changes": start.changed_sizes,
         **_losses(folder),
         **gpu_facts((samples, *script.sample_files), current.started),
     }
     return folder if job.output_dir else sought.output, record | facts
+
+
+def _withdraw(job: FinetuneJob, sought: Sought, trained: int) -> None:
+    """Let epochs that are trained again count as not trained, and not verified: evaluations may be waiting for them."""
+    for epoch in range(trained, len(job.checkpoints)):
+        if trained_epoch(sought, epoch):
+            (Path(job.checkpoints[epoch]) / paths.TRAINED).unlink()
+            Path(paths.manifest(job.run, epoch)).unlink(missing_ok=True)
 
 
 def _begin(sought: Sought, unfinished: Path | None) -> Path:
@@ -168,6 +180,12 @@ def _find_fault(checkpoints: Mapping[str, Path], current: Attempt, trained: int 
         if epoch >= trained and max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
             return f"{name} is older than the training"
     return None
+
+
+def _epochs(checkpoints: Sequence[Path]) -> dict[str, Any]:
+    """Which job trained each epoch, and when; nothing if no epoch says so."""
+    found = [read_record(checkpoint / paths.TRAINED) or {} for checkpoint in checkpoints]
+    return {"epochs": found} if any(found) else {}
 
 
 def _losses(folder: Path) -> dict[str, Any]:

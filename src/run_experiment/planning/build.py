@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from run_experiment.attempts.reuse import offered_training
-from run_experiment.attempts.trainings import KeptTraining, kept_training
-from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
+from run_experiment.attempts.trainings import KeptTraining, kept_training, trained_epoch
+from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_identity
 from run_experiment.checkpoints.verify import checkpoint_files, tokenizer_folder
 from run_experiment.common import paths
 from run_experiment.common.errors import CheckpointError, InputError, Problem, UnreadableError
@@ -29,8 +29,8 @@ from run_experiment.jobscripts.foreign import cell_configs
 from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.failed_steps import FailedStep, failed_cache, failed_check, failed_verification
 from run_experiment.planning.model_checks import ModelChecks
-from run_experiment.planning.older_redos import OlderRedos
 from run_experiment.planning.plan import Plan, written_to
+from run_experiment.planning.redone.older import OlderRedos
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
 from run_experiment.planning.snapshot import Snapshot
@@ -178,12 +178,23 @@ class _Builder:
         kept = self._kept.get(training.path)
         made = training_record(kept.record) if kept else self._snapshot.training(run.name)
         if made and (kept or not training.wanted):
-            target = self._verified(run, epoch, path, config | {"training": training_identity(made)})
+            target = self._verified(run, epoch, path, config | {"training": checkpoint_identity(made, epoch)})
             if not (training.wanted and target.wanted):
                 return target
+        if (early := self._verified_early(run, epoch, path, config, training)) and not early.wanted:
+            return early
         why = "its training will be restored first" if kept else after_training(training)
         needs = (training.path,)
         return Target(Kind.VERIFICATION, path, self._snapshot.unmade(path), why, config, needs, failed=training.failed)
+
+    def _verified_early(
+        self, run: Run, epoch: int | None, path: str, config: Config, training: Target
+    ) -> Target | None:
+        """The verification of an epoch of today's training while that is unfinished; None if there is no such epoch."""
+        if epoch is None or not training.wanted or training.path in {*self._kept, *self._plan.redone}:
+            return None
+        trained = trained_epoch(self._plan.sought(run, training.config), epoch)
+        return self._verified(run, epoch, path, config | {"training": trained}) if trained else None
 
     def _verified(self, run: Run, epoch: int | None, path: str, config: Config) -> Target:
         """The verification of a checkpoint, decided by comparing its files with its manifest."""
@@ -260,8 +271,9 @@ class _Builder:
         if evaluation.needs_checkpoint:
             manifest = self._plan[paths.manifest(evaluation.run.name, evaluation.epoch)]
             # A verified checkpoint of a training that will be restored is not in its place until then.
-            is_restored = evaluation.run.training and not manifest.wanted
-            needs.append(self._plan[paths.finetune_record(evaluation.run.name)] if is_restored else manifest)
+            training = paths.finetune_record(evaluation.run.name)
+            is_restored = training in self._kept and not manifest.wanted
+            needs.append(self._plan[training] if is_restored else manifest)
         return tuple(target.path for target in needs if target.wanted)
 
     def _results(self) -> Target:

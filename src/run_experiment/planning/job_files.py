@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from run_experiment.checkpoints.identities import CHECKPOINT, training_identity
+from run_experiment.attempts.trainings import trained_epoch
+from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_identity
 from run_experiment.common import paths
 from run_experiment.common.json_files import same_config
 from run_experiment.experiment.model import Evaluation, Run
@@ -115,20 +116,25 @@ class PlannedJobs:
         path = paths.manifest(evaluation.run.name, evaluation.epoch)
         # By now, not as planned: it may have been verified since.
         manifest = read_manifest(self._experiment.folder / path) if evaluation.needs_checkpoint else None
-        if manifest is None or not same_config(self._verified(evaluation.run, path), manifest.config):
+        if manifest is None or not same_config(self._verified(evaluation, path), manifest.config):
             return {}
         return {CHECKPOINT: manifest.hashes}
 
-    def _verified(self, run: Run, manifest: str) -> Config | None:
-        """What the manifest of a run's training as it is now says; None if the run has to be trained again."""
+    def _verified(self, evaluation: Evaluation, manifest: str) -> Config | None:
+        """What the manifest of a checkpoint as it is now says; None if its run has to be trained first."""
         config = {name: value for name, value in self._plan[manifest].config.items() if name != "training"}
-        if not run.training:
+        if not evaluation.run.training:
             return config
+        identity = self._trained_by(evaluation.run, evaluation.epoch)
+        return {**config, "training": identity} if identity else None
+
+    def _trained_by(self, run: Run, epoch: int | None) -> Config | None:
+        """What distinguishes a run's checkpoint of today's configuration; None if there is none yet."""
         path = paths.finetune_record(run.name)
-        training = read_training(self._experiment.folder / path)
-        if training is None or not same_config(training.config, self._plan[path].config):
-            return None
-        return {**config, "training": training_identity(training)}
+        config, training = self._plan[path].config, read_training(self._experiment.folder / path)
+        if training and same_config(training.config, config):
+            return checkpoint_identity(training, epoch)
+        return None if epoch is None else trained_epoch(self._plan.sought(run, config), epoch)
 
     def _models(self, evaluation: Evaluation) -> list[str]:
         """Folders that an evaluation's script may read its model from."""
@@ -155,6 +161,7 @@ class PlannedJobs:
             "manifest": path,
             "config": self._plan[path].config,
             "training": training,
+            "epoch": number,
             "kept": str(entry.output_dir / paths.KEPT_RECORD) if entry.training and entry.output_dir else None,
         }
 

@@ -31,6 +31,7 @@ class Kind(enum.StrEnum):
     """The kind of a target."""
 
     TRAINING = "training"
+    EPOCH = "epoch"
     VERIFICATION = "verification"
     CACHE = "cache"
     CHECK = "check"

@@ -12,7 +12,7 @@ from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.jobscripts.foreign import working_directory
 from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.planning.plan import Plan
-from run_experiment.planning.target import Target
+from run_experiment.planning.target import Kind, Target
 
 # Name of the executor that sends events of its own about its jobs.
 ATTACHED = "slurm-attached"
@@ -51,6 +51,7 @@ class SessionPlan:
 
     `wanted` are the targets that this session makes, of every kind, `needs` those that each of them waits for, `why`
     the reason why each is made, `again` the same for those that were made, or tried, before.
+    `epochs` are the wanted ones that checkpoints wait for in place of their whole training.
     `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` is how many of them
     are there already.
     """
@@ -67,6 +68,7 @@ class SessionPlan:
     skipped: Mapping[Log, tuple[tuple[str, str], ...]]
     complete: Mapping[Log, int]
     again: Mapping[str, str] = field(default_factory=dict)
+    epochs: frozenset[str] = frozenset()
 
     @property
     def is_attached(self) -> bool:
@@ -117,6 +119,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
         needs={path: targets[path].needs for path in wanted},
         why={path: targets[path].why for path in wanted},
         again={path: targets[path].why for path in wanted if targets[path].was_tried},
+        epochs=frozenset(path for path in wanted if targets[path].kind is Kind.EPOCH),
         skipped={
             Log.TORCHTUNE: _skipped(
                 plan, {run.name: training_of.get(run.name) or _untrained(run) for run in runs}, wanted

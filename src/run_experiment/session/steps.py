@@ -24,6 +24,8 @@ class Steps:
         self.failed: set[str] = set()
         self._made: set[str] = set()
         self._runs: set[str] = set()
+        # Why trainings failed, of runs whose missing checkpoints are not logged yet.
+        self._untrained: dict[str, str] = {}
         self._caches = [path for path in plan.caches if path in plan.wanted]
         self._caching = False
 
@@ -40,6 +42,8 @@ class Steps:
         (self._made if succeeded else self.failed).add(target)
         if not succeeded:
             self._miss_trainings(target)
+        if target in self._plan.epochs:
+            self._see_what_is_missing(paths.run_of_epoch(target))
         if target in self._plan.checkpoints:
             self._see_whether_verified(self._plan.checkpoints[target].run)
         if target in self._caches and all(path in {*self._made, *self.failed} for path in self._caches):
@@ -79,7 +83,8 @@ class Steps:
     def _verify_earlier_training(self, run: str) -> None:
         """Log how a training ended that this session did not follow."""
         target = paths.finetune_record(run)
-        if run in self._runs or target not in self._plan.jobs:
+        # One of this session may still be training later epochs.
+        if run in self._runs or target not in self._plan.jobs or target in self._plan.wanted:
             return
         record = read_record(self._plan.folder / target) or {}
         self._verified(run, f"Job {record.get('job_id')} via its record of {record.get('ended')}", "COMPLETED")
@@ -95,7 +100,21 @@ class Steps:
         return [one for one in self._plan.checkpoints.values() if one.run == run and one.target in self._plan.wanted]
 
     def _miss(self, run: str, why: str) -> None:
-        for one in self._checkpoints(run):
+        """Log the checkpoints that a failed training leaves missing, once it is known which ones are whole."""
+        self._untrained[run] = why
+        self._see_what_is_missing(run)
+
+    def _see_what_is_missing(self, run: str) -> None:
+        checkpoints = self._checkpoints(run)
+        epochs = {one.target: self._plan.epochs.intersection(self._plan.needs[one.target]) for one in checkpoints}
+        awaited = {epoch for found in epochs.values() for epoch in found}
+        lost = awaited & (self.failed | self._plan.blocked_by(self.failed))
+        if run not in self._untrained or not (lost or awaited <= self._made):
+            return
+        why = self._untrained.pop(run)
+        for one in checkpoints:
+            if epochs[one.target] and epochs[one.target] <= self._made:
+                continue
             self._write(Log.INSPECT, step_entries.checkpoint_of_failed(run, one.name, one.folder, why))
 
     def _see_whether_verified(self, run: str) -> None:

@@ -106,7 +106,7 @@ class EarlierJobs:
         """Those that the ledger and SLURM have now. Raises SlurmError, OSError."""
         self._logged = self._ledger.last_logged()
         earlier = earlier_jobs(self._folder, self._ledger, self._tell)
-        earlier |= cancel_outdated(earlier, self._dag, self._tell)
+        earlier |= cancel_outdated(self._folder, earlier, self._dag, self._tell)
         for submission in unlogged(self._folder, self._ledger):
             self._tell(Unlogged(submission))
             self.log_end(submission)

@@ -93,7 +93,7 @@ def test_misspelt_override_is_named(file: Path) -> None:
     found = message(file, "experiment_dir: demo", zzz=1)
     assert found.endswith(
         "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries, "
-        "gpu_hours, reuse"
+        "gpu_hours, early_evaluation, reuse"
     )
 
 
@@ -106,6 +106,7 @@ WRONG = {
     "an account that is a list": ({"account": ["a"]}, "account: expected text, found a list"),
     "an environment that is no text": ({"environment": True}, "environment: expected text, found true"),
     "no GPU-hours": ({"gpu_hours": 0}, "gpu_hours: expected a number above 0, found 0"),
+    "neither true nor false": ({"early_evaluation": "yes"}, 'early_evaluation: expected true or false, found "yes"'),
     "GPU-hours in words": ({"gpu_hours": "two"}, 'gpu_hours: expected a number above 0, found "two"'),
     "patterns that are a mapping": (
         {"only": {"r8": ""}},

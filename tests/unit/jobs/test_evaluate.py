@@ -183,6 +183,14 @@ def test_evaluation_of_another_checkpoint_than_planned_is_refused(evaluation: Ev
         evaluate(evaluation, "5", LOG)
 
 
+def test_an_evaluation_whose_checkpoint_was_replaced_meanwhile_fails(evaluation: EvaluationJob, logs: Path) -> None:
+    """By a training that had to begin again; it is not known which weights were loaded."""
+    leaving(logs, "success", then="rm r4/checkpoints/epoch_0.json")
+    with pytest.raises(JobError, match=r"r4/checkpoints/epoch_0\.json is missing"):
+        evaluate(evaluation, "5", LOG)
+    assert EVAL_LOG.read_text() == "earlier"
+
+
 @pytest.mark.parametrize(("folder_of_logs", "stays"), [("their_logs", True), ("r4/eval/logs", False)])
 def test_log_is_taken_from_the_script_s_own_folder(
     evaluation: EvaluationJob, folder_of_logs: str, stays: bool, tagged: str

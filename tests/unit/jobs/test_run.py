@@ -231,6 +231,40 @@ def test_a_training_that_was_replaced_for_a_moment_resumes() -> None:
     assert len(list(Path("r4/trainings").iterdir())) == 2, "that of the other one, too"
 
 
+# The same, which says who trained the epoch.
+SIGNED = ONE_EPOCH.replace(
+    "    kill $$", """    echo "{\\"job_id\\": \\"$RUN_EXPERIMENT_JOB\\"}" > $saved/trained.json\n    kill $$"""
+)
+
+
+def test_a_record_says_which_job_trained_which_epoch() -> None:
+    job = replace(training(body=SIGNED), retries=0)
+    with pytest.raises(JobError):
+        finetune(job, "1", LOG)
+    manifest = Path("r4/checkpoints/epoch_0.json")
+    manifest.parent.mkdir()
+    manifest.touch()
+    finetune(job, "2", LOG)
+    assert (record()["job_id"], record()["epochs"]) == ("local-2", [{"job_id": "local-1"}])
+    assert manifest.exists(), "it was not trained again"
+
+
+def test_an_epoch_that_is_trained_again_does_not_count_until_it_is() -> None:
+    """Nor does its manifest, which waiting evaluations look for."""
+    job = replace(training(body=SIGNED), retries=0)
+    with pytest.raises(JobError):
+        finetune(job, "1", LOG)
+    Path("r4/artifacts/epoch_0/recipe_state.pt").write_text("damaged")
+    manifest = Path("r4/checkpoints/epoch_0.json")
+    manifest.parent.mkdir()
+    manifest.touch()
+    SCRIPT.write_text(SCRIPT.read_text().replace("read_from=", "exit 1\nread_from="))
+    with pytest.raises(JobError):
+        finetune(replace(job, files={}), "2", LOG)
+    assert not manifest.exists()
+    assert not Path("r4/artifacts/epoch_0/trained.json").exists()
+
+
 def test_a_job_of_a_cluster_waits_for_the_locks_of_a_node_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
     job, held = training(), ExitStack()
     held.enter_context(locked(Path(paths.lock(job.target))))

@@ -19,7 +19,7 @@ from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import config_hash, write_record
 from run_experiment.machine.processes import locked
 from run_experiment.planning.plan import Plan
-from run_experiment.planning.redo import move_records
+from run_experiment.planning.redone.move import move_records
 from run_experiment.session.plan import session_plan
 from run_experiment.slurm.ledger import PATH, Ledger, Submission
 

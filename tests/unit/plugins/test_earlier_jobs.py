@@ -38,9 +38,12 @@ def test_live_jobs_on_checkpoints_that_are_replaced_are_cancelled(tmp_path: Path
         needrun=lambda job: True,
         dependencies={training: [], evaluation: [training]},
     )
-    earlier = {one.target: Earlier(one, "RUNNING") for one in (R4, there, again, of_r8)}
+    # It evaluated an epoch of the training that goes on, and SLURM still shows it.
+    at_its_end = replace(R4, target="r4/eval/b_epoch0.json", job_id="21")
+    write_record(tmp_path / at_its_end.target, {"job_id": "21", "config_hash": R4.config_hash})
+    earlier = {one.target: Earlier(one, "RUNNING") for one in (R4, there, again, of_r8, at_its_end)}
     told: list[Event] = []
-    found = cancel_outdated(earlier, dag, told.append)
+    found = cancel_outdated(tmp_path, earlier, dag, told.append)
     assert {target: one.state for target, one in found.items()} == dict.fromkeys(
         [there.target, again.target], "CANCELLED"
     )

@@ -20,6 +20,8 @@ OVERRIDDEN = {
     "run_job": "(self, job)",
     "format_job_exec": "(self, job)",
     "check_active_jobs": "(self, active_jobs)",
+    "report_job_success": "(self, job_info)",
+    "report_job_error": "(self, job_info, msg, kwargs)",
     "cancel": "(self)",
     "shutdown": "(self)",
 }

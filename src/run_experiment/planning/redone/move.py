@@ -19,8 +19,8 @@ from run_experiment.attempts.redone import move_away
 from run_experiment.attempts.trainings import records_of
 from run_experiment.common import paths
 from run_experiment.common.clock import now
-from run_experiment.planning.older_redos import OlderRedos
 from run_experiment.planning.plan import Plan
+from run_experiment.planning.redone.older import OlderRedos
 from run_experiment.planning.target import Kind, Target
 
 
