@@ -20,7 +20,7 @@ from run_experiment.estimate.text import estimate_text, over_budget
 from run_experiment.planning.early import early_targets, trainings_behind
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
-from run_experiment.report.collect import write_all
+from run_experiment.report.collect import refresh, write_all
 from run_experiment.results.collect import hash_memory, read_records
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.resolve import resolve
@@ -209,8 +209,8 @@ def results_so_far(records):
     """Write the results; what is missing, and where they are or why they could not be written."""
     try:
         return write_all(records), f"Results so far: {results_page()}"
-    except OSError as error:
-        # A full disk must not hide what failed.
+    except Exception as error:
+        # Neither a full disk nor a fault of ours may hide what failed.
         return records.missing(), f"The results could not be written: {error}"
 
 
@@ -249,12 +249,20 @@ def subjects_in_order(outputs):
 
 
 def conclude():
-    """Print the path of the results if they were requested."""
+    """Print the path of the results if they were requested, else bring them up to date."""
     if any(job.rule.name == "collect_results" for job in workflow.dag.jobs):
+        # Who collects the results has read the records, and remembers how long jobs took.
         logger.info(f"Results: {results_page()}")
-    else:
-        # Who collects the results has read the records, and does this.
+        return
+    try:
+        records = read_records(experiment.folder)
+    except InputError as error:
         remember_how_long_jobs_took(Snapshot(experiment.folder))
+        logger.warning(f"The results were not brought up to date: {error}")
+        return
+    remember_how_long_jobs_took(records.plan.snapshot)
+    if not workflow.touch:
+        refresh(records)
 
 
 def target(path, wildcards):

@@ -255,6 +255,8 @@ def test_earlier_training_is_kept(experiment: ExperimentFolder) -> None:
     old, kept = experiment.record("r4/finetune.json"), (experiment.path / "r4/artifacts").resolve()
     experiment.set_parameters("r4", lora_rank=2)
     assert snakemake(experiment.path, "r4/finetune.json").returncode == 0
+    # The results are asked for by no target, and are those of now.
+    assert "2 of 3 evaluations are done." in (experiment.path / "results/summary.md").read_text()
     assert (kept / "epoch_0/adapter_model.safetensors").is_file()
     assert experiment.record(str(kept.relative_to(experiment.path.resolve()) / "record.json")) == old
     assert (experiment.path / "r4/artifacts").resolve() != kept

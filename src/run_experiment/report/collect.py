@@ -36,6 +36,12 @@ def write_all(records: Records) -> list[tuple[str, str]]:
     return records.missing()
 
 
+def refresh(records: Records) -> None:
+    """Write the results after a session that made other targets; a failure is a line on the terminal, no error."""
+    with _reported("results"):
+        write_all(records)
+
+
 def write_report(records: Records) -> None:
     """Write `results/report.html` and `results/figures/` from records whose results were just collected."""
     # Here, since what draws and computes takes seconds to import, and most commands do neither.

@@ -1,7 +1,7 @@
 """`run-experiment export`: an experiment as a Workflow Run RO-Crate, which says what was made of what, by what, when.
 
 Profiles: https://w3id.org/ro/wfrun/process/0.5 and https://w3id.org/ro/wfrun/workflow/0.5. Checkpoints and models are
-named with their hashes, not copied. Secrets of the environment are removed from all texts.
+named with their hashes, not copied. Secrets of the environment are removed from all texts and logs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from run_experiment.common.secret_values import without_secrets
 from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.records import EvaluationRecord, JobRecord, TrainingRecord
 from run_experiment.planning.results_state import Records
+from run_experiment.sharing.masked_log import UnreadableLogError, masked_log
 
 if TYPE_CHECKING:
     from rocrate.model.entity import Entity
@@ -198,12 +199,23 @@ class Contents:
     def _evaluation(self, item: Evaluation, record: EvaluationRecord) -> Entity:
         given = [self._input(item.task.script), *([self._input(item.task.data)] if item.task.data else [])]
         given.append(self._checkpoint(item.run, item.epoch) if item.needs_checkpoint else self._model(item.run))
-        log = paths.eval_log(item.run.name, item.cell)
-        made = [self._file(self._folder / log, log)] if (self._folder / log).is_file() else []
+        made, left_out = self._log(paths.eval_log(item.run.name, item.cell))
         action = self._job(item.subject, f"Evaluation of {item.subject}", "inspect-ai", record, given, made)
+        action["description"] += left_out
         for name, value in record.metrics.items():
             action.append_to("result", self._value(f"{item.subject}-{name}", name, value))
         return action
+
+    def _log(self, name: str) -> tuple[list[Entity], str]:
+        """A log without secrets, if there is one; else why it is left out."""
+        log = self._folder / name
+        if not log.is_file():
+            return [], ""
+        try:
+            masked = masked_log(log)
+        except UnreadableLogError as error:
+            return [], f"; its log is left out, since it could not be searched for secrets ({error})"
+        return [self._file(log, name) if masked is None else self._content(log, name, masked)], ""
 
     def _failures(self) -> Iterable[Entity]:
         """Actions of what is not done, from its last attempt."""
@@ -288,7 +300,10 @@ class Contents:
     def _text(self, path: Path, place: str) -> Entity:
         """A text file, without secrets, and the hash of what is in the crate."""
         text = without_secrets(path.read_bytes().decode("utf-8", errors="surrogateescape"))
-        content = text.encode("utf-8", errors="surrogateescape")
+        return self._content(path, place, text.encode("utf-8", errors="surrogateescape"))
+
+    def _content(self, path: Path, place: str, content: bytes) -> Entity:
+        """A file that is not as it lies there, and its hash."""
         properties = {"name": path.name, "sha256": hashlib.sha256(content).hexdigest(), **_kind(path)}
         return self._crate.add_file(BytesIO(content), place, properties=properties)
 

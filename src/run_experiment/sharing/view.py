@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import signal
 import socket
@@ -13,12 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from run_experiment.common import paths
-from run_experiment.common.errors import CommandError
+from run_experiment.common.errors import CommandError, InputError
 from run_experiment.common.text import counted, harmless
 from run_experiment.machine.processes import Terminated, raise_on_sigterm
 from run_experiment.planning.results_state import Records
+from run_experiment.results.collect import read_records
 
 HOST, PORT = "127.0.0.1", 7575
+# Seconds between looks for evaluations that were finished meanwhile.
+REFRESH_SECONDS = 30.0
+# Linux's request to share the blocks of a file with another one.
+_FICLONE = 0x40049409
 # Seconds that the viewer may take to end.
 _GRACE = 5.0
 
@@ -29,11 +35,12 @@ def view(records: Records, port: int = PORT) -> int:
     _require_logs(records, logs)
     _require_free(port)
     with _own_folder(records.experiment.folder) as folder:
-        _link(logs, Path(folder))
+        shown = ShownLogs(Path(folder))
+        shown.update(logs)
         found = f"{counted(len(logs), 'log')} of {harmless(records.experiment.name)}"
         print(f"{found}: http://{HOST}:{port}. Ctrl-C ends this.", flush=True)
         place = ["--log-dir", folder, "--host", HOST, "--port", str(port)]
-        return _served([command, "view", "start", *place], Path(folder))
+        return _served([command, "view", "start", *place], records.experiment.folder, shown)
 
 
 def result_logs(records: Records) -> dict[str, Path]:
@@ -87,30 +94,62 @@ def _own_folder(experiment: Path) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="run-experiment-view-")
 
 
-def _link(logs: Mapping[str, Path], folder: Path) -> None:
-    """Link the logs into a folder, or copy them: the viewer lists no symbolic links."""
-    for name, log in logs.items():
-        place = folder / name
-        place.parent.mkdir(exist_ok=True)
+class ShownLogs:
+    """Copies of the results' logs in a folder: the viewer lists no symbolic links, and edits what it shows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # When each log was written that is copied, by its name.
+        self._copied: dict[str, int] = {}
+
+    def update(self, logs: Mapping[str, Path]) -> None:
+        """Copy what is new or was made again, and remove what is no result any more."""
+        for name, log in logs.items():
+            written = log.stat().st_mtime_ns
+            if self._copied.get(name) != written:
+                _clone(log, self.folder / name)
+                self._copied[name] = written
+        for name in self._copied.keys() - logs.keys():
+            (self.folder / name).unlink(missing_ok=True)
+            del self._copied[name]
+
+
+def _clone(log: Path, place: Path) -> None:
+    """Copy a file, at no cost if the file system can share its blocks; the viewer never sees half of it."""
+    place.parent.mkdir(exist_ok=True)
+    part = place.with_suffix(".part")
+    with log.open("rb") as source, part.open("wb") as target:
         try:
-            place.hardlink_to(log)
+            fcntl.ioctl(target, _FICLONE, source.fileno())
         except OSError:
-            shutil.copy(log, place)
+            shutil.copyfileobj(source, target, 1 << 20)
+    shutil.copystat(log, part)
+    part.chmod(0o600)
+    part.replace(place)
 
 
-def _served(command: list[str], folder: Path) -> int:
+def _served(command: list[str], experiment: Path, shown: ShownLogs) -> int:
     """Run the viewer until it or this process is ended; returns its exit status, 0 if the user ended it."""
     raise_on_sigterm()
     # A terminal that is closed ends the viewer, too.
     signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     # Not in the user's folder, whose `.env` it would read.
-    viewer = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL)
+    viewer = subprocess.Popen(command, cwd=shown.folder, stdin=subprocess.DEVNULL)
     try:
-        return viewer.wait()
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return viewer.wait(timeout=REFRESH_SECONDS)
+            _refresh(experiment, shown)
     except (KeyboardInterrupt, Terminated):
         return 0
     finally:
         _end(viewer)
+
+
+def _refresh(experiment: Path, shown: ShownLogs) -> None:
+    """Show what was evaluated meanwhile; while the summary is being edited, or a disk is full, all stays as it is."""
+    with suppress(InputError, OSError):
+        shown.update(result_logs(read_records(experiment)))
 
 
 def _end(viewer: subprocess.Popen[bytes]) -> None:

@@ -9,12 +9,13 @@ import pytest
 from experiments import ExperimentFolder
 from page_reading import data_of
 from report_data import page_data
-from small_experiment import make_small_experiment
+from small_experiment import make_small_experiment, plan_of
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
+from run_experiment.planning.results_state import Records
 from run_experiment.report import figure_files, page
-from run_experiment.report.collect import collect
+from run_experiment.report.collect import collect, refresh
 from run_experiment.report.figure_files import write_figures
 from run_experiment.report.figures import figures
 
@@ -92,6 +93,17 @@ def test_a_full_disk_costs_only_the_page(
     assert collect(done.path) == []
     assert "results/report.html could not be made: OSError: " in capsys.readouterr().err
     assert (done.path / paths.SUMMARY_PAGE).exists()
+
+
+def test_a_refresh_that_fails_is_a_line_on_the_terminal(
+    done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refresh(Records(plan_of(done)))
+    assert (done.path / paths.REPORT).exists()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("run_experiment.report.collect.write_results", lambda _: 1 / 0)
+    refresh(Records(plan_of(done)))
+    assert capsys.readouterr().err == "results could not be made: ZeroDivisionError: division by zero\n"
 
 
 def test_figures_that_fail_leave_the_page(

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 from experiments import ExperimentFolder
+from sample_logs import samples_of, write_log
 from small_experiment import train
 
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.report.collect import collect
+from run_experiment.results.analysis.samples import summaries
+from run_experiment.sharing.masked_log import masked_log
 
 DONE, FAILED = "http://schema.org/CompletedActionStatus", "http://schema.org/FailedActionStatus"
 
@@ -35,6 +38,11 @@ def ids(value: Any) -> list[str]:
     return [one["@id"] for one in (value if isinstance(value, list) else [value])]
 
 
+def references(value: Any) -> list[str]:
+    """Ids that a property's value refers to."""
+    return [one["@id"] for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+
+
 def test_it_is_a_workflow_run_crate(done: ExperimentFolder) -> None:
     collect(done.path)
     entities, files = exported(done)
@@ -51,6 +59,17 @@ def test_it_is_a_workflow_run_crate(done: ExperimentFolder) -> None:
     assert {"experiment_summary.yaml", "words.json", "shout.py"} <= set(ids(run["object"]))
     assert {"results/summary.md", "results/evals.csv", "results/report.html"} <= set(ids(run["result"]))
     assert {one["@id"] for one in root["mentions"]} == {name for name in entities if "instrument" in entities[name]}
+    # What RO-Crate 1.1 and the profiles ask for: facts of the root, formal parameters, and no id without an entity.
+    assert entities["ro-crate-metadata.json"]["about"] == {"@id": "./"}
+    assert all(root[key] for key in ("name", "description", "datePublished", "license"))
+    for parameter, example in (("input", "experiment_summary.yaml"), ("output", "results/summary.md")):
+        (formal,) = ids(workflow[parameter])
+        assert entities[formal]["@type"] == "FormalParameter"
+        assert entities[formal]["additionalType"] == "File"
+        assert ids(entities[formal]["workExample"]) == [example]
+        assert ids(entities[example]["exampleOfWork"]) == [formal]
+    named = {name for one in entities.values() for value in one.values() for name in references(value)}
+    assert {name for name in named if "://" not in name} <= set(entities)
     # Every file that is named is there, as it was hashed.
     parts = [entities[name] for name in ids(root["hasPart"])]
     assert all(one["@id"] in files for one in parts)
@@ -106,6 +125,34 @@ def test_secrets_of_the_environment_are_in_no_file(done: ExperimentFolder, monke
     _, files = exported(done)
     assert b'# login("***")' in files["shout.py"]
     assert not [name for name, content in files.items() if b"hf_verysecret" in content]
+
+
+def test_secrets_of_the_environment_are_in_no_log(done: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    log = done.path / paths.eval_log("r4", "shout_epoch1")
+    write_log(log, [{**one, "input": 'Say "hf_verysecret"'} for one in samples_of("CI")])
+    whole = done.path / paths.eval_log("r8", "shout_epoch1")
+    write_log(whole, samples_of("CI"))
+    entities, files = exported(done)
+    shared = done.path.parent / "shared.eval"
+    shared.write_bytes(files[paths.eval_log("r4", "shout_epoch1")])
+    with zipfile.ZipFile(shared) as archive, zipfile.ZipFile(log) as own:
+        assert archive.namelist() == own.namelist()
+        assert not [name for name in archive.namelist() if b"hf_verysecret" in archive.read(name)]
+    assert [one["input"] for one in summaries(shared)] == ['Say "***"'] * 2
+    assert files[paths.eval_log("r8", "shout_epoch1")] == whole.read_bytes()
+    # The others are no logs at all, so nobody can say what is in them.
+    assert paths.eval_log("r4", "shout_epoch0") not in files
+    assert "its log is left out" in entities["#r4/shout/epoch0"]["description"]
+
+
+def test_a_secret_that_json_writes_with_escapes_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_PASSWORD", 'pass"wörd')
+    write_log(tmp_path / "one.eval", [{**one, "input": 'It is pass"wörd.'} for one in samples_of("C")])
+    masked = masked_log(tmp_path / "one.eval")
+    assert masked is not None
+    (tmp_path / "masked.eval").write_bytes(masked)
+    assert summaries(tmp_path / "masked.eval")[0]["input"] == "It is ***."
 
 
 def test_an_experiment_that_has_not_begun_can_be_exported(done: ExperimentFolder) -> None:

@@ -23,7 +23,7 @@ from small_experiment import make_small_experiment, plan_of
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.planning.results_state import Records
-from run_experiment.sharing.view import HOST, PORT, result_logs
+from run_experiment.sharing.view import HOST, PORT, ShownLogs, result_logs
 
 # Seconds until the viewer answers on a full machine.
 PATIENCE = 120.0
@@ -68,20 +68,45 @@ def viewer(done: ExperimentFolder, port: int, tmp_path: Path) -> Iterator[subpro
     viewer.communicate(timeout=PATIENCE)
 
 
-def test_the_viewer_lists_the_logs_of_the_results_until_ctrl_c(port: int, viewer: subprocess.Popen[str]) -> None:
+def test_the_viewer_lists_the_logs_of_the_results_until_ctrl_c(
+    done: ExperimentFolder, port: int, viewer: subprocess.Popen[str]
+) -> None:
     found = get(port, "/api/log-files", viewer)["files"]
     names = sorted("/".join(Path(one["name"]).parts[-2:]) for one in found)
     assert names == ["base/shout_base.eval", "given/shout_base.eval", "r4/shout_epoch0.eval", "r4/shout_epoch1.eval"]
     served = Path(found[0]["name"].removeprefix("file://")).parents[1]
     log = get(port, f"/api/logs/{found[0]['name']}?header-only=1", viewer)
     assert log["eval"]["task"] == "shout"
-    assert served.is_dir()
+    # The viewer may edit what it shows, which must not be the logs of the results.
+    own = done.path / paths.eval_log("r4", "shout_epoch0")
+    assert not (served / "r4/shout_epoch0.eval").samefile(own)
+    assert (served / "r4/shout_epoch0.eval").read_bytes() == own.read_bytes()
     viewer.send_signal(signal.SIGINT)
     output = viewer.communicate(timeout=PATIENCE)[0]
     assert viewer.returncode == 0
     assert f"4 logs of tiny: http://{HOST}:{port}. Ctrl-C ends this." in output
     assert "Traceback" not in output
     assert not served.exists()
+
+
+def test_logs_that_are_new_or_made_again_are_shown_without_a_restart(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.eval", tmp_path / "other.eval"
+    one.write_text("first")
+    other.write_text("other")
+    shown = ShownLogs(tmp_path / "shown")
+    shown.folder.mkdir()
+    shown.update({"r4/one.eval": one})
+    copied = shown.folder / "r4/one.eval"
+    copied.write_text("edited in the viewer")
+    shown.update({"r4/one.eval": one, "r4/other.eval": other})
+    assert copied.read_text() == "edited in the viewer"
+    assert one.read_text() == "first"
+    assert (shown.folder / "r4/other.eval").read_text() == "other"
+    one.write_text("again")
+    os.utime(one, ns=(0, 0))
+    shown.update({"r4/one.eval": one})
+    assert copied.read_text() == "again"
+    assert [path.name for path in copied.parent.iterdir()] == ["one.eval"]
 
 
 def test_results_whose_log_is_gone_are_left_out(done: ExperimentFolder) -> None:
