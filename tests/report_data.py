@@ -55,6 +55,7 @@ def page_data(runs: int = 4, epochs: int = 3, tasks: int = 2, samples: int = 12,
         "curves": [_curve(draw, run, epochs) for run in names],
         "jobs": [_job(number, run) for number, run in enumerate(names)],
         "compute": {
+            "sum": "1.50 GPU-hours",
             "sentence": "1.50 GPU-hours in all: 1.25 GPU-hours in 4 jobs in the results.",
             "requests": [{"kind": "training", "jobs": runs, "seconds": 900, "limit_seconds": 7200}],
         },

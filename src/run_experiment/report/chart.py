@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import escape
@@ -11,6 +11,7 @@ from markupsafe import escape
 WIDTH, HEIGHT = 340, 230
 # Characters of a text in a chart.
 _LONGEST = 48
+_MINUS = "\N{MINUS SIGN}"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 26, 40
 
 
@@ -39,12 +40,12 @@ class Chart:
     height: int = HEIGHT
     parts: list[str] = field(default_factory=list)
 
-    def grid(self, ticks: Sequence[float], text: Callable[[float], str]) -> None:
+    def grid(self, ticks: Sequence[float]) -> None:
         """Horizontal lines at values of y, with their labels."""
-        for tick in ticks:
+        for tick, text in labelled(ticks):
             y = self.y(tick)
             self.across(y, "grid")
-            self.text(self.x.start - 6, y + 4, text(tick), anchor="end")
+            self.text(self.x.start - 6, y + 4, text, anchor="end")
 
     def below(self, ticks: Iterable[tuple[float, str]], title: str) -> None:
         """Labels at values of x, and the name of the axis."""
@@ -117,7 +118,7 @@ def plot(
     x, y = Scale(*xs, _LEFT, WIDTH - _RIGHT - right), Scale(low, high, HEIGHT - _BOTTOM, _TOP)
     chart = Chart(x, y, title, WIDTH, HEIGHT)
     chart.text(0, 11, title)
-    chart.grid(ticks(low, high), number)
+    chart.grid(ticks(low, high))
     return chart
 
 
@@ -141,9 +142,13 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def number(value: float) -> str:
-    """A number as an axis shows it."""
-    return f"{value:g}"
+def labelled(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Each tick of an axis with its label: all have the same number of decimals."""
+    texts = [f"{value:g}" for value in values]
+    if not any("e" in text for text in texts):
+        decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+        texts = [f"{value:.{decimals}f}" for value in values]
+    return [(value, text.replace("-", _MINUS)) for value, text in zip(values, texts, strict=True)]
 
 
 def clean(text: str) -> str:

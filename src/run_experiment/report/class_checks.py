@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from run_experiment.report.values import FINE, check_row
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.answer import Answer
 from run_experiment.results.analysis.samples import LogSamples
 from run_experiment.results.analysis.scores import Score
 
-FINE = "as it should be"
 # Targets are classes if there are few of them, each of several samples.
 _MOST_CLASSES, _LEAST_OF_CLASS = 10, 5
 # Share of answers that are one of the targets below which the format of answers deserves a look.
@@ -50,27 +50,25 @@ def class_checks(answer: Answer, analysis: Analysis) -> Iterator[dict[str, str]]
             yield from _quality(subject, found)
 
 
-def _row(subject: str, check: str, found: str, verdict: str) -> dict[str, str]:
-    return {"subject": subject, "check": check, "found": found, "verdict": verdict}
-
-
 def _balance(answer: Answer, score: Score, found: ClassFigures) -> dict[str, str]:
     text = f"{found.classes} targets, the most frequent ({found.most}) {found.share:.0%} of the samples"
     no_better = answer.better == "higher" and score.value is not None and score.value <= found.share
-    return _row(answer.task, "class balance", text, "no better than always the same answer" if no_better else FINE)
+    return check_row(
+        answer.task, "class balance", text, "no better than always giving the same answer" if no_better else FINE
+    )
 
 
 def _formats(subject: str, found: ClassFigures) -> Iterator[dict[str, str]]:
     if found.parsed is not None:
         few = found.parsed < _PARSED
-        verdict = "answers that name no target count as wrong: is it their format?" if few else FINE
-        yield _row(subject, "parse rate", f"{found.parsed:.0%} of the answers are one of the targets", verdict)
+        verdict = "answers that name no target count as wrong: look at their format" if few else FINE
+        yield check_row(subject, "parse rate", f"{found.parsed:.0%} of the answers are one of the targets", verdict)
 
 
 def _quality(subject: str, found: ClassFigures) -> Iterator[dict[str, str]]:
     if found.balanced_accuracy is not None:
         f1 = "" if found.f1 is None else f"; F1 {found.f1:.3f}"
-        yield _row(subject, "balanced accuracy", f"{found.balanced_accuracy:.3f}{f1}, means over the targets", FINE)
+        yield check_row(subject, "balanced accuracy", f"{found.balanced_accuracy:.3f}{f1}, means over the targets")
 
 
 def class_figures(read: LogSamples, scorer: str) -> ClassFigures | None:

@@ -21,7 +21,7 @@ from run_experiment.planning.results_state import Records
 from run_experiment.report.checks import checks
 from run_experiment.report.evaluations import evaluations
 from run_experiment.report.jobs import JobRow, job_rows, requests, totals
-from run_experiment.report.samples import Logs, compared, shown_samples
+from run_experiment.report.samples import Logs, shown_samples
 from run_experiment.report.values import cut, finite
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.losses import losses_of
@@ -53,7 +53,7 @@ def report_data(records: Records, status: Status, analysis: Analysis) -> dict[st
         "runs": [_run(run, trainings.get(run.name), varied["differing"]) for run in experiment.runs],
         "curves": curves,
         "jobs": [_job(row) for row in jobs],
-        "compute": {**totals(jobs), "requests": requests(jobs), "sentence": _used(totals(jobs))},
+        "compute": {**totals(jobs), "requests": requests(jobs), **_used(totals(jobs))},
         "provenance": _provenance(records),
         **evaluations(records, analysis),
         "samples": shown_samples(logs, analysis),
@@ -74,8 +74,8 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _used(found: Mapping[str, Any]) -> str:
-    """Time on GPUs, or without them on this machine, in a sentence: what is in the results, and what was lost."""
+def _used(found: Mapping[str, Any]) -> dict[str, str]:
+    """Time on GPUs, or without them on this machine: the sum, and a sentence on what is in the results or was lost."""
     by, unknown = found["by_outcome"], found["without_gpu_figures"]
     column, unit = ("gpu_hours", "GPU-") if any(row["gpu_hours"] for row in by.values()) else ("hours", "")
     total = sum(row[column] for row in by.values())
@@ -84,22 +84,25 @@ def _used(found: Mapping[str, Any]) -> str:
         f"{row[column] * factor:.1f} in {counted(int(row['jobs']), 'job')} {outcome}" for outcome, row in by.items()
     ]
     rest = f" Of {counted(int(unknown), 'job')} the GPUs are not known." if unknown else ""
-    return f"{total * factor:.1f} {unit} in all: {'; '.join(parts)}.{rest}"
+    whole = f"{total * factor:.1f} {unit}"
+    return {
+        "sum": whole if unit.startswith("GPU") else f"{whole} of jobs",
+        "sentence": f"{whole} in all: {'; '.join(parts)}.{rest}",
+    }
 
 
 def _notes(records: Records, analysis: Analysis) -> dict[str, str]:
     """What a reader has to know of the numbers in a section."""
     tests = sum(one.p is not None for one in analysis.comparisons)
-    logs = sorted(
-        {f"{subject.partition('/')[0]}/eval/logs" for answer in analysis.answers for subject in compared(answer)}
-    )
-    shown = " ".join(shlex.quote(str(records.experiment.folder / log)) for log in logs[:1])
+    folder = shlex.quote(str(records.experiment.folder))
     return {
-        "scores": "Intervals are 95 %; the column Interval by names their method. n counts samples with a score.",
+        "scores": "The best result comes first. n counts samples with a score; Interval by names how the 95 % interval "
+        "was computed.",
         "comparisons": f"Each result against its reference, on the samples that both have. {counted(tests, 'p-value')}"
-        ", corrected together (Holm); accent colour: corrected p below 0.05.",
+        ", corrected together (Holm); blue: corrected p below 0.05.",
         "samples": "Two results side by side. There are more of those samples in which the best result and the next "
-        f"one differ than of others. All samples of a run: inspect view start --log-dir {shown}",
+        "one differ than of others; of scores that are not right or wrong, the worst of the best result come first. "
+        f"All samples: run-experiment view {folder}",
     }
 
 

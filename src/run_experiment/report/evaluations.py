@@ -27,9 +27,14 @@ def evaluations(records: Records, analysis: Analysis) -> dict[str, Any]:
     return {
         "tasks": [_task(answer) for answer in analysis.answers],
         "scores": [_score(score, labels.get(score.subject, "")) for score in analysis.scores if score.metric],
-        "comparisons": [_comparison(one) for one in analysis.comparisons],
+        "comparisons": [_comparison(one) for one in sorted(analysis.comparisons, key=_is_of_one_run)],
         "seeds": [_seed_mean(one) for one in analysis.seed_means],
     }
+
+
+def _is_of_one_run(one: Comparison) -> bool:
+    """False for a mean over seeds, which comes first: it says more than each of its runs."""
+    return ", " not in one.subject
 
 
 def _seed_mean(one: SeedMean) -> dict[str, Any]:
@@ -82,8 +87,13 @@ def _over_seeds(answer: Answer, seeds: SeedsAnswer) -> str:
         name = f"{seeds.runner_up.name} after epoch {seeds.runner_up.epoch}"
         is_clear = verdict(second) == CLEAR
         said = "is clear between seeds" if is_clear else "is within noise between seeds"
-        parts.append(f"Its difference to {name}, {second.delta:+.3f}, {said}.")
+        parts.append(f"Its difference to {name}, {_signed(second.delta)}, {said}.")
     return " ".join(parts)
+
+
+def _signed(difference: float) -> str:
+    """A difference as the page's tables have it, with a true minus."""
+    return f"{difference:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _sign(answer: Answer) -> int:
@@ -133,10 +143,10 @@ def _against(answer: Answer, comparisons: Sequence[Comparison], name: str) -> st
         return f"{'Not all' if tie else 'It'} can{'' if tie else 'not'} be compared with {name}."
     if weakest(comparisons) != CLEAR:
         subject = f"The difference of {first.run}" if tie else "Its difference"
-        return f"{subject} to {name}, {first.delta:+.3f}, is within noise."
+        return f"{subject} to {name}, {_signed(first.delta)}, is within noise."
     better = (first.delta > 0) == (answer.better == "higher")
     begin = "All are" if tie else "It is"
-    return f"{begin} clearly {'better' if better else 'worse'} than {name} ({first.delta:+.3f})."
+    return f"{begin} clearly {'better' if better else 'worse'} than {name} ({_signed(first.delta)})."
 
 
 def _score(score: Score, label: str) -> dict[str, Any]:

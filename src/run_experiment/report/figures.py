@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from run_experiment.report.chart import HEIGHT, WIDTH, Chart, Scale, number, plot, ticks, y_range
+from run_experiment.report.chart import HEIGHT, WIDTH, Chart, Scale, labelled, plot, ticks, y_range
 
 Row = Mapping[str, Any]
 _SEEDS = re.compile(r" \((\d+) seeds\)$")
@@ -62,7 +62,7 @@ def score_by_epoch(rows: Sequence[Row], task: Row) -> Chart | None:
     epochs = sorted({row["epoch"] for row in trained})
     few, best = len(runs) <= _LABELLED, task["best_runs"]
     xs = (epochs[0] - 0.25, epochs[-1] + 0.25)
-    chart = plot(xs, _extent(rows, few), task["metric"], _bounds(rows), _room(runs) if few else 0)
+    chart = plot(xs, _extent(rows, few), _axis(task), _bounds(rows), _room(runs) if few else 0)
     for row in flat[:3]:
         _reference(chart, row)
     for run in sorted(runs, key=lambda run: run in best):
@@ -109,9 +109,7 @@ def score_by_parameter(
     of_place: dict[str, list[str]] = {}
     for run in last:
         of_place.setdefault(str(values[run]), []).append(run)
-    chart = plot(
-        (-0.5, len(places) - 0.5), _extent([*rows, *flat[:1]], True), task["metric"], _bounds([*rows, *flat[:1]])
-    )
+    chart = plot((-0.5, len(places) - 0.5), _extent([*rows, *flat[:1]], True), _axis(task), _bounds([*rows, *flat[:1]]))
     for row in flat[:1]:
         _reference(chart, row)
     for row in rows:
@@ -142,9 +140,7 @@ def loss_chart(lines: Mapping[str, Sequence[tuple[float, float]]], title: str, a
     few, low, high = len(lines) <= _LABELLED, min(xs), max(xs)
     room = (high - low) * 0.03 or 0.5
     ys = [y for points in lines.values() for _, y in points]
-    chart = plot(
-        (low - room, high + room), ys, title.lower(), (min(0.0, *ys), max(ys)), _room(list(lines)) if few else 0
-    )
+    chart = plot((low - room, high + room), ys, "loss", (min(0.0, *ys), max(ys)), _room(list(lines)) if few else 0)
     for run, points in sorted(lines.items(), key=lambda line: line[0] in best):
         kind = "accent" if run in best else "" if few else "faint"
         chart.line(points, kind, run)
@@ -153,7 +149,7 @@ def loss_chart(lines: Mapping[str, Sequence[tuple[float, float]]], title: str, a
     if few:
         _labels(chart, [(points[-1][1], run, run in best) for run, points in lines.items()])
     whole = [tick for tick in ticks(low, high, 5) if tick == int(tick)] if high > low else [low]
-    chart.below([(tick, number(tick)) for tick in whole], axis)
+    chart.below(labelled(whole), axis)
     return chart
 
 
@@ -167,7 +163,9 @@ def _comparisons(data: Mapping[str, Any]) -> Iterator[Figure]:
         rows = [row for row in data.get("comparisons", []) if row["task"] == task["task"] and row["delta"] is not None]
         if rows:
             chart = forest(rows[:MOST_ROWS], task)
-            yield Figure("comparisons", f"differences_{task['task']}", f"{task['task']}: difference", chart)
+            yield Figure(
+                "comparisons", f"differences_{task['task']}", f"{task['task']}: {task['metric']} minus reference", chart
+            )
 
 
 def forest(rows: Sequence[Row], task: Row) -> Chart:
@@ -188,7 +186,8 @@ def forest(rows: Sequence[Row], task: Row) -> Chart:
         if row["low"] is not None:
             chart.bar(chart.x(row["low"]), chart.x(row["high"]), at - 0.75, 1.5, f"mark {kind}")
         chart.point(row["delta"], place + 0.5, kind, comparison_tip(row))
-    chart.below([(tick, number(tick)) for tick in ticks(low, high, 4)], "difference")
+    side = {"higher": " (right is better)", "lower": " (left is better)"}.get(task["better"], "")
+    chart.below(labelled(ticks(low, high, 4)), f"difference{side}")
     return chart
 
 
@@ -203,7 +202,7 @@ def timeline(rows: Sequence[Row]) -> Chart:
     times = [time for row in rows for name in ("submitted", "started", "ended") if (time := _time(row.get(name)))]
     low, high = min(times), max(*times, min(times) + 1)
     height = 16 * len(rows) + 50
-    chart = Chart(Scale(low, high, 150, 700), Scale(0, len(rows), 8, height - 42), "jobs over time", 720, height)
+    chart = Chart(Scale(low, high, 200, 900), Scale(0, len(rows), 8, height - 42), "jobs over time", 920, height)
     for place, row in enumerate(rows):
         _job_bars(chart, place, row, high)
     chart.below(_hours(low, high), "time since the first job was submitted")
@@ -213,7 +212,7 @@ def timeline(rows: Sequence[Row]) -> Chart:
 def _job_bars(chart: Chart, place: int, row: Row, last: float) -> None:
     submitted, started, ended = (_time(row.get(name)) for name in ("submitted", "started", "ended"))
     top, subject = chart.y(place) + 3, row["subject"]
-    chart.text(142, top + 9, _shortened(subject, 21), anchor="end")
+    chart.text(192, top + 9, _shortened(subject, 31), anchor="end")
     begun = last if started is None else started
     if submitted is not None:
         waited = f"{subject}\nwaited {max(0, begun - submitted):.0f} s"
@@ -251,6 +250,11 @@ def job_tip(row: Row) -> str:
     """What a tooltip says of a job."""
     ran = f"\nran {row['seconds']:.0f} s" if row.get("seconds") is not None else ""
     return f"{row['subject']}, job {row['job_id']}\n{row['state']}, {row['outcome']}{ran}"
+
+
+def _axis(task: Row) -> str:
+    """The metric of a task; that lower is better is not what one expects of a figure."""
+    return f"{task['metric']} (lower is better)" if task["better"] == "lower" else str(task["metric"])
 
 
 def _reference(chart: Chart, row: Row) -> None:

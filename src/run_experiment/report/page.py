@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from run_experiment.report.chart import clean
 from run_experiment.report.figures import MOST_ROWS, Figure
+from run_experiment.report.values import FINE
 
 _SECTIONS = {
     "problems": "Not done",
@@ -22,6 +23,7 @@ _SECTIONS = {
     "comparisons": "Comparisons",
     "samples": "Samples",
     "jobs": "Compute",
+    "timeline": "Timeline",
     "sanity": "Checks",
     "parameters": "Parameters",
     "provenance": "Provenance",
@@ -42,11 +44,18 @@ def page(data: Mapping[str, Any], drawn: Sequence[Figure]) -> str:
         data=shown,
         drawn=drawn,
         json=json_block(shown),
-        sections=[(_ANCHORS.get(name, name), title) for name, title in _SECTIONS.items() if shown.get(name)],
+        sections=_sections(shown, drawn),
         most_jobs=MOST_ROWS,
+        fine=FINE,
         style=asset("report.css") + asset("figures.css"),
         script=asset("report.js"),
     )
+
+
+def _sections(data: Mapping[str, Any], drawn: Sequence[Figure]) -> list[tuple[str, str]]:
+    """Anchor and title of each section that is on the page."""
+    there = {name for name, value in data.items() if value} | {figure.section for figure in drawn}
+    return [(_ANCHORS.get(name, name), title) for name, title in _SECTIONS.items() if name in there]
 
 
 def json_block(data: Any) -> str:

@@ -66,7 +66,8 @@ def _of_task(logs: Logs, analysis: Analysis, answer: Answer, room: int) -> Itera
     }
     if not subjects:
         return
-    kinds = {name: _kind([scores[subject].get(name) for subject in subjects[:2]]) for name in scores[subjects[0]]}
+    ordered = _worst_first(scores[subjects[0]], answer)
+    kinds = {name: _kind([scores[subject].get(name) for subject in subjects[:2]]) for name in ordered}
     texts = {subject: logs.of(subject) for subject in subjects}
     for name in _chosen(kinds, room):
         first = texts[subjects[0]].get(name)
@@ -89,6 +90,16 @@ def _choosable(answer: Answer, analysis: Analysis) -> list[str]:
     best_of_run = {one.run: one.subject for one in reversed(ordered)}
     others = sorted(best_of_run.values(), key=[one.subject for one in ordered].index)
     return list(dict.fromkeys([*compared(answer), *others]))[:_MOST_RESULTS]
+
+
+def _worst_first(scores: Mapping[Any, float | None], answer: Answer) -> list[Any]:
+    """Ids of samples, the worst of the best result first, as far as scores are more than right and wrong."""
+    sign = -1 if answer.better == "lower" else 1
+    if answer.better is None or set(scores.values()) <= {0.0, 1.0, None}:
+        return list(scores)
+    known = [name for name, score in scores.items() if score is not None]
+    worst = sorted(known, key=lambda name: sign * (scores[name] or 0.0))
+    return [*worst, *(name for name in scores if scores[name] is None)]
 
 
 def _kind(scores: Sequence[float | None]) -> str:

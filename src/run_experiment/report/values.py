@@ -9,6 +9,15 @@ from typing import Any
 _LONGEST = 600
 
 
+# The verdict of a check that found nothing to look at.
+FINE = "ok"
+
+
+def check_row(subject: str, check: str, found: str, verdict: str = FINE) -> dict[str, str]:
+    """A row of the page's checks: what was found, with its numbers, and what that means."""
+    return {"subject": subject, "check": check, "found": found, "verdict": verdict}
+
+
 def cut(value: Any, most: int = _LONGEST) -> Any:
     """A value as the page shows it: long text is cut, and says so."""
     if isinstance(value, str) and len(value) > most:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from report_data import HOSTILE
 
-from run_experiment.report.chart import Chart, Scale, clean, plot, ticks, y_range
+from run_experiment.report.chart import Chart, Scale, clean, labelled, plot, ticks, y_range
 
 
 def test_a_scale_maps_both_ends() -> None:
@@ -26,6 +26,20 @@ def test_a_scale_maps_both_ends() -> None:
 )
 def test_ticks_are_round_numbers_in_the_range(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0.5, 1.0, 1.5], ["0.5", "1.0", "1.5"]),
+        ([0.45, 0.5], ["0.45", "0.50"]),
+        ([-0.25, 0.0], ["\N{MINUS SIGN}0.25", "0.00"]),
+        ([0, 250], ["0", "250"]),
+        ([0, 1e-7], ["0", "1e\N{MINUS SIGN}07"]),
+    ],
+)
+def test_ticks_of_an_axis_have_the_same_decimals(values: list[float], texts: list[str]) -> None:
+    assert labelled(values) == list(zip(values, texts, strict=True))
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.0], [1.0, 1.0], [-3.0, 1e9], [0.0, 1e-12]])

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from run_experiment.report.checks import _losses, _unchanged
+from run_experiment.report.checks import _is_cut, _saturation, _shortened, _unchanged
 from run_experiment.report.class_checks import class_figures
+from run_experiment.report.loss_checks import loss_checks
+from run_experiment.report.values import check_row
+from run_experiment.results.analysis.answer import Answer
 from run_experiment.results.analysis.samples import LogSamples, SampleScores
+from run_experiment.results.analysis.scores import Score
 
 
 def curve(train: list[float | None], validation: list[float | None]) -> dict[str, object]:
@@ -21,20 +25,81 @@ def curve(train: list[float | None], validation: list[float | None]) -> dict[str
     }
 
 
+FALLING = [2.0 - step / 40 for step in range(60)]
+LEVEL = [2.0, *[1.0, 1.01] * 20]
+
+
 @pytest.mark.parametrize(
     ("train", "validation", "verdicts"),
     [
-        ([2.0, 1.0, 0.5], [0.5, 0.4], ["as it should be"]),
-        ([2.0, 1.0, 0.5], [0.4, 0.5], ["rises: later epochs may overfit", "as it should be"]),
-        ([2.0, 2.0, 3.0], [], ["did not fall"]),
-        ([2.0, None], [], ["diverged"]),
-        ([2.0], [None], ["diverged"]),
+        ([2.0, 1.0, 0.5], [0.5, 0.495], ["ok"]),
+        ([2.0, 1.0, 0.5], [0.5, 0.4], ["still falling: more epochs may help", "ok"]),
+        ([2.0, 1.0, 0.5], [0.4, 0.5], ["rises: an earlier epoch may be better", "ok"]),
+        ([2.0, 1.0, 0.5], [0.5, 0.501], ["ok"]),
+        ([2.0, 1.0, 0.5], [0.8], ["far apart: it may have learned its data by heart", "ok"]),
+        ([2.0, 2.0, 3.0], [], ["did not fall: look at the learning rate and the data"]),
+        ([2.0, 2.0], [], ["did not fall: look at the learning rate and the data"]),
+        ([2.0, 1.999], [], ["hardly moved: try a higher learning rate or more steps", "ok"]),
+        (FALLING, [], ["still falling: more epochs may help", "ok"]),
+        (LEVEL, [], ["ok"]),
+        ([2.0], [], []),
+        ([], [0.5], []),
+        ([], [], []),
+        ([2.0, None], [], ["diverged: try a lower learning rate"]),
+        ([2.0], [None], ["diverged: try a lower learning rate"]),
     ],
 )
-def test_losses_fall_or_it_is_said(
-    train: list[float | None], validation: list[float | None], verdicts: list[str]
-) -> None:
-    assert [row["verdict"] for row in _losses([curve(train, validation)])] == verdicts
+def test_the_course_of_losses(train: list[float | None], validation: list[float | None], verdicts: list[str]) -> None:
+    assert [row["verdict"] for row in loss_checks([curve(train, validation)])] == verdicts
+
+
+def test_a_finding_on_losses_has_its_numbers() -> None:
+    rises, _ = loss_checks([curve([2.0, 0.2], [0.4, 0.435])])
+    assert rises["found"] == "lowest after epoch 0 (0.4000), 0.4350 at the end"
+    far, _ = loss_checks([curve([2.0, 0.2], [0.435])])
+    assert far["found"] == "train 0.2000, validation 0.4350 at the end"
+
+
+def test_many_findings_of_a_kind_are_a_few_rows() -> None:
+    rows = [check_row(f"r{number}", "loss", "2 to 3", "did not fall") for number in range(200)]
+    assert [row["subject"] for row in _shortened(rows)] == ["r0", "r1", "r2", "197 more"]
+    assert list(_shortened(rows[:4])) == rows[:4]
+
+
+@pytest.mark.parametrize(
+    ("used", "facts", "is_cut"),
+    [
+        (7, {}, False),
+        (8, {}, True),
+        (8, {"turn_count": 1}, True),
+        (12, {"turn_count": 2}, False),
+        (16, {"turn_count": 2}, True),
+        (8, {"role_usage": {"grader": {"output_tokens": 5}}}, False),
+        (None, {"model_usage": None}, False),
+    ],
+)
+def test_an_answer_that_used_all_its_tokens_may_be_cut(used: int | None, facts: dict[str, Any], is_cut: bool) -> None:
+    """A conversation may use more in all, and a grader writes its own."""
+    assert _is_cut({"model_usage": {"tiny": {"output_tokens": used}}, **facts}, 8) is is_cut
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.5, 0.96], "ok"),
+        ([0.96, 0.97, 0.5], "saturated: differences near the top are hard to see"),
+        ([0.0, 0.02], "hardly anything is solved: look at the format of answers"),
+        ([0.95], "saturated: differences near the top are hard to see"),
+    ],
+)
+def test_a_task_that_is_too_easy_or_too_hard(values: list[float], verdict: str) -> None:
+    answer = Answer("shout", "match/accuracy", "higher")
+    scores = [
+        Score("r4", "shout", 0, "r4/shout/epoch0", "match/accuracy", "higher", value, 9, 9, None, None, "none")
+        for value in values
+    ]
+    assert [row["verdict"] for row in _saturation(answer, scores)] == [verdict]
+    assert list(_saturation(replace(answer, better="lower"), scores)) == []
 
 
 def classified(answers: Sequence[tuple[str, str]], value: Callable[[bool], Any] = float) -> LogSamples:

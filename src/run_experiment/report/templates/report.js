@@ -1,7 +1,11 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("report-data").textContent);
-  const FIRST = 20;
+  // Rows of a table that are shown at first: fewer if there is a table for each of several tasks.
+  const FIRST = data.tasks.length > 1 ? 12 : 20;
+
+  // On paper nothing can be opened: folds are open, and tables longer.
+  const ON_PAPER = 60, PRINTED = [];
 
   const make = (tag, kind, text) => {
     const element = document.createElement(tag);
@@ -26,7 +30,7 @@
     score: (value) => fixed(value, 3),
     difference: (value) => (value > 0 ? "+" : value < 0 ? "\u2212" : "") + fixed(Math.abs(value), 3),
     p: (value) => (value < 0.001 ? "<0.001" : value.toFixed(3)),
-    loss: (value) => value.toPrecision(4),
+    loss: (value) => (Math.abs(value) < 0.001 && value !== 0 ? value.toPrecision(4) : value.toFixed(4)),
     whole: (value) => String(value),
     seconds: clock,
     percent: (value) => `${Math.round(value)} %`,
@@ -41,11 +45,15 @@
     return column.format && typeof value === "number" ? FORMATS[column.format](value) : String(value);
   };
   const column = (title, key, format, of) => ({ title, key, format, of: of || ((row) => row[key]) });
+  const hinted = (hint, one) => ({ ...one, hint });
   // A number beside what was asked for.
-  const within = (title, key, format, total) => ({
-    ...column(title, key, format),
-    show: (row) => FORMATS[format](row[key]) + (known(row[total]) ? ` of ${FORMATS[format](row[total])}` : ""),
-  });
+  const within = (title, key, format, total) => {
+    const whole = format === "percent" ? FORMATS.whole : FORMATS[format];
+    return {
+      ...column(title, key, format),
+      show: (row) => FORMATS[format](row[key]) + (known(row[total]) ? ` of ${whole(row[total])}` : ""),
+    };
+  };
   const epoch = (row) => (row.epoch !== null ? row.epoch : (ofRun.get(row.run) || {}).type === "control" ? "base" : "given");
   const interval = (row) => (known(row.low) ? `${FORMATS.score(row.low)} to ${FORMATS.score(row.high)}` : "");
   const difference = (row) => (known(row.low) ? `${FORMATS.difference(row.low)} to ${FORMATS.difference(row.high)}` : "");
@@ -53,50 +61,60 @@
   const ofRun = new Map(data.runs.map((run) => [run.run, run]));
   const parameters = data.parameters.differing.map((name) =>
     column(name, name, "parameter", (row) => (ofRun.get(row.run) || { parameters: {} }).parameters[name]));
+  const FINE = "ok";
+  // How a job ended, with the state of one that did not simply fail: out of memory, or out of time.
+  const outcome = (row) => (row.outcome === "failed" && row.state !== "FAILED" ? `failed: ${row.state}` : row.outcome);
   const several = (rows, key) => new Set(rows.map((row) => row[key])).size > 1;
   const some = (rows, columns) => columns.filter((one) => rows.some((row) => known(one.of(row))));
 
+  const of = (rows, task) => rows.filter((row) => row.task === task);
+  const better = (task) => (data.tasks.find((one) => one.task === task) || {}).better;
+  // A table's rows, its columns, and the column by which it is sorted at first: the best result above.
   const TABLES = {
     problems: () => [data.problems, [
-      column("Step", "subject"), column("Kind", "kind"), column("State", "state"), column("Reason", "reason"),
-      column("Job", "job_id"), column("More in", "read_on")]],
-    scores: () => [data.scores, [
-      ...(several(data.scores, "task") ? [column("Task", "task")] : []),
+      column("Step", "subject"), column("State", "state"), column("Reason", "reason"), column("Read on in", "read_on")]],
+    scores: (task) => [of(data.scores, task), [
       column("Run", "run"), column("Epoch", "epoch", "whole", epoch),
-      ...parameters, ...(several(data.scores, "metric") ? [column("Metric", "metric")] : []),
-      column("Score", "value", "score"), column("95 % interval", "low", null, interval), column("n", "n", "whole"),
-      column("Interval by", "method"), column("Without a score", "unscored", "whole"), column("Note", "note")]],
-    seeds: () => [data.seeds, [
-      ...(several(data.seeds, "task") ? [column("Task", "task")] : []),
-      column("Parameters", "name"), column("Epoch", "epoch", "whole"), column("Seeds", "seeds", "whole"),
-      column("Mean", "mean", "score"), column("Standard deviation", "sd", "score"),
-      column("95 % interval", "low", null, interval)]],
-    comparisons: () => [data.comparisons, [
-      ...(several(data.comparisons, "task") ? [column("Task", "task")] : []),
+      ...(several(of(data.scores, task), "metric") ? [column("Metric", "metric")] : []),
+      column((of(data.scores, task)[0] || {}).metric, "value", "score"), column("95 % interval", "low", null, interval),
+      column("n", "n", "whole"), ...parameters,
+      column("Interval by", "method"), column("Without a score", "unscored", "whole"), column("Note", "note")], "value"],
+    seeds: (task) => [of(data.seeds, task), [
+      column("Mean over seeds of", "name"), column("Epoch", "epoch", "whole"), column("Seeds", "seeds", "whole"),
+      column((of(data.seeds, task)[0] || {}).metric, "mean", "score"),
+      hinted("Standard deviation between seeds", column("SD", "sd", "score")),
+      column("95 % interval", "low", null, interval)], "mean"],
+    comparisons: (task) => [of(data.comparisons, task), [
       column("Run", "run"), column("Epoch", "epoch", "whole"), column("Against", "reference"),
       column("Difference", "delta", "difference"), column("95 % interval", "low", null, difference),
-      column("Better", "wins", "whole"), column("Worse", "losses", "whole"), column("Pairs", "n", "whole"),
-      column("p, corrected", "p_corrected", "p"), column("Method", "method"), column("Least visible", "smallest", "score"),
+      hinted("Samples in which the run is better", column("Better", "wins", "whole")),
+      hinted("Samples in which the run is worse", column("Worse", "losses", "whole")), column("Pairs", "n", "whole"),
+      hinted("Corrected for all comparisons of this page (Holm)", column("p, corrected", "p_corrected", "p")),
+      column("Method", "method"),
+      hinted("Smaller differences cannot be seen with this many samples", column("Visible from", "smallest", "score")),
       column("Note", "why")]],
     runs: () => [data.runs.filter((run) => run.type === "fine-tuned"), [
       column("Run", "run"), ...parameters,
       column("Train loss", "train_loss", "loss", (row) => row.losses.train_loss),
       column("Validation loss", "validation_loss", "loss", (row) => row.losses.validation_loss),
       column("Time", "seconds", "seconds"), column("Note", "note")]],
-    jobs: () => [data.jobs, [
-      column("Job", "job_id"), column("Of", "subject"), column("State", "state"), column("Outcome", "outcome"),
+    jobs: () => [[...data.jobs].sort((a, b) => (b.outcome === "failed") - (a.outcome === "failed")), [
+      column("Job", "job_id"), column("Of", "subject"), column("Outcome", "outcome", null, outcome),
       within("Ran", "seconds", "seconds", "limit_seconds"),
-      column("CPU", "cpu_percent", "percent"), column("Cores", "cpus", "whole"),
+      hinted("Share of the cores that was used", within("CPU, of cores", "cpu_percent", "percent", "cpus")),
       within("Memory, GB", "memory_gb", "tenth", "requested_gb"),
       column("GPUs", "gpus", "whole", (row) => row.gpus || null), column("GPU use", "gpu_percent", "percent"),
-      within("GPU memory, GB", "gpu_memory_gb", "tenth", "gpu_total_gb"), column("GPU-hours", "gpu_hours", "hundredth", (row) => row.gpu_hours || null)]],
+      within("GPU memory, GB", "gpu_memory_gb", "tenth", "gpu_total_gb"),
+      column("GPU-hours", "gpu_hours", "hundredth", (row) => row.gpu_hours || null)]],
     requests: () => [data.compute.requests, [
       column("Jobs", "kind"), column("Number", "jobs", "whole"), column("Longest", "seconds", "seconds"),
       column("Limit", "limit_seconds", "seconds"), column("Suggested limit", "suggested_seconds", "seconds"),
       column("Most memory, GB", "memory_gb", "tenth"), column("Asked for, GB", "requested_gb", "tenth"),
       column("Suggested, GB", "suggested_gb", "whole")]],
-    sanity: () => [data.sanity, [
-      column("Of", "subject"), column("Check", "check"), column("Found", "found"), column("Verdict", "verdict")]],
+    sanity: () => [data.sanity.filter((row) => row.verdict !== FINE), [
+      column("Of", "subject"), column("Check", "check"), column("Found", "found"), column("What it means", "verdict")]],
+    passed: () => [data.sanity.filter((row) => row.verdict === FINE), [
+      column("Of", "subject"), column("Check", "check"), column("Found", "found")]],
     same: () => [Object.entries(data.parameters.same).map(([name, value]) => ({ name, value })), [
       column("Parameter", "name"), column("Value", "value")]],
     differing: () => [data.provenance.differing.map(([fact, value, results]) => ({ fact, value, results })), [
@@ -113,14 +131,19 @@
     task.task === row.task && task.best_runs.includes(row.run) && task.best_epoch === row.epoch);
 
   function table(place, name) {
-    const [all, every] = TABLES[name]();
+    const [all, every, first] = TABLES[name](place.dataset.task);
     const columns = some(all, every);
     const numeric = columns.map((one) => one.key === "low" || (one.format && all.some((row) => typeof one.of(row) === "number")));
-    let sorted = null, descending = false, wanted = "", limit = FIRST;
+    const way = better(place.dataset.task);
+    let sorted = first && way ? columns.findIndex((one) => one.key === first) : null;
+    let descending = way === "higher", wanted = "", limit = FIRST, onScreen = FIRST;
 
+    const label = [place.dataset.label, place.dataset.task].filter(known).join(", ");
     const body = make("tbody"), more = make("button", "more"), count = make("span");
     const heads = columns.map((one, index) => {
       const head = make("th", numeric[index] ? "number" : ""), button = make("button", "", one.title);
+      if (one.hint) head.title = one.hint;
+      if (sorted === index) head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       head.scope = "col";
       button.type = "button";
       button.addEventListener("click", () => {
@@ -149,14 +172,15 @@
       body.replaceChildren(...rows.slice(0, limit).map(line));
       more.hidden = rows.length <= limit;
       more.textContent = `Show all ${rows.length.toLocaleString("en")} rows`;
+      more.dataset.printed = `${limit} of ${rows.length.toLocaleString("en")} rows`;
       count.textContent = wanted ? `${rows.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} rows` : "";
     }
     function line(row) {
       const element = make("tr", name === "scores" && isBest(row) ? "best" : "");
       columns.forEach((one, index) => {
         const value = text(one, row);
-        const cell = make("td", numeric[index] ? "number" : value.length <= 20 ? "short" : "", value);
-        if (value === "failed" || value === "cancelled") cell.classList.add("failed");
+        const cell = make("td", numeric[index] ? "number" : value.length <= 20 || (value.length <= 40 && !value.includes(" ")) ? "short" : "", value);
+        if (/^(failed|cancelled)\b/.test(value) && value.length <= 20) cell.classList.add("failed");
         element.append(cell);
       });
       return element;
@@ -166,17 +190,22 @@
       const tools = make("div", "tools"), filter = make("input");
       filter.type = "search";
       filter.placeholder = "Filter";
-      filter.setAttribute("aria-label", `Filter the table ${name}`);
+      filter.setAttribute("aria-label", `Filter the table ${label}`);
       filter.addEventListener("input", () => { wanted = filter.value.trim().toLowerCase(); draw(); });
       tools.append(filter, count);
       place.append(tools);
     }
     more.type = "button";
     more.addEventListener("click", () => { limit = Infinity; draw(); });
+    PRINTED.push({
+      before: () => { onScreen = limit; limit = Math.max(limit, ON_PAPER); draw(); },
+      after: () => { limit = onScreen; draw(); },
+    });
     const scroll = make("div", "scroll"), whole = make("table"), head = make("thead"), titles = make("tr");
     titles.append(...heads);
     head.append(titles);
     whole.append(head, body);
+    whole.setAttribute("aria-label", label);
     scroll.append(whole);
     place.append(scroll, more);
     draw();
@@ -212,7 +241,8 @@
     const names = [...new Set(data.samples.map((sample) => sample.task))];
     const results = (task) => [...new Set(data.samples.filter((sample) => sample.task === task)
       .flatMap((sample) => sample.answers.map((one) => one.of)))];
-    const labels = (task) => results(task).map((name) => [name, name]);
+    // Within a task its name says nothing.
+    const labels = (task) => results(task).map((name) => [name, name.replace(`/${task}/`, ", ").replace("epoch", "epoch ")]);
 
     const tools = make("div", "tools"), filter = make("input"), count = make("span"), list = make("div");
     const more = make("button", "more");
@@ -300,6 +330,13 @@
   };
   document.addEventListener("pointermove", show);
   document.addEventListener("pointerdown", show);
+
+  document.querySelectorAll("details.fold").forEach((fold) => {
+    let wasOpen = false;
+    PRINTED.push({ before: () => { wasOpen = fold.open; fold.open = true; }, after: () => { fold.open = wasOpen; } });
+  });
+  addEventListener("beforeprint", () => PRINTED.forEach((one) => one.before()));
+  addEventListener("afterprint", () => PRINTED.forEach((one) => one.after()));
 
   document.documentElement.dataset.ready = "true";
 })();
