@@ -99,9 +99,10 @@ def _cut(records: Records, logs: Logs, answer: Answer) -> Iterator[Row]:
     """Answers that used up `max_tokens`, among the results whose samples are shown."""
     made = records.evaluations()
     for subject in compared(answer):
-        most = (made[subject].config.get("generation") or {}).get("max_tokens") if subject in made else None
+        generation = made[subject].config.get("generation") if subject in made else None
+        most = int((generation or {}).get("max_tokens") or 0)
         summaries = logs.of(subject) if most else {}
-        cut = sum(_is_cut(one, int(most or 0)) for one in summaries.values())
+        cut = sum(_is_cut(one, most) for one in summaries.values())
         if cut:
             found = f"{cut} of {len(summaries)} ({cut / len(summaries):.0%}) used up max_tokens ({most})"
             yield check_row(
