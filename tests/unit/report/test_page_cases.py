@@ -96,7 +96,7 @@ def test_where_lower_is_better_the_lowest_is_best(page: dict[str, Any]) -> None:
     found = answer(page, "lower")
     assert (found["best_runs"], found["best_epoch"], found["better"]) == (["r4"], 1, "lower")
     assert found["answer"].startswith("r4 after epoch 1 has the lowest score/mae: 0.120 (95 % interval 0.109 to 0.131)")
-    assert "clearly better than the runner-up, r8 after epoch 1 (-0.240)" in found["answer"]
+    assert "clearly better than the runner-up, r8 after epoch 1 (\N{MINUS SIGN}0.240)" in found["answer"]
     row = scores(page, "lower")[1]
     assert ends(row) == pytest.approx(student(values_of("lower", 1, "score")))
     assert row["method"] == "t"

@@ -108,7 +108,8 @@ def test_scores(experiment: ExperimentFolder, page: dict[str, Any]) -> None:
 
 
 def test_comparisons(experiment: ExperimentFolder, page: dict[str, Any]) -> None:
-    rows = table(experiment, paths.COMPARISONS_TABLE)
+    # Means over seeds come first on the page.
+    rows = sorted(table(experiment, paths.COMPARISONS_TABLE), key=lambda row: not row["run"].endswith(" seeds)"))
     assert len(rows) == len(page["comparisons"]) > 20
     for row, shown in zip(rows, page["comparisons"], strict=True):
         # An empty text is an empty field.
@@ -158,7 +159,8 @@ def test_the_best_of_a_task(experiment: ExperimentFolder, page: dict[str, Any]) 
         else:
             values = Counter(row["value"] for row in rows if row["run"] != "base")
             assert not task["better"] or not values or values[best(values)] > 1
-        assert set(re.findall(r"[-+]?\d+\.\d{3}", task["answer"])) <= _sayable(page, task["task"], rows, means)
+        said = task["answer"].replace("\N{MINUS SIGN}", "-")
+        assert set(re.findall(r"[-+]?\d+\.\d{3}", said)) <= _sayable(page, task["task"], rows, means)
 
 
 def _sayable(page: dict[str, Any], task: str, rows: list[Row], means: list[Row]) -> set[str]:
