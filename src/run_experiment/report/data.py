@@ -18,7 +18,7 @@ from run_experiment.common.text import counted
 from run_experiment.experiment.model import Experiment, Run
 from run_experiment.experiment.records import JobRecord, TrainingRecord
 from run_experiment.planning.results_state import Records
-from run_experiment.report.checks import checks
+from run_experiment.report.checks.checks import checks
 from run_experiment.report.evaluations import evaluations
 from run_experiment.report.jobs import JobRow, job_rows, requests, totals
 from run_experiment.report.samples import Logs, shown_samples

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from run_experiment.report.checks import _is_cut, _saturation, _shortened, _unchanged
-from run_experiment.report.class_checks import class_figures
-from run_experiment.report.loss_checks import loss_checks
+from run_experiment.report.checks.checks import _is_cut, _saturation, _shortened, _unchanged
+from run_experiment.report.checks.classes import class_figures
+from run_experiment.report.checks.losses import loss_checks
 from run_experiment.report.values import check_row
 from run_experiment.results.analysis.answer import Answer
 from run_experiment.results.analysis.samples import LogSamples, SampleScores

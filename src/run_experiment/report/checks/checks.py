@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from run_experiment.planning.results_state import Records
-from run_experiment.report.class_checks import class_checks
-from run_experiment.report.loss_checks import loss_checks
+from run_experiment.report.checks.classes import class_checks
+from run_experiment.report.checks.losses import loss_checks
 from run_experiment.report.samples import Logs, Summary, compared
 from run_experiment.report.values import FINE, check_row
 from run_experiment.results.analysis.analyse import Analysis
