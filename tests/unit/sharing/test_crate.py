@@ -131,6 +131,7 @@ def test_secrets_of_the_environment_are_in_no_log(done: ExperimentFolder, monkey
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     log = done.path / paths.eval_log("r4", "shout_epoch1")
     write_log(log, [{**one, "input": 'Say "hf_verysecret"'} for one in samples_of("CI")])
+    (done.path / paths.eval_log("r4", "shout_epoch0")).write_bytes(b"torn, with hf_verysecret")
     whole = done.path / paths.eval_log("r8", "shout_epoch1")
     write_log(whole, samples_of("CI"))
     entities, files = exported(done)
@@ -141,7 +142,7 @@ def test_secrets_of_the_environment_are_in_no_log(done: ExperimentFolder, monkey
         assert not [name for name in archive.namelist() if b"hf_verysecret" in archive.read(name)]
     assert [one["input"] for one in summaries(shared)] == ['Say "***"'] * 2
     assert files[paths.eval_log("r8", "shout_epoch1")] == whole.read_bytes()
-    # The others are no logs at all, so nobody can say what is in them.
+    # Nobody can say what is in a torn one.
     assert paths.eval_log("r4", "shout_epoch0") not in files
     assert "its log is left out" in entities["#r4/shout/epoch0"]["description"]
 
