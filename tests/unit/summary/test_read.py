@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 from good_summary import FILE, GOOD, changed, errors, read, write
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from run_experiment.common.errors import InputError
 from run_experiment.common.suggestions import SYNONYMS
 from run_experiment.experiment.resolve import resolve
 from run_experiment.experiment.schema import Compute, EvaluationSettings, ExperimentSummary, Parameters, Section
-from run_experiment.summary.read import read_experiment, read_summary
+from run_experiment.summary.read import read_experiment
 
 
 def test_good_file(folder: Path) -> None:
@@ -246,69 +243,10 @@ def test_model_is_needed_where_there_are_several(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "is empty"),
-        ('{"train": []}', "DIR/words.json has no rows"),
-        ('{"test": [{}]}', 'split train is missing; there is "test"'),
-        ('{"train": [{"input": "a", "output": "A"}, {"input": "b"}]}', "row 2 of split train: output is missing"),
-        ('{"train": [{"input": 1, "output": "A"}]}', "row 1 of split train: input is 1, not text"),
-        ('{"train": [7]}', "row 1 of split train is not an object with input and output"),
-        ("[" * 100_000, "DIR/words.json is not valid JSON: maximum recursion depth exceeded"),
-    ],
-)
-def test_data_file(folder: Path, content: str, message: str) -> None:
-    write(folder, "words.json", content)
-    (line,) = errors(folder, GOOD)
-    assert line.startswith(f"{FILE}:14: data.training.path: ")
-    assert message in line
-
-
-def test_csv_rows_must_fit_the_header(folder: Path) -> None:
-    text = changed(("words.json", "words.csv"))
-    write(folder, "words.csv", 'input,output\n"two\nlines",B\na,A\nb,B\nc,C\n')
-    read(folder, text)
-    write(folder, "words.csv", "input,output\na,A\nb,B,C\n")
-    (line,) = errors(folder, text)
-    assert line.endswith("words.csv is not valid CSV: row 2 has more columns than the header")
-
-
-def test_json_lines_name_the_line(folder: Path) -> None:
-    write(folder, "words.jsonl", '{"input": "a", "output": "A"}\n\n{"input": "b",}\n')
-    assert errors(folder, changed(("words.json", "words.jsonl"))) == [
-        f"{FILE}:14: data.training.path: DIR/words.jsonl is not valid JSONL: "
-        "line 3: Expecting property name enclosed in double quotes (column 15)"
-    ]
-
-
-def test_json_lines_too_deep(folder: Path) -> None:
-    write(folder, "words.jsonl", "{}\n" + "[" * 100_000)
-    (line,) = errors(folder, changed(("words.json", "words.jsonl")))
-    assert "DIR/words.jsonl is not valid JSONL: line 2: maximum recursion depth exceeded" in line
-
-
-def test_data_must_be_utf8(folder: Path) -> None:
-    (folder / "words.json").write_bytes('{"train": [{"input": "é"}]}'.encode("latin-1"))
-    assert errors(folder, GOOD) == [f"{FILE}:14: data.training.path: DIR/words.json is not UTF-8: save it as UTF-8"]
-
-
-def test_half_an_adapter_is_no_checkpoint(folder: Path) -> None:
-    (folder / "elsewhere/epoch_0/adapter_model.safetensors").unlink()
-    text = changed(("type: control", "type: eval-only\n    checkpoint_path: elsewhere/epoch_0"))
-    (line,) = errors(folder, text)
-    assert "DIR/elsewhere/epoch_0/adapter_model.safetensors is missing; expected adapter_config.json and" in line
-
-
 def test_own_parameters_fill_a_step(folder: Path) -> None:
     both = ("{lora_rank: 4}", "{batch_size: 2}"), ("{lora_rank: 8}", "{gradient_accumulation_steps: 1}")
     text = changed(("epochs: 2\n", "epochs: 2\n  gradient_accumulation_steps: 2\n"), *both)
     assert read(folder, text)[1] == []
-
-
-def test_weights_are_needed(folder: Path) -> None:
-    (folder / "models/tiny/model.safetensors").unlink()
-    assert errors(folder, GOOD) == [f'{FILE}:11: models.base[0].path: "DIR/models/tiny" has no weights (*.safetensors)']
 
 
 def test_required_parameters_of_a_task(folder: Path) -> None:
@@ -318,12 +256,6 @@ def test_required_parameters_of_a_task(folder: Path) -> None:
     ]
     read(folder, changed(("  temperature", "  scorer: match\n  temperature")))
     read(folder, changed(("script: cap.py", "script: cap.py\n      args: {scorer: match}")))
-
-
-def test_a_model_folder_is_not_a_runs(folder: Path) -> None:
-    text = changed(("path: models/tiny", "path: tiny"), ("name: base", "name: tiny"), ("run: base", "run: tiny"))
-    (folder / "models/tiny").rename(folder / "tiny")
-    assert errors(folder, text) == [f"{FILE}:21: runs[2].name: tiny would be the run's folder, but model tiny is there"]
 
 
 def test_eval_only_run(folder: Path) -> None:
@@ -415,44 +347,6 @@ def test_unknown_hyperparameters_of_other_tools(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "1: the file is empty"),
-        ("# nothing", "1: the file is empty"),
-        ("just text", '1: expected sections (experiment:, models:, runs:, evaluation:), found "just text"'),
-        ("- a", "1: expected sections (experiment:, models:, runs:, evaluation:), found a list"),
-        (
-            "a: b: c",
-            "1: not valid YAML: mapping values are not allowed in this context (text with a colon must be quoted)",
-        ),
-    ],
-)
-def test_files_without_sections(folder: Path, text: str, message: str) -> None:
-    assert errors(folder, text) == [f"{FILE}:{message}"]
-
-
-def test_missing_sections_are_all_named(folder: Path) -> None:
-    lines = errors(folder, "tools: {}")
-    assert [line.split(": ", 1)[1] for line in lines] == [
-        f"{name}: is required, but missing" for name in ("evaluation", "experiment", "models", "runs")
-    ]
-
-
-def test_file_that_cannot_be_read(folder: Path) -> None:
-    file = write(folder, "mine.yaml", "")
-    expected = {
-        folder / FILE: f"{folder / FILE}: there is no such file",
-        folder / "absent" / FILE: f"{folder / 'absent'}: there is no such folder",
-        file / FILE: f"{file}: is a file; write the folder that it is in",
-        folder: f"{folder}: is a folder; expected the file {folder.name}",
-    }
-    for path, message in expected.items():
-        with pytest.raises(InputError) as caught:
-            read_summary(path)
-        assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
     ("change", "message"),
     [
         (("run: r4", "run: r5"), "there is no run r5"),
@@ -495,60 +389,3 @@ def test_valid_file_is_validated_once(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Section, "model_validate", classmethod(validate))
     read(folder, GOOD)
     assert validated == [ExperimentSummary]
-
-
-def test_unreadable_file(folder: Path) -> None:
-    """A link to itself: root, too, cannot read it."""
-    path = folder / "loop" / FILE
-    path.parent.mkdir()
-    path.symlink_to(path)
-    with pytest.raises(InputError, match="cannot be read: Too many levels of symbolic links"):
-        read_summary(path)
-
-
-VALUES = st.sampled_from(
-    [
-        "no",
-        "",
-        "{}",
-        "[]",
-        "[1]",
-        "{a: b}",
-        "-1",
-        "1e400",
-        '"\\0"',
-        "x" * 300,
-        "..",
-        "/",
-        "&a x",
-        "*a",
-        "? x",
-        "{input}",
-    ]
-)
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.data())
-def test_no_value_anywhere_raises_anything_else(folder: Path, data: st.DataObject) -> None:
-    """One value of the good file replaced: read, or rejected with lines that have places."""
-    lines = GOOD.splitlines()
-    index = data.draw(st.sampled_from([number for number, line in enumerate(lines) if ":" in line]))
-    lines[index] = f"{lines[index].partition(':')[0]}: {data.draw(VALUES)}"
-    try:
-        summary, _ = read(folder, "\n".join(lines))
-    except InputError as error:
-        problems = error.problems
-        with suppress(InputError):
-            read_experiment(folder / FILE)
-    else:
-        problems = []
-        assert read_experiment(folder / FILE) == resolve(summary, folder)
-    assert all(0 < problem.line <= len(lines) + 1 for problem in problems)
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.text(st.characters(codec="utf-8")))
-def test_no_text_raises_anything_else(folder: Path, text: str) -> None:
-    with pytest.raises(InputError):
-        read(folder, text)
