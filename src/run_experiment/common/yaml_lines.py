@@ -30,6 +30,7 @@ _HINTS = {
     "mapping values are not allowed": "text with a colon must be quoted",
     "did not find expected key": "text that begins with { or a quote must be quoted as a whole; "
     "keys of one mapping begin in the same column",
+    "did not find expected ',' or '}'": "text with a colon, comma or brace must be quoted",
     "did not find expected '-' indicator": "entries of one list begin in the same column",
     "cannot start any token": "indent with spaces, not with tabs; quote text that begins with @, ` or %",
     "found undefined alias": "text that begins with * must be quoted",

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 # Of one cell, in characters; Python's own limit is 131,072.
 _LARGEST_CELL = 2**31 - 1
@@ -26,22 +27,43 @@ def csv_rows(text: str, needed: Set[str]) -> list[dict[str, str]]:
     name, which spreadsheets write, are left out.
     """
     csv.field_size_limit(_LARGEST_CELL)
-    text = text.lstrip("\r\n")
-    reader = csv.DictReader(io.StringIO(text), strict=True, delimiter=_delimiter(text, needed))
-    columns = list(reader.fieldnames or ())
-    twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
-    if any(twice):
-        raise ValueError(f"the first line has the column {next(filter(None, twice))!r} twice")
-    rows = list(reader)
-    for number, row in enumerate(rows, start=1):
-        _require_a_row(number, row)
+    blank = len(text) - len(text.lstrip("\r\n"))
+    reader = csv.DictReader(io.StringIO(text[blank:]), strict=True, delimiter=_delimiter(text[blank:], needed))
+    twice = _repeated(list(reader.fieldnames or ()))
+    rows: list[dict[str, str]] = []
+    while (row := _next_row(reader, text.count("\n", 0, blank))) is not None:
+        rows.append(row)
+        _require_a_row(len(rows), row, needed)
     return [{name: value for name, value in row.items() if name not in twice} for row in rows]
 
 
-def _require_a_row(number: int, row: Mapping[str | None, object]) -> None:
-    """Raise ValueError for a row that is longer than the header, or is a header itself."""
+def _repeated(columns: list[str]) -> list[str]:
+    """What several columns are called, which may only be nothing. Raises ValueError."""
+    if columns and columns[0].startswith("sep="):
+        raise ValueError("the first line is Excel's sep=, not the names of the columns: delete it")
+    twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
+    if any(twice):
+        raise ValueError(f"the first line has the column {next(filter(None, twice))!r} twice")
+    return twice
+
+
+def _next_row(reader: csv.DictReader[str], before: int) -> dict[str, str] | None:
+    """The next row, None after the last; there are `before` lines before the header. Raises ValueError or csv.Error."""
+    begin = before + reader.line_num + 1
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        if str(error) == "unexpected end of data":
+            raise ValueError(f'a quote (") is opened in or after line {begin} and never closed') from error
+        raise csv.Error(f"line {before + reader.reader.line_num}: {error}") from error
+
+
+def _require_a_row(number: int, row: Mapping[Any, object], needed: Set[str]) -> None:
+    """Raise ValueError for a row that is longer or shorter than the header, or is a header itself."""
     if None in row:
         raise ValueError(f"row {number} has more columns than the header")
+    if any(row.get(name, "") is None for name in needed):
+        raise ValueError(f"row {number} has fewer columns than the header")
     # The second file of two that were joined may begin with a byte order mark.
     if all(isinstance(value, str) and value.lstrip("\ufeff") == name for name, value in row.items()):
         raise ValueError(f"row {number} is the header again, as in files that were joined: remove it")

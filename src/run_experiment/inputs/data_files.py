@@ -91,6 +91,9 @@ def _json(text: str) -> dict[str, Sequence[Row]]:
     splits: dict[str, Sequence[Row]] = {name: rows for name, rows in content.items() if isinstance(rows, list)}
     if any(_has_columns(part) for part in (content, *content.values())):
         raise ValueError('it has a list for each column; write a list of rows, as pandas does with orient="records"')
+    if content and not splits:
+        names = ", ".join(json.dumps(name, ensure_ascii=False) for name in list(content)[:5])
+        raise ValueError(f"it has {names}, none of them a list; expected splits, each a list of objects")
     return splits
 
 

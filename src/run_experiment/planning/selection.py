@@ -83,7 +83,7 @@ def _why_nothing(pattern: str, known: Iterable[str], untrained: Collection[str],
     """Message on a pattern that matches nothing."""
     names = list(known)
     if run := next((run for run in untrained if matches(pattern, run)), None):
-        return f"is no training: {run} is not trained here; its evaluations are {run}/*/*"
+        return f"is not trained here; the evaluations of {run} are {run}/*/*"
     nearest = closest(pattern, names)
     hint = f"; did you mean {nearest}?" if nearest else "."
     if pattern.isdecimal():

@@ -16,7 +16,8 @@ def inert(text: str) -> str:
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns."""
-    widths = [max(len(str(row[column])) for row in [header, *lines]) for column in range(len(header))]
+    # At least two, for `:-`: a rule of a mere colon makes it no table.
+    widths = [max(2, *(len(str(row[column])) for row in [header, *lines])) for column in range(len(header))]
     rule = [":" + "-" * (width - 1) for width in widths]
     return "\n".join(
         "| " + " | ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"

@@ -15,6 +15,8 @@ from run_experiment.common.yaml_lines import shown
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _TO_FILL_IN = re.compile(r"<.*>|.*\{\{.*\}\}.*|TODO|FIXME|XXX+|(?:/?path/)?to/.*|your[-_ ].*", re.IGNORECASE)
+_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
+_OTHER_WEIGHTS = ("*.bin", "*.gguf", "*.pth", "*.pt")
 # Alike enough for a name in the same folder.
 _ALIKE = 0.8
 
@@ -57,6 +59,18 @@ def holds_model(folder: Path) -> bool:
 def holds_checkpoint(folder: Path) -> bool:
     """Whether a folder looks like a checkpoint's."""
     return os.path.isfile(folder / ADAPTER_WEIGHTS) or (holds_model(folder) and any(folder.glob("*.safetensors")))
+
+
+def broken_link(model: Path) -> Path | None:
+    """A file of a model that is a link to nothing, as a copied or moved cache of the Hub has them."""
+    files = (path for pattern in _MODEL_FILES for path in sorted(model.glob(pattern)))
+    return next((path for path in files if path.is_symlink() and not os.path.exists(path)), None)
+
+
+def other_weights(model: Path) -> str:
+    """Hint at weights of another format in a model's folder; empty if there are none."""
+    found = next((path.name for pattern in _OTHER_WEIGHTS for path in sorted(model.glob(pattern))), None)
+    return f"; {found} is not read: save the model as safetensors, with transformers' save_pretrained" if found else ""
 
 
 def sharded_state(folder: Path) -> str:

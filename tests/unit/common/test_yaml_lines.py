@@ -36,6 +36,10 @@ REFUSED = [
         "f:3: not valid YAML: did not find expected ',' or ']' while parsing a flow sequence, which begins in line 1",
     ),
     (
+        "a: {prompt: Say: {input}}",
+        "f:1: not valid YAML: did not find expected ',' or '}' (text with a colon, comma or brace must be quoted)",
+    ),
+    (
         'a: "x\nb: 2\n',
         "f:3: not valid YAML: found unexpected end of stream while scanning a quoted scalar, which begins in line 1 "
         "(a quote is not closed)",

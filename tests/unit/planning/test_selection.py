@@ -139,7 +139,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a run that is not trained": (
         {"only": ("base",)},
-        "--config: only: base is no training: base is not trained here; its evaluations are base/*/*",
+        "--config: only: base is not trained here; the evaluations of base are base/*/*",
     ),
     "one of several": (
         {"only": ("r8", "r9")},

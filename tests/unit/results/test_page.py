@@ -25,6 +25,7 @@ from run_experiment.machine.provenance import versions
 from run_experiment.planning.results_state import Records, results_outdated
 from run_experiment.results.analysis.analyse import analyse
 from run_experiment.results.collect import collect
+from run_experiment.results.markdown import markdown_table
 from run_experiment.results.page import PROVENANCE
 from run_experiment.results.tables import evals_table
 from run_experiment.results.versions import todays_versions, training_note
@@ -524,3 +525,8 @@ def test_the_newest_attempt_counts_also_where_it_could_say_nothing(done: Experim
     assert failure
     assert failure.why == "failed as job 18: TIMEOUT"
     assert History(done.path).newest("r4/eval/shout_epoch0.json") is None
+
+
+def test_a_narrow_column_keeps_a_table_a_table() -> None:
+    """A rule of a mere colon would show all of it as text."""
+    assert markdown_table(["n", "p"], [["5", ""]]) == "| n  | p  |\n| :- | :- |\n| 5  |    |"

@@ -47,6 +47,14 @@ def sharded(model: Path) -> None:
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}))
 
 
+def link_to_nothing(name: str) -> Edit:
+    def edit(model: Path) -> None:
+        (model / name).unlink()
+        (model / name).symlink_to("../../blobs/ab")
+
+    return edit
+
+
 def without_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("model."): values for name, values in tensors.items()}
 
@@ -87,6 +95,13 @@ UNLOADABLE: dict[str, tuple[Edit, str]] = {
 }  # fmt: skip
 # Of a model that is only evaluated; training refuses it for its architecture.
 TRANSFORMERS_5 = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}
+# The same, in the words of a model's folder only.
+NOT_THERE: dict[str, tuple[Edit, str]] = {
+    "link": (link_to_nothing(WEIGHTS), '"DIR/models/tiny/model.safetensors" is a link to "../../blobs/ab", which is not there; copy the model again'),
+    "link-config": (link_to_nothing("config.json"), '"DIR/models/tiny/config.json" is a link to "../../blobs/ab", which is not there; copy the model again'),
+    "bin": (lambda model: (model / WEIGHTS).rename(model / "pytorch_model.bin"), '"DIR/models/tiny" has no weights (*.safetensors); pytorch_model.bin is not read: save the model as safetensors'),
+    "gguf": (lambda model: (model / WEIGHTS).rename(model / "tiny.gguf"), '"DIR/models/tiny" has no weights (*.safetensors); tiny.gguf is not read'),
+}  # fmt: skip
 UNTRAINABLE: dict[str, tuple[Edit, str]] = {
     "no-prefix-tied": (lambda model: (weights(lambda tensors: {name.removeprefix("model."): values for name, values in tensors.items() if name != "lm_head.weight"})(model), config(tie_word_embeddings=True)(model)), "the weights lack model.embed_tokens.weight; they have embed_tokens.weight: save the whole model"),
     "more": (weights(lambda tensors: tensors | {"score.weight": np.ones(2)}), "DIR/models/tiny: the weights have score.weight, which is no part of the model in config.json"),
@@ -95,7 +110,9 @@ UNTRAINABLE: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize(
-    ("edit", "message"), [*UNLOADABLE.values(), *UNTRAINABLE.values()], ids=[*UNLOADABLE, *UNTRAINABLE]
+    ("edit", "message"),
+    [*UNLOADABLE.values(), *NOT_THERE.values(), *UNTRAINABLE.values()],
+    ids=[*UNLOADABLE, *NOT_THERE, *UNTRAINABLE],
 )
 def test_refused(folder: Path, edit: Edit, message: str) -> None:
     edit(folder / "models/tiny")

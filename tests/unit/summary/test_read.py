@@ -131,16 +131,18 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("checkpoint-of-control", [("type: control", "type: control\n    checkpoint_path: elsewhere/epoch_0")], "23: runs[2].checkpoint_path: is for eval-only runs; this one is control"),
     ("two-checkpoints", [("type: control", "type: eval-only\n    checkpoint_path: elsewhere\n    parameters: {checkpoint_path: elsewhere/epoch_0}")], "23: runs[2].checkpoint_path: differs from parameters.checkpoint_path; keep one"),
     # Prompts and sampling
-    ("prompt", [("{input}", "it")], "7: controls.prompt: must contain {input}"),
-    ("prompt-run", [("{lora_rank: 4}", '{prompt: "Hi"}')], "17: runs[0].parameters.prompt: must contain {input}"),
-    ("prompt-task", [("script: cap.py", "script: cap.py\n      prompt: Hi")], "28: evaluation.tasks[0].prompt: must contain {input}"),
+    ("prompt", [("{input}", "it")], '7: controls.prompt: must contain {input}; it is "Capitalize: it"'),
+    ("prompt-comment", [('"Capitalize: {input}"', "Word #1, {input}")], '7: controls.prompt: must contain {input}; it is "Word"'),
+    ("prompt-run", [("{lora_rank: 4}", '{prompt: "Hi"}')], '17: runs[0].parameters.prompt: must contain {input}; it is "Hi"'),
+    ("task-file", [("script: cap.py", "script: words.json")], "27: evaluation.tasks[0].script: words.json is not a Python file (.py): put the task into one"),
+    ("prompt-task", [("script: cap.py", "script: cap.py\n      prompt: Hi")], '28: evaluation.tasks[0].prompt: must contain {input}; it is "Hi"'),
     ("prompt-field", [("{input}", "{input} {other}")], "7: controls.prompt: has {other} beside {input}; write {{ and }} for braces"),
     ("prompt-conversion", [("{input}", "{input!r}")], "7: controls.prompt: has {input} beside {input}; write {{ and }} for braces"),
     ("prompt-brace", [("{input}", "{input} {")], "7: controls.prompt: is not a valid template (Single '{' encountered in format string); write {{ and }} for braces"),
     ("sampling", [("temperature: 0.0", "do_sample: true")], "23: evaluation.temperature: is required with do_sample: true"),
     ("sampling-0", [("temperature: 0.0", "temperature: 0.0\n  do_sample: true")], "24: evaluation.temperature: must be more than 0 with do_sample: true"),
     # Paths
-    ("pattern", [("runs:", 'output: {checkpoint_pattern: "{run}/out"}\nruns:')], "15: output.checkpoint_pattern: must contain {epoch}"),
+    ("pattern", [("runs:", 'output: {checkpoint_pattern: "{run}/out"}\nruns:')], '15: output.checkpoint_pattern: must contain {epoch}; it is "{run}/out"'),
     ("pattern-shared", [("runs:", 'output: {checkpoint_pattern: "out/{run}{epoch}"}\nruns:')], "15: output.checkpoint_pattern: runs would share folders; put something other than digits between {run} and {epoch}"),
     ("pattern-out", [("runs:", 'output: {checkpoint_pattern: "../{run}/{epoch}"}\nruns:')], "15: output.checkpoint_pattern: \"../{run}/{epoch}\" leads out of the experiment's folder; write the full path"),
     ("pattern-run", [("runs:", 'output: {checkpoint_pattern: "{run}/epoch_{epoch}"}\nruns:')], "15: output.checkpoint_pattern: would have checkpoints in the folder of run r4 among other files of the run; write {run}/artifacts/epoch_{epoch}"),
@@ -223,7 +225,7 @@ def test_all_problems_are_reported_at_once(folder: Path) -> None:
     )
     assert errors(folder, text) == [
         f'{FILE}:6: controls.lr: expected a number, found "fast"',
-        f"{FILE}:7: controls.prompt: must contain {{input}}",
+        f'{FILE}:7: controls.prompt: must contain {{input}}; it is "Capitalize: it"',
         f'{FILE}:11: models.base[0].path: there is no folder "DIR/models/big"',
         f"{FILE}:17: runs[0].parameters.lora_rnk: unknown key; did you mean lora_rank?",
         f"{FILE}:18: runs[1].name: R4 differs only in upper and lower case from runs[0]",

@@ -26,7 +26,7 @@ def with_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     ("name", "text", "message"),
     [
         ("w.csv", "input, output\na, A\n", 'row 1 of split train: output is missing; the row has "input", " output"'),
-        ("w.csv", "sep=;\ninput;output\na;A\n", 'input is missing; the row has "sep=;"'),
+        ("w.csv", "sep=;\ninput;output\na;A\n", "the first line is Excel's sep=, not the names of the columns: delete it"),
         ("w.csv", "Input|Output\na|A\n", 'row 1 of split train: input is missing; the row has "Input|Output"'),
         ("w.csv", "prompt,answer\na,A\n", 'row 1 of split train: input is missing; the row has "prompt", "answer"'),
         ("w.jsonl", '{"messages": []}\n', 'row 1 of split train: input is missing; the row has "messages"'),
@@ -76,6 +76,12 @@ def test_columns_that_training_leaves_out(folder: Path, rows: list[dict[str, Any
     with_rows(folder, rows)
     found = [f"{FILE}:14: data.training.path: {warning}"] if warning else []
     assert read(folder, GOOD)[1] == found
+
+
+@pytest.mark.parametrize("text", ["input,output,\na,A,\nb,B,\n", ",input,output\n0,a,A\n1,b,B\n"])
+def test_a_column_without_a_name_is_empty_or_an_index(folder: Path, text: str) -> None:
+    write(folder, "words.csv", text + text.split("\n", 1)[1])
+    assert read(folder, changed(("words.json", "words.csv")))[1] == []
 
 
 def test_a_column_that_a_task_reads_is_explained_unless_it_is_of_a_prompt(folder: Path) -> None:

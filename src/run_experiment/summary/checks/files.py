@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +14,14 @@ from run_experiment.summary.checks.checkpoints import check_checkpoints
 from run_experiment.summary.checks.data import check_training_data
 from run_experiment.summary.checks.tasks import check_tasks
 from run_experiment.summary.draft import Draft, Finding
-from run_experiment.summary.path_hints import folder_within, holds_model, is_hub_name, why_missing
+from run_experiment.summary.path_hints import (
+    broken_link,
+    folder_within,
+    holds_model,
+    is_hub_name,
+    other_weights,
+    why_missing,
+)
 
 
 def check_files(draft: Draft, folder: Path) -> list[Finding]:
@@ -36,10 +43,13 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
             hub = "; models are not downloaded: give the folder" if is_hub_name(model.path, folder) else ""
             hint = hub or why_missing(model.path, where)
             yield Finding(place, f"there is no folder {shown(str(where), 200)}{hint}")
+        elif broken := broken_link(where):
+            message = f"is a link to {shown(os.readlink(broken), 200)}, which is not there; copy the model again"
+            yield Finding(place, f"{shown(str(broken), 200)} {message}")
         elif not os.path.isfile(where / "config.json"):
             yield Finding(place, f"{shown(str(where), 200)} has no config.json{folder_within(where, holds_model)}")
         elif not any(where.glob("*.safetensors")):
-            yield Finding(place, f"{shown(str(where), 200)} has no weights (*.safetensors)")
+            yield Finding(place, f"{shown(str(where), 200)} has no weights (*.safetensors){other_weights(where)}")
         elif os.path.isfile(where / ADAPTER_CONFIG):
             message = f"holds {ADAPTER_CONFIG}, so transformers would load an adapter in place of the model"
             yield Finding(place, f"{shown(str(where), 200)} {message}; move the adapter's files to another folder")

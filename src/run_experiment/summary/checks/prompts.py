@@ -57,7 +57,7 @@ def template_problem(template: str, required: tuple[str, ...]) -> str | None:
     missing = [name for name in required if name not in {field[0] for field in fields}]
     if doubled := [f"{{{{{name}}}}}" for name in missing if f"{{{{{name}}}}}" in template]:
         return f"has {doubled[0]}, which means plain braces; write {_braced(missing)}"
-    return f"must contain {_braced(missing)}" if missing else None
+    return f"must contain {_braced(missing)}; it is {shown(template)}" if missing else None
 
 
 def _braced(names: Iterable[str]) -> str:

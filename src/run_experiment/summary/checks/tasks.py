@@ -43,6 +43,9 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
     if missing:
         yield from missing
         return
+    if not file.endswith(".py"):
+        yield Finding((*path, "script"), f"{file} is not a Python file (.py): put the task into one")
+        return
     try:
         signature = read_signature(folder / file, function)
     except TaskScriptError as error:
