@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from run_experiment.common.places import no_space
+
 
 def why_no_start() -> str:
     """What keeps Snakemake from starting here; empty if nothing does."""
@@ -29,4 +31,6 @@ def _no_cache() -> str:
         return f"Snakemake needs a folder for its cache ({error}): set XDG_CACHE_HOME to one that can be written"
     if not os.access(place, os.W_OK | os.X_OK):
         return f"{place} cannot be written, where Snakemake has its cache: set XDG_CACHE_HOME to another folder"
+    if why := no_space(place):
+        return f"{place}, where Snakemake has its cache, {why}, or set XDG_CACHE_HOME to another folder"
     return ""

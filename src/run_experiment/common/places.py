@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from run_experiment.common.errors import InputError, Problem
 
 _FOLDERS = (".snakemake", ".snakemake/run-experiment", "cache", "logs", "results")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOGS = ("run-torchtune.log", "run-inspect.log")
 
 
@@ -22,9 +25,26 @@ def unusable_places(folder: Path, runs: Iterable[str] = ()) -> list[InputError]:
     if why := _of_folder(folder):
         hint = "; `run-experiment status` needs only to read it" if os.access(folder, os.R_OK | os.X_OK) else ""
         return [_error(folder, why + hint)]
+    if why := no_space(folder):
+        return [_error(folder, why)]
     found = {folder / name: _of_folder(folder / name) for name in (*_FOLDERS, *runs)}
     found |= {folder / name: _of_file(folder / name) for name in _LOGS}
     return [_error(place, why) for place, why in found.items() if why]
+
+
+def no_space(folder: Path) -> str:
+    """Why not even a small file can be written to a folder: a full disk, a quota, a limit; empty if one can.
+
+    Only a write shows a quota.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"cannot take a file ({error.strerror}): make room" if error.errno in _FULL else ""
+    return ""
 
 
 def _of_folder(place: Path) -> str:

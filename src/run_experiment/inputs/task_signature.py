@@ -82,6 +82,8 @@ def parse_script(script: Path) -> ast.Module:
     except OSError as error:
         raise TaskScriptError(f"cannot read {script}: {error.strerror}") from error
     except SyntaxError as error:
+        if error.msg.startswith("invalid or missing encoding"):
+            raise TaskScriptError(f"{script} is not UTF-8: save it as UTF-8") from error
         place = f"{script}:{error.lineno}" if error.lineno else str(script)
         raise TaskScriptError(f"{place}: not valid Python: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:

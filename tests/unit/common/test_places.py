@@ -12,7 +12,7 @@ import pytest
 
 from run_experiment.common.files import regular
 from run_experiment.common.json_files import read_record
-from run_experiment.common.places import unusable_places
+from run_experiment.common.places import no_space, unusable_places
 
 NOBODY = 65534
 
@@ -52,6 +52,18 @@ def test_a_log_that_is_no_file(tmp_path: Path, make: Callable[[Path], None]) -> 
 def test_a_log_that_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "run-inspect.log").symlink_to("/no/where.log")
     assert said(tmp_path) == ["DIR/run-inspect.log: is a link into /no, which is not there: make that folder"]
+
+
+FULL = "import sys; from run_experiment.common.places import no_space; print(no_space(sys.argv[1]))"
+
+
+def test_a_folder_that_takes_no_file(tmp_path: Path) -> None:
+    """As on a full disk or beyond a quota: here, of a process that may write no byte."""
+    assert no_space(tmp_path) == ""
+    limited = ["bash", "-c", 'ulimit -f 0; exec "$@"', "bash", sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(limited, capture_output=True, text=True, check=True)
+    assert done.stdout == "cannot take a file (File too large): make room\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 LOOK = """
