@@ -1,9 +1,10 @@
-"""What Snakemake and Python need to start at all, with a word on what to set if it is missing."""
+"""What keeps Snakemake from starting at all, with a word on what to do: places, a locale, words on its command line."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from run_experiment.common.places import no_space
@@ -11,7 +12,7 @@ from run_experiment.common.places import no_space
 
 def why_no_start() -> str:
     """What keeps Snakemake from starting here; empty if nothing does."""
-    if why := _no_cache():
+    if why := _no_cache() or _no_setting(sys.argv):
         return why
     odd = [argument for argument in sys.argv if not argument.isascii()]
     if odd and sys.getfilesystemencoding() != "utf-8":
@@ -19,6 +20,18 @@ def why_no_start() -> str:
             f"Python takes the names of files for {sys.getfilesystemencoding()} here, not for UTF-8, so some cannot be "
             "written: set LC_ALL=C.UTF-8, and unset PYTHONUTF8"
         )
+    return ""
+
+
+def _no_setting(arguments: Sequence[str]) -> str:
+    """Which word after --config is no setting: Snakemake takes all words up to the next option, targets too."""
+    in_config = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            in_config = argument in ("--config", "-C")
+        elif in_config and "=" not in argument:
+            way_out = "write lists without blanks, and targets before --config"
+            return f"--config: {argument!r} is no setting (KEY=VALUE): {way_out}"
     return ""
 
 

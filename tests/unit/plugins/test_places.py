@@ -29,3 +29,18 @@ def test_names_that_python_cannot_write_here(monkeypatch: pytest.MonkeyPatch) ->
     assert why_no_start() == ""
     monkeypatch.setattr(sys, "argv", ["snakemake", "experiment_dir=\udcc3\udcbc"])
     assert why_no_start().endswith("set LC_ALL=C.UTF-8, and unset PYTHONUTF8")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("-n --config experiment_dir=x r4", "'r4'"),
+        ("--config experiment_dir=x only=r4, r8 --cores 1", "'r8'"),
+        ("r4/finetune.json -C experiment_dir=x --cores 1 -n", ""),
+    ],
+)
+def test_words_after_config_that_are_no_settings(monkeypatch: pytest.MonkeyPatch, words: str, named: str) -> None:
+    """Snakemake takes all words up to the next option for settings, and ends in a traceback."""
+    monkeypatch.setattr(sys, "argv", ["snakemake", *words.split()])
+    expected = f"--config: {named} is no setting (KEY=VALUE): write lists without blanks, and targets before --config"
+    assert why_no_start() == (expected if named else "")
