@@ -16,6 +16,8 @@ from run_experiment.common.yaml_lines import load, shown
 # What may follow `#SBATCH --account=`: a name or several, and no second line.
 _SITE_NAME = re.compile(r"[A-Za-z0-9._,@+-]+")
 _MOST_RETRIES = 100
+# What Snakemake leaves as text of `--config KEY=true`.
+_TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _meant(name: str, value: Any) -> Any:
         texts = [part.strip() for item in _lines(value) for part in str(item).split(",")]
         return tuple(text for text in texts if text)
     if name == "early_evaluation":
-        return Settings.early_evaluation if value in (None, "") else value
+        return Settings.early_evaluation if value in (None, "") else _TRUTH.get(value, value)
     if name == "retries":
         return Settings.retries if value in (None, "") else value
     return value or None
@@ -127,7 +129,8 @@ def _problem(name: str, value: Any) -> str | None:
     if value is None or value == "" or (name in ("modules", *_LISTS) and _is_lines(value)):
         return None
     if name == "early_evaluation":
-        return None if isinstance(value, bool) else f"expected true or false, found {shown(value)}"
+        is_either = isinstance(value, bool) or str(value) in _TRUTH
+        return None if is_either else f"expected true or false, found {shown(value)}"
     if name == "reuse":
         return f"expected folders of experiments, found {shown(value)}"
     if name in _PATTERNS:

@@ -97,6 +97,12 @@ def test_misspelt_override_is_named(file: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("given", "meant"), [("false", False), ("true", True), (False, False), ("", True)])
+def test_true_and_false_are_understood_on_the_command_line(file: Path, given: Any, meant: bool) -> None:
+    """Snakemake takes only Python's words for them, and leaves others as text."""
+    assert settings(file, "experiment_dir: demo", early_evaluation=given).early_evaluation is meant
+
+
 WRONG = {
     "a folder that is a number": (
         {"experiment_dir": 20250131},
@@ -106,6 +112,7 @@ WRONG = {
     "an account that is a list": ({"account": ["a"]}, "account: expected text, found a list"),
     "an environment that is no text": ({"environment": True}, "environment: expected text, found true"),
     "no GPU-hours": ({"gpu_hours": 0}, "gpu_hours: expected a number above 0, found 0"),
+    "a list of truths": ({"early_evaluation": ["true"]}, "early_evaluation: expected true or false, found a list"),
     "neither true nor false": ({"early_evaluation": "yes"}, 'early_evaluation: expected true or false, found "yes"'),
     "GPU-hours in words": ({"gpu_hours": "two"}, 'gpu_hours: expected a number above 0, found "two"'),
     "patterns that are a mapping": (
