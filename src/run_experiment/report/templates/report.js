@@ -135,7 +135,9 @@
     const columns = some(all, every);
     const numeric = columns.map((one) => one.key === "low" || (one.format && all.some((row) => typeof one.of(row) === "number")));
     const way = better(place.dataset.task);
-    let sorted = first && way ? columns.findIndex((one) => one.key === first) : null;
+    // Without any score there is no such column.
+    const byFirst = columns.findIndex((one) => one.key === first);
+    let sorted = way && byFirst >= 0 ? byFirst : null;
     let descending = way === "higher", wanted = "", limit = FIRST, onScreen = FIRST;
 
     const label = [place.dataset.label, place.dataset.task].filter(known).join(", ");
