@@ -6,6 +6,7 @@ import atexit
 import functools
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from run_experiment.estimate.text import estimate_text, over_budget
 from run_experiment.planning.early import early_targets, trainings_behind
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
-from run_experiment.report.collect import refresh, write_all
+from run_experiment.report.collect import refresh, renew_page, write_all
 from run_experiment.results.collect import hash_memory, read_records
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.resolve import resolve
@@ -252,6 +253,8 @@ def conclude():
     """Print the path of the results if they were requested, else bring them up to date."""
     if any(job.rule.name == "collect_results" for job in workflow.dag.jobs):
         # Who collects the results has read the records, and remembers how long jobs took.
+        if jobs_are_submitted():
+            add_last_figures()
         logger.info(f"Results: {results_page()}")
         return
     try:
@@ -263,6 +266,12 @@ def conclude():
     remember_how_long_jobs_took(records.plan.snapshot)
     if not workflow.touch:
         refresh(records)
+
+
+def add_last_figures():
+    """Make the page again: the results were collected before SLURM knew what the last jobs used."""
+    with suppress(InputError):
+        renew_page(read_records(experiment.folder))
 
 
 def target(path, wildcards):

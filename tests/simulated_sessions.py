@@ -92,6 +92,7 @@ class SimulatedExecutor(Executor):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.dag = session
+        self._allocation, self._cluster = "", {}
         self.workflow = SimpleNamespace(
             executor_settings=settings(),
             execution_settings=SimpleNamespace(latency_wait=2),

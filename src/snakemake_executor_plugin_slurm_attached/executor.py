@@ -21,6 +21,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from run_experiment.attempts.files import forget_not_submitted, note_not_submitted
 from run_experiment.jobscripts.sbatch_lines import SbatchError
 from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.client_process import cluster_variables
 from run_experiment.slurm.errors import SlurmError
 from run_experiment.slurm.events import (
     RECORD_ATTRIBUTE,
@@ -69,8 +70,15 @@ _NOT_TRUE = "Terminating processes on user request"
 class Executor(SlurmExecutor):  # type: ignore[misc]
     """Submits jobs to SLURM, follows them, leaves them alone when it ends, and finds them again."""
 
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        """Keep what of SLURM is in the environment: the SLURM executor removes it in an allocation."""
+        self._allocation = os.environ.get("SLURM_JOB_ID", "")
+        self._cluster = cluster_variables(os.environ)
+        super().__init__(workflow, logger)
+
     def __post_init__(self, test_mode: bool = False) -> None:
         """Begin with no job; those of an earlier process are looked for when the first one is wanted."""
+        os.environ.update(self._cluster)
         super().__post_init__(test_mode)
         settings = self.workflow.executor_settings
         # Absolute: jobs start elsewhere.
@@ -100,6 +108,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             settings.poll_seconds,
             lambda: set(self._follower.jobs),
             lambda number: self._tell(QueueFull(number)),
+            self._allocation,
         )
         self._submitter = Submitter(
             self._folder, self._ledger, self._pacing, self._follow, self._refused, self._earlier.log_end, self._tell

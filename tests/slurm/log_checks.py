@@ -157,6 +157,25 @@ def wrong_metrics(job: ClusterJob, table: pd.DataFrame) -> list[str]:
     return [] if results == [job.state] else [f"COMPUTE_METRICS is not there once{_listed(results)}"]
 
 
+def wrong_on_page(jobs: Sequence[ClusterJob], rows: Sequence[Mapping[str, Any]], records: Records) -> list[str]:
+    """Jobs that the page's table of jobs (`rows`) lacks, or has with another state, length or GPU-hours."""
+    found = []
+    for job in (_as_made(job, records) for job in jobs):
+        shown = [row for row in rows if row["job_id"] == job.job_id]
+        states = [row["state"] for row in shown]
+        if states != [job.state]:
+            found.append(f"{describe(job)}: the page's table of jobs has it as {states}")
+        elif job.start and job.end:
+            seconds = (job.end - job.start).total_seconds()
+            hours = {"seconds": seconds, "gpu_hours": float(f"{seconds * job.gpus / 3600:.6g}")}
+            wrong = {name: shown[0].get(name) for name, value in hours.items() if shown[0].get(name) != value}
+            found += [
+                f"{describe(job)}: on the page its {name} is {value}, not {hours[name]}"
+                for name, value in wrong.items()
+            ]
+    return found
+
+
 def incomplete(table: pd.DataFrame, records: Records) -> list[str]:
     """Each log ends with an ALL_COMPLETE that counts all targets which are made, and none was written too soon."""
     found = []

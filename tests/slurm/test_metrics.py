@@ -11,6 +11,7 @@ import pytest
 
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import accounting, cancel, queue, submit
+from run_experiment.slurm.ends import shell_status
 from run_experiment.slurm.states import is_live
 from run_experiment.slurm.usage import JobMetrics, metrics_text
 
@@ -81,7 +82,7 @@ def test_a_job_that_burns_two_cores() -> None:
     assert metrics.requested_memory_mib == 600
     text = metrics_text(metrics, None)
     assert text.startswith(f"wall time 00:00:{one.elapsed_seconds:02} of 00:04:00 (")
-    assert text.endswith(f" of 2 cores, memory 0.4 of 0.6 GB ({metrics.memory_percent:.0f}%), no GPU samples")
+    assert text.endswith(f" of 2 cores, memory 0.4 of 0.6 GB ({metrics.memory_percent:.0f}%), no samples of 2 GPUs")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,11 @@ def test_a_failed_job() -> None:
     one = settled(job(f"python3 -c '{BURN}'; exit 3", "--mem=300M"))
     assert (one.state, one.exit_code) == ("FAILED", "3:0")
     assert_as_seff(one)
+
+
+def test_a_script_that_ends_as_a_signal_ended_its_command() -> None:
+    """Not all versions of sacct say what the shell said."""
+    assert shell_status(settled(job("exit 143")).exit_code) == "143:0"
 
 
 def test_a_job_that_was_cancelled_while_it_ran() -> None:

@@ -65,7 +65,8 @@ def test_jobs_whose_log_folder_was_tidied_away_are_submitted_again(tmp_path: Pat
         'for last in "$@"; do [ "$last" = tiny.r8 ] && { echo "sbatch: error: no budget" >&2; exit 1; }; done\n'
         'echo 4096; exec "$real" "$@"',
     )
-    second = Run(experiment.path, *AT_ONCE, environment=counting)
+    # As in an allocation, where the SLURM executor removes SLURM's variables.
+    second = Run(experiment.path, *AT_ONCE, environment={**counting, "SLURM_JOB_ID": "4711"})
     assert second.wait() == 1
     said = second.output
     assert f"SLURM could not write {experiment.path}/logs/slurm/tiny.r4-{submitted}.out: its folder has to" in said

@@ -17,8 +17,9 @@ from random import Random
 
 import pytest
 from cluster_runs import jobs, run, settled
-from log_checks import all_problems
+from log_checks import all_problems, wrong_on_page
 from own_cluster import OwnCluster, own_cluster
+from page_reading import data_of
 from sleeping_experiment import Work, make_sleeping
 from soak import FAULTS, AllMadeError, Soak, schedule
 
@@ -82,6 +83,7 @@ def everything_happens(tmp_path: Path, cluster: OwnCluster, form: Form, seed: in
     say(begun, f"made in {len(soak.starts)} starts with {len(found)} jobs")
     assert soak.records().keys() == work.records.keys()
     problems = all_problems(found, read_action_logs(soak.experiment.path), soak.records())
+    problems += wrong_on_page(found, data_of(soak.experiment)["jobs"], soak.records())
     assert not problems, "\n".join(problems)
     again = run(soak.experiment.path)
     assert "Nothing to be done" in again.output

@@ -42,6 +42,12 @@ def refresh(records: Records) -> None:
         write_all(records)
 
 
+def renew_page(records: Records) -> None:
+    """Make the page of unchanged results again; a failure is a line on the terminal, no error."""
+    with _reported(paths.REPORT):
+        write_report(records)
+
+
 def write_report(records: Records) -> None:
     """Write `results/report.html` and `results/figures/` from records whose results were just collected."""
     # Here, since what draws and computes takes seconds to import, and most commands do neither.

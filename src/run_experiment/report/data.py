@@ -194,11 +194,11 @@ def _jobs(records: Records) -> list[JobRow]:
     by = {subject: record.job_id for subject, record in made.items()}
     gpus = {item.subject: item.compute.gpus for item in records.experiment.evaluations if item.compute}
     gpus |= {run.name: run.compute.gpus for run in records.experiment.runs if run.compute}
-    gpus |= {
-        subject: len(found)
-        for subject, record in made.items()
-        if isinstance(found := record.provenance.get("gpus"), list)
-    }
+    for subject, record in made.items():
+        found = record.provenance.get("gpus")
+        # Without nvidia-smi on a cluster's node, a job may have had GPUs all the same.
+        if isinstance(found, list) and (found or str(record.job_id).startswith("local-")):
+            gpus[subject] = len(found)
     log = read_action_logs(records.experiment.folder)
     return job_rows(log, by, {subject: count for subject, count in gpus.items() if count is not None})
 

@@ -19,6 +19,7 @@ _WALL = re.compile(rf"wall time ({_CLOCK})(?: of ({_CLOCK}))?")
 _CPU = re.compile(r"CPU (\d+)% of (\d+) core")
 _MEMORY = re.compile(r"(?<!peak )memory ([\d.]+) (?:of ([\d.]+) )?GB")
 _GPU = re.compile(r"(?:(\d+) )?GPUs? mean (\d+)%.*?peak memory ([\d.]+) of ([\d.]+) GB")
+_GPUS = re.compile(r"no samples of (\d+) GPU")
 _AT = re.compile(r"(?:started|finished|ended)\b.*? at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _SUBMISSIONS = (Action.SUBMIT_JOB, Action.SUBMIT_EVAL)
 # What is suggested is this much more than was ever used.
@@ -139,6 +140,8 @@ def used(text: str) -> dict[str, Any]:
     if gpu := _GPU.search(text):
         found |= {"gpus": int(gpu[1] or 1), "gpu_percent": int(gpu[2])}
         found |= {"gpu_memory_gb": float(gpu[3]), "gpu_total_gb": float(gpu[4])}
+    elif gpus := _GPUS.search(text):
+        found |= {"gpus": int(gpus[1])}
     return found
 
 

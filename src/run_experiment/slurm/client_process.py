@@ -53,6 +53,11 @@ def run_client(command: Sequence[str], timeout: float, text: str = "") -> Client
     return ClientResult(process.returncode, output.decode(errors="replace"), errors.decode(errors="replace"))
 
 
+def cluster_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that select the cluster and the user."""
+    return {name: environment[name] for name in _CLUSTER if name in environment}
+
+
 def _client_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without variables that change what clients do or print."""
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from run_experiment.machine.exit_status import signal_meaning, status_meaning
 from run_experiment.slurm.accounted_job import AccountedJob
 
@@ -20,6 +22,20 @@ _CODES = {
     53: "SLURM could not open its output or change into its folder on the node",
     125: "it used more memory than it requested",
 }
+# sacct takes 128 off an exit status of at least that, which shells give to what a signal ended. Programs seldom have
+# these as a status of their own.
+_LESS_128 = {
+    f"{number}:0": f"{128 + number}:0"
+    for number in (
+        *(signal.SIGABRT, signal.SIGBUS, signal.SIGKILL, signal.SIGUSR1, signal.SIGSEGV, signal.SIGUSR2),
+        signal.SIGTERM,
+    )
+}
+
+
+def shell_status(exit_code: str) -> str:
+    """An exit code (`status:signal`) of sacct with the status that the job's shell ended with."""
+    return _LESS_128.get(exit_code, exit_code)
 
 
 def describe(job: AccountedJob) -> str:
@@ -38,7 +54,7 @@ def meaning(state: str, exit_code: str) -> str:
     # Who cancels a job knows why.
     if state == "CANCELLED":
         return ""
-    status, _, number = exit_code.partition(":")
+    status, _, number = shell_status(exit_code).partition(":")
     if number.isdecimal() and int(number):
         return _CODES.get(int(number)) or signal_meaning(int(number))
     return status_meaning(int(status)) if status.isdecimal() else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from run_experiment.common.text import counted
 from run_experiment.machine.gpu_samples import GpuSummary, last_sample
 from run_experiment.slurm.accounted_job import AccountedJob
 
@@ -15,7 +16,7 @@ from run_experiment.slurm.accounted_job import AccountedJob
 class JobMetrics:
     """What a job used, in seconds and MiB; None if unknown, or if there is no limit.
 
-    Percentages are of what it asked for, computed as `seff` does.
+    Percentages are of what it asked for, computed as `seff` does. `gpus` are those that it had; 0, too, if unknown.
     """
 
     wall_seconds: int
@@ -24,6 +25,7 @@ class JobMetrics:
     cpu_seconds: int | None = None
     peak_memory_mib: float | None = None
     requested_memory_mib: float | None = None
+    gpus: int = 0
 
     @classmethod
     def of_slurm(cls, job: AccountedJob) -> JobMetrics:
@@ -35,6 +37,7 @@ class JobMetrics:
             cpu_seconds=job.cpu_seconds,
             peak_memory_mib=job.peak_memory_mib,
             requested_memory_mib=job.requested_memory_mib,
+            gpus=job.gpus,
         )
 
     @property
@@ -55,7 +58,7 @@ class JobMetrics:
 
 def metrics_text(metrics: JobMetrics, gpu: GpuSummary | None) -> str:
     """What a job used in one line, which names what is unknown."""
-    return ", ".join([_time_text(metrics), _cpu_text(metrics), _memory_text(metrics), _gpu_text(gpu)])
+    return ", ".join([_time_text(metrics), _cpu_text(metrics), _memory_text(metrics), _gpu_text(metrics, gpu)])
 
 
 def gpu_status_text(path: Path) -> tuple[str, str] | None:
@@ -103,9 +106,9 @@ def _memory_text(metrics: JobMetrics) -> str:
     return f"memory {used} of {_gigabytes(metrics.requested_memory_mib)} GB ({_rounded(metrics.memory_percent)})"
 
 
-def _gpu_text(gpu: GpuSummary | None) -> str:
+def _gpu_text(metrics: JobMetrics, gpu: GpuSummary | None) -> str:
     if gpu is None or not gpu.samples:
-        return "no GPU samples"
+        return f"no samples of {counted(metrics.gpus, 'GPU')}" if metrics.gpus else "no GPU samples"
     name = "GPU" if gpu.gpus == 1 else f"{gpu.gpus} GPUs"
     busy = f"mean {_rounded(gpu.mean_utilization)}, max {_rounded(gpu.max_utilization)}"
     memory = f"{_gigabytes(gpu.peak_memory_mib)} of {_gigabytes(gpu.total_memory_mib)} GB"

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.ends import shell_status
 
 # Exit codes (status:signal) of what SIGKILL ended: of the job's own process, or of one that its shell waited for.
 _KILLED = ("0:9", "137:0")
@@ -106,15 +107,16 @@ def cut_of(job: AccountedJob, left: Left) -> Cut | None:
 
     A job tries again by itself what that can mend: what it reports is final.
     """
-    if left.reported and job.state in _OWN and job.exit_code != _TERMINATED:
+    exit_code = shell_status(job.exit_code)
+    if left.reported and job.state in _OWN and exit_code != _TERMINATED:
         return None
     if job.state != "FAILED":
         return Cut.__members__.get(job.state)
-    if job.exit_code == _TERMINATED and job.time_limit_seconds and 2 * job.elapsed_seconds >= job.time_limit_seconds:
+    if exit_code == _TERMINATED and job.time_limit_seconds and 2 * job.elapsed_seconds >= job.time_limit_seconds:
         return Cut.TIMEOUT
-    if job.exit_code == NOT_OPENED and not left.output:
+    if exit_code == NOT_OPENED and not left.output:
         return Cut.NO_OUTPUT
-    if job.exit_code in (*_KILLED, _TERMINATED):
+    if exit_code in (*_KILLED, _TERMINATED):
         return Cut.OUT_OF_MEMORY if left.over_memory else Cut.KILLED
     return None
 

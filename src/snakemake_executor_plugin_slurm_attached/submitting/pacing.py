@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
 from run_experiment.slurm import clients
@@ -19,7 +18,8 @@ class Pacing:
     """How fast jobs may be submitted, and how many of the user's may be in the queue, whoever submitted them.
 
     `followed` gives the jobs followed here; the user's others are counted anew every `refresh` seconds. `full` is
-    called with their number, once, when none of the jobs that fill the queue is followed here.
+    called with their number, once, when none of the jobs that fill the queue is followed here. `allocation` is the job
+    that this process itself runs in, as with `salloc`, which does not count.
     """
 
     def __init__(
@@ -28,13 +28,12 @@ class Pacing:
         refresh: float,
         followed: Callable[[], set[str]],
         full: Callable[[int], None] = lambda number: None,
-        environment: Mapping[str, str] = os.environ,
+        allocation: str = "",
     ) -> None:
         self.stopping = threading.Event()
         self._full = full
         self._is_reported = False
-        # The allocation that this process itself runs in, as with `salloc`.
-        self._allocation = {environment.get("SLURM_JOB_ID", "")}
+        self._allocation = {allocation}
         self._limit = limit
         self._refresh = refresh
         self._followed = followed

@@ -15,6 +15,7 @@ from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
 
 # What the executor overrides, as it was when it was written.
 OVERRIDDEN = {
+    "__init__": "(self, workflow, logger)",
     "__post_init__": "(self, test_mode)",
     "run_jobs": "(self, jobs)",
     "run_job": "(self, job)",

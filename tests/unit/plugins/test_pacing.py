@@ -50,7 +50,7 @@ def test_a_queue_that_others_fill_is_reported_once(tmp_path: Path, cluster: Clus
     """The allocation that Snakemake itself runs in is no job that could end first."""
     cluster.queue(tmp_path / "bin", "7 RUNNING salloc", "8 PENDING b", "9 PENDING c")
     reported: list[int] = []
-    pacing = Pacing(2, 0.1, set, reported.append, {"SLURM_JOB_ID": "7"})
+    pacing = Pacing(2, 0.1, set, reported.append, "7")
     waiting = threading.Thread(target=lambda: pacing.wait("finetune", 0, lambda: None))
     waiting.start()
     wait_for(10, lambda: reported)

@@ -37,6 +37,7 @@ def test_what_the_log_says_of_a_job_is_read_back_whole() -> None:
     ("metrics", "gpu", "expected"),
     [
         (JobMetrics(17), None, {"wall_seconds": 17, "limit_seconds": None}),
+        (JobMetrics(17, gpus=2), None, {"wall_seconds": 17, "limit_seconds": None, "gpus": 2}),
         (
             JobMetrics(60, None, 1, 30, 512.0),
             GpuSummary(1, 3, 50.0, 60.0, 1024.0, 2048.0, None),
