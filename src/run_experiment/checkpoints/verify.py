@@ -117,12 +117,13 @@ def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> Checkp
     shapes = _shapes(weights)
     if not shapes:
         raise CheckpointError(f"{weights} holds no tensors")
-    for name, expected in _expected(checkpoint / ADAPTER_CONFIG, model.path / "config.json").items():
+    expected = _expected(checkpoint / ADAPTER_CONFIG, model.path / "config.json")
+    for name, shape in expected.items():
         if name not in shapes:
             raise CheckpointError(f"{weights} lacks tensor {name}")
-        if shapes[name] != expected:
-            raise CheckpointError(f"{weights}: tensor {name} has shape {shapes[name]}, expected {expected}")
-    _require_demanded(checkpoint, config, model, shapes)
+        if shapes[name] != shape:
+            raise CheckpointError(f"{weights}: tensor {name} has shape {shapes[name]}, expected {shape}")
+    _require_demanded(checkpoint, config, model, shapes, expected)
     _check_trained(weights)
     rank = config.get("r")
     return CheckpointFacts(
@@ -133,13 +134,26 @@ def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> Checkp
     )
 
 
-def _require_demanded(checkpoint: Path, config: dict[str, Any], model: Model, shapes: Iterable[str]) -> None:
-    """Raise CheckpointError if an adapter lacks a tensor that its config asks for beside plain LoRA."""
-    if is_plain(config, read_json(model.path / "config.json")):
-        return
-    missing = [name for name in demanded_tensors(checkpoint, model.path) if name not in shapes]
+def _require_demanded(
+    checkpoint: Path, config: dict[str, Any], model: Model, shapes: Iterable[str], expected: Iterable[str]
+) -> None:
+    """Raise CheckpointError if an adapter lacks a tensor that its config asks for, or has one that it leaves out.
+
+    `expected` are those of plain LoRA. transformers leaves others out with a warning, and evaluates half an adapter.
+    """
+    weights = checkpoint / ADAPTER_WEIGHTS
+    demanded = list(expected)
+    if not is_plain(config, read_json(model.path / "config.json")):
+        demanded = demanded_tensors(checkpoint, model.path)
+    missing = [name for name in demanded if name not in shapes]
     if missing:
-        raise CheckpointError(f"{checkpoint / ADAPTER_WEIGHTS} lacks tensor {missing[0]}")
+        raise CheckpointError(f"{weights} lacks tensor {missing[0]}")
+    # Embeddings that peft adds as they are in the base model are not asked for.
+    unused = [name for name in shapes if demanded and ".lora_" in name and name not in demanded]
+    if unused:
+        raise CheckpointError(f"{weights} has tensor {unused[0]}, which {ADAPTER_CONFIG} leaves out")
+    if config.get("lora_alpha") == 0 and not config.get("alpha_pattern"):
+        raise CheckpointError(f"{checkpoint / ADAPTER_CONFIG}: lora_alpha is 0, so the adapter changes nothing")
 
 
 def _check_trained(weights: Path) -> None:

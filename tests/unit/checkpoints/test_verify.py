@@ -145,6 +145,10 @@ BROKEN: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "zero A": (lambda tensors: tensors[Q_A].fill(0), f"tensor {Q_A} is all zero"),
     "untrained": (lambda tensors: [tensors[name].fill(0) for name in tensors if "lora_B" in name], "never trained"),
     "empty": (lambda tensors: tensors.clear(), "holds no tensors"),
+    "more than its config": (
+        lambda tensors: tensors.update({V_B.replace("v_proj", "k_proj"): np.ones((12, 3), "f4")}),
+        f"has tensor {V_B.replace('v_proj', 'k_proj')}, which adapter_config.json leaves out",
+    ),
 }
 
 
@@ -212,6 +216,25 @@ def test_what_is_not_there(adapter: Path, model: Model, tmp_path: Path) -> None:
 def test_unusable_adapter_config(adapter: Path, model: Model, config: str) -> None:
     (adapter / "adapter_config.json").write_text(config)
     with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
+        verify_checkpoint(adapter, model)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"target_modules": ["q_proj", "v_proj"]},
+            r"has tensor .*down_proj\.lora_A\.weight, which adapter_config\.json",
+        ),
+        ({"layers_to_transform": [0]}, r"has tensor .*layers\.1\..*, which adapter_config\.json leaves out"),
+        ({"lora_alpha": 0}, r"adapter_config\.json: lora_alpha is 0, so the adapter changes nothing"),
+    ],
+)
+def test_an_adapter_that_would_be_used_in_part(
+    adapter: Path, model: Model, values: dict[str, Any], message: str
+) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps(LORA_CONFIG | values))
+    with pytest.raises(CheckpointError, match=message):
         verify_checkpoint(adapter, model)
 
 
