@@ -57,7 +57,6 @@ def test_an_adapter_must_have_every_tensor_that_its_config_asks_for(
     [
         ({"peft_type": "HIRA"}, "HIRA"),
         ({"peft_type": "lora"}, "lora"),
-        ({"use_dora": True, "layers_to_transform": [0], "target_modules": ".*_proj"}, "layers_to"),
     ],
 )
 def test_an_adapter_that_peft_does_not_know_is_refused(
