@@ -27,7 +27,10 @@ LONGEST = (
     "test_executor.py",
     "test_faults.py",
     "test_limits.py",
+    "test_early.py",
+    "test_metrics.py",
     "test_evaluation.py",
+    "test_page_of_experiments.py",
 )
 
 
