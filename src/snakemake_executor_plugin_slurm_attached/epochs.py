@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from snakemake_executor_plugin_slurm_attached.ends.left_behind import planned
 
 # The rule of such jobs.
 RULE = "await_epoch"
+
+
+def sought_training(folder: Path, facts: Mapping[str, Any]) -> Sought:
+    """How the training of a job is found in the experiment's `folder`; `facts` is the file it is started with."""
+    return Sought(folder, facts["run"], facts["config"], facts["output_dir"], facts["checkpoints"])
 
 
 class Epochs:
@@ -33,7 +39,7 @@ class Epochs:
         """Whether the epoch that a job waits for is there, whole; None while it may still come. Raises ValueError."""
         facts = self._read(str(job.params.job))
         epoch = int(Path(str(job.output[0])).stem.rpartition("_")[2])
-        trained = trained_epoch(self._sought(facts), epoch)
+        trained = trained_epoch(sought_training(self._folder, facts), epoch)
         ended = self._ended.get(facts["target"])
         if not trained and not ended:
             return ended
@@ -44,6 +50,3 @@ class Epochs:
         if job_file not in self._facts:
             self._facts[job_file] = planned(self._folder, job_file)
         return self._facts[job_file]
-
-    def _sought(self, facts: dict[str, Any]) -> Sought:
-        return Sought(self._folder, facts["run"], facts["config"], facts["output_dir"], facts["checkpoints"])

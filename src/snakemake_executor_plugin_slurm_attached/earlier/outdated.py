@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from run_experiment.attempts.trainings import kept_training, trained_epoch
 from run_experiment.common import paths
+from run_experiment.experiment.records import read_manifest
 from run_experiment.slurm.events import Cancelled, Event
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
-from snakemake_executor_plugin_slurm_attached.ends.left_behind import is_made
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import is_made, planned
+from snakemake_executor_plugin_slurm_attached.epochs import sought_training
 from snakemake_executor_plugin_slurm_attached.submissions import cancel
 
 Tell = Callable[[Event], None]
@@ -32,12 +35,36 @@ def _outdated(folder: Path, earlier: Mapping[str, Earlier], dag: Any) -> Iterato
     Then a target may be there already: its job would replace it by what it makes of other checkpoints.
     """
     needed = {path: job for job in dag.needrun_jobs() for path in job.output}
-    for target, former in earlier.items():
-        job, training = needed.get(target), paths.finetune_record(paths.target_of(target)[0])
-        # While its run is trained, an evaluation of an earlier epoch may be at its end.
-        is_over = job is None and is_made(folder, former.submission)
-        if former.is_live and not is_over and (_waits_for_others(job, dag) if job else training in needed):
+    for former in earlier.values():
+        if former.is_live and _is_outdated(folder, former, needed, dag):
             yield former
+
+
+def _is_outdated(folder: Path, former: Earlier, needed: Mapping[str, Any], dag: Any) -> bool:
+    target = former.submission.target
+    if job := needed.get(target):
+        return _waits_for_others(job, dag)
+    training = needed.get(paths.finetune_record(paths.target_of(target)[0]))
+    # While its run is trained, an evaluation of an earlier epoch may be at its end, or not selected any more.
+    return training is not None and not (
+        is_made(folder, former.submission) or _is_of_unfinished(folder, target, training)
+    )
+
+
+def _is_of_unfinished(folder: Path, target: str, training: Any) -> bool:
+    """Whether what an evaluation loads was verified, and is of the unfinished training that `training` continues."""
+    run, cell = paths.target_of(target)
+    epoch = cell.rpartition("_epoch")[2]
+    manifest = read_manifest(folder / paths.manifest(run, int(epoch))) if epoch.isdecimal() else None
+    if manifest is None:
+        return False
+    try:
+        sought = sought_training(folder, planned(folder, str(training.params.job)))
+    except ValueError:
+        return False
+    # A complete training takes the place of an unfinished one.
+    trained = None if kept_training(sought) else trained_epoch(sought, int(epoch))
+    return trained is not None and manifest.config.get("training") == trained
 
 
 def _waits_for_others(job: Any, dag: Any) -> bool:

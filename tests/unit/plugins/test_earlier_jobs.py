@@ -7,10 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from ended_jobs import NOON, R4
 from slurm_shims import Cluster
 
 from run_experiment.attempts.redone import move_away
+from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm.events import Cancelled, Event
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier, Fate
@@ -22,8 +24,9 @@ class Node:
 
     is_local = False
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, job_file: str = "") -> None:
         self.output = [output]
+        self.params = SimpleNamespace(job=job_file)
 
 
 def test_live_jobs_on_checkpoints_that_are_replaced_are_cancelled(tmp_path: Path, cluster: Cluster) -> None:
@@ -48,6 +51,37 @@ def test_live_jobs_on_checkpoints_that_are_replaced_are_cancelled(tmp_path: Path
         [there.target, again.target], "CANCELLED"
     )
     assert [type(event) for event in told] == [Cancelled, Cancelled]
+
+
+def publish(folder: Path, config: dict[str, float]) -> None:
+    """An unfinished training of a configuration, with a whole epoch."""
+    write_record(folder / "r4/artifacts" / paths.UNFINISHED, {"experiment": str(folder), "config": config})
+    write_record(folder / "r4/artifacts/epoch_0" / paths.TRAINED, {"job_id": "17", "ended": "now"})
+
+
+@pytest.mark.parametrize(
+    ("config", "job_id", "is_left"),
+    [({"lr": 0.1}, "17", True), ({"lr": 0.2}, "17", False), ({"lr": 0.1}, "16", False)],
+    ids=["same training", "another configuration", "trained again"],
+)
+def test_an_epoch_of_the_training_that_goes_on_is_evaluated_to_its_end(
+    tmp_path: Path, cluster: Cluster, config: dict[str, float], job_id: str, is_left: bool
+) -> None:
+    """Also if `only=` does not select the evaluation any more: its checkpoint stays as it was verified."""
+    publish(tmp_path, {"lr": 0.1})
+    facts = {"run": "r4", "config": config, "output_dir": "r4/artifacts", "checkpoints": ["r4/artifacts/epoch_0"]}
+    write_record(tmp_path / "job.json", facts)
+    manifest = {
+        "files": {"adapter_model.safetensors": {"sha256": "1"}},
+        "config": {"training": {"job_id": job_id, "ended": "now"}},
+    }
+    write_record(tmp_path / paths.manifest("r4", 0), manifest)
+    training = Node(R4.target, "job.json")
+    dag = SimpleNamespace(needrun_jobs=lambda: [training], dependencies={training: []})
+    evaluation = replace(R4, target="r4/eval/a_epoch0.json", job_id="18")
+    earlier = {one.target: Earlier(one, "RUNNING") for one in (R4, evaluation)}
+    found = cancel_outdated(tmp_path, earlier, dag, lambda event: None)
+    assert list(found) == ([] if is_left else [evaluation.target])
 
 
 def test_a_job_from_before_a_redo_is_not_taken_for_it(tmp_path: Path) -> None:
