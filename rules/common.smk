@@ -18,7 +18,7 @@ from run_experiment.common.experiment_lock import ClaimError, claim, observe
 from run_experiment.estimate.cost import estimate
 from run_experiment.estimate.measurements import Store, measured
 from run_experiment.estimate.text import estimate_text, over_budget
-from run_experiment.planning.early import early_targets, trainings_behind
+from run_experiment.planning.early import early_targets, remove_marks, trainings_behind
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.report.collect import refresh, renew_page, write_all
@@ -290,6 +290,9 @@ def claim_experiment():
         atexit.register(claim(experiment.folder, seen).release)
     except ClaimError as error:
         end_with([error])
+    # At the end, and now for those of a session that was killed.
+    remove_marks(experiment.folder)
+    atexit.register(remove_marks, experiment.folder)
     note_own_allocation()
     say_which_links_are_followed()
 

@@ -10,6 +10,8 @@ import pytest
 from cluster_runs import AT_ONCE, Run, names, run, until
 from epoch_trainings import EpochTrainings
 
+from run_experiment.common.paths import EPOCHS
+
 EPOCH0, EPOCH1 = "r4/eval/shout_epoch0.json", "r4/eval/shout_epoch1.json"
 ALL = Counter(
     ["tiny.base.shout", *[f"tiny.{run}{rest}" for run in ("r4", "r8") for rest in ("", ".shout.e0", ".shout.e1")]]
@@ -29,6 +31,7 @@ def finish(trainings: EpochTrainings, session: Run) -> None:
     """End the session with all that is left, and then there is nothing to do."""
     trainings.let_all()
     assert session.wait() == 0, session.output
+    assert not (trainings.experiment.path / EPOCHS).exists()
     again = run(trainings.experiment.path)
     assert "Nothing to be done" in again.output, again.output
 

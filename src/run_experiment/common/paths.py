@@ -19,6 +19,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Caches of a session; losing them costs only time.
 MEMORY = ".snakemake/run-experiment"
 JOBS = f"{MEMORY}/jobs"
+# Marks of a session that epochs are trained.
+EPOCHS = f"{MEMORY}/epochs"
 
 # nvidia-smi samples of a job.
 GPU_METRICS = "gpu_metrics.csv"
@@ -96,7 +98,7 @@ def loadable(run: str, epoch: int | None) -> str:
 
 def trained_epoch(run: str, epoch: int) -> str:
     """Mark of this session that an epoch is trained while its training goes on; losing it costs nothing."""
-    return f"{MEMORY}/epochs/{run}/{CHECKPOINT_NAME.format(epoch=epoch)}.json"
+    return f"{EPOCHS}/{run}/{CHECKPOINT_NAME.format(epoch=epoch)}.json"
 
 
 def run_of_epoch(mark: str) -> str:

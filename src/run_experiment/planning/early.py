@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from run_experiment.common import paths
 from run_experiment.experiment.model import Run
@@ -44,6 +46,11 @@ def _publishes_epochs(plan: Plan, run: Run, training: Target) -> bool:
     if run.output_dir is None:
         return False
     return not training.own_script or runs_our_recipe(plan.experiment.folder / paths.finetune_script(run.name))
+
+
+def remove_marks(folder: Path) -> None:
+    """Remove the marks of epochs that a session left: each session that waits for epochs makes its own."""
+    shutil.rmtree(folder / paths.EPOCHS, ignore_errors=True)
 
 
 def trainings_behind(plan: Plan, early: Mapping[str, Target]) -> Collection[str]:

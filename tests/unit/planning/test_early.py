@@ -12,7 +12,7 @@ from small_experiment import cache, evaluate, make_small_experiment, plan_of, tr
 from run_experiment.checkpoints.manifest import verify
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
-from run_experiment.planning.early import early_targets, trainings_behind
+from run_experiment.planning.early import early_targets, remove_marks, trainings_behind
 from run_experiment.planning.job_files import PlannedJobs
 
 R4, MARK = "r4/finetune.json", ".snakemake/run-experiment/epochs/r4/epoch_0.json"
@@ -115,3 +115,12 @@ def test_what_is_trained_anew_makes_it_stale(new: ExperimentFolder, change: str)
     assert plan[EVALUATION].wanted
     assert plan[EVALUATION].needs == (MANIFEST,)
     assert early_targets(plan)[MANIFEST].needs == (MARK,)
+
+
+def test_the_marks_of_a_session_go_and_nothing_else(tmp_path: Path) -> None:
+    other = tmp_path / paths.JOBS / "r4.json"
+    for path in (tmp_path / MARK, other):
+        write_record(path, {})
+    remove_marks(tmp_path)
+    remove_marks(tmp_path)
+    assert [*(tmp_path / paths.MEMORY).rglob("*.json")] == [other]
