@@ -10,7 +10,7 @@ from pathlib import Path
 
 from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.common.json_files import write_record
-from run_experiment.evaluation.dataset_cache import FACTS, failed_at, prebuild
+from run_experiment.evaluation.dataset_cache import FACTS, failed_at, failure_text, prebuild
 from run_experiment.jobs.checks import require_data_set
 from run_experiment.session.entries import steps as step_entries
 
@@ -30,7 +30,7 @@ if __name__ == "__main__":
         # The task is the user's code: whatever it raises is reported in one line, and in full in the log.
         except (Exception, SystemExit) as error:
             traceback.print_exc()
-            failure = f"{type(error).__name__}: {error}"
+            failure = failure_text(error)
             print(failed_at(job["config"]) + " ".join(failure.split()))
             entry = step_entries.cache_failed(name, job, failure, Path(log.name).absolute())
     logs.write(Log.INSPECT, entry)

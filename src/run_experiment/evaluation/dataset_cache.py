@@ -24,6 +24,7 @@ from run_experiment.common.json_files import Config, short_hash, write_record
 from run_experiment.common.text import shortened
 from run_experiment.evaluation.model_stand_ins import model_stand_ins
 from run_experiment.evaluation.settings import task_settings
+from run_experiment.machine.exit_status import with_hint
 
 FACTS = "cache.json"
 # Folders in a cache of `datasets` that hold downloads, or what was made of files: those are read anew.
@@ -31,6 +32,14 @@ _NOT_OF_THE_HUB = frozenset(
     {"downloads", "arrow", "audiofolder", "cache", "csv", "generator", "imagefolder", "json", "parquet", "pandas"}
     | {"sql", "text", "webdataset", "xml"}
 )
+# Of errors of tasks that load their data: what to do.
+_HINTS = {
+    r"No module named '[^']*/|attempted relative import": "a task is loaded as a file, not as a part of a "
+    "package: import modules beside it without the dot",
+    r"^KeyError: ": "does the data have a split or a column of that name?",
+    r"object has no attribute '(__registry_info__|attribs|dataset)'": "the task's function has to return a Task of "
+    "inspect-ai",
+}
 
 
 class CacheError(Exception):
@@ -49,6 +58,11 @@ class CacheFacts:
 def failed_at(config: Config) -> str:
     """Beginning of the last line in the log of a data set that could not be cached, with that configuration."""
     return f"Failed ({short_hash(config)}): "
+
+
+def failure_text(error: BaseException) -> str:
+    """Why a task did not load its data, with what to do if that is known."""
+    return with_hint(f"{type(error).__name__}: {error}", _HINTS)
 
 
 def cache_environment(folder: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:

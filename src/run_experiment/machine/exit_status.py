@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 
 _STATUSES = {
@@ -69,7 +70,11 @@ def signal_meaning(number: int) -> str:
     return ""
 
 
-def with_hint(line: str) -> str:
-    """A line of an error with what to do about it, if that is not in its words."""
-    hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, line)), "")
+def with_hint(line: str, special: Mapping[str, str] | None = None) -> str:
+    """A line of an error with what to do about it, if that is not in its words.
+
+    `special` are hints by patterns that apply before the general ones.
+    """
+    hints = {**(special or {}), **_HINTS}
+    hint = next((hint for pattern, hint in hints.items() if re.search(pattern, line)), "")
     return f"{line} ({hint})" if hint else line

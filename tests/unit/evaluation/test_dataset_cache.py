@@ -1,0 +1,44 @@
+"""What is said of tasks that do not load their data."""
+
+from __future__ import annotations
+
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+
+from run_experiment.evaluation.dataset_cache import failure_text
+
+
+def load(task: Path) -> None:
+    """Run a task's file as inspect-ai does: its path is its module's name."""
+    loader = SourceFileLoader(str(task), str(task))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec
+    loader.exec_module(module_from_spec(spec))
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("from .beside import FIELD", "import modules beside it without the dot"),
+        ("from . import beside", "import modules beside it without the dot"),
+        ("import not_there_at_all", "install it in the environment that jobs run in"),
+        ("{'test': []}['validation']", "does the data have a split or a column of that name?"),
+        ("setattr([], '__registry_info__', 1)", "the task's function has to return a Task of inspect-ai"),
+        ("object().attribs", "the task's function has to return a Task of inspect-ai"),
+    ],
+)
+def test_what_to_do(tmp_path: Path, code: str, hint: str) -> None:
+    task = tmp_path / "task.py"
+    task.write_text(code)
+    with pytest.raises(Exception) as error:
+        load(task)
+    said = failure_text(error.value)
+    assert said.startswith(f"{error.typename}: {error.value} (")
+    assert said.endswith(f"{hint})")
+
+
+def test_an_error_that_says_it_itself() -> None:
+    assert failure_text(ValueError("no answer in row 3")) == "ValueError: no answer in row 3"
