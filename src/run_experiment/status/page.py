@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from run_experiment.actionlog.entry import escape
-from run_experiment.status.items import TRAINING, VERIFICATION, Item, RunStatus, State, Status
+from run_experiment.common.text import counted
+from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 
 MARKS = {
     State.DONE: "+",
@@ -51,7 +52,7 @@ def status_text(status: Status, width: int) -> str:
 def missing_text(status: Status) -> str:
     """One line for each missing item, with its state and reason."""
     if not status.missing:
-        return f"Nothing is missing: {status.counts[State.DONE]} of {status.total} are done."
+        return f"Nothing is missing: {_done(_jobs(status))} are done."
     rows = [(_name(item), _state(item), _whole_reason(item)) for item in status.missing]
     name, state = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{row[0]:<{name}}{_GAP}{row[1]:<{state}}{_GAP}{row[2]}" for row in rows)
@@ -70,15 +71,25 @@ def age(seconds: float) -> str:
 def _head(status: Status, width: int) -> list[str]:
     lines = [f"{escape(status.experiment)}: {escape(str(status.folder))}", _follower(status)]
     lines += [line for note in status.notes for line in textwrap.wrap(f"Note: {escape(note)}", width)]
-    done = status.counts[State.DONE]
-    others = [
-        f"{count} {state}"
-        for state, count in status.counts.items()
-        if count and state not in (State.DONE, State.SKIPPED)
-    ]
-    bar = "#" * (_BAR * done // max(1, status.total))
-    said = f"[{bar:.<{_BAR}}] {done} of {status.total} done" + (f": {', '.join(others)}" if others else "")
+    jobs = _jobs(status)
+    states = [item.state for item in jobs]
+    counts = {state: states.count(state) for state in State if state is not State.DONE and state in states}
+    bar = "#" * (_BAR * states.count(State.DONE) // max(1, len(jobs)))
+    others = ", ".join(f"{count} {state}" for state, count in counts.items())
+    said = f"[{bar:.<{_BAR}}] {_done(jobs)} done" + (f": {others}" if others else "")
     return [*lines, *textwrap.wrap(said, width, subsequent_indent=" " * (_BAR + 3))]
+
+
+def _jobs(status: Status) -> list[Item]:
+    """Trainings and evaluations, as `-n` counts them: verifications have a column of their own."""
+    return [item for item in status.items if item.kind != VERIFICATION and item.state is not State.SKIPPED]
+
+
+def _done(jobs: Sequence[Item]) -> str:
+    """How many of the trainings and of the evaluations are done."""
+    of_kind = {kind: [item.state for item in jobs if item.kind == kind] for kind in (TRAINING, EVALUATION)}
+    counts = [counted(states.count(State.DONE), kind, len(states)) for kind, states in of_kind.items() if states]
+    return " and ".join(counts) or "0 of 0"
 
 
 def _follower(status: Status) -> str:

@@ -65,12 +65,12 @@ def test_a_complete_experiment_lacks_nothing(
     assert (training["job_id"], training["seconds"], training["since"][:10]) == ("local-10", 61.5, "2025-01-31")
     assert whole["runs"][0]["verified"] == {"done": 2, "of": 2}
     assert main(["status", str(done.path), "--missing"]) == 0
-    assert capsys.readouterr().out == "Nothing is missing: 12 of 12 are done.\n"
+    assert capsys.readouterr().out == "Nothing is missing: 2 of 2 trainings and 5 of 5 evaluations are done.\n"
     assert main(["status", str(done.path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"tiny: {done.path}",
         "No process is following this experiment: everything is done",
-        f"[{'#' * 30}] 12 of 12 done",
+        f"[{'#' * 30}] 2 of 2 trainings and 5 of 5 evaluations done",
         "",
         "run    training  job       time  verified  shout",
         "r4     done      local-0   1m    2/2        ++",

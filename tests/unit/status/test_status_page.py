@@ -51,6 +51,15 @@ def test_many_runs_fit_a_terminal() -> None:
         assert all(mark in "".join(rows) for mark in "+RPFCS.")
 
 
+def test_trainings_and_evaluations_are_counted_by_kind() -> None:
+    """As `-n` counts them; verifications are not among them."""
+    few = many_runs()
+    head = status_text(replace(few, runs=few.runs[:1]), 160).splitlines()[2]
+    bar, _, said = head.partition("] ")
+    assert bar == f"[{'#' * 5:.<30}"
+    assert said == "0 of 1 training and 3 of 15 evaluations done: 3 running, 3 pending, 3 failed, 4 cancelled"
+
+
 def test_tasks_without_room_have_a_table_below() -> None:
     few = many_runs()
     run = few.runs[0]
