@@ -14,7 +14,8 @@ rule check_model:
         "logs/check_model/{check}.log",
     params:
         job=lambda wildcards: jobs.check(wildcards.check),
+        what=lambda wildcards: plan.model_checks.by_name[wildcards.check].what,
     message:
-        "Check model {params.job[model]} with its prompts and data; log: {log}"
+        "Check model {params.job[model]}: {params.what}; log: {log}"
     script:
         "../scripts/check_model.py"

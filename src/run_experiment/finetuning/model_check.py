@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.text import counted
+from run_experiment.common.text import clipped, counted, harmless
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.encoder import Encoder, split_rows
 from run_experiment.finetuning.model_files import embedding_size
@@ -96,11 +96,18 @@ class ModelCheck:
         """What is checked, for the user."""
         first = f"the first {self.training_samples:,}" if self.training_samples else "all"
         rows = f" and {first} rows of {Path(self.data).name} ({', '.join(self.splits)})" if self.data else ""
-        return f"tokenizer, {self.dataset_type} prompts{rows}"
+        prompt = "" if self.prompt == "{input}" else f" '{_short(self.prompt)}'"
+        system = f" with system prompt '{_short(self.system_prompt)}'" if self.system_prompt else ""
+        return f"tokenizer, {self.dataset_type} prompts{prompt}{system}{rows}"
 
     def first(self, split: str) -> int | None:
         """How many rows of a split count, from the first; None for all."""
         return self.training_samples if split == "train" else None
+
+
+def _short(prompt: str) -> str:
+    """The beginning of a prompt in one line."""
+    return harmless(clipped(" ".join(prompt.split()), 40))
 
 
 @dataclass(frozen=True)

@@ -115,11 +115,20 @@ class Plan:
     def check_rows(self) -> list[Row]:
         """A row for each check of a model that was not passed before."""
         checks = {paths.model_check(check.name): check for check in self.model_checks.by_name.values()}
+        needed_by = self._needed_by(checks)
         return [
-            Row(f"check {check.model}", path, True, check.what, is_step=True)
+            Row(f"check {check.model}", path, True, f"{check.what}, for {shortened(needed_by[path])}", is_step=True)
             for path, check in checks.items()
             if path in self.targets and self[path].wanted
         ]
+
+    def _needed_by(self, paths_of_steps: Collection[str]) -> dict[str, list[str]]:
+        """Names of the trainings and evaluations that need each of these steps."""
+        found: dict[str, list[str]] = {path: [] for path in paths_of_steps}
+        for row in self.rows():
+            for path in found.keys() & (self[row.path].needs if row.path else ()):
+                found[path].append(row.subject)
+        return found
 
     def _is_final(self, target: Target) -> bool:
         return not target.optional and not self.choice.why_not(target)

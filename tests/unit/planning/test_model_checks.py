@@ -68,6 +68,20 @@ def test_run_that_differs_has_a_check_of_its_own(new: ExperimentFolder, paramete
     assert check_of(plan, R4) != check_of(plan, R8)
 
 
+def test_rows_of_checks_say_what_they_are_for(new: ExperimentFolder) -> None:
+    new.set_parameters("r4", prompt="Say it\nloud: {input}", system_prompt="You are a crier. " * 3)
+    rows = {(row.subject, row.why) for row in plan_of(new).check_rows()}
+    system = "You are a crier. You are a crier. You a…"
+    assert rows == {
+        ("check tiny", f"tokenizer, chat_completion prompts{rest}")
+        for rest in (
+            f" 'Say it loud: {{input}}' with system prompt '{system}' and all rows of words.json (train), for r4",
+            " 'Shout: {input}' and all rows of words.json (train), for r8",
+            ", for base/shout/base, given/shout/base",
+        )
+    }
+
+
 def test_learning_rate_makes_no_difference(new: ExperimentFolder) -> None:
     new.set_parameters("r4", lr=0.5)
     plan = plan_of(new)
