@@ -47,6 +47,11 @@ def no_space(folder: Path) -> str:
     return ""
 
 
+def full_place(folder: Path) -> str:
+    """The folder with why it cannot take a file, if it is full now; else empty. For a job that could write nothing."""
+    return f"{folder.absolute()} {why}" if (why := no_space(folder)) else ""
+
+
 def _of_folder(place: Path) -> str:
     """Why a folder cannot be used; empty if it can, or can be made."""
     if os.path.isdir(place):

@@ -23,6 +23,7 @@ from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import same_config, write_record
+from run_experiment.common.places import full_place
 from run_experiment.common.process_identity import started_at
 from run_experiment.jobs.checks import JobError, failure, make_unused
 from run_experiment.jobs.script_process import run_script
@@ -194,8 +195,8 @@ def run_job_script(
     killed_for_memory = memory_kills() > kills
     if status:
         meaning = f" ({means})" if (means := status_meaning(status)) else ""
-        said = "".join(f": {with_hint(line)}" for line in last_lines(attempt.log, 1))
-        what = f"{job.script} ended with exit status {status}{meaning}{said}"
+        said = "".join(map(with_hint, last_lines(attempt.log, 1))) or full_place(attempt.log.parent)
+        what = f"{job.script} ended with exit status {status}{meaning}{said and f': {said}'}"
         raise JobError(failure(what, attempt.log), _kind(status, attempt.log, killed_for_memory))
     return killed_for_memory
 

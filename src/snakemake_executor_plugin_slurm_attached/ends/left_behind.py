@@ -15,6 +15,7 @@ from run_experiment.attempts.history import Attempt
 from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
+from run_experiment.common.places import full_place
 from run_experiment.finetuning.resume_state import RECIPE_STATE
 from run_experiment.machine.exit_status import with_hint
 from run_experiment.machine.processes import last_lines
@@ -84,8 +85,8 @@ def why_lost(folder: Path, submission: Submission, output: Path) -> str:
 
 def _said(output: Path) -> str:
     lines = last_lines(output)
-    last = f"{with_hint(lines[-1])}; " if lines else ""
-    return "\n".join([f"{last}its output is {output}", *(f"    {line}" for line in lines)])
+    last = with_hint(lines[-1]) if lines else full_place(output.parent)
+    return "\n".join([f"{last and f'{last}; '}its output is {output}", *(f"    {line}" for line in lines)])
 
 
 def read_left(folder: Path, job: AccountedJob, submission: Submission, output: Path, facts: Mapping[str, Any]) -> Left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -287,6 +288,16 @@ def test_an_error_is_run_once() -> None:
         finetune(training(body="echo 'KeyError: lr'; exit 1"), "3", LOG)
 
     assert runs() == [8]
+
+
+def test_a_script_that_could_write_nothing_failed_for_the_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what it says itself, nothing is left."""
+    full = "cannot take a file (No space left on device): make room"
+    monkeypatch.setattr("run_experiment.common.places.no_space", lambda folder: full)
+    with pytest.raises(JobError, match=re.escape(f"exit status 1: {LOG.parent.absolute()} {full}; its log is")):
+        finetune(training(body="exit 1"), "3", LOG)
+    with pytest.raises(JobError, match="exit status 1: some error; its log is"):
+        finetune(training(body="echo some error; exit 1"), "3", LOG)
 
 
 def test_the_log_is_kept_while_a_job_works() -> None:

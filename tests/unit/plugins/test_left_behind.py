@@ -28,6 +28,20 @@ def test_a_job_whose_output_cannot_be_opened_has_run_nothing(tmp_path: Path) -> 
     assert judge(job, read_left(tmp_path, job, R4, output, TRAINING), 0, LIMITS).again == ""
 
 
+def test_a_job_that_could_write_nothing_failed_for_the_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left neither a record nor output; what did leave something, failed for that."""
+    full = "cannot take a file (No space left on device): make room"
+    monkeypatch.setattr("run_experiment.common.places.no_space", lambda folder: full)
+    output = tmp_path / "17.out"
+    output.touch()
+    said = why_failed(tmp_path, accounted("FAILED", "1:0"), R4, output)
+    assert said.endswith(f": {tmp_path} {full}; its output is {output}")
+    output.write_text("some error\n")
+    assert full not in why_failed(tmp_path, accounted("FAILED", "1:0"), R4, output)
+
+
 def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path) -> None:
     """`17` is an earlier try: in the same allocation, or before the job was requeued."""
     output, before, after = tmp_path / "17.out", NOON.replace(hour=11).isoformat(), NOON.isoformat()
