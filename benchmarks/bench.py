@@ -1,7 +1,7 @@
 """How fast the workflow is: on the test cluster, in planning and parsing, in making its results. Prints tables.
 
-    make bench                                            all of it, in some four minutes
-    python benchmarks/bench.py [cluster|planning|results]
+    make bench                                            all of it, in some eight minutes
+    python benchmarks/bench.py [cluster|early|planning|results]
 
 Exit status 1 if a goal is missed. Other work on the machine slows it: only ratios compare from one machine to another,
 and a missed goal counts when the machine was idle.
@@ -23,15 +23,29 @@ TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
 
 from cluster import BenchmarkError, figures, last_path, observe  # noqa: E402
+from early import early_figures  # noqa: E402
 from planning import log_figures, planning_figures  # noqa: E402
 from results_page import results_figures  # noqa: E402
 from tables import Figure, table  # noqa: E402
 
 
-def cluster_benchmark(folder: Path) -> list[Figure]:
-    """Run jobs on the test cluster, which is started where it is not up, and print what they cost."""
+def start_cluster() -> None:
+    """Start the test cluster if it is not up."""
     up = subprocess.run([TESTS / "slurm/cluster", "up"], stdout=subprocess.PIPE, text=True, check=True)
     os.environ["SLURM_CONF"] = up.stdout.strip().partition("=")[2]
+
+
+def early_benchmark(folder: Path) -> list[Figure]:
+    """Evaluate epochs while their runs train on the test cluster, or not, and print how long both took."""
+    start_cluster()
+    found = early_figures(folder)
+    print(table("Early evaluation on the test cluster", found))
+    return found
+
+
+def cluster_benchmark(folder: Path) -> list[Figure]:
+    """Run jobs on the test cluster, and print what they cost."""
+    start_cluster()
     observed = observe(folder)
     found = figures(observed)
     print(table("On the test cluster", found))
@@ -58,6 +72,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "planning": planning_benchmark,
     "results": results_benchmark,
     "cluster": cluster_benchmark,
+    "early": early_benchmark,
 }
 
 

@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cluster_runs import AT_ONCE, ClusterJob, settled, shim
-from sleeping_experiment import CELLS, Work, make_sleeping, times_file
+from sleeping_experiment import Work, make_sleeping, times_file
 from snakemake_cli import SOURCE
 from tables import Figure
 
@@ -31,8 +31,9 @@ OPTIONS = ["--quiet", "host", "--slurm-attached-max-queued", "500", *AT_ONCE]
 TRAININGS = (10, 10, 12, 15, 20, 30, 45, 60)
 EVALUATION = 6
 GPUS = 8
+WORK = Work(TRAININGS, EVALUATION)
 # No order of jobs is done sooner: one run after its training, and all the work on all GPUs.
-NEEDED = sum(TRAININGS) + EVALUATION * len(CELLS) * len(TRAININGS)
+NEEDED = sum(TRAININGS) + EVALUATION * len(WORK.cells) * len(TRAININGS)
 BOUND = max(max(TRAININGS) + EVALUATION, NEEDED / GPUS)
 
 # Goals.
@@ -126,7 +127,7 @@ def observe(folder: Path) -> Observed:
 
     The order of the trainings is a new one each time.
     """
-    work = Work(random.sample(TRAININGS, len(TRAININGS)), EVALUATION)
+    work = replace(WORK, trainings=random.sample(TRAININGS, len(TRAININGS)))
     experiment, records = make_sleeping(folder, work), set(work.records.values())
     count = folder / "clients"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -137,7 +138,7 @@ def observe(folder: Path) -> Observed:
     for watch in (ledger, output, files):
         watch.start()
     started = time.time()
-    status = _snakemake(experiment.path, folder / "snakemake.log", environment)
+    status = run_workflow(experiment.path, folder / "snakemake.log", environment)
     ended = time.time()
     said, noted = output.stop(), ledger.stop()
     made = {str(path.relative_to(experiment.path)): moment for path, moment in files.stop().items()}
@@ -214,11 +215,12 @@ def _moments(what: str, job: JobTimes) -> list[tuple[str, float]]:
     ]
 
 
-def _snakemake(experiment: Path, log: Path, environment: dict[str, str]) -> int:
+def run_workflow(experiment: Path, log: Path, environment: dict[str, str], *config: str) -> int:
+    """Run it on the test cluster; returns the exit status."""
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", *OPTIONS]
     with log.open("wb") as output:
         return subprocess.run(
-            [*command, "--config", f"experiment_dir={experiment}"],
+            [*command, "--config", f"experiment_dir={experiment}", *config],
             cwd=SOURCE,
             env=environment,
             stdin=subprocess.DEVNULL,

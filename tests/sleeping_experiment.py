@@ -15,17 +15,15 @@ from small_experiment import make_model, write_adapter
 from run_experiment.common.paths import cell, eval_record, finetune_record, manifest, subject
 from run_experiment.finetuning.resume_state import RECIPE_STATE, TUNE_ADAPTER
 
-EPOCHS = 2
-TASKS = ("shout", "cry")
-CELLS = [f"{task}_epoch{epoch}" for task in TASKS for epoch in range(EPOCHS)]
-
 
 @dataclass(frozen=True)
 class Work:
-    """Seconds that each training takes, one a run, and each evaluation."""
+    """Seconds that each training takes, one a run, and each evaluation: of every task after every epoch."""
 
     trainings: Sequence[int]
     evaluation: int
+    epochs: int = 2
+    tasks: Sequence[str] = ("shout", "cry")
 
     @property
     def runs(self) -> list[str]:
@@ -33,16 +31,21 @@ class Work:
         return [f"r{number}" for number in range(len(self.trainings))]
 
     @property
+    def cells(self) -> list[str]:
+        """Names of the evaluations of a run."""
+        return [cell(task, epoch) for task in self.tasks for epoch in range(self.epochs)]
+
+    @property
     def records(self) -> dict[str, str]:
         """Paths of the jobs' records, by what the logs call the jobs."""
         trainings = {run: finetune_record(run) for run in self.runs}
-        cells = [(run, task, epoch) for run in self.runs for task in TASKS for epoch in range(EPOCHS)]
+        cells = [(run, task, epoch) for run in self.runs for task in self.tasks for epoch in range(self.epochs)]
         return trainings | {subject(*one): eval_record(one[0], cell(*one[1:])) for one in cells}
 
     @property
     def manifests(self) -> list[str]:
         """Paths of the manifests of all checkpoints."""
-        return [manifest(run, epoch) for run in self.runs for epoch in range(EPOCHS)]
+        return [manifest(run, epoch) for run in self.runs for epoch in range(self.epochs)]
 
 
 _SCRIPT = """#!/bin/bash
@@ -77,8 +80,8 @@ def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
     rows = [{"input": word, "output": word.upper()} for word in WORDS]
     experiment.write_data(dict.fromkeys(("train", "validation", "test"), rows))
     (experiment.path / "shout.py").write_text(TASK)
-    _write_summary(experiment, work.runs, make_model(folder / "model"))
-    for epoch in range(EPOCHS):
+    _write_summary(experiment, work, make_model(folder / "model"))
+    for epoch in range(work.epochs):
         made = folder / "made" / f"epoch_{epoch}"
         write_adapter(made, seed=epoch)
         for name in (TUNE_ADAPTER, RECIPE_STATE):
@@ -86,7 +89,7 @@ def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
                 archive.writestr("state", "whole")
     make_log(experiment.path, folder / "made" / "log.eval")
     for run, seconds in zip(work.runs, work.trainings, strict=True):
-        _write_scripts(experiment.path, run, seconds, work.evaluation)
+        _write_scripts(experiment.path, run, seconds, work)
     return experiment
 
 
@@ -95,23 +98,25 @@ def times_file(target: str) -> str:
     return f"{target.removesuffix('.json')}.times"
 
 
-def _write_summary(experiment: ExperimentFolder, runs: Sequence[str], model: Path) -> None:
-    values = summary(model, EPOCHS)
+def _write_summary(experiment: ExperimentFolder, work: Work, model: Path) -> None:
+    values = summary(model, work.epochs)
     values["runs"] = [
         {"name": run, "type": "fine-tuned", "model": "tiny", "parameters": {"lora_rank": number + 1}}
-        for number, run in enumerate(runs)
+        for number, run in enumerate(work.runs)
     ]
     (task,) = values["evaluation"]["tasks"]
-    values["evaluation"]["tasks"] = [{**task, "name": name} for name in TASKS]
-    values["evaluation"]["matrix"] = [{"run": run, "tasks": [*TASKS], "epochs": [*range(EPOCHS)]} for run in runs]
+    values["evaluation"]["tasks"] = [{**task, "name": name} for name in work.tasks]
+    values["evaluation"]["matrix"] = [
+        {"run": run, "tasks": [*work.tasks], "epochs": [*range(work.epochs)]} for run in work.runs
+    ]
     experiment.write(values)
 
 
-def _write_scripts(folder: Path, run: str, seconds: int, evaluation: int) -> None:
-    training = _TRAINING.replace("RUN/", f"{run}/").replace("EPOCHS", str(EPOCHS))
-    _write_script(folder, f"{run}/finetune", training.replace("SECONDS_EACH", f"{seconds / EPOCHS:g}"))
-    for name in CELLS:
-        command = f"sleep {evaluation}\npython -I -S {LEAVE_LOG} ../made/log.eval"
+def _write_scripts(folder: Path, run: str, seconds: int, work: Work) -> None:
+    training = _TRAINING.replace("RUN/", f"{run}/").replace("EPOCHS", str(work.epochs))
+    _write_script(folder, f"{run}/finetune", training.replace("SECONDS_EACH", f"{seconds / work.epochs:g}"))
+    for name in work.cells:
+        command = f"sleep {work.evaluation}\npython -I -S {LEAVE_LOG} ../made/log.eval"
         _write_script(folder, f"{run}/eval/{name}", command)
 
 
