@@ -86,8 +86,8 @@ def flip_byte(name: str) -> Change:
 
 
 def said(output: str) -> dict[str, str]:
-    """What `-n` would make but for the results, each with its reason."""
-    jobs = re.findall(r"^Job \d+: (.+?) \((.+)\)(?:; log: .*)?$", output, re.MULTILINE)
+    """What `-n` would make but for checks of models and results, each with its reason."""
+    jobs = re.findall(r"^Job \d+: (?!Check model)(.+?) \((.+)\)(?:; log: .*)?$", output, re.MULTILINE)
     return dict(jobs)
 
 
