@@ -29,7 +29,7 @@ def leave(experiment: ExperimentFolder, record: str, name: str) -> None:
     first = Run(experiment.path, record, *AT_ONCE)
     running(experiment.path, name)
     first.interrupt(signal.SIGINT)
-    assert first.wait(30) == 130, first.output
+    assert first.wait() == 130, first.output
     go.touch()
     settled(experiment.path, 1)
 
@@ -89,7 +89,7 @@ def test_a_job_that_was_requeued_and_cancelled(tmp_path: Path) -> None:
     job_id = running(experiment.path, "tiny.r4")["tiny.r4"]
     first.until("PENDING → RUNNING")
     first.interrupt(signal.SIGINT)
-    assert first.wait(30) == 130, first.output
+    assert first.wait() == 130, first.output
     (before,) = jobs(experiment.path)
     assert before.start
     client("scontrol", "requeue", job_id)
