@@ -29,8 +29,8 @@ class EvalOutcome:
 
     `{scorer}/{key}/{metric}` for scores with keys, `{scorer}@{reducer}/{metric}` where there are several reducers.
     `seed` is that of sampled answers, None without one.
-    Times are ISO 8601, empty if unknown; `completed_samples` are those without an error, `scored_samples` those of
-    them that have a value, by what metrics' names begin with; empty if the log does not have its samples. With
+    Times are ISO 8601, empty if unknown; `completed_samples` are those without an error, `scored_samples` those that
+    have a value, by what metrics' names begin with; empty if the log does not have its samples. With
     `tolerant` the task itself allows samples with errors; `left_out` are samples that it decided not to compute.
     `settings` are those that it ran with.
     """
@@ -107,13 +107,13 @@ def _left_out(log: Header) -> int:
 def _scored(log: Header, samples: list[Summary]) -> dict[str, int]:
     """How many samples have a value, by the names that metrics begin with.
 
-    inspect-ai leaves the others out of a metric, and of several epochs of a sample it counts one.
+    inspect-ai leaves the others out of a metric, and of several epochs of a sample it counts one. A failed sample that
+    was scored (the task's `score_on_error`, or by a scorer before another one failed) is in the metric.
     """
     if not samples or not log.results:
         return {}
     return {
-        name: sum(not sample.error and _has_value(sample, score) for sample in samples)
-        for name, score in _named_scores(log.results).items()
+        name: sum(_has_value(sample, score) for sample in samples) for name, score in _named_scores(log.results).items()
     }
 
 

@@ -64,6 +64,16 @@ def test_errors_that_a_task_allows_are_no_failure(tmp_path: Path, fail_on_error:
     assert (outcome.completed_samples, outcome.total_samples, outcome.scored_samples) == (1, 2, {"match": 1})
 
 
+def test_failed_samples_that_were_scored_count_as_in_the_metric(tmp_path: Path) -> None:
+    """With `score_on_error`; the accuracy is that of three samples."""
+    samples = [sample(1, match="C"), sample(2, match="I", error="broken"), sample(3, match="I", error="broken")]
+    samples.append(sample(4, error="broken"))
+    path = write_success(tmp_path / "one.eval", samples, score("match", accuracy=1 / 3), fail_on_error=False)
+    outcome = read_outcome(path)
+    require_success(outcome)
+    assert (outcome.completed_samples, outcome.total_samples, outcome.scored_samples) == (1, 4, {"match": 3})
+
+
 def test_errors_are_a_failure_if_the_task_allows_none_or_nothing_is_left(tmp_path: Path) -> None:
     broken = [sample(1, error="broken"), sample(2, error="broken")]
     with pytest.raises(Failed, match="completed only 0 of 2 samples: sample 1: broken"):

@@ -220,6 +220,16 @@ def test_unscored_samples_are_counted_apart(done: ExperimentFolder) -> None:
     assert (found.low, found.high) == pytest.approx(wilson(2, 3))
 
 
+def test_failed_samples_that_were_scored_count(done: ExperimentFolder) -> None:
+    """With the task's `score_on_error`; the metric is of five samples, the sixth has no score."""
+    scored = [{**one, "error": "boom"} for one in samples_of(["C", "I"])]
+    others = [sample(number, "C") for number in (3, 4, 5)]
+    give(done, r4_1=[*scored, *others, sample(6, None, error="boom")])
+    found = score(done, "r4/shout/epoch1")
+    assert (found.value, found.n, found.n_scored, found.method) == (0.8, 6, 5, "Wilson")
+    assert (found.low, found.high) == pytest.approx(wilson(4, 5))
+
+
 @pytest.mark.parametrize(("right", "wrong"), [(1, 0), (0, 1), (30, 0), (0, 30)])
 def test_one_sample_all_right_all_wrong(done: ExperimentFolder, right: int, wrong: int) -> None:
     give(done, **dict.fromkeys(("r4_0", "r4_1", "r8_1", "base_None", "given_None"), marks(right, wrong)))

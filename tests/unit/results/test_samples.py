@@ -63,6 +63,11 @@ def test_a_failed_epoch_is_left_out_and_marked(log: Path) -> None:
     assert (second.error, second.scores) == (True, {})
 
 
+def test_a_failed_sample_that_was_scored_has_its_score(log: Path) -> None:
+    write_log(log, [{**sample(1, "C"), "error": "boom"}, {**sample(2, "I"), "error": "boom"}])
+    assert [(one.error, one.scores) for one in read(log).samples] == [(True, {"match": 1.0}), (True, {"match": 0.0})]
+
+
 def test_only_short_metadata_are_kept(log: Path) -> None:
     write_log(log, [sample(1, "C", metadata={"story": "s1", "part": 3, "text": "x" * 200, "list": [1]})])
     assert read(log).samples[0].metadata == {"story": "s1", "part": 3}

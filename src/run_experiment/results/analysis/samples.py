@@ -24,7 +24,7 @@ from run_experiment.inputs.file_hashes import HashMemory
 
 # Where the cache of an experiment is, and the version of what it holds.
 CACHE = f"{paths.MEMORY}/samples"
-_VERSION = 2
+_VERSION = 3
 
 # Metadata longer than this name no cluster.
 _LONGEST = 100
@@ -125,13 +125,12 @@ def _samples(log: Path) -> Iterator[SampleScores]:
         by_id.setdefault(one["id"], []).append(one)
     reduced = _reduced(reductions or [])
     for name, epochs in by_id.items():
-        done = [one for one in epochs if not one.get("error")]
         yield SampleScores(
             id=name,
             target=hashlib.sha256(json.dumps(epochs[0].get("target")).encode()).hexdigest()[:16],
             epochs=len(epochs),
-            error=len(done) < len(epochs),
-            scores=_means(done) | reduced.get(name, {}),
+            error=any(one.get("error") for one in epochs),
+            scores=_means(epochs) | reduced.get(name, {}),
             metadata=_scalars(epochs[0].get("metadata")),
             label=label(epochs[0].get("target")),
             answers=_answers(epochs[0].get("scores")),
@@ -173,7 +172,9 @@ def _reduced(reductions: Iterable[Any]) -> dict[int | str, dict[str, float | Non
 
 
 def _means(epochs: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Means over the epochs of a sample that have a value; used for logs without reductions."""
+    """Means over the epochs of a sample that have a value, as inspect-ai counts them: failed ones too, if they were
+    scored. Used for logs without reductions.
+    """
     values: dict[str, list[float | None]] = {}
     for one in epochs:
         for scorer, score in (one.get("scores") or {}).items():
