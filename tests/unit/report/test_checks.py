@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from run_experiment.report.checks.checks import _is_cut, _saturation, _shortened, _unchanged
+from run_experiment.report.checks.checks import _is_cut, _limited, _saturation, _shortened, _unchanged
 from run_experiment.report.checks.classes import class_figures
 from run_experiment.report.checks.losses import loss_checks
 from run_experiment.report.values import check_row
@@ -100,6 +100,20 @@ def test_a_task_that_is_too_easy_or_too_hard(values: list[float], verdict: str) 
     ]
     assert [row["verdict"] for row in _saturation(answer, scores)] == [verdict]
     assert list(_saturation(replace(answer, better="lower"), scores)) == []
+
+
+def test_samples_that_a_limit_ended_are_counted() -> None:
+    ended = tuple(SampleScores(place, "", limit=limit) for place, limit in enumerate(["token", "", "time", "token"]))
+    logs = {"r4/shout/epoch0": LogSamples(ended[:2]), "r4/shout/epoch1": LogSamples(ended)}
+    assert list(_limited("shout", {**logs, "base/shout/base": LogSamples(ended[1:2])})) == [
+        check_row(
+            "shout",
+            "ended by a limit",
+            "in 2 of 3 results; most in r4/shout/epoch1: 3 of 4 samples (time, token)",
+            "scored as far as they came: raise the limit in the task, or ask for less",
+        )
+    ]
+    assert list(_limited("shout", {"base/shout/base": LogSamples(ended[1:2])})) == []
 
 
 def classified(answers: Sequence[tuple[str, str]], value: Callable[[bool], Any] = float) -> LogSamples:

@@ -68,6 +68,16 @@ def test_a_failed_sample_that_was_scored_has_its_score(log: Path) -> None:
     assert [(one.error, one.scores) for one in read(log).samples] == [(True, {"match": 1.0}), (True, {"match": 0.0})]
 
 
+def test_samples_that_a_limit_ended_are_counted(log: Path) -> None:
+    repeated = [sample(2, "C"), sample(2, "I", epoch=2, limit="time")]
+    write_log(
+        log, [sample(1, "I", limit="token"), *repeated, sample(3, "C", limit=None), sample(4, "I", limit="token")]
+    )
+    found = read(log)
+    assert found.limited == {"token": 2, "time": 1}
+    assert read(log) == found, "also from the cache"
+
+
 def test_only_short_metadata_are_kept(log: Path) -> None:
     write_log(log, [sample(1, "C", metadata={"story": "s1", "part": 3, "text": "x" * 200, "list": [1]})])
     assert read(log).samples[0].metadata == {"story": "s1", "part": 3}

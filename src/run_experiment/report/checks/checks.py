@@ -1,4 +1,4 @@
-"""Checks of what the numbers rest on: losses, samples without a score, saturation, classes, answers that were cut."""
+"""Checks of what the numbers rest on: losses, samples without a score, saturation, classes, cut answers, limits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from run_experiment.report.samples import Logs, Summary, compared
 from run_experiment.report.values import FINE, check_row
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.answer import Answer
+from run_experiment.results.analysis.samples import LogSamples
 from run_experiment.results.analysis.scores import Score
 
 # Scores from which on a task is saturated, up to which nothing of it is solved.
@@ -26,10 +27,13 @@ Row = dict[str, str]
 def checks(records: Records, logs: Logs, analysis: Analysis, curves: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row for each check, those with a finding first."""
     rows = [*loss_checks(curves), *_checkpoints(records)]
+    samples = analysis.samples
     for answer in analysis.answers:
         scores = [score for score in analysis.scores if score.task == answer.task]
         rows += [*_scored(answer.task, scores), *_saturation(answer, scores)]
         rows += [*class_checks(answer, analysis), *_cut(records, logs, answer)]
+        read = {score.subject: samples[score.subject] for score in scores if score.subject in samples}
+        rows += _limited(answer.task, read)
     return sorted(_shortened(rows), key=lambda row: row["verdict"] == FINE)
 
 
@@ -108,6 +112,17 @@ def _cut(records: Records, logs: Logs, answer: Answer) -> Iterator[Row]:
             yield check_row(
                 subject, "answers cut", found, "may be cut off: raise max_tokens or ask for shorter answers"
             )
+
+
+def _limited(task: str, logs: Mapping[str, LogSamples]) -> Iterator[Row]:
+    """Samples that a limit of their task ended, in the logs of its results by subject."""
+    found = {subject: kinds for subject, read in logs.items() if (kinds := read.limited)}
+    if found:
+        most = max(found, key=lambda subject: found[subject].total())
+        limits = ", ".join(sorted(found[most]))
+        worst = f"most in {most}: {found[most].total()} of {len(logs[most].samples)} samples ({limits})"
+        verdict = "scored as far as they came: raise the limit in the task, or ask for less"
+        yield check_row(task, "ended by a limit", f"in {len(found)} of {len(logs)} results; {worst}", verdict)
 
 
 def _is_cut(summary: Summary, most: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,14 +46,16 @@ class SampleScores:
     """Scores of one sample, reduced over its `epochs` (inspect-ai's, not those of a training).
 
     Scores are named as metrics begin: `match`, `judge/tone`, `match@mode`; None if there is no number. `target` is a
-    short hash of the target. `error` says that at least one of its epochs failed. `label` is the target as the name of
-    a class, `answers` are the answers of the first epoch likewise, by scorer; empty if they are too long for one.
+    short hash of the target. `error` says that at least one of its epochs failed; `limit` is the kind of limit
+    (`token`, `time`, …) that ended one of them, empty if none did. `label` is the target as the name of a class,
+    `answers` are the answers of the first epoch likewise, by scorer; empty if they are too long for one.
     """
 
     id: int | str
     target: str
     epochs: int = 1
     error: bool = False
+    limit: str = ""
     scores: Mapping[str, float | None] = field(default_factory=dict)
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     label: str = ""
@@ -64,6 +67,11 @@ class LogSamples:
     """The samples of a log, one entry a sample, in the log's order."""
 
     samples: tuple[SampleScores, ...]
+
+    @property
+    def limited(self) -> Counter[str]:
+        """How many samples were ended by a limit, by its kind."""
+        return Counter(one.limit for one in self.samples if one.limit)
 
 
 def read_samples(log: Path, memory: HashMemory, cache: Path) -> LogSamples:
@@ -130,6 +138,7 @@ def _samples(log: Path) -> Iterator[SampleScores]:
             target=hashlib.sha256(json.dumps(epochs[0].get("target")).encode()).hexdigest()[:16],
             epochs=len(epochs),
             error=any(one.get("error") for one in epochs),
+            limit=next((str(one["limit"]) for one in epochs if one.get("limit")), ""),
             scores=_means(epochs) | reduced.get(name, {}),
             metadata=_scalars(epochs[0].get("metadata")),
             label=label(epochs[0].get("target")),
