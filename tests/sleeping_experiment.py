@@ -77,8 +77,10 @@ def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
     """The experiment, in a folder `experiment`."""
     experiment = ExperimentFolder(folder / "experiment")
     experiment.path.mkdir(parents=True)
-    rows = [{"input": word, "output": word.upper()} for word in WORDS]
-    experiment.write_data(dict.fromkeys(("train", "validation", "test"), rows))
+    splits = {"train": WORDS, **{name: [f"{name} {word}" for word in WORDS] for name in ("validation", "test")}}
+    experiment.write_data(
+        {name: [{"input": text, "output": text.upper()} for text in texts] for name, texts in splits.items()}
+    )
     (experiment.path / "shout.py").write_text(TASK)
     _write_summary(experiment, work, make_model(folder / "model"))
     for epoch in range(work.epochs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_json_lines_named_json_have_a_format(folder: Path) -> None:
         ([row | {"id": 1, "source_url": "x", "category": "c"} for row in ROWS], None),
         ([row | {"": "0", "Unnamed: 0": "0"} for row in ROWS], None),
         ([{"input": " ", "output": "A"}, *ROWS, *ROWS, *ROWS], None),
-        ([*ROWS, {"input": "a", "output": ""}], None),
+        ([*ROWS, {"input": "e", "output": ""}], None),
         ([row | {"history": [], "context": "", "system": None} for row in ROWS], None),
         (
             [*ROWS, *ROWS, *ROWS, {"input": " ", "output": ""}, {"input": "", "output": " "}],
@@ -76,6 +77,64 @@ def test_columns_that_training_leaves_out(folder: Path, rows: list[dict[str, Any
     with_rows(folder, rows)
     found = [f"{FILE}:14: data.training.path: {warning}"] if warning else []
     assert read(folder, GOOD)[1] == found
+
+
+def row(text: str, output: str = "X") -> dict[str, Any]:
+    return {"input": text, "output": output}
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "found"),
+    [
+        ("abcd", {"test": "ef", "validation": "g"}, None),
+        ("abcd", {"other": "abcd"}, None),
+        (["a", "", " ", "d"], {"test": ["", "e"]}, None),
+        ("abcd", {"test": "ecb"}, "2 of 3 rows of split test (row 2)"),
+        (["a", " b\n", "c", "b"], {"validation": ["b "]}, "1 of 1 row of split validation (row 1)"),
+        ("abcd", {"test": "xd", "validation": "da"}, "2 of 2 rows of split validation (row 1) and 1 of 2 rows of split test (row 2)"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_trained_on_and_asked(
+    folder: Path, train: Sequence[str], held_out: dict[str, Sequence[str]], found: str | None
+) -> None:
+    splits = {name: [row(text) for text in texts] for name, texts in {"train": train, **held_out}.items()}
+    write(folder, "words.json", json.dumps(splits))
+    lines = [line for line in read(folder, GOOD)[1] if "inputs of split train are empty" not in line]
+    advice = "results there may show memory; remove such rows from train"
+    message = f"{FILE}:14: data.training.path: split train has the input of {found} as well: {advice}"
+    assert lines == ([message] if found else [])
+
+
+def test_other_splits_may_have_rows_of_another_kind(folder: Path) -> None:
+    write(folder, "words.json", json.dumps({"train": ROWS, "test": ["a", None, {"question": "a"}, {"input": ["a"]}]}))
+    assert read(folder, GOOD)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([row("a"), row("a", " X\n"), row("b"), row("c", "Y")], None),
+        ([row("a"), row("b"), row(" b", "Y"), row("b", "Z")], "1 input of split train has more than one output (row 3)"),
+        ([*map(row, "abcd"), row("b", "Y"), row("a", "Y")], "2 inputs of split train have more than one output (row 5)"),
+        ([row("heads?", "yes"), row("heads?", "no"), row("heads?", "yes"), row("tails?")], "1 input of split train has more than one output (row 2)"),
+        ([row("a", "X"), row("a", "Y"), row("b", "X"), row("b", "Y"), row("c")], None),
+    ],
+)  # fmt: skip
+def test_an_input_with_several_outputs(folder: Path, rows: list[dict[str, Any]], found: str | None) -> None:
+    """Unless most inputs have several, as of draws."""
+    with_rows(folder, rows)
+    message = f"{FILE}:14: data.training.path: {found}: unless that is meant, keep one of them"
+    assert read(folder, GOOD)[1] == ([message] if found else [])
+
+
+def test_only_rows_that_are_trained_on_count(folder: Path) -> None:
+    rows = [*map(row, "abcd"), row("a", "Y"), row("e")]
+    write(folder, "words.json", json.dumps({"train": rows, "test": [row("e")]}))
+    assert len(read(folder, GOOD)[1]) == 2
+    samples = ("  epochs: 2\n", "  epochs: 2\n  training_samples: 4\n")
+    assert read(folder, changed(samples))[1] == []
+    (line,) = read(folder, changed(samples, ("{lora_rank: 8}", "{lora_rank: 8, training_samples: 5}")))[1]
+    assert "1 input of split train has more than one output (row 5)" in line
 
 
 @pytest.mark.parametrize("text", ["input,output,\na,A,\nb,B,\n", ",input,output\n0,a,A\n1,b,B\n"])

@@ -13,7 +13,7 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
-from run_experiment.summary.checks.columns import column_warnings
+from run_experiment.summary.checks.training_rows import column_warnings, row_warnings
 from run_experiment.summary.checks.trainings import check_steps
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.path_hints import why_missing
@@ -133,6 +133,13 @@ def _trained_on(draft: Draft, folder: Path, file: _DataFile, splits: Splits) -> 
     yield from check_steps(draft, file.place, file.runs, len(rows))
     for columns in dict.fromkeys(draft.merged(run).columns for run in file.runs.values()):
         yield from column_warnings(draft, folder, file.place, file.path, rows, columns)
+        yield from row_warnings(file.place, splits, _rows_of_any_run(draft, file, rows, columns), columns)
+
+
+def _rows_of_any_run(draft: Draft, file: _DataFile, rows: Sequence[Row], columns: Columns) -> Sequence[Row]:
+    """The rows that a run with these columns is trained on: all, or the most that `training_samples` asks for."""
+    merged = [draft.merged(run) for run in file.runs.values()]
+    return rows[: max(run.training_samples or len(rows) for run in merged if run.columns == columns)]
 
 
 def _more_than_there_are(draft: Draft, file: _DataFile, rows: int) -> Iterator[Finding]:

@@ -1,9 +1,11 @@
-"""Columns of training data: those that training leaves out, and those that evaluations may read as other text."""
+"""Rows of training data: columns that training leaves out or evaluations read as other text, rows that evaluations ask
+about as well, rows that disagree.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from run_experiment.common.files import regular
@@ -29,6 +31,8 @@ _DESCRIPTION = re.compile(
 )
 # Of the rows; below it, empty inputs are thought to be meant.
 _MANY_EMPTY = 0.1
+# Splits that say how well a model does on rows that it was not trained on.
+_HELD_OUT = ("validation", "test")
 
 
 def column_warnings(
@@ -87,3 +91,51 @@ def _read_as_values(place: KeyPath, rows: Sequence[Row], columns: Columns) -> It
             way_out = "use inspect-ai's csv_dataset in the task, or save the data as JSON"
             yield Finding(place, f"{message}; {way_out}", warning=True)
             return
+
+
+def row_warnings(
+    place: KeyPath, splits: Mapping[str, Sequence[Row]], trained: Sequence[Row], columns: Columns
+) -> Iterator[Finding]:
+    """One warning of held-out rows that are trained on, and one of inputs that have several outputs.
+
+    `trained` are the rows of split train that are trained on, each with text in both columns.
+    """
+    yield from _held_out_rows(place, splits, trained, columns.input)
+    yield from _disagreeing_rows(place, trained, columns)
+
+
+def _held_out_rows(
+    place: KeyPath, splits: Mapping[str, Sequence[Row]], trained: Sequence[Row], key: str
+) -> Iterator[Finding]:
+    inputs = {_text(row, key) for row in trained} - {""}
+    found = {name: [_text(row, key) in inputs for row in splits.get(name, ())] for name in _HELD_OUT}
+    parts = [
+        f"{counted(sum(known), 'row', of=len(known))} of split {name} (row {known.index(True) + 1})"
+        for name, known in found.items()
+        if any(known)
+    ]
+    if parts:
+        message = f"split train has the {key} of {' and '.join(parts)} as well"
+        yield Finding(place, f"{message}: results there may show memory; remove such rows from train", warning=True)
+
+
+def _disagreeing_rows(place: KeyPath, trained: Sequence[Row], columns: Columns) -> Iterator[Finding]:
+    outputs: dict[str, str] = {}
+    found: dict[str, int] = {}
+    for number, row in enumerate(trained, start=1):
+        text, output = _text(row, columns.input), _text(row, columns.output)
+        # Empty inputs have a warning of their own.
+        if text and outputs.setdefault(text, output) != output:
+            found.setdefault(text, number)
+    # If most inputs have several outputs, the data is made so, such as draws from a distribution.
+    if found and len(found) * 2 <= len(outputs):
+        have = "has" if len(found) == 1 else "have"
+        message = f"{counted(len(found), columns.input)} of split train {have} more than one {columns.output}"
+        advice = "unless that is meant, keep one of them"
+        yield Finding(place, f"{message} (row {min(found.values())}): {advice}", warning=True)
+
+
+def _text(row: Row, key: str) -> str:
+    """The text of a row without white space around it; empty if it has none."""
+    value = row.get(key) if isinstance(row, dict) else None
+    return value.strip() if isinstance(value, str) else ""
