@@ -61,15 +61,17 @@ class TaskSignature:
 
 def read_signature(script: Path, function: str | None) -> TaskSignature:
     """Signature of the task function in a file: the named one, or the only one. Raises TaskScriptError."""
-    tasks = {node.name: node for node in parse_script(script).body if isinstance(node, Function) and _is_task(node)}
+    tree = parse_script(script)
+    tasks = {node.name: node for node in tree.body if isinstance(node, Function) and _is_task(node)}
     if not tasks:
-        raise TaskScriptError(f"{script} has no function decorated with @task")
+        raise TaskScriptError(f"{script} has no function decorated with @task{_task_elsewhere(tree, function)}")
     if function is None and len(tasks) > 1:
         names = ", ".join(tasks)
         raise TaskScriptError(f"{script} has several tasks ({names}); name one: {script.name}@{next(iter(tasks))}")
     name = function or next(iter(tasks))
     if name not in tasks:
-        raise TaskScriptError(f"{script} has no task {name}{did_you_mean(name, tasks)}")
+        hint = _imported_task(tree, name) or did_you_mean(name, tasks)
+        raise TaskScriptError(f"{script} has no task {name}{hint}")
     if isinstance(tasks[name], ast.AsyncFunctionDef):
         raise TaskScriptError(f"{script}: task {name} is an async function, which inspect-ai does not call: write def")
     return _signature(tasks[name])
@@ -97,6 +99,29 @@ def _is_task(node: Function) -> bool:
         (isinstance(item, ast.Attribute) and item.attr == "task") or (isinstance(item, ast.Name) and item.id == "task")
         for item in called
     )
+
+
+def _task_elsewhere(tree: ast.Module, function: str | None) -> str:
+    """Hint at a task that is not recognized: nested, decorated by another name, or imported; empty if none is seen."""
+    if any(isinstance(node, Function) and _is_task(node) for node in ast.walk(tree)):
+        return "; inspect-ai finds tasks only at the top level of a file: move it there"
+    aliases = [alias for node in _imports(tree) if node.module == "inspect_ai" for alias in node.names]
+    if other := next((alias.asname for alias in aliases if alias.name == "task" and alias.asname), None):
+        return f"; @{other} is not recognized: import task by its own name and write @task"
+    return _imported_task(tree, function)
+
+
+def _imported_task(tree: ast.Module, function: str | None) -> str:
+    """Hint at the named function if it is imported, or at any import in a file that defines no function."""
+    names = [alias.asname or alias.name for node in _imports(tree) for alias in node.names]
+    only_imports = not any(isinstance(node, Function) for node in tree.body)
+    if names and (function in names if function else only_imports):
+        return "; an imported task is not found: write a function with @task that returns what the imported one returns"
+    return ""
+
+
+def _imports(tree: ast.Module) -> list[ast.ImportFrom]:
+    return [node for node in tree.body if isinstance(node, ast.ImportFrom)]
 
 
 def _registered(node: Function) -> str:

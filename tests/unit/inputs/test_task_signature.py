@@ -32,6 +32,8 @@ def first(data_path: str, prompt="{input}", *, k=3, scorer=match(), **rest): ...
 def second(required): ...
 """
 
+IMPORTED = "; an imported task is not found: write a function with @task that returns what the imported one returns"
+
 
 def write(folder: Path, text: str) -> Path:
     file = folder / "tasks.py"
@@ -62,6 +64,23 @@ def test_only_task_needs_no_name(tmp_path: Path) -> None:
         (SCRIPT, "frist", "{file} has no task frist; did you mean first?"),
         (SCRIPT, "helper", "{file} has no task helper; known: first, second"),
         ("def f(): ...", None, "{file} has no function decorated with @task"),
+        (
+            "from inspect_ai import Task, task as register\n@register\ndef f(): ...",
+            None,
+            "{file} has no function decorated with @task; @register is not recognized: import task by its own name and "
+            "write @task",
+        ),
+        (
+            "if True:\n    @task\n    def f(): ...",
+            "f",
+            "{file} has no function decorated with @task; inspect-ai finds tasks only at the top level of a file: "
+            "move it there",
+        ),
+        ("from evals.shout import shout", "shout", "{file} has no function decorated with @task" + IMPORTED),
+        ("from . import shout", None, "{file} has no function decorated with @task" + IMPORTED),
+        ("from x import y as shout\n@task\ndef first(): ...", "shout", "{file} has no task shout" + IMPORTED),
+        ("from pathlib import Path\ndef f(): ...", None, "{file} has no function decorated with @task"),
+        ("from evals import shout", "other", "{file} has no function decorated with @task"),
         ("x = 1\ndef f(:", None, "{file}:2: not valid Python: invalid syntax"),
     ],
 )
