@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_model import make_tiny_model
 
 from run_experiment.common.json_files import canonical
 from run_experiment.finetuning.architecture import ModelError
@@ -132,6 +133,22 @@ def test_text_completion_needs_no_template(model: Path) -> None:
     template(NO_SYSTEM)(model)
     assert check_model(training(model, ROWS, dataset_type="text_completion")).rows == 3
     assert check_model(training(model, ROWS, system_prompt="")).rows == 3
+
+
+def test_a_model_without_a_chat_template_is_warned_of(tmp_path: Path) -> None:
+    """Its prompts are those of text completion."""
+    plain = make_tiny_model(tmp_path / "plain", chat_template=False)
+    for check in (training(plain, ROWS), evaluation(plain)):
+        facts, text = check_model(check), check_model(replace(check, dataset_type="text_completion"))
+        assert facts.odd == (
+            "tiny has no chat template, so training and evaluation give it lines such as 'user: …' instead; "
+            "write dataset_type: text_completion, which gives the same, or use a model that has one",
+        )
+        assert (text.odd, text.longest) == ((), facts.longest)
+
+
+def test_a_model_with_a_chat_template_is_not_warned_of(model: Path) -> None:
+    assert check_model(training(model, ROWS)).odd == check_model(evaluation(model)).odd == ()
 
 
 def test_all_rows_that_are_too_long_are_counted(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,7 @@ def _short(prompt: str) -> str:
 class CheckFacts:
     """What a check found: the rows encoded, tokens of the longest sample and its row, and answers that are cut off.
 
-    `odd` is what a packed training does unexpectedly.
+    `odd` is what happens unexpectedly: to prompts without a chat template, in a packed training.
     """
 
     rows: int
@@ -152,8 +152,10 @@ def check_model(check: ModelCheck) -> CheckFacts:
     longest = max(encoded, key=lambda one: one.sample)
     cut = sum(one.sample > check.max_seq_len for one in encoded) if check.max_seq_len else 0
     rows = len(encoded) if check.data else 0
-    odd = tuple(_odd_packs(check, encoded)) if check.packed else ()
-    return CheckFacts(rows, longest.sample, longest.row, cut, round(time.monotonic() - started, 3), odd)
+    odd = list(_no_template(check, loaded))
+    if check.packed:
+        odd += _odd_packs(check, encoded)
+    return CheckFacts(rows, longest.sample, longest.row, cut, round(time.monotonic() - started, 3), tuple(odd))
 
 
 def _tokenizer(check: ModelCheck) -> ModelTokenizer:
@@ -169,6 +171,14 @@ def _tokenizer(check: ModelCheck) -> ModelTokenizer:
         message = "its tokenizer has no eos token, with which evaluations fill up their batches"
         raise ModelError(f"{check.tokenizer}: {message}: set eos_token in tokenizer_config.json")
     return loaded
+
+
+def _no_template(check: ModelCheck, loaded: ModelTokenizer) -> Iterator[str]:
+    """What a model is given that has no chat template, though one is asked for: the same lines as by the provider."""
+    if check.dataset_type == "chat_completion" and loaded.tokenizer.chat_template is None:
+        lines = "training and evaluation give it lines such as 'user: …' instead"
+        advice = "write dataset_type: text_completion, which gives the same, or use a model that has one"
+        yield f"{check.model} has no chat template, so {lines}; {advice}"
 
 
 def _encoded_rows(check: ModelCheck, encoder: Encoder) -> Iterator[_Encoded]:

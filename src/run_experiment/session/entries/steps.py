@@ -55,7 +55,7 @@ def model_refused(check: ModelCheck, failure: str) -> Entry:
 
 
 def unexpected(check: ModelCheck, facts: CheckFacts) -> list[str]:
-    """What a training does unexpectedly with its rows, such as seeing only a part of some answers."""
+    """What happens unexpectedly to prompts and rows, such as a training that sees only a part of some answers."""
     rows = f"{facts.cut:,} of {facts.rows:,} rows {'is' if facts.cut == 1 else 'are'}"
     cut = f"{rows} longer than max_seq_len {check.max_seq_len}, so training sees only a part of the answer"
     return [*([cut] if facts.cut else []), *facts.odd]
