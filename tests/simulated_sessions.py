@@ -337,7 +337,8 @@ def simulated(experiment: Experiment) -> Iterator[None]:
         patch.chdir(experiment.folder)
         patch.setattr(SlurmExecutor, "__post_init__", lambda self, test_mode=False: None)
         patch.setattr(SlurmExecutor, "shutdown", lambda self: None)
-        patch.setattr(executor, "Interrupts", lambda: SimpleNamespace(received=None, install=lambda: None))
+        without = {"received": None, "install": lambda: None, "heed": lambda: None}
+        patch.setattr(executor, "Interrupts", lambda: SimpleNamespace(**without))
         patch.setattr(executor, "Submitter", AtOnce)
         patch.setattr(executor, "overrides", lambda job, settings: SimpleNamespace(wins={}))
         patch.setattr(questions, "Background", Answered)

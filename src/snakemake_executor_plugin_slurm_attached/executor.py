@@ -247,6 +247,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def cancel(self) -> None:
         """End before the jobs do: they keep running, unless the user interrupted and has set that they be cancelled."""
+        self._interrupts.heed()
         self._submitter.stop()
         received = self._interrupts.received
         wanted = bool(received) and self.workflow.executor_settings.on_interrupt == CANCEL
