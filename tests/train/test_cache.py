@@ -14,7 +14,8 @@ import pytest
 from evaluations import TASKS, inspect, make_evaluation, newest_log, write_data
 
 from run_experiment.evaluation.command import eval_command
-from run_experiment.evaluation.dataset_cache import CacheError, CacheFacts, cache_environment, prebuild
+from run_experiment.evaluation.dataset_cache import CacheError, CacheFacts, prebuild
+from run_experiment.evaluation.environment import cache_environment
 from run_experiment.evaluation.eval_log import read_outcome, require_success
 
 INPUTS = """

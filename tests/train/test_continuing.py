@@ -18,7 +18,7 @@ from run_experiment.evaluation.errors import EvalError
 from run_experiment.inputs.data_files import file_hash, split_hash
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.evaluate import evaluate
-from run_experiment.jobs.evaluation_logs import Left, Search
+from run_experiment.jobs.evaluation_logs import Left, LogPlace
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.edits import Rendered, parse
 
@@ -216,11 +216,11 @@ def test_a_complete_log_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -
     """Its job was killed, or failed, before it could write the record."""
     job = evaluation(call="[ ! -e fine ] || touch ran\ninspect eval-set", options="\n[ -e fine ]")
 
-    def unread(_: Search) -> Left:
+    def unread(_: LogPlace) -> Left:
         raise EvalError("as if the job was killed before it read the log")
 
     with monkeypatch.context() as killed:
-        killed.setattr(Search, "left", unread)
+        killed.setattr(LogPlace, "left", unread)
         with pytest.raises(JobError, match="exit status 1"):
             evaluate(job, "5", LOG)
     Path("fine").touch()

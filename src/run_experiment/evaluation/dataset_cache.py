@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 from run_experiment.common.json_files import Config, short_hash, write_record
 from run_experiment.common.text import shortened
+from run_experiment.evaluation.environment import cache_environment
 from run_experiment.evaluation.model_stand_ins import model_stand_ins
 from run_experiment.evaluation.settings import task_settings
 from run_experiment.machine.exit_status import with_hint
@@ -65,29 +65,6 @@ def failure_text(error: BaseException) -> str:
     return with_hint(f"{type(error).__name__}: {error}", _HINTS)
 
 
-def cache_environment(folder: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Variables that put the data-set caches under `folder` and leave all else where `environment` (ours) has it."""
-    environment = os.environ if environment is None else environment
-    home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return {
-        # inspect-ai's cache of data sets can only be moved with all that follows the XDG rules.
-        "XDG_CACHE_HOME": str(folder.absolute()),
-        "HF_DATASETS_CACHE": str(folder.absolute() / "huggingface" / "datasets"),
-        "HF_HOME": environment.get("HF_HOME") or str(home / "huggingface"),
-        "INSPECT_CACHE_DIR": environment.get("INSPECT_CACHE_DIR") or str(home / "inspect_ai"),
-        "TORCH_HOME": environment.get("TORCH_HOME") or str(home / "torch"),
-    }
-
-
-def cache_exports(folder: str) -> list[str]:
-    """Lines of a job script that do what `cache_environment` does; `folder` is relative to where the script runs."""
-    return [
-        'export HF_HOME="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"',
-        f'export XDG_CACHE_HOME="$PWD"/{shlex.quote(folder)}',
-        'export HF_DATASETS_CACHE="$XDG_CACHE_HOME/huggingface/datasets"',
-    ]
-
-
 def prebuild(
     script: Path,
     function: str,
@@ -125,6 +102,12 @@ def known_facts(folder: Path) -> CacheFacts | None:
         return CacheFacts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+
+
+def known_settings(folder: Path) -> Mapping[str, Any]:
+    """Settings that the task of a cache has itself; empty if it was not prebuilt."""
+    facts = known_facts(folder)
+    return facts.settings if facts else {}
 
 
 def _fill(folder: Path, task: str, arguments: Mapping[str, Any]) -> CacheFacts:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-
-from run_experiment.evaluation.dataset_cache import cache_environment
 
 # Folder in which `inspect eval-set` continues what is there.
 EVAL_SET_FOLDER = "RUN_EXPERIMENT_EVAL_SET"
@@ -48,6 +48,29 @@ def log_environment(folder: Path, tag: str) -> dict[str, str]:
         "INSPECT_EVAL_TAGS": tag,
         "INSPECT_EVAL_METADATA": f"{METADATA}={tag}",
     }
+
+
+def cache_environment(folder: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that put the data-set caches under `folder` and leave all else where `environment` (ours) has it."""
+    environment = os.environ if environment is None else environment
+    home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return {
+        # inspect-ai's cache of data sets can only be moved with all that follows the XDG rules.
+        "XDG_CACHE_HOME": str(folder.absolute()),
+        "HF_DATASETS_CACHE": str(folder.absolute() / "huggingface" / "datasets"),
+        "HF_HOME": environment.get("HF_HOME") or str(home / "huggingface"),
+        "INSPECT_CACHE_DIR": environment.get("INSPECT_CACHE_DIR") or str(home / "inspect_ai"),
+        "TORCH_HOME": environment.get("TORCH_HOME") or str(home / "torch"),
+    }
+
+
+def cache_exports(folder: str) -> list[str]:
+    """Lines of a job script that do what `cache_environment` does; `folder` is relative to where the script runs."""
+    return [
+        'export HF_HOME="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"',
+        f'export XDG_CACHE_HOME="$PWD"/{shlex.quote(folder)}',
+        'export HF_DATASETS_CACHE="$XDG_CACHE_HOME/huggingface/datasets"',
+    ]
 
 
 def dotenv_settings(folder: Path) -> dict[str, list[str]]:

@@ -9,7 +9,8 @@ import glob
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome, require_success
 from run_experiment.evaluation.find_log import job_of, spec_of
-from run_experiment.inputs.data_files import Row
+from run_experiment.inputs.data_files import DataError, Row, rows_of
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample, EvalSampleSummary
@@ -121,11 +122,11 @@ def _completed(log: Path) -> set[str]:
     return {sample.uuid for sample in read_summaries(log) if sample.uuid and not sample.error}
 
 
-def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:
+def repeats_itself(log: Path, data: str | None, split: str | None) -> bool:
     """Whether a log whose samples are numbered by position has some of them more often than its data have rows.
 
-    That happens if the data came in another order when the log was continued: eval-set does not notice. Raises
-    EvalError.
+    That happens if the data came in another order when the log was continued: eval-set does not notice. With no split
+    the rows of all splits of the data count. Raises EvalError if the log cannot be read.
     """
     from inspect_ai.log import read_eval_log_sample_summaries, read_eval_log_samples
 
@@ -135,6 +136,10 @@ def repeats_itself(log: Path, rows: Sequence[Row]) -> bool:
     # So inspect-ai numbers samples without an id.
     if ids != list(range(1, len(ids) + 1)):
         return False
+    rows: list[Row] = []
+    # Data may be of a format that only the task reads.
+    with suppress(DataError):
+        rows = rows_of(Path(data), split) if data else []
     in_data = Counter(json.dumps(row, sort_keys=True) for row in rows).values()
     try:
         # Summaries are read fast, and have long texts cut short.

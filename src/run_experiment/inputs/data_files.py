@@ -167,9 +167,14 @@ def text_problem(text: str) -> str | None:
     return None
 
 
+def rows_of(path: Path, split: str | None) -> list[Row]:
+    """Rows of a split of a data file, of all its splits with None. Raises DataError."""
+    return [row for name, rows in read_splits(path).items() if split in (None, name) for row in rows]
+
+
 def split_hash(path: Path, split: str) -> str:
     """SHA-256 of one split's rows; of no rows if there is no such split. Raises DataError."""
-    return rows_hash(read_splits(path).get(split, []))
+    return rows_hash(rows_of(path, split))
 
 
 def rows_hash(rows: Sequence[Row]) -> str:

@@ -115,7 +115,8 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         (folder / INSTALLED).unlink(missing_ok=True)
     with learning(current, start):
         environment = {JOB: current.job_id, **start.environment(current.folder)}
-        run_job_script(job, script, current, environment, samples)
+        if failed := run_job_script(job, script, current, environment, samples).failed:
+            raise failed
     folder = _folder_written(sought, folder)
     checkpoints = _written_checkpoints(sought, job.elsewhere, current, folder, start.trained)
     record = current.record()

@@ -11,7 +11,7 @@ from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
 from run_experiment.evaluation.environment import MAX_CONNECTIONS
 from run_experiment.jobs.checks import JobError
-from run_experiment.jobs.run import Attempt
+from run_experiment.jobs.run import Attempt, Entry
 
 _USED, _ASKED = "max_connections", "asked_max_connections"
 _LARGER = "ask for a larger GPU or more memory in its #SBATCH lines, or cut max_tokens"
@@ -35,7 +35,7 @@ class Connections:
         return {_USED: self.used, _ASKED: self.asked}
 
     @property
-    def oom_entry(self) -> tuple[Action, str, str] | None:
+    def oom_entry(self) -> Entry | None:
         """Entry for the action log; None if there is nothing to report."""
         return (Action.OOM_RETRY, f"{_USED} {self.halved} → {self.used}", "tried again") if self.halved else None
 
@@ -49,8 +49,10 @@ class Connections:
         return {MAX_CONNECTIONS: str(self.used)} if self.changes else {}
 
 
-def plan_connections(asked: int, earlier: Sequence[history.Attempt]) -> Connections:
+def plan_connections(asked: int | None, earlier: Sequence[history.Attempt]) -> Connections:
     """The number to use: one that did not run out of memory yet. `earlier` are the attempts before, newest first."""
+    if asked is None:
+        return Connections(None, None)
     last = next((one for one in earlier if _USED in one.begun), None)
     known = last.begun[_USED] if last else None
     if last is None or not isinstance(known, int):
@@ -64,10 +66,11 @@ def plan_connections(asked: int, earlier: Sequence[history.Attempt]) -> Connecti
 
 
 @contextmanager
-def fitting(current: Attempt, connections: Connections) -> Iterator[None]:
-    """Make a failure final if memory ran out and no smaller number is left. Raises JobError."""
+def fitting(asked: int | None, current: Attempt) -> Iterator[Connections]:
+    """Choose the number to use; make a failure final if memory runs out and no smaller one is left. Raises JobError."""
+    connections = plan_connections(asked, current.earlier)
     try:
-        yield
+        yield connections
     except JobError as error:
         if error.failure is not Failure.OUT_OF_MEMORY:
             raise

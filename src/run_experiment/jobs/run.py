@@ -49,6 +49,9 @@ _OUTER = "RUN_EXPERIMENT_OUTER_JOB"
 # Facts of an attempt that its record has too.
 _IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "started", "host")
 
+# Of the action log: what was done, the details, the result.
+Entry = tuple[Action, str, str]
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -105,6 +108,17 @@ class Attempt:
         by_slurm = _start_by_slurm(self.job_id) if restarts else None
         times = {"started": stamp(by_slurm or started), "ended": stamp(now())}
         return {"restarts": restarts, **times, "start_known_to_slurm": by_slurm is not None}
+
+
+@dataclass(frozen=True)
+class ScriptEnd:
+    """How a job's script ended: what it `failed` with, if it did.
+
+    `out_of_memory`: the kernel killed one of its processes for lack of memory, although the script may have succeeded.
+    """
+
+    failed: JobError | None
+    out_of_memory: bool
 
 
 def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -176,11 +190,10 @@ def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:
 
 def run_job_script(
     job: Job, script: ScriptFacts, attempt: Attempt, environment: Mapping[str, str], samples: Path
-) -> bool:
+) -> ScriptEnd:
     """Run a job's script and sample the GPUs, unless the script does that itself.
 
-    Returns whether the kernel killed one of its processes for lack of memory although the script succeeded.
-    Raises JobError with the last lines of its log.
+    The message of what it failed with has the last lines of its log.
     """
     kills = memory_kills()
     with nullcontext() if script.samples_itself else sampling(samples):
@@ -192,18 +205,19 @@ def run_job_script(
             attempt.lock,
             is_rendered=script.is_rendered,
         )
-    killed_for_memory = memory_kills() > kills
-    if status:
-        meaning = f" ({means})" if (means := status_meaning(status)) else ""
-        said = "".join(map(with_hint, last_lines(attempt.log, 1))) or full_place(attempt.log.parent)
-        what = f"{job.script} ended with exit status {status}{meaning}{said and f': {said}'}"
-        raise JobError(failure(what, attempt.log), _kind(status, attempt.log, killed_for_memory))
-    return killed_for_memory
+    out_of_memory = memory_kills() > kills
+    if not status:
+        return ScriptEnd(None, out_of_memory)
+    meaning = f" ({means})" if (means := status_meaning(status)) else ""
+    said = "".join(map(with_hint, last_lines(attempt.log, 1))) or full_place(attempt.log.parent)
+    what = f"{job.script} ended with exit status {status}{meaning}{said and f': {said}'}"
+    kind = _kind(status, attempt.log, out_of_memory)
+    return ScriptEnd(JobError(failure(what, attempt.log), kind), out_of_memory)
 
 
-def _kind(status: int, log: Path, killed_for_memory: bool) -> Failure:
+def _kind(status: int, log: Path, out_of_memory: bool) -> Failure:
     """Kind of a script's failure, which decides whether a retry may help."""
-    if killed_for_memory or log_says_out_of_memory(log):
+    if out_of_memory or log_says_out_of_memory(log):
         return Failure.OUT_OF_MEMORY
     return Failure.INTERRUPTED if status in _KILLED else Failure.ERROR
 

@@ -150,6 +150,11 @@ class EvaluationJob(Job):
         return inputs_of({"imports": {}, **task, "data": self.config["data"]}, self.task, self.data)
 
     @property
+    def split(self) -> str | None:
+        """The split of its data that it evaluates; None if that is not known."""
+        return self.config["data"].get("split") if self.config["data"] else None
+
+    @property
     def task_files(self) -> list[Path]:
         """The task's file and the files beside it that it imports."""
         script = Path(self.task)

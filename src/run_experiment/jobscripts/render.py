@@ -22,8 +22,7 @@ from run_experiment.common.files import regular
 from run_experiment.common.json_files import canonical, write_atomically
 from run_experiment.common.yaml_lines import shown
 from run_experiment.evaluation.command import eval_command, former_eval_command
-from run_experiment.evaluation.dataset_cache import cache_exports
-from run_experiment.evaluation.environment import EVAL_SET_FOLDER, MAX_CONNECTIONS
+from run_experiment.evaluation.environment import EVAL_SET_FOLDER, MAX_CONNECTIONS, cache_exports
 from run_experiment.experiment.model import Evaluation, Experiment, Model, Run, Training
 from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings

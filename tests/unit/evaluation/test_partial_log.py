@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-ROWS = [{"input": word} for word in "aab"]
+DATA = "words.json"
 
 
 def write_log(*inputs: str, ids: list[int | str] | None = None, epochs: int = 1) -> Path:
@@ -54,9 +55,17 @@ def write_log(*inputs: str, ids: list[int | str] | None = None, epochs: int = 1)
 )
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_samples_that_data_have_not(inputs: str, ids: list[int | str] | None, repeats: bool, epochs: int) -> None:
-    assert repeats_itself(write_log(*inputs, ids=ids, epochs=epochs), ROWS) is repeats
+    Path(DATA).write_text(json.dumps({"test": [{"input": word} for word in "aab"], "train": [{"input": "b"}]}))
+    assert repeats_itself(write_log(*inputs, ids=ids, epochs=epochs), DATA, "test") is repeats
+
+
+def test_rows_of_all_splits_count_if_it_is_not_known_which_one_is_read() -> None:
+    Path(DATA).write_text(json.dumps({"test": [{"input": "a"}], "train": [{"input": "a"}]}))
+    log = write_log("a", "a")
+    assert repeats_itself(log, DATA, "test")
+    assert not repeats_itself(log, DATA, None)
 
 
 def test_long_questions_that_begin_alike_are_others() -> None:
-    assert not repeats_itself(write_log("x" * 9000 + "a", "x" * 9000 + "b"), [])
-    assert repeats_itself(write_log("x" * 9000, "x" * 9000), [])
+    assert not repeats_itself(write_log("x" * 9000 + "a", "x" * 9000 + "b"), None, None)
+    assert repeats_itself(write_log("x" * 9000, "x" * 9000), None, None)

@@ -18,7 +18,7 @@ from run_experiment.evaluation.errors import EvalError
 from run_experiment.inputs.data_files import file_hash, split_hash
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.evaluate import evaluate
-from run_experiment.jobs.evaluation_logs import Left, Search
+from run_experiment.jobs.evaluation_logs import Left, LogPlace
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.edits import Rendered, parse
 from run_experiment.machine.memory import memory_kills
@@ -279,11 +279,11 @@ def test_a_success_that_is_refused_is_not_left_for_eval_set(logs: Path) -> None:
 def test_a_complete_log_needs_no_new_one(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = leaving(logs, "whole", "nothing", "nothing", then="[ -e fine ]")
 
-    def unread(_: Search) -> Left:
+    def unread(_: LogPlace) -> Left:
         raise EvalError("as if the job was killed before it read the log")
 
     with monkeypatch.context() as killed:
-        killed.setattr(Search, "left", unread)
+        killed.setattr(LogPlace, "left", unread)
         fails(job, "exit status 1")
         fails(job, "exit status 1", "5")
     Path("fine").touch()
