@@ -18,6 +18,7 @@ FLOORS = (
     {"experiment", "machine"},
     {"inputs", "slurm"},
     {"actionlog", "checkpoints", "evaluation", "finetuning"},
+    {"trainers"},
     {"attempts", "jobscripts"},
     {"jobs", "summary", "snakemake_executor_plugin_slurm_attached"},
     {"planning"},

@@ -29,6 +29,16 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def merged(one: Config, other: Config) -> dict[str, Any]:
+    """Two nested configurations as one; where both have a value, the other's."""
+    both = {name: merged(one[name], value) for name, value in other.items() if _are_mappings(one.get(name), value)}
+    return {**one, **other, **both}
+
+
+def _are_mappings(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
+
+
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no white space: equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -39,6 +39,7 @@ class Training:
     prompting: Prompting
     hyperparameters: Hyperparameters
     wandb_project: str | None = None
+    trainer: str = "torchtune"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Run:
 
     @property
     def output_dir(self) -> Path | None:
-        """Folder that torchtune has to write to, which names its checkpoints itself; None where it cannot be had."""
+        """Folder that a trainer has to write to, which names its checkpoints itself; None if it cannot be had."""
         parent, last = Path(self.checkpoint_pattern).parent, Path(self.checkpoint_pattern).name
         return Path(str(parent).format(run=self.name)) if last == paths.CHECKPOINT_NAME else None
 

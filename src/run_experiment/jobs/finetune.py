@@ -29,15 +29,16 @@ from run_experiment.attempts.trainings import (
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, write_record
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
-from run_experiment.finetuning.resume_state import JOB, drop_state
+from run_experiment.finetuning.resume_state import JOB
 from run_experiment.jobs.checks import JobError, failure, require_as_planned
 from run_experiment.jobs.resume_training import Start, learning, plan_start
 from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import FinetuneJob
-from run_experiment.jobscripts.own_recipe import runs_our_recipe
+from run_experiment.jobscripts.own_recipe import trainer_in
 from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.machine.gpu_samples import gpu_facts
 from run_experiment.machine.provenance import INSTALLED, told_installed, with_installed
+from run_experiment.trainers.known import trainer_of
 
 
 def finetune(job: FinetuneJob, local_id: str, log: Path) -> None:
@@ -62,7 +63,7 @@ def _make(job: FinetuneJob, current: Attempt) -> None:
     if job.output_dir:
         for name in (paths.UNFINISHED, INSTALLED):
             (folder / name).unlink(missing_ok=True)
-        drop_state(folder)
+        trainer_of(job.config).drop_state(folder)
 
 
 def _carry_over(sought: Sought, record: Path) -> None:
@@ -104,10 +105,10 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
     script = script_facts(Path(job.script), Path(job.folder))
     # Before anything else: an old record beside new checkpoints would describe the wrong training.
     Path(job.target).unlink(missing_ok=True)
-    resumable = runs_our_recipe(Path(job.script)) and job.output_dir
-    unfinished = unfinished_training(sought) if resumable else None
+    trainer = trainer_in(Path(job.script)) if job.output_dir else None
+    unfinished = unfinished_training(sought) if trainer else None
     folder = _begin(sought, unfinished)
-    start = plan_start(job, current, folder, unfinished is not None) if resumable else Start()
+    start = plan_start(job, trainer, current, folder, unfinished is not None) if trainer else Start()
     _withdraw(job, sought, start.trained)
     samples = folder / paths.GPU_METRICS
     if not start.trained:

@@ -1,26 +1,27 @@
 """How an attempt at a training starts: after the last complete epoch, with a batch size that fits into memory.
 
-Only for scripts that run our recipe: others start from the beginning, with their own batch size.
+Only for scripts that run one of our trainers: others start from the beginning, with their own batch size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Action
 from run_experiment.attempts.files import Failure
 from run_experiment.common import paths
-from run_experiment.common.json_files import Config, write_record
-from run_experiment.finetuning.resume_state import CHANGES, last_whole_epoch, resume_changes, what_is_missing
+from run_experiment.common.json_files import Config, merged, write_record
+from run_experiment.finetuning.resume_state import CHANGES
 from run_experiment.jobs.batch_sizes import LearnedBatches, TooBig, halved_limit, smaller_batch
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.run import Attempt
 from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.jobscripts.own_recipe import given_config
 from run_experiment.machine.memory import log_says_too_large
+from run_experiment.trainers.trainer import Resumption, Sizes, Trainer
 
 _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
 # What else determines whether a batch fits into memory.
@@ -37,41 +38,34 @@ _LARGER = (
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Samples per batch and batches per step: the product affects the result, the batch alone the memory."""
-
-    batch: int
-    accumulation: int
-
-    @property
-    def text(self) -> str:
-        """`8 × 1`."""
-        return f"{self.batch} × {self.accumulation}"
-
-
-@dataclass(frozen=True)
 class Start:
-    """How an attempt starts: the number of `trained` epochs, and the sizes configured (`asked`) and `used`.
+    """How an attempt starts: `resumed` from a state or None, with the sizes configured (`asked`) and `used`.
 
-    `limits` are those of batches that ran out of memory; None if the sizes are not known.
+    `limits` are those of batches that ran out of memory; None if the sizes are not known. `changes` are those of the
+    config that the sizes used need.
     """
 
-    trained: int = 0
+    resumed: Resumption | None = None
     asked: Sizes | None = None
     used: Sizes | None = None
     limits: LearnedBatches | None = None
+    changes: Config = field(default_factory=dict)
+
+    @property
+    def trained(self) -> int:
+        """How many epochs are complete."""
+        return self.resumed.epochs if self.resumed else 0
 
     @property
     def changed_sizes(self) -> dict[str, int]:
-        """The sizes used, as config keys; empty if they are as configured."""
+        """The sizes used, as the summary's keys; empty if they are as configured."""
         if self.used is None or self.used == self.asked:
             return {}
         return {_BATCH: self.used.batch, _ACCUMULATION: self.used.accumulation}
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Write config changes to a file in the attempt's folder; return the script's environment. Raises OSError."""
-        resumed = resume_changes(self.trained - 1) if self.trained else {}
-        if not (changes := self.changed_sizes | resumed):
+        if not (changes := merged(self.changes, self.resumed.changes if self.resumed else {})):
             return {}
         # JSON is valid YAML.
         file = folder / "changes.json"
@@ -79,23 +73,23 @@ class Start:
         return {CHANGES: str(file.absolute())}
 
 
-def plan_start(job: FinetuneJob, current: Attempt, folder: Path, resumes: bool) -> Start:
-    """Decide how an attempt of our recipe to train in a folder starts, and write it to the action log."""
-    epoch = last_whole_epoch(folder) if resumes else None
-    asked = _asked(given_config(Path(job.script), Path(job.folder), job.run))
+def plan_start(job: FinetuneJob, trainer: Trainer, current: Attempt, folder: Path, resumes: bool) -> Start:
+    """Decide how an attempt at a training in a folder starts, and write it to the action log."""
+    resumed = trainer.resumption(folder) if resumes else None
+    asked = trainer.sizes(given_config(Path(job.script), Path(job.folder), job.run))
     limits = _known_limits(job.config, current) if asked else None
     used = _choose_sizes(current, limits.too_big(), asked) if asked and limits else None
-    start = Start(0 if epoch is None else epoch + 1, asked, used, limits)
+    changes = trainer.with_sizes(used) if used and used != asked else {}
     if not resumes:
         facts = ("experiment", "job_id", "config")
         write_record(folder / paths.UNFINISHED, {fact: current.begun[fact] for fact in facts})
-    current.begin(**({_BATCH: start.used.batch} if start.used else {}))
-    if start.trained:
-        _log_resumption(current, start.trained, len(job.checkpoints))
-    elif resumes and (missing := what_is_missing(folder)):
+    current.begin(**({_BATCH: used.batch} if used else {}))
+    if resumed:
+        _log_resumption(current, resumed, len(job.checkpoints))
+    elif resumes and (missing := trainer.what_is_missing(folder)):
         details = f"Cannot continue from the epochs in {job.output_dir}: {missing}"
         current.tell(Action.RESUME_TRAINING, details, "Starting again from epoch 0")
-    return start
+    return Start(resumed, asked, used, limits, changes)
 
 
 @contextmanager
@@ -115,14 +109,6 @@ def learning(current: Attempt, start: Start) -> Iterator[None]:
             with suppress(OSError):
                 start.limits.learn(TooBig(start.used.batch, current.begun["run"], current.job_id))
         raise
-
-
-def _asked(config: Config) -> Sizes | None:
-    """Sizes in the training's config; None if they are not numbers there or the script's sizes are not known."""
-    try:
-        return Sizes(int(config[_BATCH]), int(config.get(_ACCUMULATION, 1)))
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
@@ -167,8 +153,8 @@ def _give_up(limits: LearnedBatches, current: Attempt, why: str) -> JobError:
     return JobError(f"out of memory even with batch size 1: {_LARGER}\n{why}")
 
 
-def _log_resumption(current: Attempt, trained: int, total: int) -> None:
+def _log_resumption(current: Attempt, resumed: Resumption, total: int) -> None:
     before = f", after job {current.earlier[0].job_id}" if current.earlier else ""
-    details = f"Continues from epoch_{trained - 1}{before}"
+    details, trained = f"Continues from {resumed.state}{before}", resumed.epochs
     rest = f"{total - trained} to do" if trained < total else "none to do"
     current.tell(Action.RESUME_TRAINING, details, f"{trained} of {total} epochs are trained, {rest}")

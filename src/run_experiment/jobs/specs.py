@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import Config, canonical, config_hash, write_atomically
-from run_experiment.jobscripts.own_recipe import given_config
+from run_experiment.jobscripts.own_recipe import given_config, trainer_in
 
 # A file, its split (None for the whole file), and the SHA-256 that was planned with.
 Input = tuple[Path, str | None, str]
@@ -101,7 +101,7 @@ class Job:
 class FinetuneJob(Job):
     """A fine-tune: its data file (absolute) and the folders of its checkpoints, one an epoch.
 
-    `output_dir` is the folder that torchtune writes all of them to, None where another tool's script has its own way.
+    `output_dir` is the folder that the trainer writes all of them to, None if another tool's script has its own way.
     `elsewhere` are the folders that another tool's script may write its checkpoints to instead.
     """
 
@@ -118,8 +118,10 @@ class FinetuneJob(Job):
     @property
     def seeds(self) -> dict[str, int]:
         """The seed of adapters, dropout and data order; none if only the script knows."""
-        seed = given_config(Path(self.script), Path(self.folder), self.run).get("seed")
-        return {"training": seed} if isinstance(seed, int) else {}
+        script = Path(self.script)
+        trainer = trainer_in(script)
+        seed = trainer.seed(given_config(script, Path(self.folder), self.run)) if trainer else None
+        return {} if seed is None else {"training": seed}
 
 
 @dataclass(frozen=True)

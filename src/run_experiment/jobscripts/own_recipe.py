@@ -1,4 +1,4 @@
-"""What a training's script runs: whether it is our recipe, and with which config."""
+"""What a training's script runs: which trainer, and with which config."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 from run_experiment.common import paths
 from run_experiment.jobscripts.commands import commands
 from run_experiment.jobscripts.edits import parse
+from run_experiment.trainers.known import TRAINERS
+from run_experiment.trainers.trainer import Trainer
 
-# The module that reads the changes of a job.
-_RECIPE = "run_experiment.finetuning.recipe"
+_MODULES = {trainer.module: trainer for trainer in TRAINERS.values()}
 
 
-def runs_our_recipe(script: Path) -> bool:
-    """Whether a script runs the recipe that can resume a training."""
-    return bool(_recipe_arguments(_commands(script)))
+def trainer_in(script: Path) -> Trainer | None:
+    """The trainer that a script runs; None if it runs none of ours, which alone publish epochs and resume."""
+    return next((_MODULES[word] for words in _commands(script) for word in words if word in _MODULES), None)
 
 
 def given_config(script: Path, folder: Path, run: str) -> dict[str, Any]:
-    """The run's config, as the recipe reads it; empty if the script may give it another one.
+    """The run's config, as its trainer reads it; empty if the script may give it another one.
 
-    That is known of commands as rendered, and of `recipe --config CONFIG`.
+    That is known of commands as rendered, and of a trainer's `--config CONFIG`.
 
     The script of a run is started in `folder`.
     """
@@ -39,9 +40,9 @@ def given_config(script: Path, folder: Path, run: str) -> dict[str, Any]:
 
 
 def _passes_config(script: Path, folder: Path, run: str) -> bool:
-    """Whether every call of the recipe has the run's config as its only argument, by a literal path or as rendered."""
+    """Whether every call of a trainer has the run's config as its only argument, by a literal path or as rendered."""
     calls = _commands(script)
-    arguments = _recipe_arguments(calls)
+    arguments = _trainer_arguments(calls)
     if len(arguments) == 1 and not parse(_text(script)).own_commands:
         return True
     changes_folder = any({"cd", "pushd"} & set(words) for words in calls)
@@ -53,9 +54,9 @@ def _passes_config(script: Path, folder: Path, run: str) -> bool:
     return bool(arguments)
 
 
-def _recipe_arguments(calls: list[list[str]]) -> list[list[str]]:
-    """Arguments of each call of the recipe."""
-    return [words[words.index(_RECIPE) + 1 :] for words in calls if _RECIPE in words]
+def _trainer_arguments(calls: list[list[str]]) -> list[list[str]]:
+    """Arguments of each call of a trainer."""
+    return [words[number + 1 :] for words in calls for number, word in enumerate(words) if word in _MODULES]
 
 
 def _commands(script: Path) -> list[list[str]]:

@@ -26,12 +26,12 @@ from run_experiment.evaluation.environment import EVAL_SET_FOLDER, MAX_CONNECTIO
 from run_experiment.experiment.model import Evaluation, Experiment, Model, Run, Training
 from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings
-from run_experiment.finetuning.torchtune_config import render_yaml
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.template_dates import TemplateDates
 from run_experiment.jobscripts.edits import COMMANDS_BEGIN, Existing, Rendered, parse
 from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.jobscripts.sbatch_lines import family
+from run_experiment.trainers.known import TRAINERS
 
 # Cores of a training or an evaluation; Snakemake passes their number on to torch.
 CPUS = 4
@@ -70,7 +70,7 @@ class JobScripts:
         self._evaluations: dict[tuple[str, str], dict[str, Rendered]] = {}
 
     def finetune(self, run: Run) -> dict[str, Rendered]:
-        """Job script and torchtune config of a training; rendered once."""
+        """Job script and trainer's config of a training; rendered once."""
         if run.name not in self._finetunes:
             self._finetunes[run.name] = self._finetune(run)
         return self._finetunes[run.name]
@@ -78,13 +78,13 @@ class JobScripts:
     def _finetune(self, run: Run) -> dict[str, Rendered]:
         if run.training is None or run.output_dir is None:
             raise ValueError(f"{run.name} is not trained by a script of ours")
-        config = paths.finetune_config(run.name)
-        command = shlex.join(["python", "-m", "run_experiment.finetuning.recipe", "--config", config])
+        config, trainer = paths.finetune_config(run.name), TRAINERS[run.training.trainer]
+        command = shlex.join(trainer.command(config))
         request = _training_request(run.compute, run.training)
         return {
             config: Rendered(
                 "",
-                render_yaml(run.training, str(run.output_dir), self._experiment.folder, self._dated_tokenizer(run)),
+                trainer.render(run.training, str(run.output_dir), self._experiment.folder, self._dated_tokenizer(run)),
             ),
             paths.finetune_script(run.name): Rendered(
                 self._head(paths.job_name(self._experiment.name, run.name), request), _commands([command])

@@ -113,7 +113,7 @@ class _Builder:
         own_script = Path(paths.finetune_script(run.name)).name in own
         config = self._determinants.training(run.training) | own | self._template_date(Kind.TRAINING, path, run, own)
         if run.output_dir is None and not own_script:
-            message = f"torchtune names checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
+            message = f"trainers name checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
         target = replace(self._snapshot.compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
         target = self._redone(target)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from run_experiment.common import paths
 from run_experiment.experiment.model import Run
-from run_experiment.jobscripts.own_recipe import runs_our_recipe
+from run_experiment.jobscripts.own_recipe import trainer_in
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.target import Kind, Target
 
@@ -17,8 +17,8 @@ from run_experiment.planning.target import Kind, Target
 def early_targets(plan: Plan) -> dict[str, Target]:
     """Targets by path that take the place of the plan's: verifications that wait for an epoch, and these epochs.
 
-    The last epoch waits for the training, as do all epochs of a training that is restored, or whose script does not run
-    our recipe: only that publishes whole checkpoints.
+    The last epoch waits for the training, as do all epochs of a training that is restored, or whose script runs none of
+    our trainers: only they publish whole checkpoints.
     """
     found: dict[str, Target] = {}
     for run in plan.experiment.fine_tuned:
@@ -45,7 +45,7 @@ def _of_run(plan: Plan, run: Run) -> Iterator[Target]:
 def _publishes_epochs(plan: Plan, run: Run, training: Target) -> bool:
     if run.output_dir is None:
         return False
-    return not training.own_script or runs_our_recipe(plan.experiment.folder / paths.finetune_script(run.name))
+    return not training.own_script or trainer_in(plan.experiment.folder / paths.finetune_script(run.name)) is not None
 
 
 def remove_marks(folder: Path) -> None:

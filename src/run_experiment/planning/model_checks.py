@@ -13,9 +13,9 @@ from run_experiment.experiment.columns import DEFAULT_COLUMNS
 from run_experiment.experiment.model import Evaluation, Experiment, Prompting, Run, Training
 from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.model_check import ModelCheck, PackedSteps
-from run_experiment.finetuning.torchtune_config import max_seq_len
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.file_hashes import HashMemory
+from run_experiment.trainers.known import TRAINERS
 
 # Hyperparameters that decide what a packed training makes of its packs.
 _OF_PACKED_STEPS = tuple(field.name for field in fields(PackedSteps))
@@ -43,7 +43,7 @@ class ModelChecks:
             training.model.path,
             data=str(training.data),
             splits=list(given["data"]),
-            max_seq_len=max_seq_len(training),
+            max_seq_len=TRAINERS[training.trainer].max_seq_len(training),
             hashes=given["data"],
             training_samples=hyperparameters.training_samples,
             columns=hyperparameters.columns,

@@ -10,13 +10,15 @@ from run_experiment.common.json_files import mapping
 from run_experiment.common.text import shortened
 from run_experiment.experiment.records import FACTS, JobRecord, TrainingRecord
 from run_experiment.machine.provenance import PACKAGES, versions
+from run_experiment.trainers.known import TRAINERS, trainer_of
 
-# A training, an evaluation is marked if it was made with another version of this package.
-TRAINER, EVALUATOR = "torchtune", "inspect-ai"
+# An evaluation (or a training, by its trainer's package) is marked if it was made with another version of this package.
+EVALUATOR = "inspect-ai"
+_TRAINERS = tuple(trainer.package for trainer in TRAINERS.values())
 
 # Packages that neither a training nor an evaluation is made by.
 _NOT_OF_TRAINING = frozenset({"peft", "datasets", EVALUATOR})
-_NOT_OF_EVALUATION = frozenset({TRAINER})
+_NOT_OF_EVALUATION = frozenset(_TRAINERS)
 
 
 def made_with(record: JobRecord) -> dict[str, Any]:
@@ -53,13 +55,14 @@ def todays_versions(records: Iterable[JobRecord], elsewhere: bool = False) -> di
     newest: dict[str, str] = {}
     for record in sorted(records, key=lambda record: str(record.ended)):
         newest |= _versions(record)
-    known = {**newest, **({} if elsewhere else versions((TRAINER, EVALUATOR)))}
-    return {package: known[package] for package in (TRAINER, EVALUATOR) if package in known}
+    known = {**newest, **({} if elsewhere else versions((*_TRAINERS, EVALUATOR)))}
+    return {package: known[package] for package in (*_TRAINERS, EVALUATOR) if package in known}
 
 
 def other_versions(evaluation: JobRecord, training: JobRecord | None, today: Mapping[str, str]) -> str:
     """Versions that made an evaluation, or its run's training, and are not today's: `torchtune 0.5.0`, or empty."""
-    made = [(TRAINER, number) for number in (_all_versions(training, TRAINER) if training else [])]
+    trainer = trainer_of(training.config).package if training else ""
+    made = [(trainer, number) for number in (_all_versions(training, trainer) if training else [])]
     made += [(EVALUATOR, number) for number in _all_versions(evaluation, EVALUATOR)]
     return ", ".join(f"{name} {number}" for name, number in made if number != today.get(name))
 

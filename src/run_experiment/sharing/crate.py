@@ -24,6 +24,7 @@ from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.records import EvaluationRecord, JobRecord, TrainingRecord
 from run_experiment.planning.results_state import Records
 from run_experiment.sharing.masked_log import UnreadableLogError, masked_log
+from run_experiment.trainers.known import trainer_of
 
 if TYPE_CHECKING:
     from rocrate.model.entity import Entity
@@ -191,7 +192,7 @@ class Contents:
         if config.is_file():
             given.append(self._file(config, paths.finetune_config(run.name)))
         made = [self._checkpoint(run, epoch) for epoch in run.epochs]
-        action = self._job(run.name, f"Training of {run.name}", "torchtune", record, given, made)
+        action = self._job(run.name, f"Training of {run.name}", trainer_of(record.config).package, record, given, made)
         for name, value in record.losses.items():
             action.append_to("result", self._value(f"{run.name}-{name}", name, value))
         return action
@@ -225,7 +226,7 @@ class Contents:
                 continue
             run, name = paths.target_of(target.path)
             subject = run if name == "finetune" else paths.subject_of_cell(run, name)
-            tool = self._tool("torchtune" if name == "finetune" else "inspect-ai", "")
+            tool = self._tool(trainer_of(target.config).package if name == "finetune" else "inspect-ai", "")
             action = self._action(f"#{subject}-failed", f"Attempt at {subject}", tool, [], [])
             action["actionStatus"], action["error"] = _FAILED, without_secrets(last.error)
             for key, time in (("startTime", last.began), ("endTime", last.ended)):

@@ -24,6 +24,7 @@ from run_experiment.experiment.schema import (
     RunEntry,
     Section,
     TaskEntry,
+    ToolsSection,
     TrainingData,
 )
 
@@ -67,6 +68,7 @@ class Draft:
     controls: ControlsSection
     output: OutputSection
     evaluation: EvaluationSettings
+    tools: ToolsSection
     training: TrainingData | None
     has_training: bool
     variables: tuple[str, ...]
@@ -83,6 +85,10 @@ class Draft:
         """What a run is trained and prompted with."""
         return run.parameters.over(self.controls)
 
+    def trainer(self, run: RunEntry) -> str:
+        """What trains a run."""
+        return self.tools.preparation
+
     @staticmethod
     def place_of(path: KeyPath, run: RunEntry, key: str) -> KeyPath:
         """The key that gives a run a parameter: its own, or that of all runs."""
@@ -96,6 +102,7 @@ def draft_of(source: Source, summary: ExperimentSummary | None) -> Draft:
     return Draft(
         controls=parts.section(ControlsSection, ("controls",)) or ControlsSection(),
         output=parts.section(OutputSection, ("output",)) or OutputSection(),
+        tools=parts.section(ToolsSection, ("tools",)) or ToolsSection(),
         evaluation=parts.section(EvaluationSettings, ("evaluation",)) or EvaluationSettings(),
         training=parts.section(TrainingData, ("data", "training")),
         has_training=_at(data, ("data", "training")) is not None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,12 @@ from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
 from run_experiment.common.places import full_place
-from run_experiment.finetuning.resume_state import RECIPE_STATE
 from run_experiment.machine.exit_status import with_hint
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ends import describe
 from run_experiment.slurm.ledger import Submission
+from run_experiment.trainers.known import saved_states
 from snakemake_executor_plugin_slurm_attached.ends.retry_policy import NOT_OPENED, Left
 
 # What a try takes memory by.
@@ -103,9 +103,9 @@ def read_left(folder: Path, job: AccountedJob, submission: Submission, output: P
 
 
 def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:
-    """Whether a training has saved an epoch since then to resume from; of another tool's, any file counts."""
+    """Whether a training has saved something since then to resume from; of another tool's, any file counts."""
     if output := facts.get("output_dir"):
-        found: Iterator[Path] = (folder / output).glob(f"{paths.CHECKPOINT_NAME.format(epoch='*')}/{RECIPE_STATE}")
+        found = saved_states(folder / output)
     else:
         found = (path for checkpoint in facts["checkpoints"] for path in (folder / checkpoint).glob("*"))
     return since is not None and any(_modified(path) >= since.timestamp() for path in found)

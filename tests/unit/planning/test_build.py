@@ -462,7 +462,7 @@ def test_names_of_checkpoints_that_torchtune_does_not_give_need_a_script(new: Ex
     values = new.read()
     values["output"] = {"checkpoint_pattern": "{run}/checkpoint-{epoch}"}
     new.write(values)
-    with pytest.raises(InputError, match=r"output.checkpoint_pattern: torchtune names checkpoints epoch_{epoch}"):
+    with pytest.raises(InputError, match=r"output.checkpoint_pattern: trainers name checkpoints epoch_{epoch}"):
         plan_of(new)
     for run in ("r4", "r8"):
         (new.path / run).mkdir()

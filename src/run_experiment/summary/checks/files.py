@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.common.yaml_lines import shown
-from run_experiment.finetuning.architecture import lora_builder
-from run_experiment.finetuning.model_files import first_problem, folder_problem, pointer_problem, training_problem
+from run_experiment.finetuning.model_files import first_problem, folder_problem, pointer_problem
 from run_experiment.summary.checks.checkpoints import check_checkpoints
 from run_experiment.summary.checks.data import check_training_data
 from run_experiment.summary.checks.tasks import check_tasks
@@ -22,6 +21,8 @@ from run_experiment.summary.path_hints import (
     other_weights,
     why_missing,
 )
+from run_experiment.trainers.known import TRAINERS
+from run_experiment.trainers.trainer import Trainer
 
 
 def check_files(draft: Draft, folder: Path) -> list[Finding]:
@@ -53,24 +54,20 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
         elif os.path.isfile(where / ADAPTER_CONFIG):
             message = f"holds {ADAPTER_CONFIG}, so transformers would load an adapter in place of the model"
             yield Finding(place, f"{shown(str(where), 200)} {message}; move the adapter's files to another folder")
-        elif problem := _model_problem(where, _is_trained(draft, model.name)):
+        elif problem := _model_problem(where, _trainers(draft, model.name)):
             yield Finding(place, problem)
 
 
-def _model_problem(folder: Path, trained: bool) -> str | None:
-    """What a job would find wrong with the files of a model."""
-    if not trained:
-        return first_problem(folder, folder_problem)
-    return first_problem(folder, pointer_problem, _architecture_problem, folder_problem, training_problem)
+def _model_problem(folder: Path, trainers: Sequence[Trainer]) -> str | None:
+    """What a job would find wrong with the files of a model, which these train."""
+    of_trainers = [trainer.model_problem for trainer in trainers]
+    return first_problem(folder, *([pointer_problem, *of_trainers] if of_trainers else [folder_problem]))
 
 
-def _architecture_problem(folder: Path) -> None:
-    """Raises ModelError if torchtune cannot build the model."""
-    lora_builder(folder)
-
-
-def _is_trained(draft: Draft, model: str) -> bool:
-    return any(run.type == "fine-tuned" and run.model in (None, model) for run in draft.runs.values())
+def _trainers(draft: Draft, model: str) -> list[Trainer]:
+    """What trains a model."""
+    runs = [run for run in draft.runs.values() if run.type == "fine-tuned" and run.model in (None, model)]
+    return [TRAINERS[name] for name in dict.fromkeys(draft.trainer(run) for run in runs)]
 
 
 def _run_folders(draft: Draft, folder: Path) -> Iterator[Finding]:
