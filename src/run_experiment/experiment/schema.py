@@ -186,7 +186,7 @@ class Hyperparameters(Section):
         "Names like `get_cosine_schedule_with_warmup` are understood.",
     )
     num_warmup_steps: NonNegativeInt = Field(0, description="Steps of linear warm-up.")
-    lora_rank: PositiveInt = Field(8, description="Rank of the LoRA matrices.")
+    lora_rank: PositiveInt = Field(8, le=65_536, description="Rank of the LoRA matrices.")
     lora_alpha: PositiveNumber | None = Field(None, description="LoRA scaling; twice the rank where absent.")
     lora_dropout: Probability = Field(0.0, description="Dropout of the LoRA input.")
     lora_attn_modules: tuple[AttentionModule, ...] = Field(

@@ -10,6 +10,8 @@ LLAMA_BUILDER = "torchtune.models.llama3_2.lora_llama3_2"
 QWEN2_BUILDER = "torchtune.models.qwen2.lora_qwen2"
 
 _BUILDERS = {"llama": LLAMA_BUILDER, "qwen2": QWEN2_BUILDER}
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_NO_WEIGHTS = "no safetensors weights"
 # The name by which torchtune's checkpointer chooses how weights are converted.
 _CHECKPOINT_TYPES = {"llama": "LLAMA3_2", "qwen2": "QWEN2"}
 _DIMENSIONS = {
@@ -60,16 +62,33 @@ def checkpoint_type(model_dir: Path) -> str:
 
 def weight_files(model_dir: Path) -> list[str]:
     """Names of the model's safetensors files, found as transformers does. Raises ModelError where one is missing."""
-    if (model_dir / "model.safetensors").is_file():
-        return ["model.safetensors"]
-    index = model_dir / "model.safetensors.index.json"
-    if not index.is_file():
-        raise ModelError(f"{model_dir}: no safetensors weights")
-    names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+    places = weight_map(model_dir)
+    if places is None:
+        return [_WEIGHTS]
+    names = sorted(set(places.values()))
     missing = [name for name in names if not (model_dir / name).is_file()]
     if missing:
         raise ModelError(f"{model_dir}: weights are missing: {', '.join(missing)}")
     return names
+
+
+def weight_map(model_dir: Path) -> dict[str, str] | None:
+    """The file of each tensor, by the model's index; None if the model is one file, beside which no index counts.
+
+    transformers leaves out what the index does not name. Raises ModelError.
+    """
+    index = model_dir / _INDEX
+    if (model_dir / _WEIGHTS).is_file():
+        return None
+    if not index.is_file():
+        shard = next((path.name for path in sorted(model_dir.glob("model-*-of-*.safetensors"))), None)
+        raise ModelError(f"{model_dir}: {f'{shard} is there without {_INDEX}: copy it, too' if shard else _NO_WEIGHTS}")
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ModelError(f"{index} has no weight_map of tensors and files: copy it again")
+    if outside := next((name for name in places.values() if Path(name).name != name), None):
+        raise ModelError(f"{index} names {outside}, but weights must lie beside it: copy the whole folder of the model")
+    return places
 
 
 def _read_json(path: Path) -> Config:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common.errors import CheckpointError
-from run_experiment.finetuning.architecture import ModelError, weight_files
+from run_experiment.finetuning.architecture import ModelError, weight_files, weight_map
 from run_experiment.inputs.safetensors_header import Shape, is_lfs_pointer, tensor_beginnings, tensor_shapes
 
 # Each of these alone, or with others beside it, is a tokenizer.
@@ -137,8 +137,12 @@ def _missing_problem(folder: Path, config: Mapping[str, Any], found: Mapping[str
 
 
 def weight_shapes(folder: Path) -> dict[str, Shape]:
-    """Shapes of a model's tensors by name. Raises ModelError or CheckpointError if a file is missing or damaged."""
-    return {name: shape for file in weight_files(folder) for name, shape in tensor_shapes(folder / file).items()}
+    """Shapes of the tensors that are loaded, by name. Raises ModelError or CheckpointError if a file is missing or
+    damaged.
+    """
+    shapes = {name: shape for file in weight_files(folder) for name, shape in tensor_shapes(folder / file).items()}
+    places = weight_map(folder)
+    return shapes if places is None else {name: shape for name, shape in shapes.items() if name in places}
 
 
 def embedding_size(folder: Path) -> int | None:

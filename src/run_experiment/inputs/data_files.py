@@ -23,6 +23,12 @@ _SIGNATURES = {
     b"\x1f\x8b": "is compressed (gzip): unpack it",
     b"PK\x03\x04": "is a spreadsheet or a ZIP archive, whatever its name: save it as CSV UTF-8",
     b"PAR1": "is a Parquet file: save it as JSON Lines",
+    b"ARROW1": "is an Arrow file: save it as JSON Lines",
+    b"\xff\xff\xff\xff": "is an Arrow file: save it as JSON Lines",
+    b"BZh": "is compressed (bzip2): unpack it",
+    b"\xfd7zXZ": "is compressed (xz): unpack it",
+    b"\x28\xb5\x2f\xfd": "is compressed (Zstandard): unpack it",
+    b"SQLite format 3": "is an SQLite database: save the table as JSON Lines",
     b"\xff\xfe": "is UTF-16, not UTF-8: save it as UTF-8",
     b"\xfe\xff": "is UTF-16, not UTF-8: save it as UTF-8",
 }
@@ -42,10 +48,18 @@ def read_splits(path: Path, columns: Iterable[str] = ("input", "output")) -> dic
     try:
         splits = _parse(text, path.suffix.lower(), frozenset(columns))
     except (ValueError, RecursionError, csv.Error) as error:
-        raise DataError(f"{path} is not valid {path.suffix.lstrip('.').upper() or 'data'}: {error}") from error
+        kind = path.suffix.lstrip(".").upper() or "data"
+        raise DataError(f"{path} is not valid {kind}: {_reason(error)}") from error
     if not any(splits.values()):
         raise DataError(f"{path} has no rows")
     return splits
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file's text, where Python's words are about Python."""
+    if isinstance(error, RecursionError):
+        return "brackets are nested too deeply"
+    return "it has a number of more than 4,300 digits" if "integer string conversion" in str(error) else str(error)
 
 
 def _read_text(path: Path) -> str:
@@ -126,7 +140,7 @@ def _json_lines(text: str) -> list[Row]:
             hint = hint or _not_json_line(line, error.pos)
             raise ValueError(f"line {number}: {error.msg} (column {error.colno}){hint}") from error
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: {error}") from error
+            raise ValueError(f"line {number}: {_reason(error)}") from error
     if len(rows) == 1 and isinstance(rows[0], list):
         raise ValueError("line 1: the file is JSON, not JSON Lines: name it .json")
     return rows

@@ -74,6 +74,10 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
         raise TaskScriptError(f"{script} has no task {name}{hint}")
     if isinstance(tasks[name], ast.AsyncFunctionDef):
         raise TaskScriptError(f"{script}: task {name} is an async function, which inspect-ai does not call: write def")
+    positional = [arg.arg for arg in tasks[name].args.posonlyargs]
+    if positional:
+        message = f"task {name} has parameters before a /, but inspect-ai gives arguments by name: remove the /"
+        raise TaskScriptError(f"{script}: {message}")
     return _signature(tasks[name])
 
 
@@ -113,7 +117,8 @@ def _task_elsewhere(tree: ast.Module, function: str | None) -> str:
 
 def _imported_task(tree: ast.Module, function: str | None) -> str:
     """Hint at the named function if it is imported, or at any import in a file that defines no function."""
-    names = [alias.asname or alias.name for node in _imports(tree) for alias in node.names]
+    imports = [node for node in _imports(tree) if node.module != "inspect_ai"]
+    names = [alias.asname or alias.name for node in imports for alias in node.names]
     only_imports = not any(isinstance(node, Function) for node in tree.body)
     if names and (function in names if function else only_imports):
         return "; an imported task is not found: write a function with @task that returns what the imported one returns"

@@ -71,7 +71,7 @@ class Draft:
     tools: ToolsSection
     training: TrainingData | None
     has_training: bool
-    variables: tuple[str, ...]
+    variables: Mapping[str, Any]
     models: Mapping[KeyPath, BaseModelEntry]
     runs: Mapping[KeyPath, RunEntry]
     tasks: Mapping[KeyPath, TaskEntry]
@@ -106,7 +106,7 @@ def draft_of(source: Source, summary: ExperimentSummary | None) -> Draft:
         evaluation=parts.section(EvaluationSettings, ("evaluation",)) or EvaluationSettings(),
         training=parts.section(TrainingData, ("data", "training")),
         has_training=_at(data, ("data", "training")) is not None,
-        variables=tuple(_mapping(data, ("variables",))),
+        variables=_mapping(data, ("variables",)),
         models=parts.entries(BaseModelEntry, models),
         runs=parts.entries(RunEntry, runs),
         tasks=parts.entries(TaskEntry, tasks),

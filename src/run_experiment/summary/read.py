@@ -74,6 +74,7 @@ def _yaml(path: Path) -> Source:
             raise InputError(str(path.parent), [Problem(0, "", "there is no such folder")]) from None
         other = path.with_suffix(".yml")
         hint = f"; rename {other.name} to it" if other.is_file() else ""
+        hint = f": it is a link to {os.readlink(path)}, which is not there" if path.is_symlink() else hint
         raise InputError(str(path), [Problem(0, "", f"there is no such file{hint}")]) from None
     except OSError as error:
         raise InputError(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,14 @@ def test_cells_are_as_long_as_they_are(tmp_path: Path) -> None:
         ("a.csv", b"PK\x03\x04\x14\0", "FILE is a spreadsheet or a ZIP archive, whatever its name: save it as CSV UTF-8"),
         ("a.json", gzip.compress(b"[]", mtime=0), "FILE is compressed (gzip): unpack it"),
         ("a.json", b"PAR1\x15\0", "FILE is a Parquet file: save it as JSON Lines"),
+        ("a.arrow", b"ARROW1\0\0", "FILE is an Arrow file: save it as JSON Lines"),
+        ("data-00000-of-00001.arrow", b"\xff\xff\xff\xff\x08\x01\0\0", "FILE is an Arrow file: save it as JSON Lines"),
+        ("a.jsonl.bz2", bz2.compress(b"[]"), "FILE is compressed (bzip2): unpack it"),
+        ("a.jsonl.xz", lzma.compress(b"[]"), "FILE is compressed (xz): unpack it"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\0", "FILE is compressed (Zstandard): unpack it"),
+        ("a.db", b"SQLite format 3\0", "FILE is an SQLite database: save the table as JSON Lines"),
+        ("a.json", b"[" + b"9" * 5000 + b"]", "FILE is not valid JSON: it has a number of more than 4,300 digits"),
+        ("a.jsonl", b"[" + b"9" * 5000 + b"]", "line 1: it has a number of more than 4,300 digits"),
         ("a.json", LFS.encode(), "FILE is a Git LFS pointer, not the data itself: run `git lfs pull`"),
         ("a.json", b'{"train": [{"input": "a"}], "train": []}', 'FILE is not valid JSON: an object has the key "train" twice'),
         ("a.jsonl", b'{"input": "a", "output": "A", "input": "b"}', 'line 1: an object has the key "input" twice'),

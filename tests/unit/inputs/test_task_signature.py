@@ -80,6 +80,12 @@ def test_only_task_needs_no_name(tmp_path: Path) -> None:
         ("from . import shout", None, "{file} has no function decorated with @task" + IMPORTED),
         ("from x import y as shout\n@task\ndef first(): ...", "shout", "{file} has no task shout" + IMPORTED),
         ("from pathlib import Path\ndef f(): ...", None, "{file} has no function decorated with @task"),
+        ("from inspect_ai import Task, task\nf = task(Task)", None, "{file} has no function decorated with @task"),
+        (
+            "@task\ndef f(data_path, /, prompt): ...",
+            None,
+            "{file}: task f has parameters before a /, but inspect-ai gives arguments by name: remove the /",
+        ),
         ("from evals import shout", "other", "{file} has no function decorated with @task"),
         ("x = 1\ndef f(:", None, "{file}:2: not valid Python: invalid syntax"),
     ],

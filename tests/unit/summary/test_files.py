@@ -17,7 +17,7 @@ from good_summary import FILE, GOOD, changed, errors, read, write
         ('{"train": [{"input": "a", "output": "A"}, {"input": "b"}]}', "row 2 of split train: output is missing"),
         ('{"train": [{"input": 1, "output": "A"}]}', "row 1 of split train: input is 1, not text"),
         ('{"train": [7]}', "row 1 of split train is not an object with input and output"),
-        ("[" * 100_000, "DIR/words.json is not valid JSON: maximum recursion depth exceeded"),
+        ("[" * 100_000, "DIR/words.json is not valid JSON: brackets are nested too deeply"),
     ],
 )
 def test_data_file(folder: Path, content: str, message: str) -> None:
@@ -47,7 +47,7 @@ def test_json_lines_name_the_line(folder: Path) -> None:
 def test_json_lines_too_deep(folder: Path) -> None:
     write(folder, "words.jsonl", "{}\n" + "[" * 100_000)
     (line,) = errors(folder, changed(("words.json", "words.jsonl")))
-    assert "DIR/words.jsonl is not valid JSONL: line 2: maximum recursion depth exceeded" in line
+    assert "DIR/words.jsonl is not valid JSONL: line 2: brackets are nested too deeply" in line
 
 
 def test_data_must_be_utf8(folder: Path) -> None:

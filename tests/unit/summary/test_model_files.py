@@ -47,6 +47,22 @@ def sharded(model: Path) -> None:
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}))
 
 
+def with_index(text: str) -> Edit:
+    """The weights as one shard, with this for an index."""
+
+    def edit(model: Path) -> None:
+        (model / WEIGHTS).rename(model / "model-00001-of-00001.safetensors")
+        (model / f"{WEIGHTS}.index.json").write_text(text)
+
+    return edit
+
+
+def without_norm_in_index(model: Path) -> None:
+    """transformers would compute with random numbers, though the tensor is in the file."""
+    places = dict.fromkeys(set(load_file(model / WEIGHTS)) - {"model.norm.weight"}, "model-00001-of-00001.safetensors")
+    with_index(json.dumps({"weight_map": places}))(model)
+
+
 def link_to_nothing(name: str) -> Edit:
     def edit(model: Path) -> None:
         (model / name).unlink()
@@ -77,6 +93,11 @@ UNLOADABLE: dict[str, tuple[Edit, str]] = {
     "other-bytes": (lambda model: (model / WEIGHTS).write_bytes(b"\xff" * 64), "DIR/models/tiny/model.safetensors is no safetensors file"),
     "other-json": (lambda model: (model / WEIGHTS).write_bytes(b"\x02" + b"\0" * 7 + b"[]"), "DIR/models/tiny/model.safetensors is no safetensors file"),
     "shard": (sharded, "DIR/models/tiny: weights are missing: model-00002-of-00002.safetensors"),
+    "shard-elsewhere": (with_index('{"weight_map": {"a": "../tiny2/model.safetensors"}}'), "DIR/models/tiny/model.safetensors.index.json names ../tiny2/model.safetensors, but weights must lie beside it: copy the whole folder"),
+    "no-map": (with_index('{"weight_map": ["a"]}'), "DIR/models/tiny/model.safetensors.index.json has no weight_map of tensors and files: copy it again"),
+    "odd-map": (with_index('{"weight_map": {"a": 5, "b": null}}'), "DIR/models/tiny/model.safetensors.index.json has no weight_map of tensors and files: copy it again"),
+    "not-in-index": (without_norm_in_index, "DIR/models/tiny: the weights lack model.norm.weight; copy the model again"),
+    "no-index": (lambda model: (model / WEIGHTS).rename(model / "model-00001-of-00002.safetensors"), "DIR/models/tiny: model-00001-of-00002.safetensors is there without model.safetensors.index.json: copy it, too"),
     "other-name": (lambda model: (model / WEIGHTS).rename(model / "consolidated.safetensors"), "DIR/models/tiny: no safetensors weights"),
     "no-tokenizer": (lambda model: (model / "tokenizer.json").unlink(), "DIR/models/tiny has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model's source"),
     "transformers-5": (tokenizer(tokenizer_class="TokenizersBackend"), "DIR/models/tiny/tokenizer_config.json is as transformers 5 writes it; save the tokenizer with transformers 4"),
@@ -213,3 +234,9 @@ def test_a_checkpoint_made_elsewhere_is_a_pointer(folder: Path) -> None:
 )  # fmt: skip
 def test_offloading(folder: Path, changes: list[tuple[str, str]], line: str) -> None:
     assert errors(folder, changed(*changes))[0] == f"{FILE}:{line}"
+
+
+def test_an_index_beside_a_single_file_does_not_count(folder: Path) -> None:
+    """transformers takes the file, as torchtune is told to."""
+    (folder / f"models/tiny/{WEIGHTS}.index.json").write_text('{"weight_map": {"a": "../b.safetensors"}}')
+    assert read(folder, GOOD)[1] == []

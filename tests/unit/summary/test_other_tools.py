@@ -52,7 +52,7 @@ def test_keys_that_change_nothing_train_the_same(folder: Path) -> None:
 
 
 def test_a_variable_that_changes_nothing(folder: Path) -> None:
-    text = changed(("controls:", "variables: {num_workers: [0, 4]}\ncontrols:"))
+    text = changed(("controls:", "variables: {lora_rank: [4, 8], num_workers: [0, 4]}\ncontrols:"))
     assert read(folder, text)[1] == [f"{FILE}:4: variables.num_workers: varies, but changes nothing here"]
 
 

@@ -71,6 +71,7 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("empty-text", [("question: Does rank matter?", "question:")], "3: experiment.question: expected text, found nothing"),
     ("octal", [("  epochs: 2\n", "  epochs: 2\n  seed: 012\n")], '6: controls.seed: YAML reads 012 as the octal number 10; write 12, or quote it: "012"'),
     ("not-octal", [("  epochs: 2\n", "  epochs: 2\n  seed: 08\n")], '6: controls.seed: expected a whole number, found "08"'),
+    ("rank", [("{lora_rank: 4}", "{lora_rank: 1000000000000000000000}")], "17: runs[0].parameters.lora_rank: expected at most 65536, found 1000000000000000000000"),
     ("time", [(RUN, RUN + "    compute: {time: 12:30:00}\n")], '19: runs[1].compute.time: YAML reads 12:30:00 as the number 45000; quote it: "12:30:00"'),
     ("input", [('"Capitalize: {input}"', "{input}")], '7: controls.prompt: YAML reads {input} as a mapping; quote it: "{input}"'),
     ("bool", [("  epochs: 2\n", "  epochs: 2\n  shuffle: y\n")], '6: controls.shuffle: expected true or false, found "y"'),
@@ -336,6 +337,27 @@ def test_prompts_that_a_task_does_not_take(folder: Path, changes: list[tuple[str
 )
 def test_runs_without_evaluation(folder: Path, entry: str, line: str) -> None:
     assert read(folder, changed((entry, "")))[1] == [f"{FILE}:{line}"]
+
+
+VARIES = "differs between runs, but is not in variables: their results may differ because of it"
+
+
+@pytest.mark.parametrize(
+    ("variables", "own", "line"),
+    [
+        ("", "lora_rank: 4, lr: 0.1", None),
+        ("variables: {lora_rank: [4, 8]}", "lora_rank: 4", None),
+        ("variables: {lora_rank: [4, 8]}", "lora_rank: 4, seed: 2, lr: 1.0e-5, num_workers: 2", None),
+        ("variables: {lora_rank: [4, 8], lr: [1e-5, 1e-3]}", "lora_rank: 4, lr: 0.001", None),
+        ("variables: {lora_rank: [4, 8]}", "lora_rank: 4, lr: 0.1", f"lr: {VARIES}"),
+        ("variables: {lr: [1e-5]}", "lora_rank: 4", f"lora_rank: {VARIES}"),
+        ("variables: {lora_rank: [4, 8]}", "lora_rank: 16", "lora_rank: is 16, but variables.lora_rank lists 4, 8"),
+        ("variables: {lora_rank: [4, 8], seed: []}", "lora_rank: 4, seed: 2", "seed: is 2, but variables.seed lists no value"),
+    ],
+)  # fmt: skip
+def test_what_varies_without_being_listed(folder: Path, variables: str, own: str, line: str | None) -> None:
+    text = changed(("controls:", f"{variables}\ncontrols:"), ("{lora_rank: 4}", f"{{{own}}}"))
+    assert read(folder, text)[1] == ([f"{FILE}:18: runs[0].parameters.{line}"] if line else [])
 
 
 def test_unknown_hyperparameters_of_other_tools(folder: Path) -> None:

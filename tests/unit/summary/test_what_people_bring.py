@@ -153,6 +153,12 @@ def test_another_ending_of_the_summary(folder: Path) -> None:
         read_summary(folder / FILE)
 
 
+def test_a_summary_that_is_a_link_to_nothing(folder: Path) -> None:
+    (folder / FILE).symlink_to("../moved.yaml")
+    with pytest.raises(InputError, match=r"no such file: it is a link to \.\./moved\.yaml, which is not there"):
+        read_summary(folder / FILE)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "warning"),
     [

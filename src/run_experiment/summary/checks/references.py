@@ -10,9 +10,9 @@ from pathlib import Path
 from run_experiment.common import paths
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, dotted, shown
-from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, Parameters, RunEntry, TaskEntry
+from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, RunEntry, TaskEntry
 from run_experiment.summary.checks.prompts import check_prompts, template_problem
-from run_experiment.summary.checks.results import check_results
+from run_experiment.summary.checks.results import check_results, check_variables
 from run_experiment.summary.checks.trainings import check_training_keys
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.slurm_options import check_slurm_options
@@ -50,7 +50,7 @@ def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Fi
     )
     found = [finding for check in checks for finding in check(draft)]
     found += [*check_training_keys(draft, strict), *_conditions(draft, strict)]
-    return [*_variables(draft, strict), *found, *_checkpoint_folders(draft, folder)]
+    return [*check_variables(draft, strict), *found, *_checkpoint_folders(draft, folder)]
 
 
 def trained_epochs(draft: Draft, run: RunEntry) -> range:
@@ -58,15 +58,6 @@ def trained_epochs(draft: Draft, run: RunEntry) -> range:
     if run.type != "fine-tuned":
         return range(0)
     return range(draft.merged(run).epochs)
-
-
-def _variables(draft: Draft, strict: bool) -> Iterator[Finding]:
-    for name in draft.variables:
-        if name not in Parameters.model_fields:
-            hint = did_you_mean(name, Parameters.model_fields)
-            yield Finding(("variables", name), f"is not a parameter of runs{hint}", warning=not strict)
-        elif (Parameters.model_fields[name].description or "").startswith("Kept for"):
-            yield Finding(("variables", name), "varies, but changes nothing here", warning=True)
 
 
 def _names(draft: Draft) -> Iterator[Finding]:
