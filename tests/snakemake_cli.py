@@ -5,41 +5,81 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent
 SERVER = Path(__file__).with_name("snakemake_server.py")
+LIMIT_SECONDS = 600
+
+
+class Snakemake:
+    """The workflow in a fork of a process that has imported Snakemake, in a process group of its own."""
+
+    def __init__(self, arguments: list[str], output: Path, environment: dict[str, str]) -> None:
+        self._status = output.with_name(f"{output.name}.status")
+        request = {"arguments": arguments, "cwd": str(SOURCE), "environment": environment}
+        self.pid = int(_ask({**request, "output": str(output), "status": str(self._status)}))
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, once it has ended; the negative number of the signal that ended it."""
+        return int(self._status.read_text()) if self._status.exists() else None
+
+    def wait(self, seconds: float = LIMIT_SECONDS) -> int:
+        """Exit status at its end. Raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + seconds
+        while (status := self.returncode) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("snakemake", seconds)
+            time.sleep(0.02)
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.send_signal(signal.SIGKILL)
+        self.wait()
 
 
 def snakemake(folder: Path, *arguments: str, profile: str = "local") -> subprocess.CompletedProcess[str]:
-    """Run the workflow on an experiment, in a fork of a process that has imported Snakemake; its output is one text."""
+    """Run the workflow on an experiment to its end; its output is one text."""
     settings = [] if "--config" in arguments else ["--config"]
     # All of Snakemake's own output, which tells of rules.
     quiet = [] if "--quiet" in arguments else ["--quiet", "host"]
     given = [*quiet, "--profile", f"profiles/{profile}", *arguments, *settings, f"experiment_dir={folder}"]
-    with tempfile.NamedTemporaryFile("r") as output:
-        request = {"arguments": given, "cwd": str(SOURCE), "environment": dict(os.environ), "output": output.name}
-        status = _answer(request)
-        result = subprocess.CompletedProcess(given, status, output.read())
+    with tempfile.TemporaryDirectory() as place:
+        output = Path(place, "output")
+        started = Snakemake(given, output, dict(os.environ))
+        try:
+            status = started.wait()
+        finally:
+            started.kill()
+        result = subprocess.CompletedProcess(given, status, output.read_text())
     # Snakemake swallows what a log handler raises.
     assert "Error in logging handler" not in result.stdout
     assert "--- Logging error ---" not in result.stdout
     return result
 
 
-def _answer(request: dict[str, object]) -> int:
-    """Exit status of a run."""
+def _ask(request: dict[str, object]) -> str:
+    """The server's answer."""
     server = _server()
     assert server.stdin
     assert server.stdout
     server.stdin.write(json.dumps(request) + "\n")
     server.stdin.flush()
-    return int(server.stdout.readline())
+    return server.stdout.readline()
 
 
 @cache

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from experiments import ExperimentFolder
 from scaffolded import Scaffold, make_scaffolded
-from snakemake_cli import SOURCE
+from snakemake_cli import Snakemake
 
 # Tests have no time to wait for what is right for a real cluster.
 QUICK = ["--slurm-attached-poll-seconds", "3", "--slurm-attached-max-queued", "500", "--latency-wait", "10"]
@@ -44,20 +43,8 @@ class Run:
     ) -> None:
         self.log = folder.with_name(f"{folder.name}.{time.monotonic_ns()}.log")
         options = ["--quiet", "host", "--profile", "profiles/slurm", *QUICK, *arguments]
-        command = [sys.executable, "-m", "snakemake", *options]
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*command, "--config", f"experiment_dir={folder}", *config],
-                cwd=SOURCE,
-                env={**os.environ, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                # As a shell starts it: a process group of its own, which Ctrl-C reaches whole.
-                start_new_session=True,
-                # A shell's background jobs ignore Ctrl-C, and would have this process inherit that.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            )
+        given = [*options, "--config", f"experiment_dir={folder}", *config]
+        self.process = Snakemake(given, self.log, {**os.environ, **(environment or {})})
 
     @property
     def output(self) -> str:
@@ -74,13 +61,12 @@ class Run:
 
     def until(self, text: str, seconds: float = 120) -> None:
         """Wait until it says something."""
-        until(lambda: text in self.output or self.process.poll() is not None, seconds)
+        until(lambda: text in self.output or self.process.returncode is not None, seconds)
         assert text in self.output, self.output
 
     def kill(self) -> None:
         """End it as a crash does; jobs of SLURM are not its children."""
         self.process.kill()
-        self.process.wait()
 
     def interrupt(self, number: signal.Signals) -> None:
         """Send a signal: Ctrl-C reaches all of the process group, others the process."""

@@ -68,7 +68,7 @@ class Soak:
         """Wait until something holds; a main process that ended by itself is started again."""
 
         def holds() -> bool:
-            if self.main.process.poll() is not None:
+            if self.main.process.returncode is not None:
                 assert self.main.process.returncode in (0, 1), self.main.output
                 self.start()
             return bool(condition())
@@ -107,7 +107,7 @@ class Soak:
 
     def end(self) -> None:
         """End the main process if it still runs: its cluster is about to be removed."""
-        if self.starts and self.main.process.poll() is None:
+        if self.starts and self.main.process.returncode is None:
             self.main.kill()
 
 

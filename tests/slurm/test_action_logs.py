@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_a_detach_is_told_and_nothing_is_complete_then(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=25)
     first: Run = start(experiment, "--set-resources", "run_finetune:stagger=2", "run_evaluation:stagger=0")
     first.until("tiny.r8: submitted")
-    first.process.terminate()
+    first.process.send_signal(signal.SIGTERM)
     assert first.wait(30) == 143
     table = read(experiment, Log.TORCHTUNE)
     ids = list(of(table, Action.SUBMIT_JOB)["job_id"])

@@ -85,7 +85,7 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
     until(begun.exists)
     first.interrupt(signal.SIGHUP)
     time.sleep(1)
-    assert first.process.poll() is None
+    assert first.process.returncode is None
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
         first.interrupt(number)
         time.sleep(0.3)
