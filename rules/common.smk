@@ -22,9 +22,10 @@ from run_experiment.planning.early import early_targets, remove_marks, trainings
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.report.collect import refresh, renew_page, write_all
-from run_experiment.results.collect import hash_memory, read_records
+from run_experiment.results.collect import read_records
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.resolve import resolve
+from run_experiment.inputs.file_hashes import hash_memory
 from run_experiment.jobs.run import note_own_allocation
 from run_experiment.jobscripts.render import CPUS
 from run_experiment.planning.job_files import PlannedJobs

@@ -33,7 +33,7 @@ from inspect_ai.log import read_eval_log
 from scaffolded import SITE, Scaffold, make_scaffolded
 from snakemake_cli import SOURCE
 
-from run_experiment.inputs.file_hashes import StatusMemory
+from run_experiment.inputs.file_hashes import hash_memory
 from run_experiment.status.read import read_status
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -224,7 +224,7 @@ def test_a_refused_job_stops_no_other(tmp_path: Path) -> None:
     assert "Memory specification can not be satisfied" in result.output
     refused = "was not submitted: sbatch: error: Memory specification can not be satisfied"
     assert f"r4: {refused}" in result.output.partition("Not done:")[2]
-    missing = read_status(experiment.path, StatusMemory(experiment.path)).missing
+    missing = read_status(experiment.path, hash_memory(experiment.path)).missing
     found = {item.subject: (item.state, item.reason) for item in missing}
     assert found["r4"] == ("failed", refused)
     assert found["r4/shout/epoch0"][1] == "its training was not submitted"

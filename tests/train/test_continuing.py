@@ -15,7 +15,8 @@ from evaluations import TASKS
 
 from run_experiment.common import paths
 from run_experiment.evaluation.errors import EvalError
-from run_experiment.inputs.data_files import file_hash, split_hash
+from run_experiment.inputs.data_files import split_hash
+from run_experiment.inputs.file_hashes import file_hash
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.evaluate import evaluate
 from run_experiment.jobs.evaluation_logs import Left, LogPlace

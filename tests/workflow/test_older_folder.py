@@ -16,7 +16,7 @@ from snakemake_cli import planned, ran, snakemake
 from tiny_model import make_tiny_model
 
 from run_experiment.actionlog.reader import read_action_logs
-from run_experiment.inputs.model_fingerprint import model_fingerprint
+from run_experiment.inputs.fingerprints import model_fingerprint
 
 OLDER = Path(__file__).with_name("older_folder")
 R4 = ("--config", "only=r4,r4/*/*")

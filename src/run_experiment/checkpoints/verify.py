@@ -20,7 +20,7 @@ from run_experiment.checkpoints.peft_tensors import demanded_tensors, is_plain
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.experiment.model import Model, Run
-from run_experiment.inputs.data_files import file_hash
+from run_experiment.inputs.file_hashes import file_hash
 
 INDEX = "model.safetensors.index.json"
 # What transformers generates by where nothing else is said.

@@ -108,6 +108,13 @@ class Manifest(Record):
         """SHA-256 of the files by name, as configurations have them."""
         return {name: {"sha256": facts["sha256"]} for name, facts in self.files.items()}
 
+    def hash_of(self, file: Path, written: int) -> str | None:
+        """SHA-256 of a file, without reading it; None if it may have changed since the manifest was `written` (ns)."""
+        facts, stat = self.files.get(file.name, {}), file.stat()
+        as_verified = (stat.st_size, stat.st_mtime_ns) == (facts.get("size"), facts.get("mtime_ns"))
+        # The change time cannot be set back.
+        return str(facts["sha256"]) if as_verified and stat.st_ctime_ns <= written else None
+
 
 def read_training(path: Path) -> TrainingRecord | None:
     """Read the record of a training."""

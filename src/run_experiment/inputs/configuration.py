@@ -6,15 +6,16 @@ Facts of the site (account, partition, modules, memory, paths) are not among the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from run_experiment.common import paths
-from run_experiment.experiment.model import Evaluation, Generation, Model, Prompting, Training
+from run_experiment.common.json_files import config_hash, short_hash
+from run_experiment.experiment.model import Evaluation, Experiment, Generation, Model, Prompting, Training
 from run_experiment.inputs.file_hashes import HashMemory
-from run_experiment.inputs.model_fingerprint import model_fingerprint
-from run_experiment.inputs.named_files import content_hash, files_in_source, named_files
+from run_experiment.inputs.fingerprints import model_fingerprint
+from run_experiment.inputs.named_files import files_in_source, hashes_of, named_files
 from run_experiment.inputs.task_imports import local_sources
 from run_experiment.inputs.task_signature import (
     DATA_ARGUMENT,
@@ -31,6 +32,39 @@ Config = dict[str, Any]
 _NOT_COMPARED = frozenset({DATA_ARGUMENT, LABEL_ARGUMENT})
 # Names in a task's configuration that change no answer.
 _NAMES = frozenset({LABEL_ARGUMENT, "source_model"})
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set to build a cache of, by calling its task once. `folder` is named by the content of the `data` file."""
+
+    name: str
+    folder: str
+    config: Config
+    script: str
+    data: str | None
+    function: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """Data sets by name, and which one an evaluation reads."""
+
+    by_name: dict[str, DataSet]
+    name_by_task: dict[str, str]
+
+    def of(self, evaluation: Evaluation) -> DataSet:
+        """The data set that an evaluation reads."""
+        return self.by_name[self.name_by_task[evaluation.task.name]]
+
+
+@dataclass(frozen=True)
+class EvaluationInputs:
+    """What an evaluation's task is called with, and the configuration that determines its result."""
+
+    call: TaskCall
+    config: Config
 
 
 class Determinants:
@@ -63,8 +97,9 @@ class Determinants:
             "hyperparameters": hyperparameters.recorded(),
         }
 
-    def evaluation(self, evaluation: Evaluation) -> Config:
+    def evaluation(self, evaluation: Evaluation) -> EvaluationInputs:
         """What determines an evaluation, except its checkpoint."""
+        generation, imports = _generation(evaluation.generation), self._imports(evaluation.task.script)
         call, script = self.call(evaluation), evaluation.task.script
         arguments = {name: value for name, value in call.arguments.items() if name not in _NOT_COMPARED}
         task = {
@@ -72,20 +107,23 @@ class Determinants:
             "function": call.signature.function,
             "arguments": arguments,
         }
-        if imports := self._imports(script):
+        if imports:
             task["imports"] = imports
         if call.config:
             task["config"] = {name: value for name, value in call.config.items() if name not in _NAMES}
         read = {**call.signature.defaults, **arguments, "config": task.get("config")}
-        if files := self._files(evaluation, read, call.data):
+        named = {**self._in_source(script), **named_files(script, read)}
+        known = (*self._sources(script), *([call.data] if call.data else []))
+        if files := hashes_of(named, known, evaluation.config_file.parents[2], self._memory.file):
             task["files"] = files
-        return {
+        config = {
             "model": self.model(evaluation.run.model),
             "task": task,
-            "data": self._data(call.data, call.split) if call.data else {},
+            "data": self._memory.part(call.data, call.split) if call.data else {},
             "dataset_type": evaluation.prompting.dataset_type,
-            "generation": _generation(evaluation.generation),
+            "generation": generation,
         }
+        return EvaluationInputs(call, config)
 
     def call(self, evaluation: Evaluation) -> TaskCall:
         """What an evaluation's task is called with."""
@@ -100,34 +138,45 @@ class Determinants:
             for path in self._sources(script)
         }
 
-    def _files(self, evaluation: Evaluation, values: Config, data: Path | None) -> Config:
-        """Hashes of the files that a task's arguments or source name, but for what is known as another part of it."""
-        script, experiment = evaluation.task.script, evaluation.config_file.parents[2]
-        found = {**self._in_source(script), **named_files(script, values)}
-        known = {path.resolve() for path in (*self._sources(script), *([data] if data else []))}
-        return {
-            text: {"sha256": content_hash(path, self._memory.file)}
-            for text, path in sorted(found.items())
-            if path.resolve() not in known and not _is_made_here(path.resolve(), experiment.resolve())
-        }
-
     def signature(self, evaluation: Evaluation) -> TaskSignature:
         """Signature of an evaluation's task."""
         return self._signature(evaluation.task.script, evaluation.task.function)
 
-    def _data(self, data: Path, split: str | None) -> Config:
-        """Hash of the split that a task reads, else of the whole file."""
-        if split and (sha256 := self._memory.split(data, split)):
-            return {"split": split, "sha256": sha256}
-        return {"split": None, "sha256": self._memory.file(data)}
+
+def data_sets(experiment: Experiment, determinants: Determinants) -> DataSets:
+    """The distinct data sets of the matrix, each named after the first task that reads it."""
+    by_hash: dict[str, DataSet] = {}
+    name_by_task: dict[str, str] = {}
+    for evaluation in experiment.evaluations:
+        if evaluation.task.name not in name_by_task:
+            data_set = _data_set(evaluation, determinants)
+            found = by_hash.setdefault(config_hash(data_set.config), data_set)
+            name_by_task[evaluation.task.name] = found.name
+    return DataSets({item.name: item for item in by_hash.values()}, name_by_task)
 
 
-def _is_made_here(path: Path, experiment: Path) -> bool:
-    """Whether a path is the summary or something that runs make, by its place in the experiment's folder."""
-    if not path.is_relative_to(experiment):
-        return False
-    first = (*path.relative_to(experiment).parts, "")[0]
-    return first in {paths.SUMMARY, ".snakemake", *paths.RESERVED_RUN_NAMES} or first.endswith(".log")
+def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
+    """Without prompt and run, which do not change what data is read."""
+    task, inputs = evaluation.task, determinants.evaluation(evaluation)
+    given = inputs.config
+    config = {
+        "script": given["task"]["script"],
+        "imports": given["task"].get("imports", {}),
+        "function": given["task"]["function"],
+        "arguments": dict(task.args),
+        "data": given["data"],
+    }
+    if "files" in given["task"]:
+        config["files"] = given["task"]["files"]
+    return DataSet(
+        name=task.name,
+        folder=f"cache/{task.name}-{short_hash(config)}",
+        config=config,
+        script=str(task.script),
+        data=str(task.data) if task.data else None,
+        function=given["task"]["function"],
+        arguments=inputs.call.all_arguments,
+    )
 
 
 def _model(model: Model) -> Config:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import canonical, write_atomically
-from run_experiment.experiment.records import Manifest
-from run_experiment.inputs.data_files import DataError, file_hash, read_splits, rows_hash
+from run_experiment.inputs.data_files import DataError, read_splits, rows_hash
 
 FILE, SPLITS = "file", "splits"
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises DataError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from error
 
 
 class HashMemory:
@@ -50,6 +58,15 @@ class HashMemory:
         found = entry[key].get(split)
         return None if found is None else str(found)
 
+    def part(self, path: Path, split: str | None) -> dict[str, Any]:
+        """A split of a data file with its hash; the whole file if there is no such split.
+
+        Raises OSError or DataError if it cannot be read.
+        """
+        if split and (sha256 := self.split(path, split)):
+            return {"split": split, "sha256": sha256}
+        return {"split": None, "sha256": self.file(path)}
+
     def save(self) -> None:
         """Save what was used; if the folder is not writable, that costs only time."""
         if self._changed:
@@ -68,26 +85,9 @@ class HashMemory:
         return {key: entry for key, entry in known.items() if _is_entry(entry)} if isinstance(known, dict) else {}
 
 
-class StatusMemory(HashMemory):
-    """For commands that only look: nothing is saved, and no file of a verified checkpoint is read again."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / paths.MEMORY / "hashes.json")
-        self._verified: dict[Path, tuple[Mapping[str, Any], int]] = {}
-
-    def learn(self, folder: Path, manifests: Mapping[str, Manifest]) -> None:
-        """Take the hashes of the manifests in an experiment's folder, by their paths in it."""
-        self._verified = {}
-        for path, manifest in manifests.items():
-            checkpoint, written = folder / str(manifest.checkpoint), (folder / path).stat().st_mtime_ns
-            self._verified |= {checkpoint / name: (facts, written) for name, facts in manifest.files.items()}
-
-    def file(self, path: Path) -> str:
-        """SHA-256 of a file's bytes. A file that has changed since its manifest was written has a later change time."""
-        facts, written = self._verified.get(path, ({}, 0))
-        stat = path.stat()
-        as_verified = (stat.st_size, stat.st_mtime_ns) == (facts.get("size"), facts.get("mtime_ns"))
-        return str(facts["sha256"]) if as_verified and stat.st_ctime_ns <= written else super().file(path)
+def hash_memory(folder: Path) -> HashMemory:
+    """The hashes remembered of the files of an experiment in `folder`."""
+    return HashMemory(folder / paths.MEMORY / "hashes.json")
 
 
 def _is_entry(entry: Any) -> bool:

@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from run_experiment.common.json_files import config_hash
-from run_experiment.inputs.data_files import file_hash
-from run_experiment.inputs.model_fingerprint import model_fingerprint
+from run_experiment.common import paths
+from run_experiment.inputs.fingerprints import content_hash
 from run_experiment.inputs.task_signature import TaskScriptError, parse_script
 
 _LONGEST = 1024
-# Of a folder with more files, sizes and times count in place of contents.
-_MOST_FILES = 10_000
 
 
 def named_files(script: Path, values: Any) -> dict[str, Path]:
@@ -34,28 +31,25 @@ def files_in_source(scripts: Iterable[Path], script: Path) -> dict[str, Path]:
     return {text: place for text, place in named_files(script, texts).items() if place.is_file()}
 
 
-def content_hash(path: Path, hash_file: Callable[[Path], str] = file_hash) -> str:
-    """SHA-256 of a file's bytes, or of what is in a folder. Raises DataError or OSError if it cannot be read."""
-    if not path.is_dir():
-        return hash_file(path)
-    if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
-        return model_fingerprint(path)
-    files = sorted(_visible(path))
-    if len(files) > _MOST_FILES:
-        stats = {str(file.relative_to(path)): file.stat() for file in files}
-        return config_hash({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
-    return config_hash({str(file.relative_to(path)): hash_file(file) for file in files})
+def hashes_of(
+    named: Mapping[str, Path], known: Iterable[Path], experiment: Path, hash_file: Callable[[Path], str]
+) -> dict[str, Any]:
+    """Hashes of named files by the text, but for those that are `known` as something else or that runs make."""
+    others, here = {path.resolve() for path in known}, experiment.resolve()
+    counted = {
+        text: path
+        for text, path in sorted(named.items())
+        if path.resolve() not in others and not _is_made_here(path.resolve(), here)
+    }
+    return {text: {"sha256": content_hash(path, hash_file)} for text, path in counted.items()}
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    """Files in a folder and those below it, without hidden ones and caches of Python."""
-    for path in folder.iterdir():
-        if path.name.startswith(".") or path.name == "__pycache__":
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _visible(path)
-        elif path.is_file():
-            yield path
+def _is_made_here(path: Path, experiment: Path) -> bool:
+    """Whether a path is the summary or something that runs make, by its place in the experiment's folder."""
+    if not path.is_relative_to(experiment):
+        return False
+    first = (*path.relative_to(experiment).parts, "")[0]
+    return first in {paths.SUMMARY, ".snakemake", *paths.RESERVED_RUN_NAMES} or first.endswith(".log")
 
 
 def _texts(value: Any) -> Iterator[str]:

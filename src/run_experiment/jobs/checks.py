@@ -14,7 +14,7 @@ from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common.json_files import Config, same_config
 from run_experiment.experiment.records import read_manifest
 from run_experiment.inputs.data_files import DataError, split_hash
-from run_experiment.inputs.named_files import content_hash
+from run_experiment.inputs.fingerprints import content_hash
 from run_experiment.jobs.specs import EvaluationJob, Input, Job, inputs_of
 from run_experiment.jobscripts.edits import parse
 from run_experiment.machine.processes import last_lines

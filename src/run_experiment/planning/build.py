@@ -5,7 +5,6 @@ Only records decide: a target is fresh if its record's configuration is today's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +19,8 @@ from run_experiment.experiment.model import Evaluation, Experiment, Run
 from run_experiment.experiment.records import Manifest, training_record
 from run_experiment.experiment.settings import Settings
 from run_experiment.finetuning.model_check import ModelCheck
-from run_experiment.inputs.configuration import Config, Determinants
+from run_experiment.inputs.configuration import Config, DataSet, Determinants, data_sets
 from run_experiment.inputs.data_files import DataError
-from run_experiment.inputs.data_sets import DataSet, data_sets
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
 from run_experiment.jobscripts.foreign import cell_configs
@@ -30,7 +28,6 @@ from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.failed_steps import FailedStep, failed_cache, failed_check, failed_verification
 from run_experiment.planning.model_checks import ModelChecks
 from run_experiment.planning.plan import Plan, written_to
-from run_experiment.planning.redone.older import OlderRedos
 from run_experiment.planning.results_state import results_outdated
 from run_experiment.planning.selection import choose
 from run_experiment.planning.snapshot import Snapshot
@@ -54,41 +51,33 @@ def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, sn
     `snapshot` is what this command reads from the folder. Raises InputError.
     """
     try:
-        return _planned(experiment, settings, memory, snapshot)
+        return _Builder(experiment, settings, memory, snapshot).build()
     except (DataError, CheckpointError, TaskScriptError, OSError) as error:
         raise UnreadableError(str(experiment.folder / paths.SUMMARY), error) from error
-
-
-def _planned(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> Plan:
-    foreign_configs = cell_configs(experiment)
-    determinants = Determinants(memory, foreign_configs)
-    scripts = JobScripts(experiment, settings, determinants)
-    plan = Plan(
-        experiment=experiment,
-        snapshot=snapshot,
-        scripts=scripts,
-        data_sets=data_sets(experiment, determinants),
-        model_checks=ModelChecks(experiment, determinants, memory),
-        choice=choose(settings, experiment),
-    )
-    return _Builder(plan, determinants, memory, settings.reuse).build()
 
 
 class _Builder:
     """Fills a plan with its targets."""
 
-    def __init__(self, plan: Plan, determinants: Determinants, memory: HashMemory, reuse: Sequence[Path]) -> None:
-        self._plan = plan
-        self._experiment = plan.experiment
-        self._scripts = plan.scripts
-        self._data_sets = plan.data_sets
-        self._determinants = determinants
+    def __init__(self, experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> None:
+        self._experiment = experiment
         self._memory = memory
-        self._reuse = reuse
-        self._snapshot = plan.snapshot
+        self._reuse = settings.reuse
+        self._snapshot = snapshot
         # Earlier trainings that only have to be restored, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
-        self._older_redos = OlderRedos(plan.experiment.folder)
+        foreign_configs = cell_configs(experiment)
+        self._determinants = Determinants(memory, foreign_configs)
+        self._data_sets = data_sets(experiment, self._determinants)
+        self._scripts = JobScripts(experiment, settings, self._determinants)
+        self._plan = Plan(
+            experiment=experiment,
+            snapshot=snapshot,
+            scripts=self._scripts,
+            data_sets=self._data_sets,
+            model_checks=ModelChecks(experiment, self._determinants, memory),
+            choice=choose(settings, experiment),
+        )
 
     def build(self) -> Plan:
         for run in self._experiment.runs:
@@ -153,7 +142,7 @@ class _Builder:
         A target that a job is making now is left to that job.
         """
         is_named = target.path in self._plan.choice.redo and not self._snapshot.is_being_made(target.path)
-        if not is_named and not self._older_redos.ask_for(target.path, target.config):
+        if not is_named and not self._snapshot.older_redos.ask_for(target.path, target.config):
             return target
         self._plan.redone.add(target.path)
         return target if target.wanted else replace(target, state=State.STALE, why=REDONE, redone=True)
@@ -227,9 +216,11 @@ class _Builder:
         """Hashes of a checkpoint's files on disk; None if there is no checkpoint."""
         kept, here = self._kept.get(paths.finetune_record(run.name)), self._experiment.folder
         place = kept.place(here / run.checkpoint_dir(epoch)) if kept else here / self._checkpoint_dir(run, epoch)
+        manifest, path = self._snapshot.manifest(run.name, epoch), here / paths.manifest(run.name, epoch)
         try:
-            files = checkpoint_files(place)
-            return {file.name: {"sha256": self._memory.file(file)} for file in files}
+            written = path.stat().st_mtime_ns if manifest else 0
+            known = {file: manifest and manifest.hash_of(file, written) for file in checkpoint_files(place)}
+            return {file.name: {"sha256": sha256 or self._memory.file(file)} for file, sha256 in known.items()}
         except (CheckpointError, DataError):
             return None
 
@@ -246,7 +237,7 @@ class _Builder:
 
     def _evaluate(self, evaluation: Evaluation) -> Target:
         run, cell = evaluation.run, evaluation.cell
-        config = self._determinants.evaluation(evaluation)
+        config = self._determinants.evaluation(evaluation).config
         own = self._scripts.own_commands(self._scripts.evaluation_files(evaluation))
         path = paths.eval_record(run.name, cell)
         config |= own | self._template_date(Kind.EVALUATION, path, run, own)

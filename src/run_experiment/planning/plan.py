@@ -12,8 +12,7 @@ from run_experiment.common import paths
 from run_experiment.common.text import shortened
 from run_experiment.experiment.model import Experiment, Run
 from run_experiment.experiment.records import TrainingRecord, read_training
-from run_experiment.inputs.configuration import Config
-from run_experiment.inputs.data_sets import DataSets
+from run_experiment.inputs.configuration import Config, DataSets
 from run_experiment.jobscripts.edits import Rendered
 from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.model_checks import ModelChecks

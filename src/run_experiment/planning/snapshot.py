@@ -29,6 +29,7 @@ from run_experiment.experiment.records import (
 )
 from run_experiment.inputs.configuration import Config
 from run_experiment.machine.file_locks import FileLocks
+from run_experiment.planning.redone.older import OlderRedos
 from run_experiment.planning.target import REDONE, Kind, State, Target
 from run_experiment.slurm.ledger import PATH, Ledger, Noted, Settled
 from run_experiment.slurm.states import succeeded
@@ -103,6 +104,11 @@ class Snapshot:
     def ledger(self) -> Noted:
         """Jobs that were submitted. Raises OSError."""
         return Ledger(self.folder / PATH).read()
+
+    @cached_property
+    def older_redos(self) -> OlderRedos:
+        """What older versions remembered of `redo=`."""
+        return OlderRedos(self.folder)
 
     @cached_property
     def locks(self) -> FileLocks:

@@ -6,17 +6,12 @@ from pathlib import Path
 
 from run_experiment.common import paths
 from run_experiment.experiment.settings import Settings
-from run_experiment.inputs.file_hashes import HashMemory
+from run_experiment.inputs.file_hashes import hash_memory
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.results_state import Records
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.results.page import write_results
 from run_experiment.summary.read import read_experiment
-
-
-def hash_memory(folder: Path) -> HashMemory:
-    """The hashes remembered of an experiment's files."""
-    return HashMemory(folder / paths.MEMORY / "hashes.json")
 
 
 def read_records(folder: Path) -> Records:

@@ -14,7 +14,7 @@ from typing import Any
 from run_experiment.actionlog.show import terminal_width
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, UnreadableError
-from run_experiment.inputs.file_hashes import StatusMemory
+from run_experiment.inputs.file_hashes import HashMemory, hash_memory
 from run_experiment.status.items import Item, RunStatus, State, Status
 from run_experiment.status.page import missing_text, status_text
 from run_experiment.status.read import read_status
@@ -39,7 +39,7 @@ class Options:
 def show_status(folder: Path, options: Options, show: Callable[[str], None]) -> int:
     """Show the state of the experiment in `folder`; returns the exit status. Raises InputError."""
     folder = folder.resolve()
-    memory = StatusMemory(folder)
+    memory = hash_memory(folder)
     try:
         status = _read(folder, memory)
         show(_drawn(status, options))
@@ -126,7 +126,7 @@ def _width() -> int:
     return terminal_width() if sys.stdout.isatty() else _WIDTH
 
 
-def _read(folder: Path, memory: StatusMemory) -> Status:
+def _read(folder: Path, memory: HashMemory) -> Status:
     """Read the state; again if files appear or vanish meanwhile. Raises InputError."""
     for _ in range(_TRIES - 1):
         with suppress(OSError, UnreadableError):

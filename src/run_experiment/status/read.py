@@ -15,10 +15,10 @@ from run_experiment.common import paths
 from run_experiment.common.clock import now
 from run_experiment.common.experiment_lock import Sighting, observe
 from run_experiment.common.json_files import config_hash
-from run_experiment.experiment.model import Evaluation, Experiment, Run
-from run_experiment.experiment.records import JobRecord, Manifest
+from run_experiment.experiment.model import Evaluation, Run
+from run_experiment.experiment.records import JobRecord
 from run_experiment.experiment.settings import Settings
-from run_experiment.inputs.file_hashes import StatusMemory
+from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.snapshot import Snapshot
@@ -30,14 +30,13 @@ from run_experiment.status.sources import full_queue
 from run_experiment.summary.read import read_experiment
 
 
-def read_status(folder: Path, memory: StatusMemory) -> Status:
+def read_status(folder: Path, memory: HashMemory) -> Status:
     """The state of the experiment in `folder` (absolute). Raises InputError, and OSError if files vanish meanwhile."""
     experiment = read_experiment(folder / paths.SUMMARY)
     seen = observe(folder)
     snapshot = Snapshot(folder)
     # Before the records are read, so that a job that ends in between has its record.
     jobs = Jobs(snapshot)
-    memory.learn(folder, _manifests(experiment, snapshot))
     plan = make_plan(experiment, Settings(experiment_dir=folder), memory, snapshot)
     return status_of(plan, jobs, seen)
 
@@ -55,12 +54,6 @@ def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
         notes=tuple(filter(None, [jobs.answer.note, full_queue(plan.experiment.folder) if seen.at_work else None])),
         runs=tuple(reader.run(run) for run in plan.experiment.runs),
     )
-
-
-def _manifests(experiment: Experiment, snapshot: Snapshot) -> dict[str, Manifest]:
-    """Manifests of all checkpoints, by their paths."""
-    found = {(run.name, epoch): snapshot.manifest(run.name, epoch) for run in experiment.runs for epoch in run.verified}
-    return {paths.manifest(*key): manifest for key, manifest in found.items() if manifest}
 
 
 class _Reader:

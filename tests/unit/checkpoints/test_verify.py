@@ -18,7 +18,7 @@ from run_experiment.checkpoints.publish import publish_checkpoint
 from run_experiment.checkpoints.verify import checkpoint_files, has_tokenizer, verify_checkpoint
 from run_experiment.common.errors import CheckpointError
 from run_experiment.experiment.model import Model
-from run_experiment.inputs.data_files import file_hash
+from run_experiment.inputs.file_hashes import file_hash
 
 BASE_CONFIG: dict[str, Any] = {
     "model_type": "llama",

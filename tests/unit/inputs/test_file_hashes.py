@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from run_experiment.inputs.data_files import DataError, file_hash, rows_hash
-from run_experiment.inputs.file_hashes import HashMemory
+from run_experiment.inputs.data_files import DataError, rows_hash
+from run_experiment.inputs.file_hashes import HashMemory, file_hash
 
 
 @pytest.fixture

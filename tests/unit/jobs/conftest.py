@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_jobs import EVAL_LOG, TRAIN, manifest_of, write_script
 
-from run_experiment.inputs.data_files import file_hash, split_hash
+from run_experiment.inputs.data_files import split_hash
+from run_experiment.inputs.file_hashes import file_hash
 from run_experiment.jobs.specs import EvaluationJob, FinetuneJob
 from run_experiment.jobscripts.edits import Rendered
 

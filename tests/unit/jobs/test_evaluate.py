@@ -13,7 +13,8 @@ import pytest
 from tiny_jobs import EVAL_LOG, EVAL_RECORD, LOG, as_it_lies, evaluate, files, leaving, manifest_of, read, write_script
 
 from run_experiment.common.json_files import config_hash
-from run_experiment.inputs.data_files import file_hash, split_hash
+from run_experiment.inputs.data_files import split_hash
+from run_experiment.inputs.file_hashes import file_hash
 from run_experiment.jobs import evaluate as evaluate_module
 from run_experiment.jobs.checks import JobError, require_data_set
 from run_experiment.jobs.specs import EvaluationJob

@@ -15,7 +15,8 @@ import pytest
 from run_experiment.attempts.redone import move_away
 from run_experiment.common.clock import now
 from run_experiment.evaluation.errors import EvalError
-from run_experiment.inputs.data_files import file_hash, split_hash
+from run_experiment.inputs.data_files import split_hash
+from run_experiment.inputs.file_hashes import file_hash
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.evaluate import evaluate
 from run_experiment.jobs.evaluation_logs import Left, LogPlace

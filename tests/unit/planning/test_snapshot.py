@@ -46,7 +46,8 @@ from run_experiment.planning.build import make_plan
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.estimate.measurements import measured
 from run_experiment.report.collect import write_all
-from run_experiment.results.collect import hash_memory, read_records
+from run_experiment.inputs.file_hashes import hash_memory
+from run_experiment.results.collect import read_records
 from run_experiment.summary.read import read_summary
 """
 COMMANDS = {

@@ -21,7 +21,7 @@ from status_cases import TRAIN_R4, fail, snapshot, states, submit
 
 from run_experiment.cli import main
 from run_experiment.common.experiment_lock import claim, observe
-from run_experiment.inputs.data_files import file_hash
+from run_experiment.inputs.file_hashes import file_hash
 
 
 def test_nothing_is_written(done: ExperimentFolder, status: Callable[..., Any]) -> None:

@@ -20,7 +20,6 @@ from run_experiment.attempts.trainings import records_of
 from run_experiment.common import paths
 from run_experiment.common.clock import now
 from run_experiment.planning.plan import Plan
-from run_experiment.planning.redone.older import OlderRedos
 from run_experiment.planning.target import Kind, Target
 
 
@@ -30,7 +29,7 @@ def move_records(plan: Plan, outputs: Collection[str]) -> list[str]:
     What an older version remembered is moved whether this session makes it or not, since that memory is removed.
     Call it when this process has claimed the experiment, and nothing can refuse to start any more. Raises OSError.
     """
-    older, moment, folder = OlderRedos(plan.experiment.folder), now(), plan.experiment.folder
+    older, moment, folder = plan.snapshot.older_redos, now(), plan.experiment.folder
     moved = []
     for path in sorted(plan.redone):
         target = plan[path]

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from run_experiment.common.errors import CheckpointError
-from run_experiment.inputs.model_fingerprint import model_fingerprint
+from run_experiment.inputs.fingerprints import model_fingerprint
 
 
 @pytest.fixture
