@@ -220,6 +220,8 @@ def pages_for_report():
     """The page and its figures that are there, for `snakemake --report`: no rule declares them."""
     if not any(word.partition("=")[0] == "--report" for word in sys.argv[1:]):
         return []
+    if not any((experiment.folder / path).exists() for path in plan.targets):
+        end_with(["Nothing to report yet: run the experiment first, without --report"])
     pages = [experiment.folder / paths.REPORT]
     figures = sorted((experiment.folder / paths.FIGURES).glob("*.svg"))
     return [
@@ -363,7 +365,9 @@ def move_what_is_redone():
         )
     if moved:
         names = ", ".join(subjects_in_order(moved))
-        logger.info(f"Made again: {names}. What was there is in RUN/attempts/redo-*.")
+        logger.info(
+            f"redo= makes again: {names}. The earlier results were moved to RUN/attempts/redo-*."
+        )
         atexit.register(say_what_is_not_redone, moved)
     if submitted := plan.choice.redo - plan.redone:
         names = ", ".join(subjects_in_order(submitted))

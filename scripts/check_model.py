@@ -34,7 +34,7 @@ if __name__ == "__main__":
     if logs.incomplete():
         print(logs.incomplete(), file=sys.stderr)
     if failure:
-        sys.exit(f"Model {check.model} failed its check: {failure} (log: {log.name})")
+        sys.exit(f"Model {check.model} failed its check ({check.what}): {failure} (log: {log.name})")
     for line in step_entries.unexpected(check, facts):
         print(line, file=sys.stderr)
     write_record(Path(snakemake.output[0]), {"config": check.config, **asdict(facts)})

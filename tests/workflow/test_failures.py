@@ -101,7 +101,8 @@ def test_model_that_fails_its_check_costs_only_its_runs_and_no_gpu(fresh: Experi
     assert result.returncode == 1
     assert ran(result.stdout) == Counter(run_finetune=1, verify_checkpoint=1, run_evaluation=2, prebuild_cache=1)
     reason = "8 of 8 rows are too long for max_seq_len 12: the longest prompt has"
-    assert result.stdout.count(f"Model tiny failed its check: {fresh.path}/words.json: {reason}") == 1
+    what = "tokenizer, chat_completion prompts 'Shout: {input}' and all rows of words.json (train)"
+    assert result.stdout.count(f"Model tiny failed its check ({what}): {fresh.path}/words.json: {reason}") == 1
     assert not (fresh.path / "r4/attempts").exists()
     assert f"- `r4`: its model failed the check: {fresh.path}/words.json: {reason}" in (
         (fresh.path / "results/summary.md").read_text()

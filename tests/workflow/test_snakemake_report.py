@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from experiments import ExperimentFolder
+from small_experiment import make_small_experiment
 from snakemake_cli import planned, snakemake
 
 CAPTIONS = Path(__file__).parents[2] / "report"
@@ -45,3 +46,12 @@ def test_it_is_made_of_what_is_there(experiment: ExperimentFolder) -> None:
     assert snakemake(experiment.path).returncode == 1
     (experiment.path / "results/report.html").unlink()
     assert (experiment.path / "results/summary.md").read_bytes() in embedded(report(experiment))
+
+
+def test_an_experiment_that_never_ran_has_none(tmp_path: Path) -> None:
+    never = make_small_experiment(tmp_path / "never")
+    result = snakemake(never.path, "--report", str(tmp_path / "report.html"))
+    assert result.returncode == 2
+    assert "Nothing to report yet: run the experiment first, without --report" in result.stdout
+    assert "Missing metadata" not in result.stdout
+    assert not (tmp_path / "report.html").exists()

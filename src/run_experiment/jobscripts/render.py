@@ -218,8 +218,13 @@ class JobScripts:
             return regular(self._experiment.folder / path).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(path, [Problem(0, "", f"cannot be read: {error}")]) from error
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise InputError(path, [Problem(line, "", "not UTF-8 text; save the file as UTF-8")]) from error
+        except IsADirectoryError as error:
+            raise InputError(path, [Problem(0, "", "is a folder, but the job script is written there")]) from error
+        except OSError as error:
+            raise InputError(path, [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
 
     def _head(self, name: str, request: Request) -> str:
         """`#SBATCH` lines and the lines that set up the environment: settings of the site."""

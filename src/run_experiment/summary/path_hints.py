@@ -29,6 +29,8 @@ def why_missing(text: str, where: Path) -> str:
         return "; write / in place of \\, and the path that it has on this machine"
     if _TO_FILL_IN.fullmatch(text):
         return "; it looks like a placeholder that was not filled in"
+    if closed := closed_folder(where.parent):
+        return f"; you have no right to look into {shown(str(closed), 200)}"
     if where.is_symlink() and not os.path.exists(where):
         return f"; it is a link to {shown(os.readlink(where), 200)}, which is not there"
     if os.path.isfile(where):
@@ -36,6 +38,12 @@ def why_missing(text: str, where: Path) -> str:
     if os.path.exists(where):
         return "; what is there is no regular file"
     return _neighbour(where)
+
+
+def closed_folder(where: Path) -> Path | None:
+    """The first folder on the way to `where`, or `where` itself, of which this user may not see the content."""
+    ways = [*reversed(where.absolute().parents), where]
+    return next((way for way in ways if os.path.isdir(way) and not os.access(way, os.X_OK)), None)
 
 
 def is_hub_name(text: str, folder: Path) -> bool:

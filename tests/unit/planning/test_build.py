@@ -370,8 +370,13 @@ def test_rendered_scripts_and_site_settings_are_no_part_of_a_result(done: Experi
 
 
 def test_script_that_is_no_text_is_named(done: ExperimentFolder) -> None:
-    (done.path / "r4/finetune.slurm").write_bytes(b"# Gr\xf6\xdfe\npython train.py\n")
-    with pytest.raises(InputError, match=r"r4/finetune\.slurm: cannot be read: 'utf-8' codec"):
+    script = done.path / "r4/finetune.slurm"
+    script.write_bytes(b"#!/bin/bash\n# Gr\xf6\xdfe\npython train.py\n")
+    with pytest.raises(InputError, match=r"r4/finetune\.slurm:2: not UTF-8 text; save the file as UTF-8"):
+        plan_of(done)
+    script.unlink()
+    script.mkdir()
+    with pytest.raises(InputError, match=r"r4/finetune\.slurm: is a folder, but the job script is written there"):
         plan_of(done)
 
 

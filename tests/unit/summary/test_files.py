@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,26 @@ def test_a_model_folder_is_not_a_runs(folder: Path) -> None:
     text = changed(("path: models/tiny", "path: tiny"), ("name: base", "name: tiny"), ("run: base", "run: tiny"))
     (folder / "models/tiny").rename(folder / "tiny")
     assert errors(folder, text) == [f"{FILE}:21: runs[2].name: tiny would be the run's folder, but model tiny is there"]
+
+
+@pytest.mark.parametrize(
+    ("closed", "old", "new", "message"),
+    [
+        ("models/tiny", "", "", "models.base[0].path: "),
+        (
+            "elsewhere/epoch_0",
+            "type: control",
+            "type: eval-only\n    checkpoint_path: elsewhere/epoch_0",
+            "runs[2].checkpoint_path: ",
+        ),
+        ("elsewhere", "words.json", "elsewhere/words.json", 'there is no file "DIR/elsewhere/words.json"; '),
+    ],
+)
+def test_folders_that_are_closed_to_this_user(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, closed: str, old: str, new: str, message: str
+) -> None:
+    """As folders of other users are; root may look into each."""
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder / closed and access(path, mode))
+    (line,) = errors(folder, changed((old, new)) if old else GOOD)
+    assert f'{message}you have no right to look into "DIR/{closed}"' in line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -42,6 +42,9 @@ def _checkpoint(path: KeyPath, text: str, model: BaseModelEntry | None, folder: 
     where = folder / text
     if not os.path.isdir(where):
         yield Finding(path, f"there is no folder {shown(str(where), 200)}{why_missing(text, where)}")
+        return
+    if not os.access(where, os.R_OK | os.X_OK):
+        yield Finding(path, f"you have no right to look into {shown(str(where), 200)}")
         return
     try:
         files = checkpoint_files(where)

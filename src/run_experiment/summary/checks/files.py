@@ -44,6 +44,8 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
             hub = "; models are not downloaded: give the folder" if is_hub_name(model.path, folder) else ""
             hint = hub or why_missing(model.path, where)
             yield Finding(place, f"there is no folder {shown(str(where), 200)}{hint}")
+        elif not os.access(where, os.R_OK | os.X_OK):
+            yield Finding(place, f"you have no right to look into {shown(str(where), 200)}")
         elif broken := broken_link(where):
             message = f"is a link to {shown(os.readlink(broken), 200)}, which is not there; copy the model again"
             yield Finding(place, f"{shown(str(broken), 200)} {message}")
