@@ -36,7 +36,7 @@ _NOT_OF_THE_HUB = frozenset(
 _HINTS = {
     r"No module named '[^']*/|attempted relative import": "a task is loaded as a file, not as a part of a "
     "package: import modules beside it without the dot",
-    r"^KeyError: ": "does the data have a split or a column of that name?",
+    r"\bKeyError: ": "does the data have a split or a column of that name?",
     r"object has no attribute '(__registry_info__|attribs|dataset)'": "the task's function has to return a Task of "
     "inspect-ai",
 }
@@ -62,7 +62,11 @@ def failed_at(config: Config) -> str:
 
 def failure_text(error: BaseException) -> str:
     """Why a task did not load its data, with what to do if that is known."""
-    return with_hint(f"{type(error).__name__}: {error}", _HINTS)
+    text = f"{type(error).__name__}: {error}"
+    # `datasets` says only that something went wrong.
+    if (cause := error.__cause__) and type(error).__name__ == "DatasetGenerationError":
+        text = f"{text}: {type(cause).__name__}: {cause}"
+    return with_hint(text, _HINTS)
 
 
 def prebuild(

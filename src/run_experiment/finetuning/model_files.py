@@ -83,7 +83,7 @@ def _folder_problems(folder: Path, is_base: bool) -> Iterator[str]:
     except (CheckpointError, ModelError) as error:
         yield str(error)
         return
-    if is_base and not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
+    if is_base and not any(path.is_file() for pattern in _TOKENIZERS for path in folder.glob(pattern)):
         yield f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model's source"
     if tokenizer.get("tokenizer_class") == "TokenizersBackend" or isinstance(
         tokenizer.get("extra_special_tokens"), list

@@ -42,3 +42,17 @@ def test_what_to_do(tmp_path: Path, code: str, hint: str) -> None:
 
 def test_an_error_that_says_it_itself() -> None:
     assert failure_text(ValueError("no answer in row 3")) == "ValueError: no answer in row 3"
+
+
+def test_what_hugging_face_s_own_error_is_about() -> None:
+    """It says only that an error occurred."""
+
+    class DatasetGenerationError(Exception):
+        pass
+
+    error = DatasetGenerationError("An error occurred while generating the dataset")
+    error.__cause__ = KeyError("test")
+    assert failure_text(error) == (
+        "DatasetGenerationError: An error occurred while generating the dataset: KeyError: 'test' "
+        "(does the data have a split or a column of that name?)"
+    )
