@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -337,7 +337,7 @@ def simulated(experiment: Experiment) -> Iterator[None]:
         patch.chdir(experiment.folder)
         patch.setattr(SlurmExecutor, "__post_init__", lambda self, test_mode=False: None)
         patch.setattr(SlurmExecutor, "shutdown", lambda self: None)
-        without = {"received": None, "install": lambda: None, "heed": lambda: None}
+        without = {"received": None, "install": lambda: None, "heed": lambda: None, "deferred": nullcontext}
         patch.setattr(executor, "Interrupts", lambda: SimpleNamespace(**without))
         patch.setattr(executor, "Submitter", AtOnce)
         patch.setattr(executor, "overrides", lambda job, settings: SimpleNamespace(wins={}))

@@ -129,7 +129,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         # In the order of the experiment.
         for job in sorted(jobs, key=lambda job: int(job.jobid)):
             self.run_job_pre(job)
-            self.run_job(job)
+            # A job between those that were found and those that are followed would be in neither.
+            with self._interrupts.deferred():
+                self.run_job(job)
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Follow the job that an earlier process submitted, or let this one wait for its turn."""

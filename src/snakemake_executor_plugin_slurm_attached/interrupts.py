@@ -6,6 +6,8 @@ import atexit
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,6 +29,7 @@ class Interrupts:
         self.received: signal.Signals | None = None
         self._received_at = 0.0
         self._is_heeded = False
+        self._is_deferred = False
         self._is_installed = False
 
     def install(self) -> None:
@@ -41,6 +44,16 @@ class Interrupts:
         signal.setitimer(signal.ITIMER_REAL, _REMINDER, _REMINDER)
         # Python gives up its handlers before the process ends: by then a reminder would kill it.
         atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """A short time in which a signal is only noted, for what must not be left half done; raises it at the end."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+        self._remind()
 
     def heed(self) -> None:
         """The session ends now: no more reminders."""
@@ -59,5 +72,5 @@ class Interrupts:
 
     def _remind(self) -> None:
         is_on_its_way = isinstance(sys.exc_info()[1], SystemExit)
-        if self.received and not self._is_heeded and not is_on_its_way:
+        if self.received and not (self._is_heeded or self._is_deferred or is_on_its_way):
             raise SystemExit(128 + self.received)

@@ -132,6 +132,9 @@ def until(condition: Callable[[], bool], seconds: float = 180) -> None:
 
 # Jobs of `sleeping`.
 ALL = ["tiny.r4", "tiny.r8", "tiny.base.shout", "tiny.r4.shout.e0", "tiny.r8.shout.e0"]
+# Those of one run: each job costs this machine a second or two.
+OF_R4 = ["tiny.r4", "tiny.r4.shout.e0"]
+ONLY_R4 = ["only=r4,r4/*/*"]
 
 
 def sleeping(folder: Path, train: float = 3, evaluate: float = 1, epochs: int = 1) -> ExperimentFolder:
@@ -166,6 +169,12 @@ def running(folder: Path, *wanted: str) -> dict[str, str]:
 
     until(lambda: all((job := found().get(name)) and job.state == "RUNNING" for name in wanted), 180)
     return {name: job.job_id for name, job in found().items()}
+
+
+def time_out(*job_ids: str) -> None:
+    """Let the time of running jobs be over now, whatever their limit; SLURM looks every 30 s."""
+    for job_id in job_ids:
+        client("scontrol", "update", f"jobid={job_id}", "endtime=now")
 
 
 def shim(folder: Path, client: str, body: str) -> dict[str, str]:

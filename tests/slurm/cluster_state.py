@@ -171,7 +171,10 @@ def write_whole(path: Path, content: bytes, mode: int) -> None:
 
 
 def register() -> None:
-    """Let root and the people of this machine submit, on account `lab` by default or on `guests`."""
+    """Let root and the people of this machine submit, on account `lab` by default or on `guests`.
+
+    They may use QOS `brief`, too, in which a job that asks for more than a minute waits for ever.
+    """
     if cluster_name() not in listed("cluster", "cluster"):
         demand("sacctmgr", "-i", "add", "cluster", cluster_name())
     if missing := set(ACCOUNTS) - listed("account", "account"):
@@ -182,6 +185,9 @@ def register() -> None:
         demand("sacctmgr", "-i", "add", "user", users, f"account={','.join(ACCOUNTS)}")
         # Accounting knows root from the start, with an account of its own.
         demand("sacctmgr", "-i", "modify", "user", users, "set", "defaultaccount=lab")
+    if "brief" not in listed("qos", "name"):
+        demand("sacctmgr", "-i", "add", "qos", "brief", "set", "maxwall=1")
+        demand("sacctmgr", "-i", "modify", "user", ",".join(sorted(people)), "set", "qos+=brief")
 
 
 def listed(kind: str, column: str, *conditions: str) -> set[str]:

@@ -14,6 +14,8 @@ import pytest
 from cluster_runs import (
     ALL,
     AT_ONCE,
+    OF_R4,
+    ONLY_R4,
     Run,
     client,
     hold,
@@ -64,14 +66,15 @@ def test_a_kill_while_sbatch_is_under_way_brings_no_second_job(tmp_path: Path, b
     """Neither while the first one is in the queue nor when it has ended before it is looked for."""
     experiment = sleeping(tmp_path, train=8)
     begun = tmp_path / "begun"
-    first = Run(experiment.path, *AT_ONCE, environment=submission_shim(tmp_path / "shims", f"touch {begun}; {body}"))
+    slow = submission_shim(tmp_path / "shims", f"touch {begun}; {body}")
+    first = Run(experiment.path, *AT_ONCE, environment=slow, config=ONLY_R4)
     until(begun.exists)
     time.sleep(1)
     first.kill()
-    second = run(experiment.path, *AT_ONCE)
+    second = run(experiment.path, *AT_ONCE, config=ONLY_R4)
     assert second.process.returncode == 0, second.output
-    assert {job.state for job in settled(experiment.path, 5)} == {"COMPLETED"}
-    assert names(experiment.path) == Counter(ALL)
+    assert {job.state for job in settled(experiment.path, 2)} == {"COMPLETED"}
+    assert names(experiment.path) == Counter(OF_R4)
 
 
 def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     slow = submission_shim(tmp_path / "shims", f'touch {begun}; sleep 4; exec "$real" "$@"')
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    first = Run(experiment.path, *AT_ONCE, environment=slow)
+    first = Run(experiment.path, *AT_ONCE, environment=slow, config=ONLY_R4)
     signal.signal(signal.SIGHUP, hangup)
     until(begun.exists)
     first.interrupt(signal.SIGHUP)
@@ -94,9 +97,9 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
     until(lambda: jobs(experiment.path))
     (submitted,) = jobs(experiment.path)
     assert f"scancel {submitted.job_id}" in first.output
-    second = run(experiment.path, *AT_ONCE)
+    second = run(experiment.path, *AT_ONCE, config=ONLY_R4)
     assert second.process.returncode == 0, second.output
-    assert names(experiment.path) == Counter(ALL)
+    assert names(experiment.path) == Counter(OF_R4)
 
 
 def test_requeued_jobs_keep_their_ids_and_a_killed_one_is_told_as_slurm_has_it(tmp_path: Path) -> None:
@@ -213,14 +216,14 @@ def test_a_ledger_that_cannot_be_used_lets_no_job_be_submitted(tmp_path: Path) -
     experiment = sleeping(tmp_path, train=1)
     ledger = experiment.path / LEDGER
     ledger.mkdir(parents=True)
-    unreadable = run(experiment.path, *AT_ONCE)
+    unreadable = run(experiment.path, *AT_ONCE, config=ONLY_R4)
     assert unreadable.process.returncode == 1
     assert unreadable.output.count("It is not known which jobs were submitted") == 1
     assert "Traceback" not in unreadable.output
     ledger.rmdir()
     # Full of what is not ours, and not to be written even by root.
     ledger.symlink_to("/proc/version")
-    unwritable = run(experiment.path, *AT_ONCE)
+    unwritable = run(experiment.path, *AT_ONCE, config=ONLY_R4)
     assert unwritable.process.returncode == 1
     assert "It was not submitted" in unwritable.output
     assert names(experiment.path) == Counter()
@@ -228,23 +231,23 @@ def test_a_ledger_that_cannot_be_used_lets_no_job_be_submitted(tmp_path: Path) -
     entry = {"event": "accepted", "config_hash": "", "name": "", "comment": "", "uid": os.getuid(), "target": "a"}
     lines = [entry | {"job_id": "1 2", "time": "2025-01-31T10:00:00"}, entry | {"job_id": "1", "time": "now"}, [], 7]
     ledger.write_bytes(b"\xff\x00{\n" + b"\n".join(json.dumps(line).encode() for line in lines) + b'\n{"event": "acc')
-    garbage = run(experiment.path, *AT_ONCE)
+    garbage = run(experiment.path, *AT_ONCE, config=ONLY_R4)
     assert garbage.process.returncode == 0, garbage.output
-    assert names(experiment.path) == Counter(ALL)
+    assert names(experiment.path) == Counter(OF_R4)
 
 
 def test_a_ledger_that_breaks_on_the_way_loses_no_job(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path)
     ledger = experiment.path / LEDGER
     breaking = submission_shim(tmp_path / "shims", f'rm {ledger}; mkdir {ledger}; exec "$real" "$@"')
-    broken = Run(experiment.path, *AT_ONCE, environment=breaking)
+    broken = Run(experiment.path, *AT_ONCE, environment=breaking, config=ONLY_R4)
     assert broken.wait() == 1
     assert names(experiment.path) == Counter(["tiny.r4"])
     assert "Finished jobid: 1 (Rule: run_finetune)" in broken.output
     ledger.rmdir()
-    again = run(experiment.path, *AT_ONCE)
+    again = run(experiment.path, *AT_ONCE, config=ONLY_R4)
     assert again.process.returncode == 0, again.output
-    assert names(experiment.path) == Counter(ALL)
+    assert names(experiment.path) == Counter(OF_R4)
 
 
 def sbatch(script: str, *options: str) -> str:

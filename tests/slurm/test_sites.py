@@ -1,4 +1,4 @@
-"""Habits of sites and of their users: signals, interpreters, wrappers of sbatch, folders that are tidied away."""
+"""Habits of sites and of their users: signals, interpreters, wrappers, folders that are tidied away, odd names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from cluster_runs import AT_ONCE, Run, client, jobs, names, running, sleeping, submission_shim, until
+from cluster_runs import AT_ONCE, Run, client, jobs, names, run, running, sleeping, submission_shim, until
+from experiments import ExperimentFolder
+from scaffolded import Scaffold, make_scaffolded
 
 from run_experiment.slurm.ledger import PATH, Ledger
 
@@ -75,3 +77,40 @@ def test_jobs_whose_log_folder_was_tidied_away_are_submitted_again(tmp_path: Pat
     assert names(experiment.path) == Counter(
         {"tiny.r4": 2, "tiny.r4.shout.e0": 1, "tiny.base.shout": 1},
     )
+
+
+LONG = "r4" + "".join(f"-{number}" for number in range(10, 52))
+
+
+def with_long_names(experiment: ExperimentFolder) -> None:
+    """One run and its evaluation, with names as long as the schema allows: together more than a file's name may be."""
+    (experiment.path / "r4").rename(experiment.path / LONG)
+    for path in (experiment.path / LONG).rglob("*.*"):
+        path.write_text(path.read_text().replace("r4", LONG))
+    values = experiment.read()
+    values["experiment"]["name"] = 128 * "t"
+    values["runs"] = [values["runs"][0] | {"name": LONG}]
+    values["evaluation"]["matrix"] = [values["evaluation"]["matrix"][0] | {"run": LONG}]
+    experiment.write(values)
+
+
+def test_odd_names_and_places_accounts_of_the_profile_and_nodes_without_a_home(tmp_path: Path) -> None:
+    """After a script with Windows line ends was refused before anything was submitted."""
+    experiment = make_scaffolded(tmp_path / "it's lr{run}={x} é/experiment", scaffold=Scaffold(inspect=True))
+    with_long_names(experiment)
+    training, evaluation = f"{LONG}/finetune.slurm", f"{LONG}/eval/shout_epoch0.slurm"
+    experiment.edit(training, "#SBATCH", "#SBATCH --begin=now+2 --export=NONE --mem=800M\n#SBATCH")
+    experiment.edit(evaluation, "#SBATCH", "#SBATCH --account=lab --mem=800M\n#SBATCH")
+    profile = [*AT_ONCE, "--default-resources", "slurm_account=guests"]
+    unix = (experiment.path / training).read_bytes()
+    (experiment.path / training).write_bytes(unix.replace(b"\n", b"\r\n"))
+    refused = run(experiment.path, *profile)
+    assert (refused.process.returncode, jobs(experiment.path)) == (2, []), refused.output
+    assert f"{training}:1: its lines end as on Windows" in refused.output
+    (experiment.path / training).write_bytes(unix)
+    homeless = {"HOME": "/proc/nohome", "XDG_DATA_HOME": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    accepted = Run(experiment.path, *profile, environment=homeless)
+    assert accepted.wait() == 0, accepted.output
+    ids = [experiment.record(script.replace(".slurm", ".json"))["job_id"] for script in (training, evaluation)]
+    accounts = client("sacct", "-XnP", "-j", ",".join(ids), "-o", "JobIDRaw,Account,State").split()
+    assert accounts == [f"{ids[0]}|guests|COMPLETED", f"{ids[1]}|lab|COMPLETED"]

@@ -42,7 +42,7 @@ def look(folder: Path, environment: dict[str, str]) -> dict[str, dict[str, Any]]
 def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> None:
     experiment = sleeping(tmp_path, train=1)
     go = hold(experiment, "r4/finetune.slurm")
-    experiment.edit("r8/finetune.slurm", "#SBATCH --gres", "#SBATCH --begin=now+1hour\n#SBATCH --gres")
+    experiment.edit("r8/finetune.slurm", "#SBATCH --gres", "#SBATCH --qos=brief\n#SBATCH --gres")
     environment = counting(tmp_path / "shims")
     started = Run(experiment.path, *AT_ONCE)
     try:
@@ -61,6 +61,8 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         ]
         assert [found["r8"][key] for key in ("state", "job_id", "certain")] == ["pending", waiting, True]
         assert found["r4/shout/epoch0"]["reason"] == f"its run is being trained as job {ids['tiny.r4']}"
+        limit = "QOSMaxWallDurationPerJobLimit): it asks for more than a job may have"
+        started.until(f"tiny.r8: SLURM job {waiting} waits ({limit}")
         client("scontrol", "uhold", waiting)
         held = f"JobHeldUser): it is held: release it with `scontrol release {waiting}`"
         started.until(f"tiny.r8: SLURM job {waiting} waits ({held}")
@@ -68,7 +70,7 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         stuck = look(experiment.path, environment)["r8"]
         assert (stuck["is_stuck"], stuck["reason"]) == (True, held.replace("):", ":"))
         client("scontrol", "release", waiting)
-        client("scontrol", "update", f"jobid={waiting}", "starttime=now")
+        client("scontrol", "update", f"jobid={waiting}", "timelimit=1")
         go.touch()
         assert started.wait(180) == 0, started.output
     finally:

@@ -7,6 +7,8 @@ from typing import Any
 
 # How far the clocks of two machines may be apart.
 CLOCK_SKEW = timedelta(seconds=2)
+# The most for a login node and a node of a cluster without time synchronization: munge refuses what is further apart.
+NODE_CLOCK_SKEW = timedelta(minutes=5)
 
 
 def now() -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,6 +20,8 @@ from run_experiment.machine.processes import signal_group
 _GRACE = 15.0
 # Signals that a script may have a trap for; SIGTERM ends the job.
 _PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+# Exit status of a shell that does not find a command.
+_NOT_FOUND = 127
 # Seconds for processes that outlive the script.
 _GRACE_OF_REST = 3.0
 
@@ -41,10 +44,14 @@ def run_script(
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
         inherited = script_environment(os.environ, folder, Path(own), script, is_rendered=is_rendered)
+        command = script_command(script.absolute(), inherited["PATH"])
+        if not shutil.which(command[0], path=inherited["PATH"]):
+            output.write(f"its first line names {command[0]}, which this machine does not have\n".encode())
+            return _NOT_FOUND
         # Before the script can be ready for them.
         signals = _Signals()
         process = subprocess.Popen(
-            script_command(script.absolute(), inherited["PATH"]),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

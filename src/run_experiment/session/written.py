@@ -49,11 +49,12 @@ class Written:
         used = entries[(entries["job_id"] == job_id) & (entries["action"] == Action.COMPUTE_METRICS.value)]
         return bool(len(ends) and len(used) and used.index[-1] < ends.index[-1])
 
-    def notices(self, job_id: str, since: datetime) -> int:
-        """Number of entries, not before a moment, of what a job itself had to report."""
+    def notices(self, job_id: str, since: datetime) -> list[tuple[str, str, str]]:
+        """Action, details and result of the entries, not before a moment, of what a job itself had to report."""
         known, moment = self._entries, since.astimezone().replace(tzinfo=None)
         of_jobs = known["action"].isin([action.value for action in OF_JOBS])
-        return int((of_jobs & (known["job_id"] == job_id) & (known["time"] >= moment)).sum())
+        found = known[of_jobs & (known["job_id"] == job_id) & (known["time"] >= moment)]
+        return list(zip(found["action"], found["details"], found["result"], strict=True))
 
     def has_metrics(self, job_id: str) -> bool:
         """Whether there is an entry of what a job used."""

@@ -123,6 +123,11 @@ def test_tools_are_those_beside_python_and_the_folder_is_given() -> None:
     assert output == [str(Path(sys.executable).parent / "python"), *2 * [str(Path("run").absolute())]]
 
 
+def test_an_interpreter_that_a_node_does_not_have_is_named() -> None:
+    status, output = run("echo trained", first="#!/opt/shells/zsh -f")
+    assert (status, output) == (127, ["its first line names /opt/shells/zsh, which this machine does not have"])
+
+
 def test_login_shells_find_our_tools_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path().absolute()))
     Path(".bash_profile").write_text("echo logged in\nexport PATH=/usr/bin:/bin\n")

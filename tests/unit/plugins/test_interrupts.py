@@ -94,6 +94,18 @@ finally:
     assert (ended.returncode, ended.stdout) == (130, "ended in order\n"), ended.stderr
 
 
+def test_a_signal_waits_for_what_must_not_be_left_half_done() -> None:
+    code = """
+with session.deferred():
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.3)
+    print("done", flush=True)
+print("more", flush=True)
+"""
+    ended = session(code)
+    assert (ended.returncode, ended.stdout) == (130, "done\n"), ended.stderr
+
+
 def test_another_signal_ends_a_session_whose_end_hangs() -> None:
     code = """
 interrupts._PATIENCE = 0.2

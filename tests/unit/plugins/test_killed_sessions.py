@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
 from session_logs import EVAL4, R4, R8
 from simulated_cluster import LIVES, SimulatedCluster
-from simulated_sessions import Experiment, simulated
+from simulated_sessions import Experiment, Session, SimulatedExecutor, simulated
 
 from run_experiment.actionlog.entry import Log
+from run_experiment.slurm.events import Detached, Event, Reattached
 from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.ledger import Ledger
 from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
+from snakemake_executor_plugin_slurm_attached.interrupts import Interrupts
 from snakemake_executor_plugin_slurm_attached.submissions import planned_submission
 
 # Steps of the cluster until the next session begins: none, some, or as many as its jobs take to their ends.
@@ -131,3 +134,28 @@ def folder(parent: Path, write: int) -> Path:
     path = parent / str(write)
     path.mkdir()
     return path
+
+
+def test_a_signal_while_a_job_is_found_again_does_not_lose_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be neither among those that keep running nor among those that are cancelled."""
+    experiment = Experiment(tmp_path, SimulatedCluster(tmp_path, "succeeds"), (R4,))
+    interrupts, seen = Interrupts(), list[Event]()
+    monkeypatch.setattr(interrupts, "install", lambda: None)
+    with simulated(experiment):
+        experiment.session(interrupted_at=1)
+        session = Session(experiment)
+        executor = SimulatedExecutor(session)
+        executor._interrupts = interrupts
+
+        def observe(event: Event) -> None:
+            seen.append(event)
+            if isinstance(event, Reattached):
+                interrupts._stop(signal.SIGINT, None)
+
+        monkeypatch.setattr(session, "observe", observe)
+        with pytest.raises(SystemExit):
+            executor.run_jobs(list(session.jobs.values()))
+        with pytest.raises(SystemExit):
+            executor.cancel()
+    (detached,) = [event for event in seen if isinstance(event, Detached)]
+    assert [submission.target for submission in detached.submissions] == [R4]

@@ -106,6 +106,20 @@ def test_what_an_earlier_session_told_is_not_told_again(session: Session) -> Non
     ]
 
 
+@pytest.mark.parametrize("place", ["behind", "ahead"])
+def test_the_clock_of_a_node_that_is_wrong_by_minutes_changes_nothing(session: Session, place: str) -> None:
+    """Jobs were submitted at noon; what is logged has the time of now."""
+    minutes = timedelta(minutes=4)
+    since = NOON - minutes if place == "behind" else datetime.now().astimezone() + minutes
+    session.start(R4)
+    leave(session, "r4/attempts/104", "begun.json", RESUMED, since=since)
+    session.tell(Polled({R4: "RUNNING"}))
+    assert session.rows(*RETRIES) == [("r4", *RESUMED[1:])]
+    leave(session, "r4/attempts/104", "begun.json", RESUMED, SMALLER, since=since)
+    later = Session(plan(session.folder)).tell(Reattached(submission(R4), "RUNNING"), Polled({R4: "RUNNING"}))
+    assert later.rows(*RETRIES) == [("r4", *RESUMED[1:]), ("r4", *SMALLER[1:])]
+
+
 def test_the_next_session_tells_what_a_job_did_that_slurm_started_again(session: Session) -> None:
     """A start knows nothing of the one before it: what was told of that does not stand for what this one did."""
     now = datetime.now().astimezone()

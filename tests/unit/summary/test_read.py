@@ -105,6 +105,7 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("name", [("name: r4", "name: r/4"), ("run: r4", 'run: r/4')], '16: runs[0].name: expected a name of letters, digits, ., _ and -, beginning with a letter or digit, at most 128 long, found "r/4"'),
     ("name-newline", [("name: r4", 'name: "r4\\n"'), ("run: r4", 'run: "r4\\n"')], '16: runs[0].name: expected a name of letters, digits, ., _ and -, beginning with a letter or digit, at most 128 long, found "r4\\n"'),
     ("name-dots", [("name: r4", "name: r..4"), ("run: r4", 'run: r..4')], "16: runs[0].name: r..4 has two dots in a row; a name must not"),
+    ("name-repeats", [("name: r4", "name: r4" + 20 * "-a"), ("run: r4", "run: r4" + 20 * "-a")], "16: runs[0].name: ends in 20 times the same, which Snakemake takes for an error; shorten it"),
     ("name-twice", [("name: base", "name: r8"), ("    - {run: base, tasks: [cap]}\n", "")], "21: runs[2].name: r8 is already the name of runs[1]"),
     ("name-case", [("name: base", "name: R8"), ("run: base", "run: R8")], "21: runs[2].name: R8 differs only in upper and lower case from runs[1]"),
     ("name-reserved", [("name: base", "name: results"), ("run: base", "run: results")], "21: runs[2].name: results is a name of the experiment folder's own; choose another"),

@@ -21,6 +21,8 @@ Named = BaseModelEntry | RunEntry | TaskEntry
 
 # Folders of a run with other files than what it trains.
 _OF_A_RUN = ("attempts", "checkpoints", "eval", paths.TRAININGS)
+# What Snakemake takes for a rule that would make its own input for ever.
+_REPEATED = re.compile(r"(.+)\1{19}$")
 # Files beside the runs' folders.
 _OWN_FILES = {paths.SUMMARY, "run-torchtune.log", "run-inspect.log"}
 
@@ -73,6 +75,8 @@ def _unique(entries: Mapping[KeyPath, Named]) -> Iterator[Finding]:
     for path, entry in entries.items():
         if ".." in entry.name:
             yield Finding((*path, "name"), f"{entry.name} has two dots in a row; a name must not")
+        if _REPEATED.search(entry.name):
+            yield Finding((*path, "name"), "ends in 20 times the same, which Snakemake takes for an error; shorten it")
         first, name = seen.setdefault(entry.name.lower(), (path, entry.name))
         if first != path:
             same = "is already the name of" if name == entry.name else "differs only in upper and lower case from"
