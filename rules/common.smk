@@ -35,6 +35,7 @@ from run_experiment.common.errors import InputError
 from run_experiment.common.files import links_at_top
 from run_experiment.common.places import unusable_places
 from run_experiment.experiment.schema import NAME_PATTERN
+from run_experiment.machine.processes import interrupt_at_hangup
 from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
 from run_experiment.session.plan import session_plan
 from run_experiment.experiment.settings import read_settings
@@ -119,6 +120,12 @@ def may_be_early():
 def trainings_behind_epochs(wildcards):
     """Trainings whose epochs are waited for, which do not need them as such."""
     return trainings_behind(plan, early())
+
+
+def interrupt_local_jobs_at_hangup():
+    """Have a closed terminal end a session on one machine as Ctrl-C does; on a cluster the executor sees to it."""
+    if workflow.local_exec:
+        interrupt_at_hangup()
 
 
 def jobs_are_submitted():

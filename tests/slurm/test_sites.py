@@ -96,7 +96,7 @@ def with_long_names(experiment: ExperimentFolder) -> None:
 
 def test_odd_names_and_places_accounts_of_the_profile_and_nodes_without_a_home(tmp_path: Path) -> None:
     """After a script with Windows line ends was refused before anything was submitted."""
-    experiment = make_scaffolded(tmp_path / "it's lr{run}={x} é/experiment", scaffold=Scaffold(inspect=True))
+    experiment = make_scaffolded(tmp_path / "it's lr{run}={x}/experiment", scaffold=Scaffold(inspect=True))
     with_long_names(experiment)
     training, evaluation = f"{LONG}/finetune.slurm", f"{LONG}/eval/shout_epoch0.slurm"
     experiment.edit(training, "#SBATCH", "#SBATCH --begin=now+2 --export=NONE --mem=800M\n#SBATCH")

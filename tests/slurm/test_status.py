@@ -62,7 +62,11 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         assert [found["r8"][key] for key in ("state", "job_id", "certain")] == ["pending", waiting, True]
         assert found["r4/shout/epoch0"]["reason"] == f"its run is being trained as job {ids['tiny.r4']}"
         limit = "QOSMaxWallDurationPerJobLimit): it asks for more than a job may have"
+        client("scontrol", "suspend", ids["tiny.r4"])
         started.until(f"tiny.r8: SLURM job {waiting} waits ({limit}")
+        started.until(f"tiny.r4: SLURM job {ids['tiny.r4']} RUNNING → SUSPENDED")
+        assert "until somebody resumes it" in (experiment.path / "run-torchtune.log").read_text()
+        client("scontrol", "resume", ids["tiny.r4"])
         client("scontrol", "uhold", waiting)
         held = f"JobHeldUser): it is held: release it with `scontrol release {waiting}`"
         started.until(f"tiny.r8: SLURM job {waiting} waits ({held}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.specs import Job
-from run_experiment.machine.processes import Terminated, raise_on_sigterm
+from run_experiment.machine.processes import Terminated, interrupt_at_hangup, raise_on_sigterm
 
 J = TypeVar("J", bound=Job)
 
@@ -24,6 +25,9 @@ def run_job(description: str | None, job_type: type[J], execute: Callable[[J, st
     parser.add_argument("--log", required=True, type=Path, help="file for the output of the job's script")
     arguments = parser.parse_args()
     raise_on_sigterm()
+    # On a cluster the script gets this signal.
+    if "SLURM_JOB_ID" not in os.environ:
+        interrupt_at_hangup()
     try:
         execute(arguments.job, arguments.id, arguments.log)
     except (JobError, OSError) as error:

@@ -33,6 +33,12 @@ def raise_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, terminate)
 
 
+def interrupt_at_hangup() -> None:
+    """Make SIGHUP, of a terminal that is closed, raise KeyboardInterrupt, unless it is ignored (`nohup`)."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[BinaryIO]:
     """Hold a lock on a file; a child process that inherits the file keeps it locked.

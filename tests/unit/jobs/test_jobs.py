@@ -375,6 +375,21 @@ def test_what_the_file_system_refuses_is_said_plainly(training: FinetuneJob, tmp
     assert (done.returncode, done.stderr) == (1, "r4 failed: [Errno 17] File exists: 'logs'\n")
 
 
+def test_a_closed_terminal_ends_the_script_with_its_job(training: FinetuneJob, tmp_path: Path) -> None:
+    """By itself it would live on: it has a process group of its own."""
+    write_script("r4/finetune.slurm", "echo started; sleep 60")
+    job = subprocess.Popen(run_finetune(training, tmp_path / "jobs"), stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 20
+    while not (LOG.exists() and "started" in LOG.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGHUP)
+    _, errors = job.communicate(timeout=30)
+    assert (job.returncode, errors) == (1, "r4 was interrupted; run the same command to continue\n")
+    assert read("r4/attempts/local-3/attempt.json")["error"] == "KeyboardInterrupt"
+    with locked(LOCK):
+        pass
+
+
 def test_sigterm_leaves_a_record_and_a_whole_log(training: FinetuneJob, tmp_path: Path) -> None:
     write_script("r4/finetune.slurm", TERMINATED)
     job = subprocess.Popen(run_finetune(training, tmp_path / "jobs"), stderr=subprocess.PIPE, text=True)
