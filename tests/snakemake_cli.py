@@ -24,8 +24,16 @@ class Snakemake:
 
     def __init__(self, arguments: list[str], output: Path, environment: dict[str, str]) -> None:
         self._status = output.with_name(f"{output.name}.status")
-        request = {"arguments": arguments, "cwd": str(SOURCE), "environment": environment}
-        self.pid = int(_ask({**request, "output": str(output), "status": str(self._status)}))
+        request = {
+            "arguments": arguments,
+            "cwd": str(SOURCE),
+            "environment": environment,
+            "output": str(output),
+            "status": str(self._status),
+            # As a child would inherit it.
+            "ignores_hangup": signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
+        }
+        self.pid = int(_ask(request))
 
     @property
     def returncode(self) -> int | None:

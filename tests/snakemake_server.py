@@ -65,6 +65,7 @@ def prepare(request: dict[str, Any]) -> None:
     os.setsid()
     answer = os.dup(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if request["ignores_hangup"] else signal.SIG_DFL)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])

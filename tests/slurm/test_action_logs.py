@@ -176,7 +176,7 @@ def test_a_detach_is_told_and_nothing_is_complete_then(tmp_path: Path) -> None:
     first: Run = start(experiment, "--set-resources", "run_finetune:stagger=2", "run_evaluation:stagger=0")
     first.until("tiny.r8: submitted")
     first.process.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 143
+    assert first.wait() == 143, first.output
     table = read(experiment, Log.TORCHTUNE)
     ids = list(of(table, Action.SUBMIT_JOB)["job_id"])
     assert list(of(table, Action.SUBMIT_JOB)["details"]) == [

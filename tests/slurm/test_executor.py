@@ -126,7 +126,7 @@ def test_jobs_are_cancelled_at_an_interrupt_where_that_is_set(tmp_path: Path) ->
     first = Run(experiment.path, *AT_ONCE, "--slurm-attached-on-interrupt", "cancel")
     until(lambda: len(jobs(experiment.path)) >= 2)
     first.interrupt(signal.SIGINT)
-    assert first.wait(20) == 130
+    assert first.wait() == 130, first.output
     found = settled(experiment.path, 2)
     assert "CANCELLED" in {job.state for job in found}
     assert {job.state for job in found} <= {"CANCELLED", "COMPLETED"}
