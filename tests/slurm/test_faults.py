@@ -178,7 +178,7 @@ def test_a_job_that_only_has_the_id_is_neither_followed_nor_cancelled(tmp_path: 
     cancelling.interrupt(signal.SIGINT)
     assert cancelling.wait() == 130, cancelling.output
     # A job that is still on its way out would be followed, and its end be a failure.
-    settled(experiment.path, 4)
+    until(lambda: str(experiment.path) not in client("squeue", "-ho%Z").split())
     go.touch()
     again = run(experiment.path, *AT_ONCE, "--slurm-attached-lost-seconds", "5")
     if again.process.returncode:
