@@ -375,16 +375,22 @@ def test_what_the_file_system_refuses_is_said_plainly(training: FinetuneJob, tmp
     assert (done.returncode, done.stderr) == (1, "r4 failed: [Errno 17] File exists: 'logs'\n")
 
 
-def test_a_closed_terminal_ends_the_script_with_its_job(training: FinetuneJob, tmp_path: Path) -> None:
-    """By itself it would live on: it has a process group of its own."""
-    write_script("r4/finetune.slurm", "echo started; sleep 60")
-    job = subprocess.Popen(run_finetune(training, tmp_path / "jobs"), stderr=subprocess.PIPE, text=True)
+def signalled(training: FinetuneJob, folder: Path, number: signal.Signals) -> tuple[int, str]:
+    """Exit status and errors of a job that is sent a signal once its script says that it has started."""
+    job = subprocess.Popen(run_finetune(training, folder), stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 20
     while not (LOG.exists() and "started" in LOG.read_text()) and time.monotonic() < end:
         time.sleep(0.05)
-    job.send_signal(signal.SIGHUP)
+    job.send_signal(number)
     _, errors = job.communicate(timeout=30)
-    assert (job.returncode, errors) == (1, "r4 was interrupted; run the same command to continue\n")
+    return job.returncode, errors
+
+
+def test_a_closed_terminal_ends_the_script_with_its_job(training: FinetuneJob, tmp_path: Path) -> None:
+    """By itself it would live on: it has a process group of its own."""
+    write_script("r4/finetune.slurm", "echo started; sleep 60")
+    status, errors = signalled(training, tmp_path / "jobs", signal.SIGHUP)
+    assert (status, errors) == (1, "r4 was interrupted; run the same command to continue\n")
     assert read("r4/attempts/local-3/attempt.json")["error"] == "KeyboardInterrupt"
     with locked(LOCK):
         pass
@@ -392,13 +398,8 @@ def test_a_closed_terminal_ends_the_script_with_its_job(training: FinetuneJob, t
 
 def test_sigterm_leaves_a_record_and_a_whole_log(training: FinetuneJob, tmp_path: Path) -> None:
     write_script("r4/finetune.slurm", TERMINATED)
-    job = subprocess.Popen(run_finetune(training, tmp_path / "jobs"), stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 20
-    while not (LOG.exists() and "started" in LOG.read_text()) and time.monotonic() < end:
-        time.sleep(0.05)
-    job.send_signal(signal.SIGTERM)
-    _, errors = job.communicate(timeout=30)
-    assert job.returncode == 128 + signal.SIGTERM
+    status, errors = signalled(training, tmp_path / "jobs", signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
     assert "r4 was ended by SIGTERM: cancelled, preempted or out of time" in errors
     attempt = read("r4/attempts/local-3/attempt.json")
     assert attempt["error"] == "ended by SIGTERM: cancelled, preempted or out of time"
