@@ -5,6 +5,7 @@ import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.common.json_files import write_record
@@ -12,6 +13,9 @@ from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.model_check import FAILED, ModelCheck, check_model, without_torch
 from run_experiment.inputs.data_files import DataError
 from run_experiment.session.entries import steps as step_entries
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 if __name__ == "__main__":
     without_torch()

@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from run_experiment.common.errors import InputError
 from run_experiment.estimate.measurements import Store, measured
 from run_experiment.report.collect import write_all
 from run_experiment.results.collect import read_records
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 if __name__ == "__main__":
     try:

@@ -7,12 +7,16 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.common.json_files import write_record
 from run_experiment.evaluation.dataset_cache import FACTS, failed_at, failure_text, prebuild
 from run_experiment.jobs.checks import require_data_set
 from run_experiment.session.entries import steps as step_entries
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 if __name__ == "__main__":
     job, name, failure = snakemake.params.job, snakemake.wildcards.data_set, ""

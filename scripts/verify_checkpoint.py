@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.checkpoints.manifest import verify
 from run_experiment.common.errors import CheckpointError
 from run_experiment.session.entries.steps import checkpoint_missing
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 if __name__ == "__main__":
     job, wildcards = snakemake.params.job, snakemake.wildcards

@@ -51,7 +51,7 @@ class ExperimentFolder:
         return self.path / "experiment_summary.yaml"
 
     def read(self) -> dict[str, Any]:
-        return yaml.safe_load(self.summary.read_text())
+        return dict(yaml.safe_load(self.summary.read_text()))
 
     def write(self, values: dict[str, Any]) -> None:
         self.summary.write_text(yaml.safe_dump(values, sort_keys=False))
@@ -63,13 +63,13 @@ class ExperimentFolder:
         self.write(values)
 
     def data(self) -> dict[str, Any]:
-        return json.loads((self.path / "words.json").read_text())
+        return dict(json.loads((self.path / "words.json").read_text()))
 
     def write_data(self, splits: dict[str, Any]) -> None:
         (self.path / "words.json").write_text(json.dumps(splits))
 
     def record(self, path: str) -> dict[str, Any]:
-        return json.loads((self.path / path).read_text())
+        return dict(json.loads((self.path / path).read_text()))
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.path / path
