@@ -7,7 +7,7 @@
 
 rule prebuild_cache:
     input:
-        needs("cache/{data_set}.json"),
+        check_scripts_and_need("cache/{data_set}.json"),
     output:
         "cache/{data_set}.json",
     log:

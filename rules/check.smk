@@ -7,7 +7,7 @@
 
 rule check_model:
     input:
-        needs("cache/checks/{check}.json"),
+        check_scripts_and_need("cache/checks/{check}.json"),
     output:
         "cache/checks/{check}.json",
     log:

@@ -26,7 +26,6 @@ from run_experiment.results.collect import read_records
 from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.resolve import resolve
 from run_experiment.inputs.file_hashes import hash_memory
-from run_experiment.jobs.run import note_own_allocation
 from run_experiment.jobscripts.render import CPUS
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.build import make_plan
@@ -38,6 +37,7 @@ from run_experiment.experiment.schema import NAME_PATTERN
 from run_experiment.machine.processes import interrupt_at_hangup
 from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
 from run_experiment.session.plan import session_plan
+from run_experiment.machine.allocation import note_own_allocation
 from run_experiment.experiment.settings import read_settings
 from run_experiment.summary.read import read_summary
 from run_experiment.planning.target import mark_stale
@@ -84,8 +84,11 @@ memory.save()
 mark_stale(experiment.folder, plan.targets.values())
 
 
-def needs(path):
-    """Input function of a target: the targets that it needs, and its marker if it is stale."""
+def check_scripts_and_need(path):
+    """Input function of a target: the targets that it needs, and its marker if it is stale.
+
+    It ends the process if a job script cannot be submitted.
+    """
 
     def inputs(wildcards):
         # Here and not sooner: only now it is known how jobs will run, and still none does.

@@ -8,7 +8,7 @@
 
 rule await_epoch:
     input:
-        needs(".snakemake/run-experiment/epochs/{run}/{epoch}.json"),
+        check_scripts_and_need(".snakemake/run-experiment/epochs/{run}/{epoch}.json"),
     output:
         ".snakemake/run-experiment/epochs/{run}/{epoch}.json",
     log:

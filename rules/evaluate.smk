@@ -7,7 +7,7 @@
 
 rule run_evaluation:
     input:
-        needs("{run}/eval/{cell}.json"),
+        check_scripts_and_need("{run}/eval/{cell}.json"),
     output:
         eval_log="{run}/eval/logs/{cell}.eval",
         record="{run}/eval/{cell}.json",

@@ -8,7 +8,7 @@
 
 rule run_finetune:
     input:
-        needs("{run}/finetune.json"),
+        check_scripts_and_need("{run}/finetune.json"),
     output:
         "{run}/finetune.json",
     log:

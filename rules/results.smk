@@ -8,7 +8,7 @@
 
 rule collect_results:
     input:
-        needs("results/summary.md"),
+        check_scripts_and_need("results/summary.md"),
     output:
         report(
             "results/evals.csv",

@@ -7,7 +7,7 @@
 
 rule verify_checkpoint:
     input:
-        needs("{run}/checkpoints/{epoch}.json"),
+        check_scripts_and_need("{run}/checkpoints/{epoch}.json"),
     output:
         "{run}/checkpoints/{epoch}.json",
     log:

@@ -20,6 +20,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from run_experiment.attempts.files import forget_not_submitted, note_not_submitted
 from run_experiment.jobscripts.sbatch_lines import SbatchError
+from run_experiment.machine.allocation import own_allocation
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.client_process import cluster_variables
 from run_experiment.slurm.errors import SlurmError
@@ -72,7 +73,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         """Keep what of SLURM is in the environment: the SLURM executor removes it in an allocation."""
-        self._allocation = os.environ.get("SLURM_JOB_ID", "")
+        self._allocation = own_allocation()
         self._cluster = cluster_variables(os.environ)
         super().__init__(workflow, logger)
 

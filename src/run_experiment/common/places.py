@@ -25,15 +25,15 @@ def unusable_places(folder: Path, runs: Iterable[str] = ()) -> list[InputError]:
     if why := _of_folder(folder):
         hint = "; `run-experiment status` needs only to read it" if os.access(folder, os.R_OK | os.X_OK) else ""
         return [_error(folder, why + hint)]
-    if why := no_space(folder):
-        return [_error(folder, why)]
+    if full := no_space(folder):
+        return [full]
     found = {folder / name: _of_folder(folder / name) for name in (*_FOLDERS, *runs)}
     found |= {folder / name: _of_file(folder / name) for name in _LOGS}
     return [_error(place, why) for place, why in found.items() if why]
 
 
-def no_space(folder: Path) -> str:
-    """Why not even a small file can be written to a folder: a full disk, a quota, a limit; empty if one can.
+def no_space(folder: Path) -> InputError | None:
+    """Why not even a small file can be written to a folder: a full disk, a quota, a limit; None if one can.
 
     Only a write shows a quota.
     """
@@ -43,13 +43,9 @@ def no_space(folder: Path) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return f"cannot take a file ({error.strerror}): make room" if error.errno in _FULL else ""
-    return ""
-
-
-def full_place(folder: Path) -> str:
-    """The folder with why it cannot take a file, if it is full now; else empty. For a job that could write nothing."""
-    return f"{folder.absolute()} {why}" if (why := no_space(folder)) else ""
+        if error.errno in _FULL:
+            return _error(folder.absolute(), f"cannot take a file ({error.strerror}): make room")
+    return None
 
 
 def _of_folder(place: Path) -> str:

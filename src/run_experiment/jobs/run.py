@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -23,12 +23,13 @@ from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import same_config, write_record
-from run_experiment.common.places import full_place
+from run_experiment.common.places import no_space
 from run_experiment.common.process_identity import started_at
 from run_experiment.jobs.checks import JobError, failure, make_unused
 from run_experiment.jobs.script_process import run_script
 from run_experiment.jobs.specs import Job
 from run_experiment.jobscripts.script_facts import ScriptFacts
+from run_experiment.machine.allocation import own_job_id, own_restarts
 from run_experiment.machine.exit_status import status_meaning, with_hint
 from run_experiment.machine.gpu_samples import sampling
 from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
@@ -44,8 +45,6 @@ _CUT_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signa
 _KILLED = {status for number in _CUT_BY for status in (-number, 128 + number)}
 # Seconds that a job on a cluster waits for another process to release the lock of its target.
 _LOCK_PATIENCE = 180.0
-# The allocation that the main process itself runs in, as with `salloc`; jobs that it starts inherit its id.
-_OUTER = "RUN_EXPERIMENT_OUTER_JOB"
 # Facts of an attempt that its record has too.
 _IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "started", "host")
 
@@ -121,23 +120,6 @@ class ScriptEnd:
     out_of_memory: bool
 
 
-def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let jobs that this process starts tell its own allocation from theirs."""
-    environment[_OUTER] = environment.get("SLURM_JOB_ID", "")
-
-
-def own_job_id(number: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Id of the job that this process is: SLURM's, or `local-{number}`."""
-    job_id = environment.get("SLURM_JOB_ID")
-    return job_id if job_id and job_id != environment.get(_OUTER) else f"local-{number}"
-
-
-def own_restarts(environment: Mapping[str, str] = os.environ) -> int:
-    """How often SLURM had started this job before; 0 outside of SLURM."""
-    count = environment.get("SLURM_RESTART_COUNT", "")
-    return int(count) if count.isdecimal() else 0
-
-
 def _start_by_slurm(job_id: str) -> datetime | None:
     """When SLURM last started this job; None if it does not answer."""
     try:
@@ -209,7 +191,7 @@ def run_job_script(
     if not status:
         return ScriptEnd(None, out_of_memory)
     meaning = f" ({means})" if (means := status_meaning(status)) else ""
-    said = "".join(map(with_hint, last_lines(attempt.log, 1))) or full_place(attempt.log.parent)
+    said = "".join(map(with_hint, last_lines(attempt.log, 1))) or str(no_space(attempt.log.parent) or "")
     what = f"{job.script} ended with exit status {status}{meaning}{said and f': {said}'}"
     kind = _kind(status, attempt.log, out_of_memory)
     return ScriptEnd(JobError(failure(what, attempt.log), kind), out_of_memory)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from markupsafe import escape
 
+from run_experiment.report.values import MINUS
+
 WIDTH, HEIGHT = 340, 230
 # Characters of a text in a chart.
 _LONGEST = 48
-_MINUS = "\N{MINUS SIGN}"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 26, 40
 
 
@@ -148,7 +149,7 @@ def labelled(values: Sequence[float]) -> list[tuple[float, str]]:
     if not any("e" in text for text in texts):
         decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
         texts = [f"{value:.{decimals}f}" for value in values]
-    return [(value, text.replace("-", _MINUS)) for value, text in zip(values, texts, strict=True)]
+    return [(value, text.replace("-", MINUS)) for value, text in zip(values, texts, strict=True)]
 
 
 def clean(text: str) -> str:

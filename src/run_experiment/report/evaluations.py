@@ -8,6 +8,7 @@ from typing import Any
 
 from run_experiment.common.text import counted, shortened
 from run_experiment.planning.results_state import Records
+from run_experiment.report.values import signed
 from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.answer import CLEAR, NOT_COMPARABLE, Answer, verdict, weakest
 from run_experiment.results.analysis.answer_text import answer_text, name_of
@@ -87,13 +88,8 @@ def _over_seeds(answer: Answer, seeds: SeedsAnswer) -> str:
         name = f"{seeds.runner_up.name} after epoch {seeds.runner_up.epoch}"
         is_clear = verdict(second) == CLEAR
         said = "is clear between seeds" if is_clear else "is within noise between seeds"
-        parts.append(f"Its difference to {name}, {_signed(second.delta)}, {said}.")
+        parts.append(f"Its difference to {name}, {signed(second.delta)}, {said}.")
     return " ".join(parts)
-
-
-def _signed(difference: float) -> str:
-    """A difference as the page's tables have it, with a true minus."""
-    return f"{difference:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _sign(answer: Answer) -> int:
@@ -143,10 +139,10 @@ def _against(answer: Answer, comparisons: Sequence[Comparison], name: str) -> st
         return f"{'Not all' if tie else 'It'} can{'' if tie else 'not'} be compared with {name}."
     if weakest(comparisons) != CLEAR:
         subject = f"The difference of {first.run}" if tie else "Its difference"
-        return f"{subject} to {name}, {_signed(first.delta)}, is within noise."
+        return f"{subject} to {name}, {signed(first.delta)}, is within noise."
     better = (first.delta > 0) == (answer.better == "higher")
     begin = "All are" if tie else "It is"
-    return f"{begin} clearly {'better' if better else 'worse'} than {name} ({_signed(first.delta)})."
+    return f"{begin} clearly {'better' if better else 'worse'} than {name} ({signed(first.delta)})."
 
 
 def _score(score: Score, label: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 # What of a text is kept: nobody reads more of it on a page, and a model may write without end.
 _LONGEST = 600
-
+# Of numbers; a hyphen is too short for it.
+MINUS = "\N{MINUS SIGN}"
 
 # The verdict of a check that found nothing to look at.
 FINE = "ok"
@@ -27,6 +28,11 @@ def cut(value: Any, most: int = _LONGEST) -> Any:
     if isinstance(value, list | tuple):
         return cut(", ".join(map(str, value)), most)
     return value if value is None or isinstance(value, str | int | bool) else cut(str(value), most)
+
+
+def signed(difference: float) -> str:
+    """A difference as the page's tables have it."""
+    return f"{difference:+.3f}".replace("-", MINUS)
 
 
 def finite(value: Any) -> Any:

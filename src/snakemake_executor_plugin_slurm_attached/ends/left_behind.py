@@ -15,7 +15,7 @@ from run_experiment.attempts.history import Attempt
 from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
-from run_experiment.common.places import full_place
+from run_experiment.common.places import no_space
 from run_experiment.machine.exit_status import with_hint
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm.accounted_job import AccountedJob
@@ -85,7 +85,7 @@ def why_lost(folder: Path, submission: Submission, output: Path) -> str:
 
 def _said(output: Path) -> str:
     lines = last_lines(output)
-    last = with_hint(lines[-1]) if lines else full_place(output.parent)
+    last = with_hint(lines[-1]) if lines else str(no_space(output.parent) or "")
     return "\n".join([f"{last and f'{last}; '}its output is {output}", *(f"    {line}" for line in lines)])
 
 

@@ -54,15 +54,20 @@ def test_a_log_that_leads_nowhere(tmp_path: Path) -> None:
     assert said(tmp_path) == ["DIR/run-inspect.log: is a link into /no, which is not there: make that folder"]
 
 
-FULL = "import sys; from run_experiment.common.places import no_space; print(no_space(sys.argv[1]))"
+FULL = """
+import sys
+from pathlib import Path
+from run_experiment.common.places import no_space
+print(no_space(Path(sys.argv[1])))
+"""
 
 
 def test_a_folder_that_takes_no_file(tmp_path: Path) -> None:
     """As on a full disk or beyond a quota: here, of a process that may write no byte."""
-    assert no_space(tmp_path) == ""
+    assert no_space(tmp_path) is None
     limited = ["bash", "-c", 'ulimit -f 0; exec "$@"', "bash", sys.executable, "-c", FULL, str(tmp_path)]
     done = subprocess.run(limited, capture_output=True, text=True, check=True)
-    assert done.stdout == "cannot take a file (File too large): make room\n"
+    assert done.stdout == f"{tmp_path}: cannot take a file (File too large): make room\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import threading
@@ -10,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -292,9 +294,9 @@ def test_an_error_is_run_once() -> None:
 
 def test_a_script_that_could_write_nothing_failed_for_the_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what it says itself, nothing is left."""
-    full = "cannot take a file (No space left on device): make room"
-    monkeypatch.setattr("run_experiment.common.places.no_space", lambda folder: full)
-    with pytest.raises(JobError, match=re.escape(f"exit status 1: {LOG.parent.absolute()} {full}; its log is")):
+    full = f"{LOG.parent.absolute()}: cannot take a file (No space left on device): make room"
+    monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(JobError, match=re.escape(f"exit status 1: {full}; its log is")):
         finetune(training(body="exit 1"), "3", LOG)
     with pytest.raises(JobError, match="exit status 1: some error; its log is"):
         finetune(training(body="echo some error; exit 1"), "3", LOG)

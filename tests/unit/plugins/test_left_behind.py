@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from ended_jobs import LIMITS, NOON, R4, TRAINING, accounted
@@ -32,12 +34,12 @@ def test_a_job_that_could_write_nothing_failed_for_the_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It left neither a record nor output; what did leave something, failed for that."""
-    full = "cannot take a file (No space left on device): make room"
-    monkeypatch.setattr("run_experiment.common.places.no_space", lambda folder: full)
+    full = f"{tmp_path}: cannot take a file (No space left on device): make room"
+    monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     output = tmp_path / "17.out"
     output.touch()
     said = why_failed(tmp_path, accounted("FAILED", "1:0"), R4, output)
-    assert said.endswith(f": {tmp_path} {full}; its output is {output}")
+    assert said.endswith(f": {full}; its output is {output}")
     output.write_text("some error\n")
     assert full not in why_failed(tmp_path, accounted("FAILED", "1:0"), R4, output)
 

@@ -1,0 +1,31 @@
+"""The allocation that a process runs in: of the main process, as with `salloc`, or of the job that it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+
+# The allocation that the main process itself runs in, as with `salloc`; jobs that it starts inherit its id.
+_OUTER = "RUN_EXPERIMENT_OUTER_JOB"
+
+
+def own_allocation(environment: Mapping[str, str] = os.environ) -> str:
+    """Id of the allocation that the main process itself runs in; empty if it runs in none."""
+    return environment.get("SLURM_JOB_ID", "")
+
+
+def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let jobs that this process starts tell its own allocation from theirs."""
+    environment[_OUTER] = own_allocation(environment)
+
+
+def own_job_id(number: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Id of the job that this process is: SLURM's, or `local-{number}`."""
+    job_id = environment.get("SLURM_JOB_ID")
+    return job_id if job_id and job_id != environment.get(_OUTER) else f"local-{number}"
+
+
+def own_restarts(environment: Mapping[str, str] = os.environ) -> int:
+    """How often SLURM had started this job before; 0 outside of SLURM."""
+    count = environment.get("SLURM_RESTART_COUNT", "")
+    return int(count) if count.isdecimal() else 0

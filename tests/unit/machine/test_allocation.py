@@ -1,0 +1,21 @@
+"""The allocation of the main process is told apart from those of its jobs."""
+
+from __future__ import annotations
+
+from run_experiment.machine.allocation import note_own_allocation, own_job_id
+
+
+def test_the_allocation_of_the_main_process_is_none_of_a_job() -> None:
+    environment = {"SLURM_JOB_ID": "4711"}
+    assert own_job_id("5", environment) == "4711"
+    note_own_allocation(environment)
+    assert own_job_id("5", environment) == "local-5"
+    # As sbatch sets it for what is submitted from there.
+    environment["SLURM_JOB_ID"] = "4712"
+    assert own_job_id("5", environment) == "4712"
+
+
+def test_without_slurm_there_is_the_number() -> None:
+    environment: dict[str, str] = {}
+    note_own_allocation(environment)
+    assert own_job_id("5", environment) == "local-5"
