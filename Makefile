@@ -57,6 +57,7 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m run_experiment.summary.docs
+	$(BIN)/python -m run_experiment.trainers.docs
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

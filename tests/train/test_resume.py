@@ -23,7 +23,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torchtune import config
 
 from run_experiment.experiment.model import Training
-from run_experiment.finetuning import checkpointer
+from run_experiment.finetuning import checkpointer, resume_state
 from run_experiment.finetuning.metrics import read_metrics
 from run_experiment.finetuning.recipe import finetune
 from run_experiment.finetuning.resume_state import CHANGES, JOB, drop_state, last_whole_epoch, resume_changes
@@ -167,7 +167,7 @@ def test_cut_off_in_every_epoch(training: Training, uninterrupted: Path, tmp_pat
 def test_cut_off_before_a_checkpoint_is_in_its_place(
     training: Training, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifacts, put_in_place = tmp_path / "artifacts", checkpointer._replace_folder
+    artifacts, put_in_place = tmp_path / "artifacts", resume_state._replace_folder
 
     def cut_off_at(name: str) -> Any:
         def call(new: Path, target: Path) -> None:
@@ -179,7 +179,7 @@ def test_cut_off_before_a_checkpoint_is_in_its_place(
 
     for epoch in range(EPOCHS):
         with monkeypatch.context() as patch:
-            patch.setattr(checkpointer, "_replace_folder", cut_off_at(f"epoch_{epoch}"))
+            patch.setattr(resume_state, "_replace_folder", cut_off_at(f"epoch_{epoch}"))
             with pytest.raises(Interruption):
                 go_on(training, tmp_path)
         assert last_whole_epoch(artifacts) == (epoch - 1 if epoch else None)

@@ -115,6 +115,9 @@ def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _change(name: str, before: Any, after: Any, known: Mapping[str, Any]) -> str:
     if _is_hash(before) or _is_hash(after):
         return f"{_hashed(name.removesuffix('.sha256'), known)} changed"
+    if name == "trainer":
+        # Configurations of the first trainer do not name it.
+        return f"trainer: {before or 'torchtune'} → {after or 'torchtune'}"
     return f"{name.rpartition('.')[2]}: {_short(before)} → {_short(after)}"
 
 

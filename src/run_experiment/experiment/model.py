@@ -12,6 +12,9 @@ from run_experiment.common import paths
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import Compute, Hyperparameters, RunType, TaskMetric
 
+# What trains if the summary does not say.
+DEFAULT_TRAINER = "torchtune"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -39,7 +42,7 @@ class Training:
     prompting: Prompting
     hyperparameters: Hyperparameters
     wandb_project: str | None = None
-    trainer: str = "torchtune"
+    trainer: str = DEFAULT_TRAINER
 
 
 @dataclass(frozen=True)

@@ -100,18 +100,26 @@ def _run(
                 {name: getattr(controls, name) for name in Hyperparameters.model_fields}
             ),
             wandb_project=summary.output.wandb_project,
+            trainer=entry.trainer or summary.tools.preparation,
         )
     given = entry.checkpoint_path or entry.parameters.checkpoint_path
     return Run(
         name=entry.name,
         type=entry.type,
         model=model,
-        parameters=entry.parameters.model_dump(exclude_unset=True),
+        parameters=entry.parameters.model_dump(exclude_unset=True) | _own_trainer(entry, summary),
         training=training,
         checkpoint=folder / given if given else None,
         checkpoint_pattern=_checkpoint_pattern(summary),
         compute=entry.slurm_overrides.over(entry.compute) if entry.slurm_overrides else entry.compute,
     )
+
+
+def _own_trainer(entry: RunEntry, summary: ExperimentSummary) -> dict[str, str]:
+    """The trainer of a run as one of its parameters, if the runs have several."""
+    trainers = {run.trainer or summary.tools.preparation for run in summary.runs if run.type == "fine-tuned"}
+    is_shown = entry.type == "fine-tuned" and len(trainers) > 1
+    return {"trainer": entry.trainer or summary.tools.preparation} if is_shown else {}
 
 
 def _checkpoint_pattern(summary: ExperimentSummary) -> str:

@@ -143,12 +143,17 @@ class ExperimentSection(Section):
     purpose: str | None = Field(None, description="Kept for the reader.")
 
 
+TrainerName = Literal["torchtune", "trl"]
+
+
 class ToolsSection(Section):
     """Which tools prepare and evaluate the models."""
 
     shared = True
 
-    preparation: Literal["torchtune"] = Field("torchtune", description="The tool that trains.")
+    preparation: TrainerName = Field(
+        "torchtune", description="The trainer: docs/trainers.md says what each can do. Changing it trains anew."
+    )
     evaluation: Literal["inspect-ai"] = Field("inspect-ai", description="The tool that evaluates.")
 
 
@@ -434,6 +439,7 @@ class RunEntry(Section):
     model: str | None = Field(None, description="Name of its base model; may be absent where there is only one.")
     parameters: Parameters = Field(default_factory=Parameters, description="What differs from `controls`.")
     checkpoint_path: str | None = Field(None, description=_CHECKPOINT)
+    trainer: TrainerName | None = Field(None, description="Its trainer, instead of `tools.preparation`.")
     compute: Compute | None = Field(None, description="What its training requests of the cluster.")
     slurm_overrides: SlurmOverrides | None = Field(
         None, description="The same, and stronger, with any further option of sbatch: other tools write it here."

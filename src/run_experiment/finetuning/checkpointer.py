@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,8 @@ from torchtune.models.convert_weights import tune_to_peft_adapter_config, tune_t
 from torchtune.training import FullModelHFCheckpointer
 from torchtune.training.checkpointing import ModelType
 
-from run_experiment.common.clock import now, stamp
-from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME, TRAINED
-from run_experiment.finetuning.resume_state import JOB, PARTIAL, RECIPE_STATE, TUNE_ADAPTER, drop_state
+from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from run_experiment.finetuning.resume_state import RECIPE_STATE, TUNE_ADAPTER, drop_state, published_epoch
 
 Tensors = dict[str, torch.Tensor]
 
@@ -54,25 +51,16 @@ class AdapterCheckpointer(FullModelHFCheckpointer):  # type: ignore[misc]
         """Write `epoch_N`, with the recipe's state, and then remove the state of the epochs before."""
         if not adapter_only:
             raise ValueError("only adapters are saved: set save_adapter_weights_only")
-        partial = self._output_dir / PARTIAL.format(epoch=epoch)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        self._write(partial, state_dict[training.ADAPTER_KEY], state_dict[training.ADAPTER_CONFIG])
-        _sync_folder(partial)
-        _replace_folder(partial, self._output_dir / CHECKPOINT_NAME.format(epoch=epoch))
-        _sync_folder(self._output_dir)
+        with published_epoch(self._output_dir, epoch) as folder:
+            self._write(folder, state_dict[training.ADAPTER_KEY], state_dict[training.ADAPTER_CONFIG])
         drop_state(self._output_dir, keep=epoch)
 
     def _write(self, folder: Path, adapter: Tensors, config: Mapping[str, Any]) -> None:
-        """Write an epoch's files, so that a dying node cannot take them back."""
+        """Write an epoch's files."""
         torch.save(adapter, folder / TUNE_ADAPTER)
         save_file(self._peft_weights(adapter), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         (folder / ADAPTER_CONFIG).write_text(json.dumps(self._peft_config(config), indent=2) + "\n")
         torch.save(dict(self.recipe_state), folder / RECIPE_STATE)
-        if job_id := os.environ.get(JOB):
-            (folder / TRAINED).write_text(json.dumps({"job_id": job_id, "ended": stamp(now())}) + "\n")
-        for path in folder.iterdir():
-            _sync(path)
 
     def _peft_weights(self, adapter: Tensors) -> Tensors:
         """The adapter in peft's layout: names, and order of the rows that rotary embeddings pair."""
@@ -91,24 +79,3 @@ class AdapterCheckpointer(FullModelHFCheckpointer):  # type: ignore[misc]
         base = os.fspath(self._checkpoint_dir.absolute())
         converted: dict[str, Any] = tune_to_peft_adapter_config(dict(config), base_model_name_or_path=base)
         return converted | {"task_type": "CAUSAL_LM"}
-
-
-def _replace_folder(new: Path, target: Path) -> None:
-    """Put a folder in place of one that an earlier training left."""
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
-
-
-def _sync(path: Path) -> None:
-    """Have a file or folder on disk for good. Raises OSError, also for what was written before."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Not every file system knows how to.
-    with suppress(OSError):
-        _sync(folder)

@@ -11,9 +11,8 @@ from torch.utils.data import Dataset
 from torchtune.datasets import PackedDataset
 from torchtune.modules.attention_utils import create_block_causal_mask
 
-from run_experiment.finetuning.encoder import Encoder, Sample, make_sample, split_rows
+from run_experiment.finetuning.encoder import Encoder, Sample, encoded_split
 from run_experiment.finetuning.tokenizer import ModelTokenizer
-from run_experiment.inputs.data_files import DataError, Row
 
 
 class PromptCompletionDataset(Dataset[Sample]):
@@ -39,12 +38,15 @@ class PromptCompletionDataset(Dataset[Sample]):
         input_key: str | Sequence[str] = "input",
         output_key: str | Sequence[str] = "output",
     ) -> None:
-        path = Path("".join(data))
-        encoder = Encoder(tokenizer.tokenizer, dataset_type, "".join(prompt), "".join(system_prompt))
-        self._samples = [
-            _located(path, split, index, encoder, row, train_on_input, max_seq_len)
-            for index, row in enumerate(split_rows(path, split, max_samples, ("".join(input_key), "".join(output_key))))
-        ]
+        self._samples = encoded_split(
+            Encoder(tokenizer.tokenizer, dataset_type, "".join(prompt), "".join(system_prompt)),
+            Path("".join(data)),
+            split,
+            first=max_samples,
+            columns=("".join(input_key), "".join(output_key)),
+            train_on_input=train_on_input,
+            max_seq_len=max_seq_len,
+        )
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -68,13 +70,3 @@ def collate_packed(packs: Sequence[dict[str, torch.Tensor]], **_padding: Any) ->
     """
     batch = {name: torch.stack([pack[name] for pack in packs]) for name in ("tokens", "labels", "input_pos")}
     return {**batch, "mask": create_block_causal_mask([pack["seq_lens"] for pack in packs])}
-
-
-def _located(
-    path: Path, split: str, index: int, encoder: Encoder, row: Row, train_on_input: bool, limit: int
-) -> Sample:
-    try:
-        prompt, completion = encoder.encode(row)
-        return make_sample(prompt, completion, train_on_input=train_on_input, max_seq_len=limit)
-    except DataError as error:
-        raise DataError(f"{path}: {split}[{index}]: {error}") from error

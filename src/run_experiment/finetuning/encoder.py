@@ -121,6 +121,27 @@ def make_sample(prompt: list[int], completion: list[int], *, train_on_input: boo
     return {"tokens": tokens, "labels": [IGNORE_INDEX] * ignored + tokens[ignored:]}
 
 
+def encoded_split(
+    encoder: Encoder,
+    path: Path,
+    split: str,
+    *,
+    first: int | None,
+    columns: Sequence[str],
+    train_on_input: bool,
+    max_seq_len: int,
+) -> list[Sample]:
+    """The samples of a split of a data file, or of its first rows. Raises DataError, naming the row."""
+    samples = []
+    for index, row in enumerate(split_rows(path, split, first, columns)):
+        try:
+            prompt, completion = encoder.encode(row)
+            samples.append(make_sample(prompt, completion, train_on_input=train_on_input, max_seq_len=max_seq_len))
+        except DataError as error:
+            raise DataError(f"{path}: {split}[{index}]: {error}") from error
+    return samples
+
+
 def split_rows(
     path: Path, split: str, first: int | None = None, columns: Sequence[str] = ("input", "output")
 ) -> list[Row]:

@@ -75,15 +75,16 @@ class MetricsLogger:
         if self._project:
             self._wandb_run = _start_wandb(self._project, self._folder)
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, step: int | None = None) -> None:
         """Say which epoch (from 0) the rows that follow belong to.
 
-        The first time, it begins the file: with the rows of the epochs before, which an earlier training left.
+        The first time, it begins the file: with the rows of the epochs before, which an earlier training left, and
+        those of this epoch up to a `step`.
         """
         self._epoch = epoch
         if self._file is None:
             path = self._folder / METRICS_FILE
-            write_atomically(path, _text_before(path, epoch))
+            write_atomically(path, _text_before(path, epoch, step))
             # Line buffering flushes every row.
             self._file = path.open("a", newline="", encoding="utf-8", buffering=1)
             self._writer = csv.DictWriter(self._file, COLUMNS)
@@ -119,8 +120,8 @@ class MetricsLogger:
             self._wandb_run.finish()
 
 
-def _text_before(path: Path, epoch: int) -> str:
-    """A `metrics.csv` as it is, with the rows of the epochs before one; only the header where there is none."""
+def _text_before(path: Path, epoch: int, step: int | None) -> str:
+    """A `metrics.csv` with the rows of the epochs before one, and of that one up to a step; else only the header."""
     header = ",".join(COLUMNS) + "\r\n"
     try:
         lines = path.read_bytes().decode().splitlines(keepends=True)
@@ -129,12 +130,12 @@ def _text_before(path: Path, epoch: int) -> str:
     whole = [line for line in lines if line.endswith("\n")]
     if whole[:1] != [header]:
         return header
-    return header + "".join(line for line in whole[1:] if _is_before(line, epoch))
+    return header + "".join(line for line in whole[1:] if _is_before(line, epoch, step))
 
 
-def _is_before(row: str, epoch: int) -> bool:
-    value = row.partition(",")[0]
-    return value.isdecimal() and int(value) < epoch
+def _is_before(row: str, epoch: int, step: int | None) -> bool:
+    place = tuple(int(value) for value in row.split(",")[:2] if value.isdecimal())
+    return len(place) == 2 and (place[0] < epoch or (step is not None and place <= (epoch, step)))
 
 
 def _start_wandb(project: str, folder: Path) -> Any:

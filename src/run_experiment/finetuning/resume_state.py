@@ -1,17 +1,22 @@
-"""How far an interrupted training got, and how the next attempt resumes it.
+"""How far an interrupted training got, how the next attempt resumes it, and how an epoch's folder is published.
 
 Every `epoch_N` holds its adapter; only the newest one holds the state of the recipe, until the training is done.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME
+from run_experiment.common.clock import now, stamp
+from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME, TRAINED
 
 # Environment variable with the path of a YAML file of changes to a training's config.
 CHANGES = "RUN_EXPERIMENT_CHANGES"
@@ -23,6 +28,50 @@ RECIPE_STATE = "recipe_state.pt"
 _ADAPTER = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, TUNE_ADAPTER)
 # An epoch's folder while it is being written.
 PARTIAL = f".{CHECKPOINT_NAME}.partial"
+
+
+@contextmanager
+def published_epoch(output_dir: Path, epoch: int) -> Iterator[Path]:
+    """A folder for the files of an epoch, which appears as `epoch_N` when it is whole, and survives a dying node.
+
+    It gets the mark of the job that trains. Raises OSError.
+    """
+    partial = output_dir / PARTIAL.format(epoch=epoch)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if job_id := os.environ.get(JOB):
+        (partial / TRAINED).write_text(json.dumps({"job_id": job_id, "ended": stamp(now())}) + "\n")
+    sync_files(partial)
+    _replace_folder(partial, _folder(output_dir, epoch))
+    sync_folder(output_dir)
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Put a folder in place of one that an earlier training may have left."""
+    shutil.rmtree(target, ignore_errors=True)
+    new.rename(target)
+
+
+def sync_files(folder: Path) -> None:
+    """Have a folder and its files on disk for good. Raises OSError, also for what was written before."""
+    for path in folder.iterdir():
+        _sync(path)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk for good, as far as its file system knows how to."""
+    with suppress(OSError):
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def last_whole_epoch(output_dir: Path) -> int | None:

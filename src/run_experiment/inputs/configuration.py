@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common.json_files import config_hash, short_hash
-from run_experiment.experiment.model import Evaluation, Experiment, Generation, Model, Prompting, Training
+from run_experiment.experiment.model import (
+    DEFAULT_TRAINER,
+    Evaluation,
+    Experiment,
+    Generation,
+    Model,
+    Prompting,
+    Training,
+)
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.fingerprints import model_fingerprint
 from run_experiment.inputs.named_files import files_in_source, hashes_of, named_files
@@ -95,6 +103,8 @@ class Determinants:
             "data": {split: {"sha256": sha256} for split, sha256 in data.items()},
             "prompting": _prompting(training.prompting),
             "hyperparameters": hyperparameters.recorded(),
+            # Records are older than the choice.
+            **({"trainer": training.trainer} if training.trainer != DEFAULT_TRAINER else {}),
         }
 
     def evaluation(self, evaluation: Evaluation) -> EvaluationInputs:

@@ -99,15 +99,19 @@ class _Signals:
 
 
 def _end(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
-    """End a script and everything that it started, so that its log is complete."""
+    """End a script and everything that it started, so that its log is complete.
+
+    What it started has as long as the script itself if that is interrupted: a training saves its state.
+    """
+    last = time.monotonic() + (_GRACE if process.poll() is None else _GRACE_OF_REST)
     signal_group(process.pid, by)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_GRACE)
     # Background processes of a shell ignore SIGINT.
     if by != signal.SIGTERM:
         signal_group(process.pid, signal.SIGTERM)
-    end = time.monotonic() + _GRACE_OF_REST
-    while signal_group(process.pid, 0) and time.monotonic() < end:
+    last = max(last, time.monotonic() + _GRACE_OF_REST)
+    while signal_group(process.pid, 0) and time.monotonic() < last:
         time.sleep(0.05)
     signal_group(process.pid, signal.SIGKILL)
     process.wait()

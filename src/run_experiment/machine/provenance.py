@@ -57,12 +57,14 @@ def installed() -> dict[str, Any]:
     return {"python": platform.python_version(), "versions": versions()}
 
 
-def tell_installed(folder: Path) -> None:
+def tell_installed(folder: Path, *more: str) -> None:
     """Record in a folder what is installed here, for the job: its script may have activated another environment.
+    `more` are packages to record besides the usual.
 
     Environments of earlier attempts that this one resumes are kept before it, unless they are the same.
     """
     earlier, here = told_installed(folder), installed()
+    here["versions"] |= versions(more) if more else {}
     # A failure to write this must not fail the training.
     with suppress(OSError):
         write_record(folder / INSTALLED, {_ENVIRONMENTS: earlier if earlier[-1:] == [here] else [*earlier, here]})

@@ -52,11 +52,13 @@ def todays_versions(records: Iterable[JobRecord], elsewhere: bool = False) -> di
     Those installed beside this process; if a package is not, since only jobs have it, that of the newest record.
     Always the latter if results may be made `elsewhere`, in an environment that job scripts activate.
     """
-    newest: dict[str, str] = {}
-    for record in sorted(records, key=lambda record: str(record.ended)):
-        newest |= _versions(record)
-    known = {**newest, **({} if elsewhere else versions((*_TRAINERS, EVALUATOR)))}
-    return {package: known[package] for package in (*_TRAINERS, EVALUATOR) if package in known}
+    made = sorted(records, key=lambda record: str(record.ended))
+    packages = (*dict.fromkeys(trainer_of(record.config).package for record in made), EVALUATOR)
+    known: dict[str, str] = {}
+    for record in made:
+        known |= _versions(record)
+    known |= {} if elsewhere else versions(packages)
+    return {package: known[package] for package in packages if package in known}
 
 
 def other_versions(evaluation: JobRecord, training: JobRecord | None, today: Mapping[str, str]) -> str:

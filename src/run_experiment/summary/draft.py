@@ -87,7 +87,7 @@ class Draft:
 
     def trainer(self, run: RunEntry) -> str:
         """What trains a run."""
-        return self.tools.preparation
+        return run.trainer or self.tools.preparation
 
     @staticmethod
     def place_of(path: KeyPath, run: RunEntry, key: str) -> KeyPath:

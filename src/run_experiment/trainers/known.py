@@ -6,24 +6,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from run_experiment.common.json_files import Config
 from run_experiment.trainers.torchtune import Torchtune
 from run_experiment.trainers.trainer import Trainer
+from run_experiment.trainers.trl import Trl
 
 _DEFAULT = Torchtune()
-TRAINERS: Mapping[str, Trainer] = {trainer.name: trainer for trainer in (_DEFAULT,)}
-# What of a configuration says its trainer; configurations of the default one do not have it.
-KEY = "trainer"
+TRAINERS: Mapping[str, Trainer] = {trainer.name: trainer for trainer in (_DEFAULT, Trl())}
 
 
 def trainer_of(config: Mapping[str, Any]) -> Trainer:
     """The trainer of a training's configuration; the default for one that this version does not know."""
-    return TRAINERS.get(str(config.get(KEY)), _DEFAULT)
-
-
-def determinant(name: str) -> Config:
-    """What a trainer adds to the configuration of a training."""
-    return {} if name == _DEFAULT.name else {KEY: name}
+    return TRAINERS.get(str(config.get("trainer")), _DEFAULT)
 
 
 def saved_states(output_dir: Path) -> Iterator[Path]:

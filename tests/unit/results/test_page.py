@@ -28,7 +28,7 @@ from run_experiment.results.collect import collect
 from run_experiment.results.markdown import markdown_table
 from run_experiment.results.page import PROVENANCE
 from run_experiment.results.tables import evals_table
-from run_experiment.results.versions import todays_versions, training_note
+from run_experiment.results.versions import other_versions, todays_versions, training_note
 
 GOLDEN = Path(__file__).parent / "golden"
 WHISPERED = {
@@ -425,6 +425,12 @@ def test_package_that_is_not_installed_here_is_compared_with_the_newest_record(
     monkeypatch.setattr("run_experiment.results.versions.versions", lambda packages: {"inspect-ai": "0.3.2"})
     assert todays_versions(records) == {"torchtune": "0.6.0", "inspect-ai": "0.3.2"}
     assert todays_versions([]) == {"inspect-ai": "0.3.2"}
+
+
+def test_a_training_is_marked_by_its_own_trainer() -> None:
+    made = JobRecord({"trainer": "trl"}, provenance={"versions": {"torchtune": "0.5.0", "trl": "1.0.0"}})
+    assert other_versions(JobRecord({}), made, {"torchtune": "0.6.1", "trl": "1.16.0"}) == "trl 1.0.0"
+    assert other_versions(JobRecord({}), made, {"torchtune": "0.6.1", "trl": "1.0.0"}) == ""
 
 
 def test_other_installed_versions_do_not_outdate_the_page(

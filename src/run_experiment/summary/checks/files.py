@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.common.yaml_lines import shown
+from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.model_files import first_problem, folder_problem, pointer_problem
 from run_experiment.summary.checks.checkpoints import check_checkpoints
 from run_experiment.summary.checks.data import check_training_data
@@ -29,6 +32,7 @@ def check_files(draft: Draft, folder: Path) -> list[Finding]:
     """What is missing or wrong in the files that a summary names; paths are relative to `folder`."""
     return [
         *_models(draft, folder),
+        *_options(draft, folder),
         *_run_folders(draft, folder),
         *_base_directory(draft, folder),
         *check_checkpoints(draft, folder),
@@ -64,6 +68,20 @@ def _model_problem(folder: Path, trainers: Sequence[Trainer]) -> str | None:
     """What a job would find wrong with the files of a model, which these train."""
     of_trainers = [trainer.model_problem for trainer in trainers]
     return first_problem(folder, *([pointer_problem, *of_trainers] if of_trainers else [folder_problem]))
+
+
+def _options(draft: Draft, folder: Path) -> Iterator[Finding]:
+    """Options that the trainer of a run cannot do."""
+    folders = {model.name: folder / model.path for model in draft.models.values()}
+    for path, run in draft.runs.items():
+        where = folders.get(run.model or next(iter(folders), ""))
+        if run.type != "fine-tuned" or where is None:
+            continue
+        trainer = TRAINERS[draft.trainer(run)]
+        # A model that cannot be read is reported by itself.
+        with suppress(ModelError, CheckpointError, OSError):
+            for key, problem in trainer.option_problems(draft.merged(run), where).items():
+                yield Finding(draft.place_of(path, run, key), problem)
 
 
 def _trainers(draft: Draft, model: str) -> list[Trainer]:

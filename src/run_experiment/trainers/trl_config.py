@@ -1,0 +1,166 @@
+"""The config of a training with TRL: what each key of the summary becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from run_experiment.common.paths import portable
+from run_experiment.experiment.columns import DEFAULT_COLUMNS
+from run_experiment.experiment.model import Training
+from run_experiment.experiment.schema import Hyperparameters
+from run_experiment.finetuning.architecture import ModelError
+from run_experiment.finetuning.model_files import folder_problem, weight_shapes
+
+# Architectures of transformers that are tested: trained, loaded again, with peft's outputs.
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3")
+SFT = "sft"
+# TRL's names of the sizes.
+BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
+
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+_ATTENTION = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "output_proj": "o_proj"}
+_MLP = ("gate_proj", "up_proj", "down_proj")
+# Layers that some architectures have in place of several, which can only be adapted together.
+_FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+# Minutes of work that an interruption costs at the most.
+_SAVE_EVERY = 10
+
+
+def render(training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> dict[str, Any]:
+    """The complete config of a training that runs in `folder`; `sft` is for SFTConfig, `peft` for LoraConfig.
+
+    Raises ModelError.
+    """
+    given, model = training.hyperparameters, portable(training.model.path, folder)
+    config: dict[str, Any] = {
+        "trainer": "trl",
+        "model": model,
+        "tokenizer": tokenizer or model,
+        "output_dir": output_dir,
+        "device": given.device,
+        "dtype": given.dtype,
+        "save_every_minutes": _SAVE_EVERY,
+        "dataset": _dataset(training, "train", folder) | _first(given),
+    }
+    if given.validation_during_training:
+        config["dataset_val"] = _dataset(training, "validation", folder)
+    config |= {"shuffle": given.shuffle, "max_steps_per_epoch": given.max_steps_per_epoch}
+    config |= {"peft": _lora(given, training.model.path), SFT: _sft(given)}
+    return config | ({"wandb_project": training.wandb_project} if training.wandb_project else {})
+
+
+def render_yaml(training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:
+    """`render` as the text of a YAML file."""
+    config = render(training, output_dir, folder, tokenizer)
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=2**31)
+
+
+def max_seq_len(training: Training) -> int:
+    """Tokens that a sample is cut to: at most what the model can take. Raises ModelError."""
+    given, most = training.hyperparameters.max_seq_len, _config(training.model.path).get("max_position_embeddings")
+    known = [number for number in (given, most) if isinstance(number, int)]
+    if not known:
+        raise ModelError(f"{training.model.path}: config.json lacks max_position_embeddings: give max_seq_len")
+    return min(known)
+
+
+def model_problem(model_dir: Path) -> str | None:
+    """Why a model cannot be trained. Raises ModelError or CheckpointError."""
+    config = _config(model_dir)
+    if config.get("model_type") not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        return f"{model_dir}: its architecture is {config.get('model_type')!r}; trl trains {known} here"
+    if config.get("quantization_config"):
+        return f"{model_dir}: its weights are quantized"
+    return folder_problem(model_dir)
+
+
+# Why a key that is set cannot be done; `docs` has the same texts.
+CANNOT: Mapping[str, str] = {
+    "packed": "packs of samples that do not see each other need an attention that not every device has",
+    "compile": "torch.compile is not tested with it",
+    "enable_activation_offloading": "is not tested with it",
+}
+
+
+def option_problems(given: Hyperparameters, model_dir: Path) -> dict[str, str]:
+    """Why keys that are set cannot be done, by their name. Raises ModelError or CheckpointError."""
+    found = {key: f"cannot be used with trl: {why}" for key, why in CANNOT.items() if getattr(given, key)}
+    try:
+        _targets(given, model_dir)
+    except ModelError as error:
+        found["lora_attn_modules"] = str(error)
+    return found
+
+
+def _dataset(training: Training, split: str, folder: Path) -> dict[str, Any]:
+    given, prompting = training.hyperparameters, training.prompting
+    found: dict[str, Any] = {
+        "data": portable(training.data, folder),
+        "split": split,
+        "dataset_type": prompting.dataset_type,
+        "prompt": prompting.prompt,
+        "system_prompt": prompting.system_prompt,
+        "train_on_input": given.train_on_input,
+        "max_seq_len": max_seq_len(training),
+    }
+    columns = {"input_key": given.columns.input, "output_key": given.columns.output}
+    return found | (columns if given.columns != DEFAULT_COLUMNS else {})
+
+
+def _first(given: Hyperparameters) -> dict[str, Any]:
+    return {"max_samples": given.training_samples} if given.training_samples else {}
+
+
+def _lora(given: Hyperparameters, model_dir: Path) -> dict[str, Any]:
+    return {
+        "r": given.lora_rank,
+        "lora_alpha": given.scaling,
+        "lora_dropout": given.lora_dropout,
+        "target_modules": _targets(given, model_dir),
+    }
+
+
+def _targets(given: Hyperparameters, model_dir: Path) -> list[str]:
+    """Names of the model's layers that get LoRA matrices. Raises ModelError if it has them only together."""
+    layers = {name.split(".")[-2] for name in weight_shapes(model_dir) if name.count(".") > 1}
+    asked = [_ATTENTION[name] for name in given.lora_attn_modules] + list(_MLP if given.apply_lora_to_mlp else ())
+    fused = {part: whole for whole, parts in _FUSED.items() if whole in layers for part in parts}
+    targets = list(dict.fromkeys(fused.get(name, name) for name in asked))
+    for whole in set(targets) & _FUSED.keys():
+        if missing := [part for part in _FUSED[whole] if part not in asked]:
+            together = ", ".join(_FUSED[whole])
+            raise ModelError(f"lacks {missing[0]}: {model_dir} has {together} in one layer, {whole}")
+    if unknown := next((name for name in targets if name not in layers), None):
+        raise ModelError(f"{model_dir} has no layers named {unknown}")
+    return targets
+
+
+def _sft(given: Hyperparameters) -> dict[str, Any]:
+    """What SFTConfig takes."""
+    return {
+        "seed": given.seed,
+        "num_train_epochs": given.epochs,
+        BATCH: given.batch_size,
+        ACCUMULATION: given.gradient_accumulation_steps,
+        "optim": "adamw_torch_fused",
+        "learning_rate": given.lr,
+        "weight_decay": given.weight_decay,
+        "lr_scheduler_type": _SCHEDULES[given.lr_scheduler],
+        "warmup_steps": given.num_warmup_steps,
+        "max_grad_norm": given.clip_grad_norm or 0.0,
+        "gradient_checkpointing": given.enable_activation_checkpointing,
+    }
+
+
+def _config(model_dir: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {model_dir / 'config.json'}: {error}") from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,182 @@
+"""The process of a training with TRL (train side).
+
+    python -m run_experiment.trainers.trl_recipe --config RUN/finetune.yaml
+
+runs in the experiment folder. Devices and number formats left to `auto` are chosen here, on the node that trains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# No model or telemetry is asked of a hub.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
+
+import torch
+import yaml
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, set_seed
+from trl import SFTConfig
+
+from run_experiment.common.json_files import describe_change, merged
+from run_experiment.experiment.columns import DEFAULT_COLUMNS
+from run_experiment.finetuning.encoder import Encoder, Sample, encoded_split
+from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
+from run_experiment.finetuning.resume_state import CHANGES
+from run_experiment.finetuning.tokenizer import ModelTokenizer, load_tokenizer
+from run_experiment.inputs.data_files import DataError
+from run_experiment.machine.provenance import tell_installed
+from run_experiment.trainers.trl_state import STATES, deciding, drop_state, newest_state
+from run_experiment.trainers.trl_training import Collator, EpochSampler, EpochTrainer, Interrupts
+
+Config = dict[str, Any]
+
+
+def resolved(config: Config) -> Config:
+    """A config with the changes of this attempt, its device and dtype chosen, and the folder that its output links to.
+
+    Raises DataError if the device is not there.
+    """
+    if path := os.environ.get(CHANGES):
+        config = merged(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    output = Path(config["output_dir"])
+    if output.is_symlink():
+        # The link follows the newest configuration.
+        output = output.parent / os.readlink(output)
+    device, dtype = config["device"], config["dtype"]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        advice = "ask for a GPU (#SBATCH --gpus=1), load its driver or set device: auto"
+        raise DataError(f"device is 'cuda', which torch {torch.__version__} cannot use here ({advice})")
+    if dtype == "auto":
+        dtype = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return {**config, "output_dir": str(output), "device": device, "dtype": dtype}
+
+
+def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]:
+    """The samples of a split, as the evaluation prompts. Raises DataError."""
+    encoder = Encoder(tokenizer.tokenizer, given["dataset_type"], given["prompt"], given["system_prompt"])
+    columns = (given.get("input_key", DEFAULT_COLUMNS.input), given.get("output_key", DEFAULT_COLUMNS.output))
+    encoded = encoded_split(
+        encoder,
+        Path(given["data"]),
+        given["split"],
+        first=given.get("max_samples"),
+        columns=columns,
+        train_on_input=given["train_on_input"],
+        max_seq_len=given["max_seq_len"],
+    )
+    return [{"input_ids": one["tokens"], "labels": one["labels"]} for one in encoded]
+
+
+def load_model(config: Config) -> Any:
+    """The model with a new adapter, drawn from the seed."""
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[config["dtype"]]
+    model = AutoModelForCausalLM.from_pretrained(
+        os.path.abspath(config["model"]), dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+    )
+    set_seed(config["sft"]["seed"])
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
+
+
+def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
+    """The trainer of a resolved config, ready to train.
+
+    Raises DataError if the training split does not fill one step.
+    """
+    output, sft, tokenizer = Path(config["output_dir"]), config["sft"], load_tokenizer(config["tokenizer"])
+    train = samples(tokenizer, config["dataset"])
+    per_step = sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"]
+    steps = min(len(train) // per_step, config["max_steps_per_epoch"] or len(train))
+    if not steps:
+        raise DataError(f"the training split has fewer samples than one step takes ({per_step})")
+    metrics = MetricsLogger(str(output), config.get("wandb_project"))
+    metrics.log_config(config)
+    return EpochTrainer(
+        output_dir=output,
+        sampler=EpochSampler(len(train), steps * per_step, sft["seed"], config["shuffle"]),
+        validation=samples(tokenizer, config["dataset_val"]) if "dataset_val" in config else [],
+        metrics=metrics,
+        save_every=60 * config["save_every_minutes"],
+        interrupts=interrupts,
+        deciding=deciding(config),
+        model=load_model(config),
+        args=_arguments(config, output, steps),
+        train_dataset=Dataset.from_list(train),
+        data_collator=Collator(tokenizer.pad_id),
+        processing_class=tokenizer.tokenizer,
+    )
+
+
+def _arguments(config: Config, output: Path, steps: int) -> SFTConfig:
+    """SFTConfig of a config, and what a config cannot change: how it is logged and saved."""
+    arguments = SFTConfig(
+        output_dir=str(output / STATES),
+        max_steps=steps * config["sft"]["num_train_epochs"],
+        use_cpu=config["device"] == "cpu",
+        logging_steps=1,
+        logging_strategy="steps",
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        bf16=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        **config["sft"],
+    )
+    # transformers would divide batches among all GPUs that it sees.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _state(config: Config) -> str | None:
+    """The state to resume from, if any. Raises DataError if it is of another configuration."""
+    output = Path(config["output_dir"])
+    found = newest_state(output) if config.get("resume_from") else None
+    if found is None:
+        # Nothing may resume from an older training that this one overwrites.
+        drop_state(output)
+        return None
+    folder, facts = found
+    if facts["config"] != (now := deciding(config)):
+        change = describe_change(facts["config"], now, most=1)
+        advice = f"change that back, or remove {output} to start over"
+        why = f"its config was another one ({change})"
+        raise DataError(f"the training in {output} cannot resume, since {why}: {advice}")
+    return str(folder)
+
+
+def finetune(config: Config, interrupts: Interrupts) -> None:
+    """Train as a config says; exits with a message if data, device or a loss that is not finite do not allow it."""
+    try:
+        config = resolved(config)
+        tell_installed(Path(config["output_dir"]), "trl", "accelerate")
+        print(yaml.safe_dump(config, sort_keys=False), flush=True)
+        state = _state(config)
+        trainer = make_trainer(config, interrupts)
+        trainer.train(resume_from_checkpoint=state)
+    except DivergedError as error:
+        sys.exit(error.explained(trainer.state.max_steps))
+    except DataError as error:
+        sys.exit(str(error))
+
+
+def main() -> None:
+    """Train as the config file that the command line names says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", required=True, type=Path)
+    interrupts = Interrupts()
+    interrupts.listen()
+    finetune(yaml.safe_load(parser.parse_args().config.read_text(encoding="utf-8")), interrupts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""SFTTrainer with what experiments need besides: our order of data, curve, epochs and states (train side)."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback
+from trl import SFTTrainer
+
+from run_experiment.common.paths import ADAPTER_CONFIG
+from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample
+from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
+from run_experiment.finetuning.resume_state import published_epoch
+from run_experiment.trainers.trl_state import finish_state, state_folder
+
+Batch = dict[str, torch.Tensor]
+
+
+class EpochSampler(Sampler[int]):
+    """Order of the samples in an epoch: by seed and epoch, whatever was drawn before, and only whole steps of it."""
+
+    def __init__(self, size: int, used: int, seed: int, shuffle: bool) -> None:
+        self._size, self._used, self._seed, self._shuffle = size, used, seed, shuffle
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+        return self._used
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of the samples."""
+        generator = torch.Generator().manual_seed(self._seed + self.epoch)
+        order = torch.randperm(self._size, generator=generator).tolist() if self._shuffle else range(self._size)
+        return iter(order[: self._used])
+
+
+class Collator:
+    """Makes batches of samples, filled up with a token that no loss counts."""
+
+    def __init__(self, pad_id: int) -> None:
+        self._pad_id = pad_id
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """A batch with TRL's names."""
+        return {
+            "input_ids": self._padded(samples, "input_ids", self._pad_id),
+            "labels": self._padded(samples, "labels", IGNORE_INDEX),
+            "attention_mask": pad_sequence([torch.ones(len(one["input_ids"])).long() for one in samples], True),
+        }
+
+    def _padded(self, samples: Sequence[Sample], name: str, padding: int) -> torch.Tensor:
+        return pad_sequence([torch.tensor(one[name]) for one in samples], True, padding)
+
+
+class Interrupts:
+    """SIGTERM, as it comes at a time limit or a preemption: the step ends, its state is saved, the process ends."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def listen(self) -> None:
+        """Receive it from now on."""
+        signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, *_: object) -> None:
+        self.received = True
+
+
+class EpochTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that writes `metrics.csv`, publishes each epoch, and saves a state to resume from.
+
+    Resumed from a state, it trains as it would have without the interruption: on a CPU bit for bit, on a GPU as nearly
+    as two trainings of the same config are alike. `deciding` is the part of the config that a resumed training shares.
+    """
+
+    def __init__(
+        self,
+        *,
+        output_dir: Path,
+        sampler: EpochSampler,
+        validation: Sequence[Sample],
+        metrics: MetricsLogger,
+        save_every: float,
+        interrupts: Interrupts,
+        deciding: dict[str, Any],
+        **given: Any,
+    ) -> None:
+        self._output_dir, self._sampler, self._validation = output_dir, sampler, validation
+        self._curve, self._deciding = metrics, deciding
+        self._losses: list[torch.Tensor] = []
+        self._tokens, self._step_began = 0, time.perf_counter()
+        super().__init__(**given)
+        self.per_epoch = len(sampler) // (self.args.train_batch_size * self.args.gradient_accumulation_steps)
+        self.add_callback(_Epochs(self, save_every, interrupts))
+
+    def _get_train_sampler(self, *_: Any) -> EpochSampler:
+        return self._sampler
+
+    def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One batch; its share of the step's loss and its tokens are kept for the curve."""
+        self._tokens += int((inputs["labels"] != IGNORE_INDEX).sum())
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._losses.append(loss)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """A row of the curve after every step, in place of transformers' logs, whose losses are rounded."""
+        self._metrics["train"].clear()
+        if not self._losses:
+            return
+        seconds = time.perf_counter() - self._step_began
+        row: dict[str, Any] = {
+            "loss": float(torch.stack(self._losses).sum()),
+            "lr": self.lr_scheduler.get_last_lr()[0],
+            "tokens_per_second": self._tokens / seconds,
+        }
+        if self.args.max_grad_norm:
+            row["grad_norm"] = logs["grad_norm"]
+        if torch.cuda.is_available() and not self.args.use_cpu:
+            row["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self._losses, self._tokens, self._step_began = [], 0, time.perf_counter()
+        self._curve.log_dict(row, step=self.state.global_step)
+
+    def begin_epoch(self) -> None:
+        """Give the epoch its order of samples."""
+        self._sampler.epoch = self.complete_epochs
+        self._curve.begin_epoch(self.complete_epochs, self.state.global_step)
+
+    @property
+    def complete_epochs(self) -> int:
+        """How many epochs are complete."""
+        return int(self.state.global_step // self.per_epoch)
+
+    def publish_epoch(self) -> None:
+        """End an epoch: log the validation loss if there is a validation split, then publish the adapter.
+
+        Raises DivergedError instead of publishing weights that are not finite.
+        """
+        epoch = self.complete_epochs - 1
+        self._require_finite(epoch)
+        if self._validation:
+            self._curve.log_dict({"validation_loss": self.validation_loss()}, step=self.state.global_step)
+        self._curve.sync()
+        with published_epoch(self._output_dir, epoch) as folder:
+            save_adapter(self.model, folder)
+
+    def _require_finite(self, epoch: int) -> None:
+        for weights in self.model.parameters():
+            if weights.requires_grad and not torch.isfinite(weights).all():
+                raise DivergedError("adapter", math.nan, epoch, self.state.global_step)
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Mean loss of the validation split's completion tokens. Draws no random numbers."""
+        total, tokens, size = 0.0, 0, self.args.train_batch_size
+        self.model.eval()
+        for start in range(0, len(self._validation), size):
+            batch = self._prepare_inputs(self.data_collator(self._validation[start : start + size]))
+            labels = batch.pop("labels")[:, 1:]
+            logits = self.model(**batch).logits[:, :-1].float()
+            total += float(cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum"))
+            tokens += int((labels != IGNORE_INDEX).sum())
+        self.model.train()
+        return total / tokens
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # Not SFTTrainer's, which writes a model card.
+        Trainer._save_checkpoint(self, model, trial)
+        self._curve.sync()
+        facts = {"step": self.state.global_step, "epochs": self.complete_epochs, "config": self._deciding}
+        finish_state(state_folder(self._output_dir, self.state.global_step), facts)
+
+
+class _Epochs(TrainerCallback):  # type: ignore[misc]
+    """Tells the trainer when an epoch begins and ends, and when to save a state."""
+
+    def __init__(self, trainer: EpochTrainer, save_every: float, interrupts: Interrupts) -> None:
+        self._trainer, self._save_every, self._interrupts = trainer, save_every, interrupts
+        self._saved = time.monotonic()
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        self._trainer.begin_epoch()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._interrupts.received and time.monotonic() - self._saved < self._save_every:
+            return
+        # The state at the end of an epoch is saved once that is published.
+        control.should_save = bool(state.global_step % self._trainer.per_epoch)
+        if control.should_save:
+            self._saved = time.monotonic()
+        control.should_training_stop |= self._interrupts.received
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # An epoch that is stopped ends, too.
+        if state.global_step % self._trainer.per_epoch == 0:
+            self._trainer.publish_epoch()
+            control.should_save = True
+            self._saved = time.monotonic()
+
+    def on_train_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        if self._interrupts.received and state.global_step < state.max_steps:
+            raise SystemExit(128 + signal.SIGTERM)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write an adapter as peft does, the same bytes for the same adapter."""
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / ADAPTER_CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # A set, whose order differs between processes.
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,287 @@
+"""Trainings with TRL: like torchtune's, resumed within epochs, for every architecture that it is offered for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from finetuned import make_training, write_data
+from finetuned import train as train_with_torchtune
+from tiny_model import HIDDEN_SIZE, make_tiny_model
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from run_experiment.checkpoints.verify import verify_checkpoint
+from run_experiment.experiment.model import Model, Training
+from run_experiment.finetuning.dataset import PromptCompletionDataset
+from run_experiment.finetuning.resume_state import CHANGES, JOB
+from run_experiment.finetuning.tokenizer import load_tokenizer
+from run_experiment.trainers.trl import Trl
+from run_experiment.trainers.trl_config import ARCHITECTURES, render
+from run_experiment.trainers.trl_recipe import finetune, samples
+from run_experiment.trainers.trl_training import Interrupts
+
+EPOCHS, STEPS = 3, 6
+# Columns that no clock says.
+EXACT = ("epoch", "step", "loss", "lr", "grad_norm", "validation_loss")
+TRAINER = Trl()
+
+
+class Interruption(Exception):
+    """A process that ends."""
+
+
+@pytest.fixture(scope="module")
+def training(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    data = write_data(tmp_path_factory.mktemp("data") / "words.json")
+    return make_training(
+        llama,
+        data,
+        epochs=EPOCHS,
+        batch_size=1,
+        gradient_accumulation_steps=2,
+        lora_dropout=0.1,
+        num_warmup_steps=3,
+        clip_grad_norm=1.0,
+        validation_during_training=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(training: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the training leaves that nothing cut off."""
+    return train(training, tmp_path_factory.mktemp("whole"))
+
+
+def train(
+    training: Training, folder: Path, save_every: float = 10, interrupts: Interrupts | None = None, **changes: Any
+) -> Path:
+    """Train, or train on from what lies there; return the output folder."""
+    config = {**render(training, str(folder / "artifacts"), folder), "save_every_minutes": save_every, **changes}
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        state = TRAINER.resumption(folder / "artifacts")
+        finetune(config | dict(state.changes if state else {}), interrupts or Interrupts())
+    finally:
+        os.chdir(before)
+    return folder / "artifacts"
+
+
+def rows(artifacts: Path) -> list[dict[str, str]]:
+    with (artifacts / "metrics.csv").open(newline="") as file:
+        return [{name: row[name] for name in EXACT} for row in csv.DictReader(file)]
+
+
+def adapters(artifacts: Path) -> list[bytes]:
+    names = ("adapter_model.safetensors", "adapter_config.json")
+    return [(artifacts / f"epoch_{epoch}" / name).read_bytes() for epoch in range(EPOCHS) for name in names]
+
+
+def test_curve_and_checkpoints(training: Training, whole: Path) -> None:
+    losses = [row for row in rows(whole) if row["loss"]]
+    assert [int(row["step"]) for row in losses] == list(range(1, EPOCHS * STEPS + 1))
+    assert float(losses[2]["lr"]) == 0.01
+    assert float(losses[-1]["lr"]) == 0
+    assert all(float(row["grad_norm"]) > 0 for row in losses)
+    assert [row["epoch"] for row in rows(whole) if row["validation_loss"]] == ["0", "1", "2"]
+    assert float(losses[-1]["loss"]) < float(losses[0]["loss"])
+    for epoch in range(EPOCHS):
+        facts = verify_checkpoint(whole / f"epoch_{epoch}", training.model)
+        assert (facts.kind, facts.rank) == ("adapter", 8)
+    assert len(set(adapters(whole))) == EPOCHS + 1, "the config is the same"
+
+
+def test_same_tokens_rates_and_first_loss_as_torchtune(training: Training, tmp_path: Path) -> None:
+    """The base model's loss is that of the same batch; later ones differ by the random numbers of the adapter."""
+    given = training.hyperparameters.model_copy(update={"lora_dropout": 0.0, "epochs": 2})
+    plain = replace(training, hyperparameters=given)
+    ours = train(plain, made(tmp_path / "trl"))
+    train_with_torchtune(plain, made(tmp_path / "torchtune"))
+    other = rows(tmp_path / "torchtune/artifacts")
+    assert [(row["epoch"], row["step"]) for row in rows(ours)] == [(row["epoch"], row["step"]) for row in other]
+    assert [row["lr"] for row in rows(ours)] == [row["lr"] for row in other]
+    assert float(rows(ours)[0]["loss"]) == pytest.approx(float(other[0]["loss"]), rel=1e-5)
+    config = render(plain, "artifacts", tmp_path)["dataset"] | {"data": str(training.data)}
+    tokenizer = load_tokenizer(str(training.model.path))
+    found = samples(tokenizer, config)
+    expected = PromptCompletionDataset(tokenizer, **config)
+    assert [one["input_ids"] for one in found] == [one["tokens"] for one in expected]
+    assert [one["labels"] for one in found] == [one["labels"] for one in expected]
+
+
+def test_a_smaller_batch_takes_the_same_steps(training: Training, whole: Path, tmp_path: Path) -> None:
+    given = training.hyperparameters.model_copy(update={"lora_dropout": 0.0, "epochs": 1})
+    plain = replace(training, hyperparameters=given)
+    halves = train(plain, made(tmp_path / "halves"))
+    sizes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
+    sft = {**render(plain, "", tmp_path)["sft"], **sizes}
+    at_once = train(plain, made(tmp_path / "at_once"), sft=sft)
+    for one, other in zip(rows(halves), rows(at_once), strict=True):
+        for name in ("loss", "validation_loss"):
+            assert float(one[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_within_epochs(training: Training, whole: Path, tmp_path: Path, seed: int) -> None:
+    """Losses, rates and adapters are those of the uninterrupted training, bit for bit."""
+    drawn = random.Random(seed)
+    artifacts, done = tmp_path / "artifacts", 0
+    for save_every in (0, 0, 0, 10):
+        kill = drawn.randint(1, 6)
+        if done + kill >= EPOCHS * STEPS:
+            break
+        with cut_off_after(kill):
+            train(training, tmp_path, save_every)
+        state = TRAINER.resumption(artifacts)
+        # What was not saved is lost: of every step a state is saved, or of whole epochs.
+        done = done + kill - 1 if not save_every else max(done, (done + kill - 1) // STEPS * STEPS)
+        assert (state.state if state else "step 0") == f"step {done}"
+    train(training, tmp_path)
+    assert rows(artifacts) == rows(whole)
+    assert adapters(artifacts) == adapters(whole)
+
+
+class cut_off_after:
+    """Raise once the optimizer has made some steps: before the last of them has a row."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def __enter__(self) -> None:
+        self._hook = register_optimizer_step_post_hook(self._count)
+
+    def _count(self, *_: Any) -> None:
+        self._left -= 1
+        if not self._left:
+            raise Interruption
+
+    def __exit__(self, kind: Any, *_: Any) -> bool:
+        self._hook.remove()
+        assert kind is Interruption
+        return True
+
+
+TERMINATED_AT_STEP_8 = """
+import os, runpy, signal
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+steps = []
+
+def terminate(*_):
+    steps.append(1)
+    if len(steps) == 8:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+register_optimizer_step_post_hook(terminate)
+runpy.run_module("run_experiment.trainers.trl_recipe", run_name="__main__")
+"""
+
+
+def test_a_signal_saves_the_state_of_the_step(training: Training, whole: Path, tmp_path: Path) -> None:
+    """As before a time limit; the command is the one that jobs run, with the changes that they write."""
+    (tmp_path / "finetune.yaml").write_text(TRAINER.render(training, "artifacts", tmp_path), encoding="utf-8")
+    command = [sys.executable, "-c", TERMINATED_AT_STEP_8, "--config", "finetune.yaml"]
+    environment = {**os.environ, JOB: "17"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    artifacts = tmp_path / "artifacts"
+    state = TRAINER.resumption(artifacts)
+    assert state is not None
+    assert (state.state, state.epochs) == ("step 8", 1)
+    assert json.loads((artifacts / "epoch_0/trained.json").read_text())["job_id"] == "17"
+    (tmp_path / "changes.json").write_text(json.dumps(dict(state.changes)))
+    os.environ[CHANGES] = str(tmp_path / "changes.json")
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        finetune(yaml.safe_load((tmp_path / "finetune.yaml").read_text()), Interrupts())
+    finally:
+        os.chdir(before)
+        del os.environ[CHANGES]
+    assert rows(artifacts) == rows(whole)
+    assert adapters(artifacts) == adapters(whole)
+
+
+def test_a_loss_that_is_not_finite_ends_it(training: Training, tmp_path: Path) -> None:
+    given = training.hyperparameters.model_copy(update={"lr": 1e30, "num_warmup_steps": 0})
+    with pytest.raises(SystemExit, match=r"the training diverged: the .* is (NaN|infinite) at step \d+ of 18"):
+        train(replace(training, hyperparameters=given), tmp_path)
+    assert not (tmp_path / "artifacts/epoch_0").exists()
+
+
+def test_a_state_of_another_config_is_not_resumed(training: Training, tmp_path: Path) -> None:
+    with cut_off_after(3):
+        train(training, tmp_path, save_every=0)
+    given = training.hyperparameters.model_copy(update={"lr": 0.02})
+    with pytest.raises(
+        SystemExit, match=r"cannot resume, since its config was another one \(learning_rate: 0.01 → 0.02\)"
+    ):
+        train(replace(training, hyperparameters=given), tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_architectures(training: Training, tmp_path: Path, architecture: str) -> None:
+    """What is loaded as evaluations do it has the outputs of what was trained, and not those of the base model."""
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    model = make_model(tmp_path / "model", architecture)
+    assert TRAINER.model_problem(model) is None
+    given = training.hyperparameters.model_copy(
+        update={
+            "epochs": 1,
+            "lora_attn_modules": ("q_proj", "k_proj", "v_proj", "output_proj"),
+            "max_steps_per_epoch": 2,
+        }
+    )
+    trained = replace(training, model=Model("tiny", model), hyperparameters=given)
+    adapter = train(trained, tmp_path) / "epoch_0"
+    verify_checkpoint(adapter, trained.model)
+    tokens = torch.arange(5, 25).reshape(2, 10)
+    with torch.no_grad():
+        evaluated = AutoModelForCausalLM.from_pretrained(adapter)(tokens).logits
+        reference = AutoPeftModelForCausalLM.from_pretrained(adapter)(tokens).logits
+        base = AutoModelForCausalLM.from_pretrained(model)(tokens).logits
+    assert torch.equal(evaluated, reference)
+    assert not torch.allclose(evaluated, base, atol=1e-4)
+
+
+def make_model(folder: Path, architecture: str) -> Path:
+    """A tiny model of an architecture, with the Llama one's tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    make_tiny_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN_SIZE,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=2048,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

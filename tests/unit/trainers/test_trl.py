@@ -1,0 +1,163 @@
+"""What is known of a training with TRL without running it: its config, its refusals, what it can resume from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from experiments import ExperimentFolder
+from good_summary import FILE, FILES, MODEL, changed, errors, write
+from model_weights import write_weights
+from safetensors.numpy import save_file
+from small_experiment import MODEL_CONFIG, make_model, make_small_experiment, plan_of
+
+from run_experiment.common import paths
+from run_experiment.common.json_files import describe_change
+from run_experiment.experiment.model import Model, Prompting, Training
+from run_experiment.experiment.schema import Hyperparameters
+from run_experiment.finetuning.architecture import ModelError
+from run_experiment.report.data import parameters
+from run_experiment.trainers import docs
+from run_experiment.trainers.trainer import Sizes
+from run_experiment.trainers.trl import Trl
+from run_experiment.trainers.trl_state import finish_state, state_folder
+
+TRAINER = Trl()
+ROOT = Path(__file__).parents[3]
+
+
+def rendered(folder: Path, **given: Any) -> dict[str, Any]:
+    model = make_model(folder / "model")
+    hyperparameters = Hyperparameters.model_validate(given)
+    training = Training(Model("m", model), folder / "d.json", Prompting("${{a}}: {input}", "", "x"), hyperparameters)
+    config: dict[str, Any] = yaml.safe_load(TRAINER.render(training, "r4/artifacts", folder))
+    return config
+
+
+def test_config(tmp_path: Path) -> None:
+    config = rendered(tmp_path, lora_attn_modules=["o_proj"], apply_lora_to_mlp=False, max_seq_len=100_000)
+    assert (config["model"], config["tokenizer"], config["output_dir"]) == ("model", "model", "r4/artifacts")
+    assert config["peft"] == {"r": 8, "lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": ["o_proj"]}
+    assert config["dataset"]["prompt"] == "${{a}}: {input}"
+    assert config["dataset"]["max_seq_len"] == MODEL_CONFIG["max_position_embeddings"]
+    assert config["sft"]["max_grad_norm"] == 0, "transformers would clip to 1"
+    assert TRAINER.sizes(config) == Sizes(4, 1)
+    assert TRAINER.seed(config) == 14
+    assert TRAINER.sizes({"sft": {}}) is None
+    assert TRAINER.with_sizes(Sizes(2, 2))["sft"] == {
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+    }
+
+
+def test_layers_that_are_one(tmp_path: Path) -> None:
+    layers = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+    (tmp_path / "config.json").write_text('{"model_type": "phi3"}')
+    save_file({f"model.layers.0.{name}.weight": np.zeros(1) for name in layers}, tmp_path / "model.safetensors")
+    alone = Hyperparameters()
+    assert "lacks k_proj" in TRAINER.option_problems(alone, tmp_path)["lora_attn_modules"]
+    together = alone.model_copy(update={"lora_attn_modules": ("q_proj", "k_proj", "v_proj")})
+    assert TRAINER.option_problems(together, tmp_path) == {}
+
+
+def test_the_summary_is_checked_by_the_trainer_of_each_run(tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        write(tmp_path, name, text)
+    write_weights(tmp_path / "models/tiny", MODEL)
+    save_file({"a": np.ones(2)}, tmp_path / "elsewhere/epoch_0/adapter_model.safetensors")
+    packed = ("epochs: 2", "epochs: 2\n  packed: true\n  max_seq_len: 9")
+    assert errors_of(tmp_path, packed, ("- name: r4", "- name: r4\n    trainer: trl")) == [
+        f"{FILE}:6: controls.packed: cannot be used with trl: packs of samples that do not see each other need an "
+        "attention that not every device has"
+    ]
+    (tmp_path / "models/tiny/config.json").write_text('{"model_type": "mamba"}')
+    (line,) = errors_of(tmp_path, ("controls:", "tools: {preparation: trl}\ncontrols:"))
+    assert "its architecture is 'mamba'; trl trains llama, mistral, qwen2, qwen3, gemma2, phi3 here" in line
+
+
+def errors_of(folder: Path, *changes: tuple[str, str]) -> list[str]:
+    return errors(folder, changed(*changes))
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> ExperimentFolder:
+    return make_small_experiment(tmp_path / "experiment")
+
+
+def test_another_trainer_trains_anew_and_says_why(experiment: ExperimentFolder) -> None:
+    record = paths.finetune_record("r4")
+    before = plan_of(experiment)[record].config
+    assert "trainer" not in before, "records are older than the choice"
+    values = experiment.read()
+    values["runs"][0]["trainer"] = "trl"
+    values["variables"]["trainer"] = ["torchtune", "trl"]
+    experiment.write(values)
+    plan = plan_of(experiment)
+    after = plan[record].config
+    assert describe_change(before, after) == "trainer: torchtune → trl"
+    assert describe_change(after, before) == "trainer: trl → torchtune"
+    assert "trainer" in parameters(plan.experiment)["differing"]
+    plan.write_scripts()
+    assert "run_experiment.trainers.trl_recipe --config" in (experiment.path / "r4/finetune.slurm").read_text()
+    assert "run_experiment.finetuning.recipe --config" in (experiment.path / "r8/finetune.slurm").read_text()
+    assert "\ntrainer: trl\n" in (experiment.path / "r4/finetune.yaml").read_text()
+
+
+def test_one_trainer_is_no_parameter(experiment: ExperimentFolder) -> None:
+    experiment.write({**experiment.read(), "tools": {"preparation": "trl"}})
+    assert "trainer" not in parameters(plan_of(experiment).experiment)["differing"]
+
+
+def saved(output: Path, step: int, epochs: int) -> Path:
+    folder = state_folder(output, step)
+    folder.mkdir(parents=True)
+    (folder / "optimizer.pt").write_bytes(b"12345")
+    finish_state(folder, {"step": step, "epochs": epochs, "config": {}})
+    return folder
+
+
+def test_newest_whole_state(tmp_path: Path) -> None:
+    assert TRAINER.resumption(tmp_path) is None
+    assert TRAINER.what_is_missing(tmp_path) is None
+    older, newer = saved(tmp_path, 3, 0), saved(tmp_path, 12, 0)
+    assert not older.exists()
+    state = TRAINER.resumption(tmp_path)
+    assert state is not None
+    assert (state.state, state.epochs, state.changes) == ("step 12", 0, {"resume_from": "checkpoint-12"})
+    assert [path.parent for path in TRAINER.states(tmp_path)] == [newer]
+    (newer / "optimizer.pt").write_bytes(b"1234")
+    assert TRAINER.resumption(tmp_path) is None
+    assert TRAINER.what_is_missing(tmp_path) == "resume_state/checkpoint-12 is not whole"
+
+
+def test_a_state_needs_the_epochs_before_it(tmp_path: Path) -> None:
+    saved(tmp_path, 12, 1)
+    assert TRAINER.resumption(tmp_path) is None
+    assert TRAINER.what_is_missing(tmp_path) == "an epoch before the saved state is missing"
+    (tmp_path / "epoch_0").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "epoch_0" / name).touch()
+    state = TRAINER.resumption(tmp_path)
+    assert state is not None
+    assert state.epochs == 1
+    (tmp_path / ".epoch_1.partial").mkdir()
+    TRAINER.drop_state(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_0"]
+    assert TRAINER.what_is_missing(tmp_path) == "resume_state is missing"
+
+
+def test_a_model_without_a_length_needs_one(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    training = Training(Model("m", tmp_path), tmp_path, Prompting("", "", ""), Hyperparameters())
+    with pytest.raises(ModelError, match="lacks max_position_embeddings: give max_seq_len"):
+        TRAINER.max_seq_len(training)
+
+
+def test_the_table_of_keys_is_that_of_the_code() -> None:
+    text = (ROOT / docs.PAGE).read_text(encoding="utf-8")
+    assert docs.page(text) == text, "run make docs"
+    missing = [key for key in Hyperparameters.model_fields if f"| `{key}` |" not in text]
+    assert missing == []
