@@ -26,6 +26,8 @@ rule run_evaluation:
         job=lambda wildcards: jobs.evaluation(wildcards.run, wildcards.cell),
         number=job_number("{run}/eval/{cell}.json"),
         reason=reason("{run}/eval/{cell}.json"),
+        # The most evaluations that the executor may submit as one job.
+        together=settings.evaluations_per_job,
         subject=lambda wildcards: paths.subject_of_cell(wildcards.run, wildcards.cell),
     message:
         "Evaluate {params.subject} ({params.reason}); log: {log}"

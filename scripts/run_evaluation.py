@@ -1,8 +1,8 @@
-"""Evaluate one model on one task: runs `{run}/eval/{cell}.slurm`, writes `{run}/eval/{cell}.json` and its log."""
+"""Evaluate one model on one task, or several: runs `{run}/eval/{cell}.slurm`, writes `{run}/eval/{cell}.json` and its
+log.
+"""
 
-from run_experiment.jobs.evaluate import evaluate
-from run_experiment.jobs.main import run_job
-from run_experiment.jobs.specs import EvaluationJob
+from run_experiment.jobs.evaluate import run_evaluations
 
 if __name__ == "__main__":
-    run_job(__doc__, EvaluationJob, evaluate)
+    run_evaluations(__doc__)

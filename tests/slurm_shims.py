@@ -53,6 +53,8 @@ class Submitting:
     def __init__(self, folder: Path, limit: int = 100, refresh: float = 100) -> None:
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.accepted: dict[str, str] = {}
+        # The same by target.
+        self.accepted_targets: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self.told: list[Event] = []
         self.pacing = Pacing(limit, refresh, lambda: set(self.accepted.values()))
@@ -63,6 +65,7 @@ class Submitting:
 
     def _accept(self, submission: Submission) -> None:
         self.accepted[submission.name] = str(submission.job_id)
+        self.accepted_targets[submission.target] = str(submission.job_id)
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         self.refused[submission.name] = reason

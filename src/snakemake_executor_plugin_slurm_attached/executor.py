@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -34,6 +33,7 @@ from run_experiment.slurm.events import (
     Reattached,
     Refused,
 )
+from run_experiment.slurm.job_ids import slurm_id
 from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier, Fate
@@ -56,6 +56,12 @@ from snakemake_executor_plugin_slurm_attached.submissions import (
 )
 from snakemake_executor_plugin_slurm_attached.submitting.arguments import call_for, overrides
 from snakemake_executor_plugin_slurm_attached.submitting.pacing import Pacing
+from snakemake_executor_plugin_slurm_attached.submitting.sharing import (
+    in_folder,
+    sbatch_arguments,
+    sbatch_script,
+    share_of,
+)
 from snakemake_executor_plugin_slurm_attached.submitting.submitter import Request, Submitter
 
 # Seconds between two looks at records.
@@ -97,6 +103,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._retried: Counter[str] = Counter()
         # Those whose jobs were on their way out of the queue when they were found.
         self._leaving: set[str] = set()
+        # Those that this command cancelled, by SLURM's ids.
+        self._cancelled: set[str] = set()
         self._epochs = Epochs(self._folder)
         self._interrupts = Interrupts()
         latency = self.workflow.execution_settings.latency_wait
@@ -107,7 +115,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._pacing = Pacing(
             settings.max_queued,
             settings.poll_seconds,
-            lambda: set(self._follower.jobs),
+            lambda: set(map(slurm_id, self._follower.jobs)),
             lambda number: self._tell(QueueFull(number)),
             self._allocation,
         )
@@ -127,12 +135,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self._interrupts.install()
             self.logger.addFilter(self._is_true)
         self._earlier.look_for(self._pacing.stopping)
-        # In the order of the experiment.
-        for job in sorted(jobs, key=lambda job: int(job.jobid)):
-            self.run_job_pre(job)
-            # A job between those that were found and those that are followed would be in neither.
-            with self._interrupts.deferred():
-                self.run_job(job)
+        with self._submitter.gathering:
+            # In the order of the experiment.
+            for job in sorted(jobs, key=lambda job: int(job.jobid)):
+                self.run_job_pre(job)
+                # A job between those that were found and those that are followed would be in neither.
+                with self._interrupts.deferred():
+                    self.run_job(job)
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Follow the job that an earlier process submitted, or let this one wait for its turn."""
@@ -190,8 +199,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """The rule's own command, in the experiment's folder: no second Snakemake holds the allocation."""
         if job.shellcmd is None:
             raise WorkflowError(f"rule {job.name} has no shell command: name it among the localrules")
-        command = shlex.join(["bash", "-euo", "pipefail", "-c", job.shellcmd])
-        return f"cd {shlex.quote(str(self._folder))} && exec {command}"
+        return in_folder(self._folder, job.shellcmd)
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that ended, yield the others."""
@@ -280,16 +288,17 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         script = self._folder / self._facts[submission.target]["script"]
         call = call_for(job, script.read_text(encoding="utf-8"), self.workflow)
         (self._folder / OUTPUTS).mkdir(parents=True, exist_ok=True)
-        named = ["--job-name", submission.name, "--output", str(output_of(self._folder, submission)), "--export=ALL"]
+        again = self._retried[submission.target] > 0
         return Request(
             submission=submission,
-            arguments=[*named, "--comment", submission.comment, *call.arguments, "--chdir", str(self._folder)],
-            script=f"#!/bin/bash\n{call.lines}{self.format_job_exec(job)}\n",
+            arguments=sbatch_arguments(self._folder, submission, call),
+            script=sbatch_script(call, self.format_job_exec(job)),
             kind=job.rule.name,
             stagger=float(job.resources.get("stagger") or 0),
             priority=job.priority,
             former=former,
-            again=self._retried[submission.target] > 0,
+            again=again,
+            share=None if former or again else share_of(job, self._facts[submission.target], call),
         )
 
     def _refused(self, submission: Submission, reason: str) -> None:
@@ -315,12 +324,15 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         # Who cancels a job and starts again at once wants it to run.
         if end.state == "CANCELLED" and target in self._leaving:
             found = replace(found, again="it was cancelled before this command began")
+        elif end.state == "CANCELLED" and slurm_id(submission.job_id) in self._cancelled:
+            found = replace(found, again="another evaluation of its job is outdated")
         self._leaving.discard(target)
         note_settled(self._ledger, submission, end.state)
         why = "\n".join(filter(None, [end.message, found.advice]))
         self._follower.finish(Finished(submission, end.succeeded, end.state, why, found.again), end.accounted)
         if end.succeeded:
-            _remove_empty(output)
+            if all(output_of(self._folder, one) != output for one in self._follower.submissions):
+                _remove_empty(output)
             self.report_job_success(info)
         elif found.again:
             self._submit_again(info.job, submission)
@@ -329,9 +341,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _submit_again(self, job: JobExecutorInterface, former: Submission) -> None:
         self._retried[former.target] += 1
-        submission = dated(replace(former, job_id=None))
+        last = dated(replace(former, job_id=None))
+        # Alone, also if the job that ended was to make others, too.
+        submission = planned_submission(self._folder, self._facts[former.target])
         try:
-            self._submitter.put(self._request(job, submission))
+            self._submitter.put(replace(self._request(job, submission), last=last))
         # An error ends this job only.
         except (WorkflowError, SbatchError, OSError, ValueError) as error:
             self._refused(submission, str(error))
@@ -350,6 +364,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         text = message(event) if self._speaks or level(event) > logging.INFO else None
         self.logger.log(level(event), text, extra={RECORD_ATTRIBUTE: event})
         if isinstance(event, Cancelled):
+            self._cancelled.add(slurm_id(event.submission.job_id))
             self._earlier.log_end(event.submission, why=f"cancelled by run-experiment: {event.reason}")
 
     def _is_true(self, record: logging.LogRecord) -> bool:

@@ -18,6 +18,7 @@ from run_experiment.slurm.events import (
     Reattached,
     Submitted,
 )
+from run_experiment.slurm.job_ids import slurm_id
 
 
 def level(event: Event) -> int:
@@ -51,7 +52,8 @@ def message(event: Event) -> str | None:
         case Finished(submission, message=why, again=again) if again:
             return f"{submission.name}: {why.splitlines()[0]}; it is submitted again: {again}"
         case Detached(submissions, cancelled):
-            return _goodbye([str(submission.job_id) for submission in submissions], cancelled)
+            job_ids = dict.fromkeys(slurm_id(submission.job_id) for submission in submissions)
+            return _goodbye(list(job_ids), cancelled)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +15,7 @@ from typing import Any
 from run_experiment.common.clock import now, stamp
 from run_experiment.slurm import clients
 from run_experiment.slurm.errors import NoAccountingError
+from run_experiment.slurm.job_ids import id_for, slurm_id
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import made_unseen
 
@@ -38,8 +39,28 @@ def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:
         target, config_hash, name = (str(facts[fact]) for fact in ("target", "config_hash", "name"))
     except KeyError as error:
         raise ValueError(f"the job file lacks {error}") from error
-    comment = f"{_MARK} {_key(folder)} {config_hash[:16]} {target}"
-    return Submission(target, config_hash, name, comment, os.getuid(), stamp(now()))
+    return Submission(target, config_hash, name, _comment(folder, {target: config_hash}), os.getuid(), stamp(now()))
+
+
+def in_one_job(folder: Path, submissions: Sequence[Submission]) -> list[Submission]:
+    """Submissions as one job makes all of their targets: with its name and its comment."""
+    comment = _comment(folder, {one.target: one.config_hash for one in submissions})
+    name = f"{submissions[0].name}+{len(submissions) - 1}"
+    return [replace(one, name=name, comment=comment) for one in submissions]
+
+
+def _comment(folder: Path, hashes: Mapping[str, str]) -> str:
+    """What the queue shows of a job: the experiment, and the configuration of each target."""
+    return f"{_MARK} {_key(folder)} {','.join(one[:16] for one in hashes.values())} {','.join(hashes)}"
+
+
+def targets_of(comment: str) -> dict[str, str]:
+    """The targets that a job of ours makes, with the beginnings of their configurations' hashes."""
+    words = comment.split(" ", 3)
+    if len(words) < 4:
+        return {}
+    hashes, targets = words[2:]
+    return dict(zip(targets.split(","), hashes.split(","), strict=False))
 
 
 def dated(submission: Submission) -> Submission:
@@ -49,19 +70,19 @@ def dated(submission: Submission) -> Submission:
 
 def find(submission: Submission) -> str | None:
     """Id of the live job of a submission: the one that it names, or any if it names none. Raises SlurmError."""
-    own = [job.job_id for job in clients.queue() if job.comment == submission.comment]
+    own = [with_id(submission, job.job_id).job_id for job in clients.queue() if job.comment == submission.comment]
     return next((job_id for job_id in own if submission.job_id in (None, job_id)), None)
 
 
 def cancel(submissions: Collection[Submission]) -> None:
     """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError."""
-    wanted = {(submission.job_id, submission.comment) for submission in submissions}
+    wanted = {(slurm_id(submission.job_id), submission.comment) for submission in submissions}
     clients.cancel([job.job_id for job in clients.queue() if (job.job_id, job.comment) in wanted])
 
 
 def with_id(submission: Submission, job_id: str) -> Submission:
-    """The submission as SLURM accepted it."""
-    return replace(submission, job_id=job_id)
+    """The submission as SLURM accepted it, by the id of SLURM's job."""
+    return replace(submission, job_id=id_for(slurm_id(job_id), submission.target, list(targets_of(submission.comment))))
 
 
 def note_settled(ledger: Ledger, submission: Submission, state: str) -> None:
@@ -73,7 +94,7 @@ def note_settled(ledger: Ledger, submission: Submission, state: str) -> None:
 
 def output_of(folder: Path, submission: Submission) -> Path:
     """File of what SLURM and the job's command say; the job's script has a log of its own."""
-    return folder / OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{submission.job_id or '%j'}.out"
+    return folder / OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{slurm_id(submission.job_id or '%j')}.out"
 
 
 def find_ended(folder: Path, submission: Submission) -> Submission:

@@ -16,6 +16,7 @@ from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import Config, config_hash, read_record
 from run_experiment.common.text import clipped, harmless
 from run_experiment.slurm.ends import meaning
+from run_experiment.slurm.job_ids import is_of_slurm
 
 _OLDEST = float("-inf")
 # Characters of an error that a reason has: some messages have a whole tensor, or an answer, in their first line.
@@ -93,7 +94,7 @@ class Attempt:
     @property
     def may_run(self) -> bool:
         """Whether it may still be running elsewhere; a local job of this machine would hold its lock."""
-        is_local = self.host == socket.gethostname() and not self.job_id.isdecimal()
+        is_local = self.host == socket.gethostname() and not is_of_slurm(self.job_id)
         return not self.is_over and not is_local
 
     @property

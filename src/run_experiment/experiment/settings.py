@@ -15,7 +15,8 @@ from run_experiment.common.yaml_lines import load, shown
 
 # What may follow `#SBATCH --account=`: a name or several, and no second line.
 _SITE_NAME = re.compile(r"[A-Za-z0-9._,@+-]+")
-_MOST_RETRIES = 100
+# Settings that are whole numbers, with the least and the most that they may be.
+_COUNTS = {"retries": (0, 100), "evaluations_per_job": (1, 100)}
 # What Snakemake leaves as text of `--config KEY=true`.
 _TRUTH = {"true": True, "false": False}
 
@@ -27,7 +28,7 @@ class Settings:
     `only` and `redo` are patterns over trainings and evaluations (see `planning.selection`). `retries` is how often a
     job is continued after an interruption, or made smaller after it ran out of memory. `gpu_hours` is the most that the
     estimate of a session may be. With `early_evaluation`, epochs are evaluated while their training goes on. `reuse`
-    are folders of experiments whose trainings may be taken.
+    are folders of experiments whose trainings may be taken. At most `evaluations_per_job` are one job on a cluster.
     """
 
     experiment_dir: Path
@@ -41,6 +42,7 @@ class Settings:
     gpu_hours: float | None = None
     early_evaluation: bool = True
     reuse: tuple[Path, ...] = ()
+    evaluations_per_job: int = 1
 
 
 _NAMES = tuple(field.name for field in fields(Settings))
@@ -114,8 +116,8 @@ def _meant(name: str, value: Any) -> Any:
         return tuple(text for text in texts if text)
     if name == "early_evaluation":
         return Settings.early_evaluation if value in (None, "") else _TRUTH.get(value, value)
-    if name == "retries":
-        return Settings.retries if value in (None, "") else value
+    if name in _COUNTS:
+        return getattr(Settings, name) if value in (None, "") else value
     return value or None
 
 
@@ -135,9 +137,10 @@ def _problem(name: str, value: Any) -> str | None:
         return f"expected folders of experiments, found {shown(value)}"
     if name in _PATTERNS:
         return None if _is_whole(value) else f"expected {_NAMED}, found {shown(value)}"
-    if name == "retries":
-        sound = _is_whole(value) and 0 <= value <= _MOST_RETRIES
-        return None if sound else f"expected a whole number from 0 to {_MOST_RETRIES}, found {shown(value)}"
+    if name in _COUNTS:
+        least, most = _COUNTS[name]
+        sound = _is_whole(value) and least <= value <= most
+        return None if sound else f"expected a whole number from {least} to {most}, found {shown(value)}"
     if name == "gpu_hours":
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return None if is_number and value > 0 else f"expected a number above 0, found {shown(value)}"

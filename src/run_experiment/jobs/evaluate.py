@@ -6,6 +6,7 @@ the log of the one before it. Other scripts begin anew each time.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from run_experiment.attempts.files import Failure
 from run_experiment.common import paths
-from run_experiment.common.json_files import write_record
+from run_experiment.common.json_files import read_record, write_record
 from run_experiment.evaluation.dataset_cache import known_settings
 from run_experiment.evaluation.environment import job_environment
 from run_experiment.evaluation.errors import EvalError
@@ -28,10 +29,13 @@ from run_experiment.jobs.checks import (
     require_inputs,
 )
 from run_experiment.jobs.evaluation_logs import UNUSABLE, Left, LogPlace, TornLogError, prepared
+from run_experiment.jobs.main import Named, failure_of, parsed
 from run_experiment.jobs.max_connections import fitting
 from run_experiment.jobs.run import Attempt, ScriptEnd, run_job_script, tried
+from run_experiment.jobs.shared_inspect import SharedInspect, shared_inspect
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.script_facts import script_facts
+from run_experiment.machine.allocation import PLACE_IN_JOB, own_job_id
 from run_experiment.machine.gpu_samples import gpu_facts
 from run_experiment.machine.memory import says_out_of_memory
 from run_experiment.machine.provenance import with_inspect
@@ -39,12 +43,39 @@ from run_experiment.machine.provenance import with_inspect
 _REORDERED = "its samples have no ids, and are in another order now or repeat each other"
 
 
-def evaluate(job: EvaluationJob, local_id: str, log: Path) -> None:
-    """Evaluate a cell, in the experiment folder. Raises JobError."""
-    tried(job, job.cell, local_id, log, partial(_make, job))
+def run_evaluations(description: str | None) -> None:
+    """Run the evaluations that the command line names, the others also if one fails.
+
+    On failure it says why and exits with 1, or 143 after SIGTERM.
+    """
+    named = parsed(description, EvaluationJob)
+    if len(named) == 1:
+        sys.exit(failure_of(named[0], evaluate))
+    with shared_inspect() as shared:
+        failures = [_in_turn(place, one, shared) for place, one in enumerate(named, start=1)]
+    sys.exit("\n".join(filter(None, failures)) or 0)
 
 
-def _make(job: EvaluationJob, current: Attempt) -> None:
+def _in_turn(place: int, named: Named[EvaluationJob], shared: SharedInspect) -> str | None:
+    """Run one of several evaluations; returns why it failed."""
+    os.environ[PLACE_IN_JOB] = str(place)
+    # SLURM may start a job again that had made some of its records.
+    return None if _is_made(named) else failure_of(named, partial(evaluate, shared=shared))
+
+
+def _is_made(named: Named[EvaluationJob]) -> bool:
+    """Whether this job has made the record."""
+    record = read_record(Path(named.job.target)) or {}
+    made_by = (record.get("job_id"), record.get("config_hash"))
+    return made_by == (own_job_id(named.number), named.job.config_hash)
+
+
+def evaluate(job: EvaluationJob, local_id: str, log: Path, shared: SharedInspect | None = None) -> None:
+    """Evaluate a cell, in the experiment folder; `shared` is the process of several evaluations. Raises JobError."""
+    tried(job, job.cell, local_id, log, partial(_make, job, shared))
+
+
+def _make(job: EvaluationJob, shared: SharedInspect | None, current: Attempt) -> None:
     record, samples = Path(job.target), Path(paths.eval_gpu_metrics(job.run, job.cell))
     require_as_planned(job)
     require_checkpoint(job)
@@ -53,16 +84,22 @@ def _make(job: EvaluationJob, current: Attempt) -> None:
     with fitting(asked, current) as connections, prepared(job, script, current) as place:
         tag, unfinished = place.wanted.tag, place.earlier.folder
         environment = job_environment(Path(job.folder), Path(job.cache), current.folder, unfinished, tag)
+        # An edited script may do more than to call inspect-ai.
+        process = None if Path(job.script).name in job.config else shared
+        environment |= process.environment if process else {}
         current.begin(**connections.begun, goes_on=script.continues_logs)
         for entry in filter(None, (connections.oom_entry, place.start_entry)):
             current.tell(*entry)
-        ended = run_job_script(job, script, current, environment | connections.environment(), samples)
+        programs = [process.programs] if process else []
+        ended = run_job_script(job, script, current, environment | connections.environment(), samples, programs)
         left = _judged(job, current, place, ended)
     facts = {
         "results": asdict(left.outcome),
         "changes": connections.changes,
         **place.earlier.continued(current, left),
         **gpu_facts((samples, *script.sample_files), current.started),
+        # What the shared process used is of all its evaluations.
+        **({"usage": None} if shared else {}),
     }
     known = current.record()
     version, seed = left.outcome.inspect_version, left.outcome.seed

@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.specs import Job
@@ -17,23 +19,48 @@ from run_experiment.machine.processes import Terminated, interrupt_at_hangup, ra
 J = TypeVar("J", bound=Job)
 
 
+@dataclass(frozen=True)
+class Named(Generic[J]):
+    """A job that the command line names: its specification, its number outside of SLURM, and its script's log."""
+
+    job: J
+    number: str
+    log: Path
+
+
 def run_job(description: str | None, job_type: type[J], execute: Callable[[J, str, Path], None]) -> None:
-    """Parse the command line and run the job; on failure say why and exit with 1, or 143 after SIGTERM."""
+    """Run the job that the command line names; on failure say why and exit with 1, or 143 after SIGTERM."""
+    (named,) = parsed(description, job_type)
+    sys.exit(failure_of(named, execute))
+
+
+def parsed(description: str | None, job_type: type[J]) -> list[Named[J]]:
+    """Jobs that the command line names. From then on SIGTERM raises Terminated."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--job", required=True, type=job_type.read, help="file that says what was planned")
-    parser.add_argument("--id", required=True, help="number of the job where SLURM gives none")
-    parser.add_argument("--log", required=True, type=Path, help="file for the output of the job's script")
-    arguments = parser.parse_args()
+    append = partial(parser.add_argument, required=True, action="append")
+    append("--job", type=job_type.read, help="file that says what was planned; with --id and --log, for each job")
+    append("--id", help="number of the job where SLURM gives none")
+    append("--log", type=Path, help="file for the output of the job's script")
+    given = parser.parse_args()
+    if not len(given.job) == len(given.id) == len(given.log):
+        parser.error("each --job needs its --id and --log")
     raise_on_sigterm()
     # On a cluster the script gets this signal.
     if "SLURM_JOB_ID" not in os.environ:
         interrupt_at_hangup()
+    return [Named(*values) for values in zip(given.job, given.id, given.log, strict=True)]
+
+
+def failure_of(named: Named[J], execute: Callable[[J, str, Path], None]) -> str | None:
+    """Run a job; returns why it failed. What ends this process ends all of its jobs: then it exits."""
+    job = named.job
     try:
-        execute(arguments.job, arguments.id, arguments.log)
+        execute(job, named.number, named.log)
     except (JobError, OSError) as error:
-        sys.exit(f"{arguments.job.subject} failed: {error}")
+        return f"{job.subject} failed: {error}"
     except Terminated as error:
-        print(f"{arguments.job.subject} was {error}", file=sys.stderr)
+        print(f"{job.subject} was {error}", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        sys.exit(f"{arguments.job.subject} was interrupted; run the same command to continue")
+        sys.exit(f"{job.subject} was interrupted; run the same command to continue")
+    return None

@@ -171,7 +171,12 @@ def _alone(stack: ExitStack, job: Job, local_id: str, log: Path) -> BinaryIO:
 
 
 def run_job_script(
-    job: Job, script: ScriptFacts, attempt: Attempt, environment: Mapping[str, str], samples: Path
+    job: Job,
+    script: ScriptFacts,
+    attempt: Attempt,
+    environment: Mapping[str, str],
+    samples: Path,
+    programs: Sequence[Path] = (),
 ) -> ScriptEnd:
     """Run a job's script and sample the GPUs, unless the script does that itself.
 
@@ -186,6 +191,7 @@ def run_job_script(
             Path(job.folder),
             attempt.lock,
             is_rendered=script.is_rendered,
+            programs=programs,
         )
     out_of_memory = memory_kills() > kills
     if not status:

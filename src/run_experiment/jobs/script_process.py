@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -34,16 +34,19 @@ def run_script(
     lock: BinaryIO | None = None,
     *,
     is_rendered: bool,
+    programs: Sequence[Path] = (),
 ) -> int:
     """Run a job script in a folder, with its output in a log; returns its exit status.
 
     The script inherits the lock, in case this process is killed and the script survives. `python` and the tools beside
-    it are those of this environment, unless the script activates another; of one that is not `is_rendered`, lines of
-    other sites are skipped. All processes that it started end with it, as in a SLURM job, even if this process is
-    interrupted or terminated.
+    it are those of this environment, unless the script activates another; programs in the folders `programs` come
+    before them. Of a script that is not `is_rendered`, lines of other sites are skipped. All processes that it started
+    end with it, as in a SLURM job, even if this process is interrupted or terminated.
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
-        inherited = script_environment(os.environ, folder, Path(own), script, is_rendered=is_rendered)
+        inherited = script_environment(
+            os.environ, folder, Path(own), script, is_rendered=is_rendered, programs=programs
+        )
         command = script_command(script.absolute(), inherited["PATH"])
         if not shutil.which(command[0], path=inherited["PATH"]):
             output.write(f"its first line names {command[0]}, which this machine does not have\n".encode())

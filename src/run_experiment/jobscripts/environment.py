@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Commands that set up a site's environment, and what they do on a site without them.
@@ -73,18 +73,25 @@ def _is_bash(program: str, argument: str) -> bool:
 
 
 def script_environment(
-    inherited: Mapping[str, str], folder: Path, own: Path, script: Path, *, is_rendered: bool
+    inherited: Mapping[str, str],
+    folder: Path,
+    own: Path,
+    script: Path,
+    *,
+    is_rendered: bool,
+    programs: Sequence[Path] = (),
 ) -> dict[str, str]:
     """Environment of a script that runs in `folder`; `own` is an empty folder that exists while it runs.
 
-    A script that `is_rendered` may be edited since. Raises OSError if the script cannot be read.
+    A script that `is_rendered` may be edited since. What is in the folders `programs` is found before other programs.
+    Raises OSError if the script cannot be read.
     """
     # INSPECT_EVAL_LIMIT and the like would change evaluations without a trace in the summary.
     kept = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
     beside = Path(sys.executable).parent
     otherwise = _ACTIVATE_FAILED if is_rendered else _ACTIVATE_SKIPPED
     (own / "activate").write_text(_ACTIVATE + otherwise, encoding="utf-8")
-    kept["PATH"] = os.pathsep.join([str(own), str(beside), kept.get("PATH", os.defpath)])
+    kept["PATH"] = os.pathsep.join([str(own), *map(str, programs), str(beside), kept.get("PATH", os.defpath)])
     # As if it was submitted there.
     kept["SLURM_SUBMIT_DIR"] = str(folder.absolute())
     if not _has_data_home(kept):

@@ -7,6 +7,8 @@ from collections.abc import Mapping, MutableMapping
 
 # The allocation that the main process itself runs in, as with `salloc`; jobs that it starts inherit its id.
 _OUTER = "RUN_EXPERIMENT_OUTER_JOB"
+# Which of its targets a job of several makes now, from 1.
+PLACE_IN_JOB = "RUN_EXPERIMENT_PLACE"
 
 
 def own_allocation(environment: Mapping[str, str] = os.environ) -> str:
@@ -20,9 +22,12 @@ def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> N
 
 
 def own_job_id(number: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Id of the job that this process is: SLURM's, or `local-{number}`."""
+    """Id of the job that this process is: SLURM's, or `local-{number}`; of a job of several targets, with the place."""
     job_id = environment.get("SLURM_JOB_ID")
-    return job_id if job_id and job_id != environment.get(_OUTER) else f"local-{number}"
+    if not job_id or job_id == environment.get(_OUTER):
+        return f"local-{number}"
+    place = environment.get(PLACE_IN_JOB)
+    return f"{job_id}+{place}" if place else job_id
 
 
 def own_restarts(environment: Mapping[str, str] = os.environ) -> int:

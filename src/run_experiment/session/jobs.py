@@ -19,6 +19,7 @@ from run_experiment.session.plan import SessionJob, SessionPlan
 from run_experiment.session.written import Written
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.events import Finished
+from run_experiment.slurm.job_ids import slurm_id
 from run_experiment.slurm.ledger import Logged, Submission
 from run_experiment.slurm.states import is_live
 from run_experiment.slurm.usage import JobMetrics, metrics_text
@@ -94,12 +95,15 @@ class FollowedJob:
 
     def _used(self, folder: Path) -> str:
         gpu = self._gpu(folder)
+        record = read_record(folder / self.submission.target) or {}
+        is_made = record.get("job_id") == self.job_id and "seconds" in record
+        by_record = metrics_text(_by_record(record), gpu) if is_made else ""
+        if by_record and slurm_id(self.job_id) != self.job_id:
+            return f"{by_record}; by its record, since SLURM's job {slurm_id(self.job_id)} made others, too"
         if self.accounted and not is_live(self.accounted.state):
             return metrics_text(JobMetrics.of_slurm(self.accounted), gpu)
-        record = read_record(folder / self.submission.target) or {}
-        if record.get("job_id") == self.job_id and "seconds" in record:
-            text = metrics_text(_by_record(record), gpu)
-            return f"{text}; by its record, accounting has no figures"
+        if by_record:
+            return f"{by_record}; by its record, accounting has no figures"
         return "unknown: accounting has no figures"
 
     def _gpu(self, folder: Path) -> GpuSummary | None:

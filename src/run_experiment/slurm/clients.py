@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from run_experiment.slurm.errors import (
     UnavailableError,
     error_of,
 )
+from run_experiment.slurm.job_ids import is_of_slurm, slurm_id
 from run_experiment.slurm.states import is_live
 
 _QUEUE_FIELDS = ("%A", "%T", "%r", "%j", "%k")
@@ -63,6 +64,7 @@ def query_start(job_id: str, timeout: float = 20) -> datetime | None:
 def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, AccountedJob]:
     """What accounting knows of jobs, however old, by id; without those that it does not know.
 
+    A job of several targets is there under each of its ids.
     Raises SlurmError, NoAccountingError if the cluster keeps no accounts.
     """
     if not job_ids:
@@ -72,9 +74,10 @@ def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, Accou
     command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}", *_cluster()]
     columns = f"--format={','.join(FIELDS)}"
     output = _accounts([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
-    rows = _rows(output, mark, len(FIELDS), leading=False)
+    found = read_jobs(_rows(output, mark, len(FIELDS), leading=False))
     # Asked for one task of an array, sacct may list others too.
-    return {job_id: job for job_id, job in read_jobs(rows).items() if job_id in set(job_ids)}
+    known = [job_id for job_id in sorted(job_ids, key=lambda one: int(slurm_id(one))) if slurm_id(job_id) in found]
+    return {job_id: replace(found[slurm_id(job_id)], job_id=job_id) for job_id in known}
 
 
 def accounted_ids(name: str, folder: Path, since: datetime, timeout: float = 60) -> list[str]:
@@ -186,11 +189,11 @@ def _rows(output: str, mark: str, width: int, leading: bool) -> Iterator[list[st
 
 
 def _checked(job_ids: Collection[str]) -> list[str]:
-    """The ids, in order; text that is none would mean other jobs to the clients. Raises ValueError."""
-    wrong = [job_id for job_id in job_ids if not re.fullmatch(r"[0-9]+", job_id)]
+    """SLURM's ids, in order; text that is none would mean other jobs to the clients. Raises ValueError."""
+    wrong = [job_id for job_id in job_ids if not is_of_slurm(job_id)]
     if wrong:
         raise ValueError(f"not a job id: {wrong[0]!r}")
-    return sorted(set(job_ids), key=int)
+    return sorted(set(map(slurm_id, job_ids)), key=int)
 
 
 def _queued(row: Sequence[str]) -> QueuedJob:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from run_experiment.slurm.job_ids import slurm_id
+
 _RELEASE = "release it with `scontrol release {job_id}`"
 # By SLURM's reason, as squeue prints it; newer versions have underscores for its blanks.
 _REMEDIES = {
@@ -32,4 +34,4 @@ def remedy(reason: str, job_id: str) -> str:
     """What to do about a job that waits for this reason; empty if the wait passes by itself."""
     plain = reason.replace("_", " ")
     found = (text for pattern, text in _REMEDIES.items() if re.fullmatch(pattern, plain))
-    return next(found, "").format(job_id=job_id)
+    return next(found, "").format(job_id=slurm_id(job_id))

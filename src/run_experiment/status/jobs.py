@@ -17,8 +17,8 @@ from run_experiment.planning.snapshot import Snapshot
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.ends import describe
+from run_experiment.slurm.job_ids import is_same, slurm_id
 from run_experiment.slurm.ledger import Submission
-from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, is_waiting, succeeded
 from run_experiment.slurm.waits import remedy
 from run_experiment.status.items import State
@@ -121,8 +121,8 @@ class Jobs:
         return _queued(queued, since) if queued else None
 
     def _queued(self, submission: Submission, job_id: str) -> QueuedJob | None:
-        queued = self.answer.queued.get(job_id)
-        return queued if queued and queued.comment == submission.comment else None
+        queued = self.answer.queued.get(slurm_id(job_id))
+        return replace(queued, job_id=job_id) if queued and queued.comment == submission.comment else None
 
     def _accounted(self, submission: Submission, job: AccountedJob, log: str) -> Evidence:
         if is_waiting(job.state):

@@ -13,6 +13,7 @@ from run_experiment.slurm import clients
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.errors import SlurmError
+from run_experiment.slurm.job_ids import is_of_slurm
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_waiting
 
@@ -42,7 +43,7 @@ def first_line(text: str) -> str:
 
 def ask(submissions: Iterable[Submission]) -> Answer:
     """Ask accounting once for all jobs; the queue if it does not answer, or for the reasons of jobs that wait."""
-    job_ids = [one.job_id for one in submissions if one.job_id and re.fullmatch("[0-9]+", one.job_id)]
+    job_ids = [one.job_id for one in submissions if one.job_id and is_of_slurm(one.job_id)]
     if not job_ids:
         return Answer()
     try:

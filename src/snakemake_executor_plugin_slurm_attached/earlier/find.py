@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,10 +15,17 @@ from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.events import Cancelled, Event
+from run_experiment.slurm.job_ids import id_for, is_of_slurm, is_same, slurm_id
 from run_experiment.slurm.ledger import Ledger, Submission
-from run_experiment.slurm.same_job import is_same
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
-from snakemake_executor_plugin_slurm_attached.submissions import NOT_SUBMITTED, find_ended, is_own, on_its_way, with_id
+from snakemake_executor_plugin_slurm_attached.submissions import (
+    NOT_SUBMITTED,
+    find_ended,
+    is_own,
+    on_its_way,
+    targets_of,
+    with_id,
+)
 
 Tell = Callable[[Event], None]
 
@@ -33,7 +40,7 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
         for target, submission in ledger.open().items()
         if _is_sound(submission) and is_own(folder, submission.comment)
     }
-    queued = _queued(folder, noted)
+    queued = _unsettled(_queued(folder, noted), noted, ledger)
     ended = _ended(folder, {target: submission for target, submission in noted.items() if target not in queued})
     found = {
         target: Earlier(_noted(jobs[0], target, noted.get(target)), jobs[0].state) for target, jobs in queued.items()
@@ -43,6 +50,19 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
     for target, jobs in queued.items():
         _cancel_others(target, jobs, ledger, tell)
     return found
+
+
+def _unsettled(
+    queued: Mapping[str, list[QueuedJob]], noted: Mapping[str, Submission], ledger: Ledger
+) -> dict[str, list[QueuedJob]]:
+    """Live jobs without those that are over for their target, and make others."""
+    settled = ledger.read().settled
+    over = {target: one.job_id for target, one in settled.items() if slurm_id(one.job_id) != one.job_id}
+    found = {
+        target: [job for job in jobs if target in noted or job.job_id != over.get(target)]
+        for target, jobs in queued.items()
+    }
+    return {target: jobs for target, jobs in found.items() if jobs}
 
 
 def _note_ids(ledger: Ledger, noted: Mapping[str, Submission], found: Mapping[str, Earlier]) -> None:
@@ -96,7 +116,9 @@ def _own(folder: Path, jobs: list[QueuedJob]) -> dict[str, list[QueuedJob]]:
     own: dict[str, list[QueuedJob]] = {}
     for job in sorted(jobs, key=lambda job: (job.state == "PENDING", int(job.job_id))):
         if is_own(folder, job.comment):
-            own.setdefault(job.comment.split(" ", 3)[3], []).append(job)
+            targets = targets_of(job.comment)
+            for target in targets:
+                own.setdefault(target, []).append(replace(job, job_id=id_for(job.job_id, target, list(targets))))
     return own
 
 
@@ -114,14 +136,14 @@ def _is_sound(submission: Submission) -> bool:
         datetime.fromisoformat(submission.time)
     except ValueError:
         return False
-    return submission.job_id is None or re.fullmatch("[0-9]+", submission.job_id) is not None
+    return submission.job_id is None or is_of_slurm(submission.job_id)
 
 
 def _noted(job: QueuedJob, target: str, noted: Submission | None) -> Submission:
     """The submission that a live job is: the noted one, or one that was never noted or whose note got lost."""
     if noted and noted.comment == job.comment and noted.job_id in (None, job.job_id):
         return with_id(noted, job.job_id)
-    short_hash = job.comment.split(" ", 3)[2]
+    short_hash = targets_of(job.comment)[target]
     return Submission(target, short_hash, job.name, job.comment, os.getuid(), stamp(now()), job.job_id)
 
 

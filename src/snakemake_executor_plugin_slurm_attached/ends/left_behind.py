@@ -20,6 +20,7 @@ from run_experiment.machine.exit_status import with_hint
 from run_experiment.machine.processes import last_lines
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ends import describe
+from run_experiment.slurm.job_ids import is_of_slurm
 from run_experiment.slurm.ledger import Submission
 from run_experiment.trainers.known import saved_states
 from snakemake_executor_plugin_slurm_attached.ends.retry_policy import NOT_OPENED, Left
@@ -53,7 +54,7 @@ def made_unseen(folder: Path, submission: Submission) -> Submission:
     """A submission of unknown id, with that of the job that made its target since then, if one did."""
     record = read_record(folder / submission.target) or {}
     job_id = str(record.get("job_id"))
-    if submission.job_id or not job_id.isdecimal() or not has_config(record, submission):
+    if submission.job_id or not is_of_slurm(job_id) or not has_config(record, submission):
         return submission
     try:
         since = datetime.fromisoformat(str(record.get("started"))) >= datetime.fromisoformat(submission.time)

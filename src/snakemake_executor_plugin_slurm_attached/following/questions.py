@@ -10,8 +10,8 @@ from run_experiment.slurm import clients
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.errors import NoAccountingError, SlurmError
+from run_experiment.slurm.job_ids import is_same, slurm_id
 from run_experiment.slurm.ledger import Submission
-from run_experiment.slurm.same_job import is_same
 from run_experiment.slurm.states import is_live, is_waiting, succeeded
 from snakemake_executor_plugin_slurm_attached.following.background import Background
 
@@ -34,16 +34,16 @@ class Answer:
 
     def is_queued(self, submission: Submission) -> bool | None:
         """Whether a job is live, whatever accounting says; None if the queue was not asked."""
-        return None if self.queued is None else (submission.job_id, submission.comment) in self.queued
+        return None if self.queued is None else _key(submission) in self.queued
 
     def runs(self, submission: Submission) -> bool:
         """Whether the queue shows that a job runs, on a cluster without accounting, which would say since when."""
-        job = (self.queued or {}).get((str(submission.job_id), submission.comment))
+        job = (self.queued or {}).get(_key(submission))
         return not self.has_accounts and job is not None and job.state == "RUNNING"
 
     def waiting(self, submission: Submission) -> QueuedJob | None:
         """A job that waits in the queue, if it does: accounting may still show the end of its last start."""
-        job = (self.queued or {}).get((str(submission.job_id), submission.comment))
+        job = (self.queued or {}).get(_key(submission))
         return job if job and is_waiting(job.state) else None
 
 
@@ -94,6 +94,10 @@ def _answer(job_ids: Collection[str], asks_queue: bool) -> Answer:
         return Answer(accounted, _queued() if asks_queue else None)
     except SlurmError:
         return Answer(accounted, None)
+
+
+def _key(submission: Submission) -> tuple[str, str]:
+    return slurm_id(submission.job_id), submission.comment
 
 
 def _queued() -> dict[tuple[str, str], QueuedJob]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from snakemake_executor_plugin_slurm_attached.submissions import (
     find_ended,
     note_settled,
     on_its_way,
+    with_id,
 )
 
 # Seconds after which the queue is asked again for a job that may be on its way.
@@ -40,14 +41,14 @@ class Sbatch:
         # Why a target is not submitted yet, as last reported.
         self._delays: dict[str, str] = {}
 
-    def submit(self, submission: Submission, arguments: list[str], script: str) -> str | None:
-        """The id of the job once SLURM accepted it; None if the submitter is stopped before.
+    def submit(self, submissions: Sequence[Submission], arguments: list[str], script: str) -> str | None:
+        """The id of the job of these submissions once SLURM accepted it; None if the submitter is stopped before.
 
         Raises SlurmError, UnavailableError if other jobs may be accepted before this one.
         """
         pause = 1.0
         # With its time: for a while from then, sbatch may bring the job even if this process dies.
-        while (job_id := self._try(dated(submission), arguments, script, pause)) is None:
+        while (job_id := self._try(list(map(dated, submissions)), arguments, script, pause)) is None:
             if self._stopping.is_set():
                 return None
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -64,14 +65,17 @@ class Sbatch:
                     raise
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _try(self, submission: Submission, arguments: list[str], script: str, pause: float) -> str | None:
+    def _try(self, submissions: list[Submission], arguments: list[str], script: str, pause: float) -> str | None:
         """The same, tried once: None, after a pause, if SLURM may accept it later."""
-        self._ledger.intend(submission)
+        for one in submissions:
+            self._ledger.intend(one)
+        # All are in one job: what is found out of one holds for the others.
+        submission = submissions[0]
         try:
             job_id: str | None = clients.submit(arguments, script)
         except UnavailableError as error:
             self._delayed(submission, error)
-            note_settled(self._ledger, submission, NOT_SUBMITTED)
+            self._note_settled(submissions, NOT_SUBMITTED)
             raise
         except PassingError as error:
             unanswered, given_up = isinstance(error, UnansweredError), dated(submission)
@@ -81,17 +85,22 @@ class Sbatch:
         except SlurmError:
             job_id = self._accepted_nevertheless(submission)
             if job_id is None:
-                note_settled(self._ledger, submission, "REFUSED")
+                self._note_settled(submissions, "REFUSED")
                 raise
         if job_id is None:
             # After a stop nobody looks again: the note makes the next process do so.
             if not self._stopping.is_set():
-                note_settled(self._ledger, submission, NOT_SUBMITTED)
+                self._note_settled(submissions, NOT_SUBMITTED)
             return None
         # Without this note the job is found by its comment.
         with suppress(OSError):
-            self._ledger.accepted(submission, job_id)
+            for one in submissions:
+                self._ledger.accepted(one, str(with_id(one, job_id).job_id))
         return job_id
+
+    def _note_settled(self, submissions: list[Submission], state: str) -> None:
+        for one in submissions:
+            note_settled(self._ledger, one, state)
 
     def _delayed(self, submission: Submission, error: PassingError) -> None:
         """Report why a job is not submitted yet, once for each reason."""

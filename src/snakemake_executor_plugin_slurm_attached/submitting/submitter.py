@@ -7,7 +7,7 @@ import queue
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +22,19 @@ from snakemake_executor_plugin_slurm_attached.submissions import (
     LOST,
     cancel,
     find,
+    in_one_job,
     note_settled,
     with_id,
 )
 from snakemake_executor_plugin_slurm_attached.submitting.pacing import Pacing
 from snakemake_executor_plugin_slurm_attached.submitting.sbatch import Sbatch
+from snakemake_executor_plugin_slurm_attached.submitting.sharing import (
+    Share,
+    in_folder,
+    one_call,
+    sbatch_arguments,
+    sbatch_script,
+)
 
 Tell = Callable[[Event], None]
 
@@ -37,6 +45,7 @@ class Request:
 
     `former` is a job of another configuration for the same target, which is ended first. `again`: its last job ended.
     `pause` is how many seconds later it is tried again if its partition, nodes or reservation are not available.
+    `share` lets it be a part of a job of several; `last` is the submission that ended, if it is another one.
     """
 
     submission: Submission
@@ -48,6 +57,8 @@ class Request:
     former: Earlier | None = None
     again: bool = False
     pause: float = 1.0
+    share: Share | None = None
+    last: Submission | None = None
 
 
 class Submitter:
@@ -66,6 +77,7 @@ class Submitter:
         ended: Callable[[Submission], None],
         tell: Tell,
     ) -> None:
+        self._folder = folder
         self._ledger = ledger
         self._pacing = pacing
         self._accepted = accepted
@@ -84,6 +96,8 @@ class Submitter:
         # A target's place among those of the same priority.
         self._places: dict[str, int] = {}
         self._starting = threading.Lock()
+        # Held while requests are put that may be one job.
+        self.gathering = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="submitter", daemon=True)
 
     def put(self, request: Request) -> None:
@@ -156,21 +170,58 @@ class Submitter:
     def _submit(self, request: Request) -> None:
         if not self._pacing.wait(request.kind, request.stagger, self._cancel_former):
             return
-        if request.again and (requeued := self._sbatch.until_answered(lambda: find(request.submission))):
+        if request.again and (
+            requeued := self._sbatch.until_answered(lambda: find(request.last or request.submission))
+        ):
             # Meanwhile, by somebody's hand: its last job starts anew.
+            submission = with_id(request.last or request.submission, requeued)
             with suppress(OSError):
-                self._ledger.accepted(request.submission, requeued)
-            submission = with_id(request.submission, requeued)
+                self._ledger.accepted(submission, requeued)
             self._tell(Reattached(submission, "PENDING"))
             self._accepted(submission)
             return
-        job_id = self._sbatch.submit(request.submission, request.arguments, request.script)
-        if job_id is None:
-            return
-        self._pacing.submitted(request.kind, job_id)
-        submission = with_id(request.submission, job_id)
-        self._tell(Submitted(submission))
-        self._accepted(submission)
+        others = self._others(request)
+        if others:
+            self._submit_together([request, *others])
+        elif job_id := self._sbatch.submit([request.submission], request.arguments, request.script):
+            self._note_accepted([request.submission], job_id, request.kind)
+
+    def _note_accepted(self, submissions: Sequence[Submission], job_id: str, kind: str) -> None:
+        self._pacing.submitted(kind, job_id)
+        accepted = [with_id(one, job_id) for one in submissions]
+        # All before the first is followed: with its end, all that is known of would be complete.
+        for submission in accepted:
+            self._tell(Submitted(submission))
+        for submission in accepted:
+            self._accepted(submission)
+
+    def _others(self, first: Request) -> list[Request]:
+        """Requests that wait, too, and can be one job with this one: they do not wait any more."""
+        if first.share is None:
+            return []
+        with self.gathering, self._waiting.mutex:
+            waiting = sorted(self._waiting.queue)
+            fitting = [entry for entry in waiting if _fits(first.share, entry[2])][: first.share.most - 1]
+            self._waiting.queue[:] = [entry for entry in waiting if entry not in fitting]
+        return [entry[2] for entry in fitting if entry[2]]
+
+    def _submit_together(self, requests: list[Request]) -> None:
+        """Submit requests as one job; each by itself if SLURM refuses that, for instance for its time."""
+        submissions = in_one_job(self._folder, [one.submission for one in requests])
+        call, command = one_call([one.share for one in requests if one.share])
+        arguments = sbatch_arguments(self._folder, submissions[0], call)
+        try:
+            job_id = self._sbatch.submit(submissions, arguments, sbatch_script(call, in_folder(self._folder, command)))
+        except Exception as error:
+            # What becomes of the first is decided by its caller, unless it is tried alone.
+            is_refused = isinstance(error, SlurmError) and not isinstance(error, PassingError | UnavailableError)
+            for one in requests if is_refused else requests[1:]:
+                self.put(replace(one, share=None if is_refused else one.share))
+            if is_refused:
+                return
+            raise
+        if job_id:
+            self._note_accepted(submissions, job_id, requests[0].kind)
 
     def _cancel_former(self) -> None:
         """Cancel former jobs that are to be, while another request waits for its turn."""
@@ -217,3 +268,9 @@ class Submitter:
                 self.put(replace(request, former=None))
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._ask_at = time.monotonic() + self._pause
+
+
+def _fits(share: Share, other: Request | None) -> bool:
+    """Whether a request can be one job with others; not if something has to be found out of an earlier job first."""
+    is_new = other is not None and other.former is None and not other.again
+    return is_new and other is not None and other.share is not None and other.share.key == share.key

@@ -93,7 +93,7 @@ def test_misspelt_override_is_named(file: Path) -> None:
     found = message(file, "experiment_dir: demo", zzz=1)
     assert found.endswith(
         "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries, "
-        "gpu_hours, early_evaluation, reuse"
+        "gpu_hours, early_evaluation, reuse, evaluations_per_job"
     )
 
 
@@ -111,6 +111,10 @@ WRONG = {
     "a folder that is true": ({"experiment_dir": True}, "experiment_dir: expected text, found true"),
     "an account that is a list": ({"account": ["a"]}, "account: expected text, found a list"),
     "an environment that is no text": ({"environment": True}, "environment: expected text, found true"),
+    "no evaluation in a job": (
+        {"evaluations_per_job": 0},
+        "evaluations_per_job: expected a whole number from 1 to 100, found 0",
+    ),
     "no GPU-hours": ({"gpu_hours": 0}, "gpu_hours: expected a number above 0, found 0"),
     "a list of truths": ({"early_evaluation": ["true"]}, "early_evaluation: expected true or false, found a list"),
     "neither true nor false": ({"early_evaluation": "yes"}, 'early_evaluation: expected true or false, found "yes"'),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ended_jobs import R4, accounted
 
-from run_experiment.slurm.same_job import is_same
+from run_experiment.slurm.job_ids import is_same
 from snakemake_executor_plugin_slurm_attached.submissions import output_of
 
 
