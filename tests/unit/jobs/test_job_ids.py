@@ -12,7 +12,3 @@ def test_jobs_of_one_id_make_folders_of_their_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda _: make_unused(tmp_path / "attempts" / "17"), range(64)))
     assert len(set(made)) == 64
-
-
-def test_a_job_of_several_targets_has_an_id_for_each() -> None:
-    assert own_job_id("5", {"SLURM_JOB_ID": "4711", "RUN_EXPERIMENT_PLACE": "2"}) == "4711+2"

@@ -19,3 +19,7 @@ def test_without_slurm_there_is_the_number() -> None:
     environment: dict[str, str] = {}
     note_own_allocation(environment)
     assert own_job_id("5", environment) == "local-5"
+
+
+def test_a_job_of_several_targets_has_an_id_for_each() -> None:
+    assert own_job_id("5", {"SLURM_JOB_ID": "4711", "RUN_EXPERIMENT_PLACE": "2"}) == "4711+2"
