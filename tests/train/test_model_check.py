@@ -17,7 +17,8 @@ from tiny_model import make_tiny_model
 from run_experiment.common.json_files import canonical
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.dataset import PromptCompletionDataset
-from run_experiment.finetuning.model_check import ModelCheck, check_model
+from run_experiment.finetuning.encoder import IGNORE_INDEX
+from run_experiment.finetuning.model_check import ModelCheck, TrainingSplit, check_model
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.inputs.data_files import DataError
 
@@ -175,6 +176,8 @@ def test_facts_are_those_of_the_training(model: Path) -> None:
         load_tokenizer(str(model)), data=str(check.data), split="train", train_on_input=False, max_seq_len=400, **given
     )
     lengths = [len(sample["tokens"]) for sample in samples]
+    answers = sum(label != IGNORE_INDEX for sample in samples for label in sample["labels"])
+    assert facts.train == TrainingSplit(4, sum(lengths), answers)
     assert (facts.rows, facts.longest, facts.longest_row, facts.cut) == (4, max(lengths), "row 4 of split train", 0)
     facts = check_model(training(model, rows, max_seq_len=max(lengths) - 1))
     assert (facts.longest, facts.cut) == (max(lengths), 1)

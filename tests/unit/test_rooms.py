@@ -22,7 +22,8 @@ FLOORS = (
     {"attempts", "jobscripts"},
     {"jobs", "summary", "snakemake_executor_plugin_slurm_attached"},
     {"planning"},
-    {"estimate", "results", "session", "status"},
+    {"estimate"},
+    {"results", "session", "status"},
     {"report", "sharing"},
     {"cli", "snakemake_logger_plugin_action_log"},
 )

@@ -1,5 +1,5 @@
 """What a plan will cost, GPU-hours and its longest path, judged by how long such jobs took.
 
-It imports planning and the floors below; the rules and the tables under `-n` may import it.
+It imports planning and the floors below; the rules, the tables under `-n`, session and status may import it.
 Begin with `cost.estimate`.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from run_experiment.actionlog.entry import duration_text
 from run_experiment.common.text import counted
 from run_experiment.estimate.cost import Estimate, Job, Seconds
@@ -17,6 +19,16 @@ def estimate_text(estimate: Estimate) -> str:
     if not estimate.known:
         return "\nEstimate: none yet. Nothing like these jobs was measured; after the first of them there is one."
     return "\n".join(["", f"Estimate: {_total(estimate)}", *(f"    {line}" for line in _details(estimate))])
+
+
+def left_text(estimate: Estimate) -> str:
+    """The time that is left, of jobs of which some are under way; empty if nothing like them was measured."""
+    if not estimate.known:
+        return ""
+    unknown = len(estimate.jobs) - len(estimate.known)
+    rest = f"; not counted: {counted(unknown, 'job')} unlike any that was measured" if unknown else ""
+    path = _spread(_total_of(estimate.longest_path))
+    return f"Left: about {_total(estimate)}; the longest path takes {path}{rest}"
 
 
 def over_budget(estimate: Estimate, gpu_hours: float | None) -> list[str]:
@@ -39,11 +51,14 @@ def _total(estimate: Estimate) -> str:
 def _details(estimate: Estimate) -> list[str]:
     path = estimate.longest_path
     steps = ", then ".join(f"{_verb(job)} {job.subject} ({_about(job)})" for job in path)
-    total = sum((job.seconds for job in path if job.seconds), Seconds())
-    lines = [f"longest path: {_spread(total)}: {steps}", f"judged by {_sources(estimate)}"]
+    lines = [f"longest path: {_spread(_total_of(path))}: {steps}", f"judged by {_sources(estimate)}"]
     if unknown := len(estimate.jobs) - len(estimate.known):
         lines.append(f"not in it: {counted(unknown, 'job')} unlike any that was measured")
     return lines
+
+
+def _total_of(jobs: Sequence[Job]) -> Seconds:
+    return sum((job.seconds for job in jobs if job.seconds), Seconds())
 
 
 def _jobs(estimate: Estimate) -> str:

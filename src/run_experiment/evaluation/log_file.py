@@ -18,6 +18,7 @@ from run_experiment.evaluation.errors import EvalError
 
 # A log that is still being written has the second ones in place of the first.
 _HEADER, _START = "header.json", "_journal/start.json"
+_SAMPLES = "samples/"
 _SUMMARIES, _JOURNALED = "summaries.json", re.compile(r"_journal/summaries/(\d+)\.json")
 
 T = TypeVar("T")
@@ -156,6 +157,19 @@ def read_summaries(log: Path) -> list[Summary]:
     except ValidationError:
         found = _by_inspect(log, _summaries_by_inspect)
     return list({(str(one.id), one.epoch): one for one in found}.values())
+
+
+def samples_written(log: Path) -> tuple[int, int | None] | None:
+    """How many samples an unfinished log has, and of how many (None if it does not say); None if it cannot be read."""
+    try:
+        with open_log(log) as file:
+            written = sum(name.startswith(_SAMPLES) for name in file.namelist())
+            spec = Header.model_validate_json(file.read(_START)).eval
+    # It is replaced again and again while it is written, and its compression may fail in exceptions of its own.
+    except Exception:
+        return None
+    count = len(spec.dataset.sample_ids or []) or spec.dataset.samples
+    return written, count and count * (spec.config.get("epochs") or 1)
 
 
 def _journaled(names: Iterable[str]) -> list[str]:

@@ -28,6 +28,19 @@ class Record:
 
 
 @dataclass(frozen=True)
+class CheckRecord(Record):
+    """A model that passed its check, with what an epoch of its training goes through.
+
+    `samples` are packs if they are packed; `answer_tokens` are those of `tokens` that are no prompt. All are 0 if that
+    is not known, or if nothing is trained.
+    """
+
+    samples: int = 0
+    tokens: int = 0
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Allocation:
     """The start of a SLURM job that left a record; `restarts` is how many came before it.
 
@@ -159,6 +172,17 @@ def read_config(path: Path) -> Record | None:
     """Read a record of which only the configuration counts."""
     config = (read_record(path) or {}).get("config")
     return Record(config) if isinstance(config, dict) else None
+
+
+def read_check(path: Path) -> CheckRecord | None:
+    """Read the record of a model's check."""
+    values = read_record(path) or {}
+    config, train = values.get("config"), mapping(values.get("train"))
+    if not isinstance(config, dict):
+        return None
+    amounts = [train.get(name) for name in ("samples", "tokens", "answer_tokens")]
+    known = [amount for amount in amounts if isinstance(amount, int) and amount > 0]
+    return CheckRecord(config, *known) if len(known) == len(amounts) else CheckRecord(config)
 
 
 def _job_facts(values: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, TextIO
 
 from run_experiment.common.json_files import write_atomically
@@ -33,6 +33,8 @@ _RENAMED = {"tokens_per_second_per_gpu": "tokens_per_second", "peak_memory_activ
 
 # If one of these is not a finite number, nothing that is computed after it can be of use.
 _MUST_BE_FINITE = {"loss": "loss", "validation_loss": "validation loss", "grad_norm": "gradient norm"}
+# Of a training's pace: bytes read, steps that count, and those at its beginning that do not.
+_END, _LAST, _FIRST = 16_384, 50, 5
 _CHECK_BASE = "check the base model's weights and dtype"
 _CHANGE_STEPS = "lower lr, warm up longer or set clip_grad_norm"
 
@@ -156,6 +158,39 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
     frame = pd.DataFrame(_rows(path), columns=list(COLUMNS)).replace("", None).astype(float)
     return frame.astype({"epoch": int, "step": int})
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a training is: its last step (from 1), the loss there, and tokens/s, the median of the last steps.
+
+    As torchtune counts them, tokens are those that the loss is of. `tokens_per_second` is None before the first steps
+    are over, which take longer.
+    """
+
+    step: int
+    loss: float
+    tokens_per_second: float | None = None
+
+
+def read_pace(path: Path) -> Pace | None:
+    """How far a training is, by the end of its `metrics.csv`, of whatever size; None before its first step."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _END))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return None
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    rows = [dict(zip(COLUMNS, line.split(","), strict=True)) for line in lines if line.count(",") == len(COLUMNS) - 1]
+    try:
+        steps = [(int(row["step"]), row) for row in rows if row["step"].isdecimal() and row["loss"]]
+        speeds = [float(row["tokens_per_second"]) for step, row in steps[-_LAST:] if step > _FIRST]
+        return Pace(steps[-1][0], float(steps[-1][1]["loss"]), median(speeds) if speeds else None) if steps else None
+    # Written by another trainer.
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

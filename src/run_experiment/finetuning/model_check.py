@@ -111,10 +111,20 @@ def _short(prompt: str) -> str:
 
 
 @dataclass(frozen=True)
+class TrainingSplit:
+    """What a training goes through in an epoch: samples (packs if they are packed), their tokens, and the answers'."""
+
+    samples: int = 0
+    tokens: int = 0
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class CheckFacts:
     """What a check found: the rows encoded, tokens of the longest sample and its row, and answers that are cut off.
 
-    `odd` is what happens unexpectedly: to prompts without a chat template, in a packed training.
+    `odd` is what happens unexpectedly: to prompts without a chat template, in a packed training. `train` is how much
+    the training split is.
     """
 
     rows: int
@@ -123,6 +133,7 @@ class CheckFacts:
     cut: int
     seconds: float
     odd: tuple[str, ...] = ()
+    train: TrainingSplit = TrainingSplit()
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,17 @@ def check_model(check: ModelCheck) -> CheckFacts:
     odd = list(_no_template(check, loaded))
     if check.packed:
         odd += _odd_packs(check, encoded)
-    return CheckFacts(rows, longest.sample, longest.row, cut, round(time.monotonic() - started, 3), tuple(odd))
+    seconds = round(time.monotonic() - started, 3)
+    return CheckFacts(rows, longest.sample, longest.row, cut, seconds, tuple(odd), _training_split(check, encoded))
+
+
+def _training_split(check: ModelCheck, encoded: Sequence[_Encoded]) -> TrainingSplit:
+    """How much the training split is, each sample cut as the training does."""
+    rows = [one for one in encoded if one.split == "train"]
+    lengths = [min(one.sample, check.max_seq_len) for one in rows]
+    samples = count_packs(lengths, check.max_seq_len) if check.packed else len(rows)
+    answers = sum(length - one.prompt for length, one in zip(lengths, rows, strict=True))
+    return TrainingSplit(samples, sum(lengths), answers)
 
 
 def _tokenizer(check: ModelCheck) -> ModelTokenizer:

@@ -32,12 +32,14 @@ class ModelChecks:
         self._memory = memory
         self._evaluated = {evaluation.run.name for evaluation in experiment.evaluations}
         self.by_name: dict[str, ModelCheck] = {}
+        # Those of trainings, by their runs.
+        self.by_run: dict[str, ModelCheck] = {}
 
     def of_training(self, run: Run, training: Training) -> ModelCheck:
         """The check of a training: every row, encoded as the training will."""
         given = self._determinants.training(training)
         hyperparameters = training.hyperparameters
-        return self._check(
+        self.by_run[run.name] = check = self._check(
             run,
             training.prompting,
             training.model.path,
@@ -49,6 +51,7 @@ class ModelChecks:
             columns=hyperparameters.columns,
             packed=_packed_steps(hyperparameters) if hyperparameters.packed else None,
         )
+        return check
 
     def of_evaluation(self, evaluation: Evaluation) -> ModelCheck | None:
         """The check of an evaluation; None if that of its run's training has seen the same."""

@@ -17,11 +17,13 @@ from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
 from run_experiment.common.json_files import describe_change, same_config
 from run_experiment.experiment.records import (
+    CheckRecord,
     EvaluationRecord,
     JobRecord,
     Manifest,
     Record,
     TrainingRecord,
+    read_check,
     read_config,
     read_evaluation,
     read_manifest,
@@ -57,12 +59,17 @@ class Snapshot:
         """Manifest of a checkpoint."""
         return self._once(paths.manifest(run, epoch), read_manifest)
 
+    def check(self, name: str) -> CheckRecord | None:
+        """Record of a model's check."""
+        return self._once(paths.model_check(name), read_check)
+
     def record(self, kind: Kind, path: str) -> Record | None:
         """Record of a target."""
         reader: dict[Kind, Callable[[Path], Record | None]] = {
             Kind.TRAINING: read_training,
             Kind.EVALUATION: read_evaluation,
             Kind.VERIFICATION: read_manifest,
+            Kind.CHECK: read_check,
         }
         return self._once(path, reader.get(kind, read_config))
 

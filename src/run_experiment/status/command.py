@@ -14,6 +14,7 @@ from typing import Any
 from run_experiment.actionlog.show import terminal_width
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, UnreadableError
+from run_experiment.estimate.cost import Estimate, Seconds
 from run_experiment.inputs.file_hashes import HashMemory, hash_memory
 from run_experiment.status.items import Item, RunStatus, State, Status
 from run_experiment.status.page import missing_text, status_text
@@ -63,9 +64,11 @@ def as_json(status: Status) -> dict[str, Any]:
     """The state as plain values: times in ISO format, null if something is not known.
 
     Keys: experiment, folder, time, followed, owner (host, pid, user, started, ended, …), asked, notes,
-    complete, total, counts (by state), runs; of a run: name, type, training, verified, verifications,
-    evaluations; of each of these: kind, subject, run, task, epoch, state, certain, is_stuck, attempt, job_id,
-    slurm_state, since, seconds, reason, read_on.
+    complete, total, counts (by state), left, runs; of `left`: gpu_seconds and path_seconds (likely, least, most),
+    jobs, unknown (how many of them are like none that was measured); of a run: name, type, training, verified,
+    verifications, evaluations; of each of these: kind, subject, run, task, epoch, state, certain, is_stuck, attempt,
+    job_id, slurm_state, since, seconds, reason, read_on, progress (null, or done, total, unit, loss, tokens_per_second,
+    seconds_left).
     """
     return {
         "experiment": status.experiment,
@@ -78,6 +81,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "complete": not status.missing,
         "total": status.total,
         "counts": {str(state): count for state, count in status.counts.items()},
+        "left": _left(status.left) if status.left else None,
         "runs": [_run(run) for run in status.runs],
     }
 
@@ -87,6 +91,16 @@ def missing_as_json(status: Status) -> dict[str, Any]:
     whole = as_json(status)
     kept = {name: whole[name] for name in ("experiment", "folder", "time", "complete")}
     return {**kept, "missing": [_item(item) for item in status.missing]}
+
+
+def _left(left: Estimate) -> dict[str, Any]:
+    path = sum((job.seconds for job in left.longest_path if job.seconds), Seconds())
+    return {
+        "gpu_seconds": asdict(left.gpu_seconds),
+        "path_seconds": asdict(path),
+        "jobs": len(left.jobs),
+        "unknown": len(left.jobs) - len(left.known),
+    }
 
 
 def _run(run: RunStatus) -> dict[str, Any]:

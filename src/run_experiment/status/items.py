@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 from run_experiment.common.experiment_lock import Owner
+from run_experiment.estimate.cost import Estimate
+from run_experiment.status.progress import Progress
 
 
 class State(enum.StrEnum):
@@ -35,7 +37,7 @@ class Item:
     `since` is when the state began, `seconds` how long a finished job ran, `read_on` a file with more details (relative
     to the folder). `certain` is False if this is only the last known state. `epoch` is None for an untrained model.
     `attempt` is the number (from 1) of the attempt that is running or pending. A job that `is_stuck` does not go on by
-    itself.
+    itself. `progress` is how far a running job is.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class Item:
     certain: bool = True
     attempt: int | None = None
     is_stuck: bool = False
+    progress: Progress | None = None
 
     @property
     def is_made(self) -> bool:
@@ -82,6 +85,7 @@ class Status:
 
     `owner` is the main process that follows it if `followed`, else the last one that did; None if there was none.
     `asked` is the SLURM client that answered, None if none did or none was needed. `notes` are messages for the user.
+    `left` is what is still to be computed, None if that was not asked for.
     """
 
     experiment: str
@@ -92,6 +96,7 @@ class Status:
     asked: str | None
     notes: tuple[str, ...]
     runs: tuple[RunStatus, ...]
+    left: Estimate | None = None
 
     @cached_property
     def items(self) -> tuple[Item, ...]:

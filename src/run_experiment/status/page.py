@@ -9,6 +9,7 @@ from datetime import datetime
 
 from run_experiment.actionlog.entry import escape
 from run_experiment.common.text import counted
+from run_experiment.estimate.text import left_text
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 
 MARKS = {
@@ -24,8 +25,8 @@ MARKS = {
 _NARROWEST = 80
 _LONGEST_RUN, _NARROWEST_TASK, _BAR = 28, 6, 30
 _GAP = "  "
-# Longest list shown.
-_MOST = 10
+# Longest lists shown.
+_MOST, _MOST_RUNNING = 10, 30
 # Characters shown of a reason.
 _LONGEST_REASON = 300
 
@@ -46,6 +47,7 @@ def status_text(status: Status, width: int) -> str:
     """The whole page for a terminal of `width` columns, at least 80."""
     width = max(width, _NARROWEST)
     parts = [*_head(status, width), "", *_table(status, width)]
+    parts += _running(status, width)
     return "\n".join([*parts, *_stuck(status, width), *_failures(status, width), *_outdated(status, width)])
 
 
@@ -77,7 +79,9 @@ def _head(status: Status, width: int) -> list[str]:
     bar = "#" * (_BAR * states.count(State.DONE) // max(1, len(jobs)))
     others = ", ".join(f"{count} {state}" for state, count in counts.items())
     said = f"[{bar:.<{_BAR}}] {_done(jobs)} done" + (f": {others}" if others else "")
-    return [*lines, *textwrap.wrap(said, width, subsequent_indent=" " * (_BAR + 3))]
+    lines += textwrap.wrap(said, width, subsequent_indent=" " * (_BAR + 3))
+    left = left_text(status.left) if status.left else ""
+    return [*lines, *textwrap.wrap(left, width, subsequent_indent="    ")]
 
 
 def _jobs(status: Status) -> list[Item]:
@@ -231,6 +235,14 @@ def _legend(status: Status, width: int) -> list[str]:
 def _epochs(epochs: Sequence[int]) -> str:
     whole = list(range(epochs[0], epochs[-1] + 1)) == list(epochs) and len(epochs) > 1
     return f"{epochs[0]} to {epochs[-1]}" if whole else ", ".join(map(str, epochs))
+
+
+def _running(status: Status, width: int) -> list[str]:
+    """How far running jobs are."""
+    items = [item for item in status.items if item.progress and not item.is_stuck][:_MOST_RUNNING]
+    size = max((len(_name(item)) for item in items), default=0)
+    lines = [_cut(f"  {_name(item):<{size}}{_GAP}{item.progress.text}", width) for item in items if item.progress]
+    return ["", "Running:", *lines] if lines else []
 
 
 def _stuck(status: Status, width: int) -> list[str]:

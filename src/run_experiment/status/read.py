@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from run_experiment.common import paths
 from run_experiment.common.clock import now
 from run_experiment.common.experiment_lock import Sighting, observe
 from run_experiment.common.json_files import config_hash
+from run_experiment.estimate.cost import Estimate, Job, Seconds, estimate
+from run_experiment.estimate.measurements import Store, measured
+from run_experiment.estimate.training_size import training_size
 from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.records import JobRecord
 from run_experiment.experiment.settings import Settings
@@ -26,8 +30,12 @@ from run_experiment.planning.target import State as Freshness
 from run_experiment.planning.target import Target
 from run_experiment.status.items import EVALUATION, TRAINING, VERIFICATION, Item, RunStatus, State, Status
 from run_experiment.status.jobs import Evidence, Jobs
+from run_experiment.status.progress import Progress, evaluation_progress, training_progress
 from run_experiment.status.sources import full_queue
 from run_experiment.summary.read import read_experiment
+
+# By how much the time that is left may differ from what the last steps or samples took.
+_WIDER = 1.25
 
 
 def read_status(folder: Path, memory: HashMemory) -> Status:
@@ -38,7 +46,8 @@ def read_status(folder: Path, memory: HashMemory) -> Status:
     # Before the records are read, so that a job that ends in between has its record.
     jobs = Jobs(snapshot)
     plan = make_plan(experiment, Settings(experiment_dir=folder), memory, snapshot)
-    return status_of(plan, jobs, seen)
+    status = status_of(plan, jobs, seen)
+    return replace(status, left=_left(plan, status))
 
 
 def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
@@ -54,6 +63,27 @@ def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
         notes=tuple(filter(None, [jobs.answer.note, full_queue(plan.experiment.folder) if seen.at_work else None])),
         runs=tuple(reader.run(run) for run in plan.experiment.runs),
     )
+
+
+def _left(plan: Plan, status: Status) -> Estimate:
+    """What is still to be computed."""
+    wanted = {target.path for target in plan.targets.values() if target.wanted}
+    if not wanted:
+        return Estimate([])
+    items = {item.subject: item for run in status.runs for item in (run.training, *run.evaluations)}
+    whole = estimate(plan, wanted, measured(plan), Store().read())
+    return Estimate([_rest(job, items[job.subject], status.time) for job in whole.jobs])
+
+
+def _rest(job: Job, item: Item, moment: datetime) -> Job:
+    """A job with the time that it still takes."""
+    if item.state is not State.RUNNING:
+        return job
+    left = item.progress.seconds_left if item.progress else None
+    if left is not None:
+        return replace(job, seconds=Seconds(left, left / _WIDER, left * _WIDER))
+    elapsed = (moment - item.since).total_seconds() if item.since else 0
+    return replace(job, seconds=job.seconds and job.seconds.after(elapsed))
 
 
 class _Reader:
@@ -85,7 +115,10 @@ class _Reader:
         if run.training is None:
             return replace(item, reason=run.why_untrained)
         target = self._plan[paths.finetune_record(run.name)]
-        return self._job(item, target, paths.training_log(run.name), target.config)
+        item = self._job(item, target, paths.training_log(run.name), target.config)
+        if item.state is not State.RUNNING:
+            return item
+        return _with_progress(item, training_progress(self._folder, run, training_size(self._plan, run), item.since))
 
     def _verification(self, run: Run, epoch: int | None, training: Item) -> Item:
         target = self._plan[paths.manifest(run.name, epoch)]
@@ -112,7 +145,9 @@ class _Reader:
         if evaluation.needs_checkpoint and (manifest := self._snapshot.manifest(run, evaluation.epoch)):
             config[CHECKPOINT] = manifest.hashes
         item = self._job(item, target, log, config)
-        if item.state in (State.DONE, State.RUNNING, State.PENDING):
+        if item.state is State.RUNNING:
+            return _with_progress(item, evaluation_progress(self._folder, run, cell, item.since, now()))
+        if item.state in (State.DONE, State.PENDING):
             return item
         if checkpoint and (held_up := _held_up_by_training(training) or _held_up_by_checkpoint(checkpoint)):
             return replace(item, state=_unmade(target), reason=held_up, job_id=None, since=None, read_on=None)
@@ -158,6 +193,13 @@ def _with(item: Item, found: Evidence) -> Item:
         attempt=found.attempt,
         is_stuck=found.is_stuck,
     )
+
+
+def _with_progress(item: Item, progress: Progress | None) -> Item:
+    """A running item with how far it is, which its reason says in words."""
+    if progress is None:
+        return item
+    return replace(item, progress=progress, reason="; ".join(filter(None, [item.reason, progress.text])))
 
 
 def _is_of(found: Evidence, config: Mapping[str, Any]) -> bool:

@@ -14,11 +14,13 @@ from small_experiment import complete, make_small_experiment, plan_of
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import config_hash, write_record
+from run_experiment.finetuning.metrics import COLUMNS
+from run_experiment.machine.processes import locked
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Kind
 from run_experiment.slurm.ledger import PATH, Ledger, Submission
 
-TRAIN_R4 = "r4/finetune.json"
+TRAIN_R4, METRICS = "r4/finetune.json", "r4/artifacts/metrics.csv"
 # Runs a command, and prints how often it opened each file of the folder to read it.
 COUNTING = """
 import collections, contextlib, io, json, os, sys
@@ -90,8 +92,14 @@ def busy(tmp_path: Path) -> ExperimentFolder:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_reads_each_file_once(busy: ExperimentFolder, command: str) -> None:
     arguments = [str(busy.path), COMMANDS[command], IMPORTS]
-    result = subprocess.run([sys.executable, "-c", COUNTING, *arguments], capture_output=True, text=True, check=True)
+    (busy.path / METRICS).write_text(",".join(COLUMNS) + "\n0,1,2.5,,,,,\n")
+    with locked(busy.path / paths.lock(TRAIN_R4)):
+        result = subprocess.run(
+            [sys.executable, "-c", COUNTING, *arguments], capture_output=True, text=True, check=True
+        )
     opened = json.loads(result.stdout)
+    # In the other commands it may be read for the results.
+    assert METRICS in opened or command != "status"
     read = {"r4/finetune.json", "r8/checkpoints/epoch_0.json", "r4/attempts/17/attempt.json", PATH}
     assert {*read, "r8/eval/shout_epoch1.json", "experiment_summary.yaml"} <= set(opened)
     # What the user may edit (scripts, task, data) is looked at by the check of the summary, and then hashed.

@@ -54,13 +54,13 @@ def test_a_complete_experiment_lacks_nothing(
     assert whole["counts"] == {**dict.fromkeys(State, 0), "done": 12, "skipped": 2}
     assert set(whole) == {
         *("experiment", "folder", "time", "followed", "owner", "asked", "notes"),
-        *("complete", "total", "counts", "runs"),
+        *("complete", "total", "counts", "left", "runs"),
     }
     assert set(whole["runs"][0]) == {"name", "type", "training", "verified", "verifications", "evaluations"}
     training = items(whole)["r8"]
     assert set(training) == {
         *("kind", "subject", "run", "task", "epoch", "state", "certain", "job_id", "slurm_state"),
-        *("since", "seconds", "reason", "read_on", "attempt", "is_stuck"),
+        *("since", "seconds", "reason", "read_on", "attempt", "is_stuck", "progress"),
     }
     assert (training["job_id"], training["seconds"], training["since"][:10]) == ("local-10", 61.5, "2025-01-31")
     assert whole["runs"][0]["verified"] == {"done": 2, "of": 2}
