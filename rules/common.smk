@@ -15,8 +15,9 @@ from snakemake.logging import logger
 
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import ClaimError, claim, observe
-from run_experiment.estimate.cost import estimate
+from run_experiment.estimate.cost import judge_of
 from run_experiment.estimate.measurements import Store, measured
+from run_experiment.estimate.time_limits import TimeLimits
 from run_experiment.estimate.text import estimate_text, over_budget
 from run_experiment.planning.early import early_targets, remove_marks, trainings_behind
 from run_experiment.planning.snapshot import Snapshot
@@ -45,6 +46,12 @@ from run_experiment.planning.target import mark_stale
 SOURCE = Path(workflow.basedir)
 
 
+@functools.cache
+def judge():
+    """Judges how long jobs take, by what was measured before this session."""
+    return judge_of(plan)
+
+
 def end_with(refusals):
     """End this command with an error if anything is refused."""
     if refusals:
@@ -68,6 +75,8 @@ try:
     seen = observe(experiment.folder)
     memory = hash_memory(experiment.folder)
     plan = make_plan(experiment, settings, memory, Snapshot(experiment.folder))
+    if settings.time_limit_hours:
+        plan.scripts.time_limit = TimeLimits(plan, judge, settings.time_limit_hours)
     left_behind = plan.left_behind()
 except InputError as error:
     end_with([error])
@@ -339,10 +348,7 @@ def show_plan():
 
 def planned_cost():
     """What this session's jobs will take."""
-    own = measured(plan)
-    known = {one.job for one in own}
-    others = [one for one in Store().read() if one.job not in known]
-    return estimate(plan, planned_outputs(), own, others)
+    return judge().estimate(planned_outputs())
 
 
 def cost_in_words():

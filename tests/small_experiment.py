@@ -126,6 +126,12 @@ def train(experiment: ExperimentFolder, name: str, seed: int, plan: Plan | None 
     write_record(experiment.path / path, {**record, "seconds": 61.5, "losses": losses, **facts})
 
 
+def pass_check(experiment: ExperimentFolder, run: str, **train: int) -> None:
+    """Leave the record of the check of a run's model, which counted the tokens of its training."""
+    check = plan_of(experiment).model_checks.by_run[run]
+    write_record(experiment.path / paths.model_check(check.name), {"config": check.config, "train": train})
+
+
 def verify_all(experiment: ExperimentFolder) -> None:
     """Verify all checkpoints of the plan."""
     plan = plan_of(experiment)

@@ -87,6 +87,7 @@ _TEXTS: Mapping[Action, Callable[[Entry], str | None]] = {
     Action.OOM_RETRY: _details_and_result,
     Action.EVAL_RETRY: _details_and_result,
     Action.STALE_CACHE: _details_and_result,
+    Action.THROUGHPUT_STATUS: _details_and_result,
     Action.CHECKPOINT_MISSING: _missing,
     Action.VERIFY_CHECKPOINTS: _result,
     Action.CACHE_PREBUILD: _details_and_result,

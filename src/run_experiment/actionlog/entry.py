@@ -76,6 +76,7 @@ class Action(StrEnum):
     EVAL_RETRY = "EVAL_RETRY"
     STALE_CACHE = "STALE_CACHE"
     QUEUE_FULL = "QUEUE_FULL"
+    THROUGHPUT_STATUS = "THROUGHPUT_STATUS"
 
     @property
     def logs(self) -> tuple[Log, ...]:
@@ -85,7 +86,7 @@ class Action(StrEnum):
         return (Log.INSPECT,) if self in _OF_EVALUATION else tuple(Log)
 
 
-_OF_TRAINING = frozenset({Action.IDENTIFY_RUNS, Action.SUBMIT_JOB, Action.RESUME_TRAINING})
+_OF_TRAINING = frozenset({Action.IDENTIFY_RUNS, Action.SUBMIT_JOB, Action.RESUME_TRAINING, Action.THROUGHPUT_STATUS})
 _OF_EVALUATION = frozenset(
     {
         Action.VERIFY_FINETUNING,

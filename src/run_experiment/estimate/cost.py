@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import enum
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from run_experiment.common import paths
-from run_experiment.estimate.measurements import Measurement, epochs_of, likeness
+from run_experiment.common.json_files import mapping
+from run_experiment.estimate.likeness import epochs_of, likeness
+from run_experiment.estimate.measurements import Measurement, Store, measured, told_apart
+from run_experiment.estimate.model_size import guess
+from run_experiment.estimate.seconds import Seconds
+from run_experiment.estimate.sizes import Sizes
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.target import Kind, Target
 
-# By how much a job may differ from others that are as alike as each of a Measurement's `likeness`.
-_WIDER = (1.25, 2.0, 5.0)
+# By how much a job may differ from others that are as alike as each of `likeness`; and from those of which it is not
+# known how much more or less they were of (infinite: they say nothing).
+_WIDER = {
+    Kind.TRAINING: ((1.25, 1.25), (1.5, math.inf), (2.0, 2.0), (3.0, 5.0)),
+    Kind.EVALUATION: ((1.25, 1.25), (2.0, 2.0), (3.0, 5.0)),
+}
 
 
-@dataclass(frozen=True)
-class Seconds:
-    """A time in seconds, and the range that it lies in."""
+class Source(enum.StrEnum):
+    """What a job's time is judged by."""
 
-    likely: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
-
-    def __add__(self, other: Seconds) -> Seconds:
-        """Both, one after the other."""
-        return Seconds(self.likely + other.likely, self.least + other.least, self.most + other.most)
-
-    def after(self, elapsed: float) -> Seconds:
-        """What is left of it when so much is over."""
-        return Seconds(*(max(0.0, part - elapsed) for part in (self.likely, self.least, self.most)))
-
-    def times(self, factor: float) -> Seconds:
-        """As much of it."""
-        return Seconds(self.likely * factor, self.least * factor, self.most * factor)
+    OWN = "jobs of this experiment"
+    OTHERS = "jobs of your other experiments"
+    SIZE = "the size of the model and its data alone"
 
 
 @dataclass(frozen=True)
 class Job:
     """A job of the plan that trains or evaluates `run`: its GPUs, how long it will take.
 
-    `seconds` is None if nothing like it was measured; `by_own` is whether jobs of this experiment were.
+    `seconds` is None if nothing is known that it could be judged by.
     """
 
     subject: str
@@ -48,7 +46,7 @@ class Job:
     kind: Kind
     gpus: int = 0
     seconds: Seconds | None = None
-    by_own: bool = False
+    source: Source = Source.OWN
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Estimate:
 
     @property
     def known(self) -> list[Job]:
-        """Jobs like which others were measured."""
+        """Jobs whose time can be judged."""
         return [job for job in self.jobs if job.seconds]
 
     @property
@@ -93,10 +91,64 @@ def estimate(
     plan: Plan, planned: Collection[str], own: Iterable[Measurement], others: Iterable[Measurement]
 ) -> Estimate:
     """What making the `planned` targets takes, by measurements of this experiment (`own`) and of others."""
-    sources = (_by_likeness(own), _by_likeness(others))
-    rows = [row for row in plan.rows() if row.path in planned]
-    targets = [(row.subject, plan[row.path]) for row in rows if row.path]
-    return Estimate([_job(subject, target, sources) for subject, target in targets if not target.restored])
+    return Judge(plan, list(own), list(others)).estimate(planned)
+
+
+def judge_of(plan: Plan) -> Judge:
+    """Judges by all that is known here: the records of the plan's experiment, and the store."""
+    return Judge(plan, *told_apart(plan.experiment.folder, measured(plan), Store().read()))
+
+
+class Judge:
+    """Judges jobs by those that are most like them; of those as alike, by this experiment's; else by their size."""
+
+    def __init__(self, plan: Plan, own: list[Measurement], others: list[Measurement]) -> None:
+        self._sources = {Source.OWN: _by_likeness(own), Source.OTHERS: _by_likeness(others)}
+        self._plan, self._sizes = plan, Sizes(plan)
+        self._jobs: dict[str, Job] = {}
+        # The one used last, None if all ran without one: which one a job gets is known only when it runs.
+        known = [*others, *own]
+        self._gpu = next((one.gpu for one in reversed(known) if one.gpus), None if known else "")
+
+    def estimate(self, planned: Collection[str]) -> Estimate:
+        """What making these targets takes."""
+        rows = [row for row in self._plan.rows() if row.path in planned]
+        targets = [(row.subject, self._plan[row.path]) for row in rows if row.path]
+        return Estimate([self.job(subject, target) for subject, target in targets if not target.restored])
+
+    def job(self, subject: str, target: Target) -> Job:
+        """A job with its time, if that can be judged."""
+        if target.path not in self._jobs:
+            self._jobs[target.path] = self._judged(target)
+        return replace(self._jobs[target.path], subject=subject)
+
+    def _judged(self, target: Target) -> Job:
+        subject = target.path
+        run, _ = paths.target_of(target.path)
+        amount, epochs = self._sizes.planned(target), epochs_of(target.kind, target.config)
+        for key, wider in zip(likeness(target.kind, target.config), _WIDER[target.kind], strict=True):
+            for source, by_key in self._sources.items():
+                if found := _seconds_each(by_key.get(key, []), amount, wider):
+                    gpus = max(one.gpus for one in by_key[key])
+                    return Job(subject, run, target.kind, gpus, found.times(epochs), source)
+        return self._guessed(subject, run, target, amount * epochs)
+
+    def _guessed(self, subject: str, run: str, target: Target, tokens: int) -> Job:
+        """A job unlike any that was measured; what an evaluation generates is not known before."""
+        is_cpu = mapping(target.config.get("hyperparameters")).get("device") == "cpu" or self._gpu is None
+        model = self._plan.experiment.run_by_name[run].model.path
+        seconds = guess(model, tokens, None if is_cpu else self._gpu) if target.kind is Kind.TRAINING else None
+        return Job(subject, run, target.kind, int(not is_cpu), seconds, Source.SIZE)
+
+
+def _seconds_each(likes: Sequence[Measurement], amount: int, wider: tuple[float, float]) -> Seconds | None:
+    """Time of an epoch of a job, or of an evaluation, of such an amount; None if the others say nothing of it."""
+    known = [one for one in likes if amount and one.amount]
+    each = [one.seconds_each * amount / one.amount for one in known] or [one.seconds_each for one in likes]
+    factor = wider[0] if known else wider[1]
+    if not each or factor == math.inf:
+        return None
+    return Seconds(median(each), min(each) / factor, max(each) * factor)
 
 
 def _by_likeness(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]:
@@ -105,18 +157,3 @@ def _by_likeness(measurements: Iterable[Measurement]) -> dict[str, list[Measurem
         for key in one.likeness:
             found.setdefault(key, []).append(one)
     return found
-
-
-def _job(subject: str, target: Target, sources: Sequence[Mapping[str, list[Measurement]]]) -> Job:
-    """A job, judged by those that are most like it; of those as alike, by this experiment's."""
-    run, _ = paths.target_of(target.path)
-    for key, factor in zip(likeness(target.kind, target.config), _WIDER, strict=True):
-        for is_own, source in zip((True, False), sources, strict=True):
-            if likes := source.get(key):
-                each = [one.seconds_each for one in likes]
-                seconds = Seconds(median(each), min(each) / factor, max(each) * factor)
-                gpus = max(one.gpus for one in likes)
-                return Job(
-                    subject, run, target.kind, gpus, seconds.times(epochs_of(target.kind, target.config)), is_own
-                )
-    return Job(subject, run, target.kind)

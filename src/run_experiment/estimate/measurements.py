@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from platformdirs import user_data_path
 from pydantic import Field, TypeAdapter, ValidationError
 
-from run_experiment.common.json_files import Config, config_hash, mapping, write_atomically
+from run_experiment.common.json_files import mapping, write_atomically
+from run_experiment.estimate.likeness import epochs_of, likeness
+from run_experiment.estimate.sizes import Sizes
 from run_experiment.experiment.records import JobRecord
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.snapshot import Snapshot
-from run_experiment.planning.target import Kind
+from run_experiment.planning.target import Kind, Target
 
-# Hyperparameters that change how long a step takes, besides those that the model and the data decide.
-_OF_SPEED = (
-    "apply_lora_to_mlp",
-    "batch_size",
-    "compile",
-    "device",
-    "dtype",
-    "enable_activation_checkpointing",
-    "enable_activation_offloading",
-    "gradient_accumulation_steps",
-    "lora_attn_modules",
-    "lora_rank",
-    "max_seq_len",
-)
 # The oldest beyond these are forgotten.
 _MOST_KEPT = 5000
 
@@ -40,8 +29,10 @@ _MOST_KEPT = 5000
 class Measurement:
     """How long one job took with how many GPUs: `seconds`, of which each epoch of a training took its share.
 
-    `likeness` are hashes of what it was of, from all that decides its time to the model alone: two jobs are as alike
-    as the first of them that is equal in both. `job` names it among all of this user's.
+    `likeness` are hashes of what it was of, see there: two jobs are as alike as the first of them that is equal in
+    both. `amount` is how much it was of: tokens of an epoch, samples of an evaluation; 0 if that is not known. `gpu` is
+    the name of its GPUs, empty without one, `tokens_per_second` that of a training's last steps, prompts included; None
+    if it is not known. `job` names it among all of this user's.
     """
 
     kind: str
@@ -50,6 +41,9 @@ class Measurement:
     gpus: Annotated[int, Field(ge=0)]
     likeness: tuple[str, ...]
     job: str = field(default="", compare=False)
+    amount: Annotated[int, Field(ge=0)] = 0
+    gpu: str = ""
+    tokens_per_second: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def seconds_each(self) -> float:
@@ -60,26 +54,6 @@ class Measurement:
 _LINE = TypeAdapter(Measurement)
 
 
-def epochs_of(kind: Kind, config: Config) -> int:
-    """How many epochs a job of a configuration trains; 1 for an evaluation."""
-    return int(mapping(config.get("hyperparameters")).get("epochs") or 1) if kind is Kind.TRAINING else 1
-
-
-def likeness(kind: Kind, config: Config) -> tuple[str, ...]:
-    """What a job of a configuration is compared by, see Measurement."""
-    model = config.get("model")
-    if kind is Kind.TRAINING:
-        given = mapping(config.get("hyperparameters"))
-        work = {"model": model, "data": config.get("data"), "steps": given.get("max_steps_per_epoch")}
-        work |= {"packed": True} if given.get("packed") else {}
-        levels: list[Any] = [{**work, **{name: given.get(name) for name in _OF_SPEED}}, work, model]
-    else:
-        task = config.get("task")
-        work = {"model": model, "task": task, "data": config.get("data"), "generation": config.get("generation")}
-        levels = [work, {"model": model, "task": mapping(task).get("script")}, model]
-    return tuple(config_hash({"kind": kind, "of": level}) for level in levels)
-
-
 def measured(plan: Plan, snapshot: Snapshot | None = None) -> list[Measurement]:
     """What the records of an experiment say, as the plan read them or by a newer `snapshot`.
 
@@ -88,23 +62,48 @@ def measured(plan: Plan, snapshot: Snapshot | None = None) -> list[Measurement]:
     records = snapshot or plan.snapshot
     jobs = [target for target in plan.targets.values() if target.kind in (Kind.TRAINING, Kind.EVALUATION)]
     found = [(target, records.record(target.kind, target.path)) for target in jobs]
+    sizes = Sizes(plan, records)
     return [
-        Measurement(
-            kind=target.kind,
-            seconds=record.seconds,
-            epochs=epochs_of(target.kind, record.config),
-            gpus=_number_of_gpus(record),
-            likeness=likeness(target.kind, record.config),
-            job=f"{plan.experiment.folder / target.path} {record.ended}",
-        )
+        _measurement(target, record, record.seconds, sizes)
         for target, record in found
         if isinstance(record, JobRecord) and record.seconds and not (record.attempts or record.restored_by)
     ]
 
 
-def _number_of_gpus(record: JobRecord) -> int:
+def _measurement(target: Target, record: JobRecord, seconds: float, sizes: Sizes) -> Measurement:
+    gpus = _gpus(record)
+    return Measurement(
+        kind=target.kind,
+        seconds=seconds,
+        epochs=epochs_of(target.kind, record.config),
+        gpus=len(gpus),
+        likeness=likeness(target.kind, record.config),
+        job=f"{sizes.plan.experiment.folder / target.path} {record.ended}",
+        amount=sizes.measured(target, record),
+        gpu=gpus[0] if gpus else "",
+        tokens_per_second=sizes.tokens_per_second(target, record),
+    )
+
+
+def _gpus(record: JobRecord) -> list[str]:
+    """Names of a job's GPUs."""
     found = record.provenance.get("gpus")
-    return len(found) if isinstance(found, list) else 0
+    return [str(mapping(gpu).get("name") or "") for gpu in found] if isinstance(found, list) else []
+
+
+def told_apart(
+    experiment: Path, own: Iterable[Measurement], kept: Iterable[Measurement]
+) -> tuple[list[Measurement], list[Measurement]]:
+    """The measurements of an experiment, also those of which only the store knows, and those of others."""
+    known = {one.job: one for one in own}
+    folder = f"{experiment}/"
+    others = []
+    for one in kept:
+        if not one.job.startswith(folder):
+            others.append(one)
+        else:
+            known.setdefault(one.job, one)
+    return list(known.values()), others
 
 
 class Store:
@@ -122,14 +121,33 @@ class Store:
         return [found for line in lines if (found := _parsed(line))]
 
     def add(self, new: Iterable[Measurement]) -> None:
-        """Keep those that are not there yet. A folder that cannot be written to keeps none."""
+        """Keep those that are not there yet. A folder that cannot be written to keeps none.
+
+        Lines are appended, each whole, since other sessions may add theirs at the same time.
+        """
         kept = self.read()
         known = {one.job for one in kept}
         added = [one for one in new if one.job not in known]
-        if added:
-            text = "".join(f"{json.dumps(asdict(one))}\n" for one in [*kept, *added][-_MOST_KEPT:])
-            with suppress(OSError):
-                write_atomically(self._file, text)
+        with suppress(OSError):
+            if len(kept) + len(added) > 2 * _MOST_KEPT:
+                write_atomically(self._file, _lines([*kept, *added][-_MOST_KEPT:]))
+            elif added:
+                self._append(_lines(added))
+
+    def _append(self, text: str) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            # After a line that a full disk cut off.
+            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, ("\n" * is_torn + text).encode())
+        finally:
+            os.close(descriptor)
+
+
+def _lines(measurements: Iterable[Measurement]) -> str:
+    return "".join(f"{json.dumps(asdict(one))}\n" for one in measurements)
 
 
 def _parsed(line: str) -> Measurement | None:

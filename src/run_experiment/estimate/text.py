@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from run_experiment.actionlog.entry import duration_text
 from run_experiment.common.text import counted
-from run_experiment.estimate.cost import Estimate, Job, Seconds
+from run_experiment.estimate.cost import Estimate, Job, Source
+from run_experiment.estimate.seconds import Seconds
 from run_experiment.planning.target import Kind
 
 _HOUR = 3600
@@ -68,9 +69,8 @@ def _jobs(estimate: Estimate) -> str:
 
 
 def _sources(estimate: Estimate) -> str:
-    own, others = "jobs of this experiment", "jobs of your other experiments"
-    named = {own if job.by_own else others for job in estimate.known}
-    return " and ".join(place for place in (own, others) if place in named)
+    named = {job.source for job in estimate.known}
+    return " and ".join(source for source in Source if source in named)
 
 
 def _verb(job: Job) -> str:

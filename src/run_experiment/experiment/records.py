@@ -82,12 +82,14 @@ class JobRecord(Record):
 class TrainingRecord(JobRecord):
     """A successful training: folders of its checkpoints, final losses by name.
 
-    `epochs` says which job trained each epoch, and when; empty if that is not known.
+    `epochs` says which job trained each epoch, and when; empty if that is not known. `tokens_per_second` counts those
+    that the loss is of.
     """
 
     checkpoints: tuple[str, ...] = ()
     epochs: tuple[Mapping[str, Any], ...] = ()
     losses: Mapping[str, float | None] = field(default_factory=dict)
+    tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,14 @@ def training_record(values: Mapping[str, Any] | None) -> TrainingRecord | None:
         return None
     checkpoints = tuple(map(str, _list(values.get("checkpoints"))))
     epochs = tuple(map(mapping, _list(values.get("epochs"))))
-    return TrainingRecord(**facts, checkpoints=checkpoints, epochs=epochs, losses=mapping(values.get("losses")))
+    speed = values.get("tokens_per_second")
+    return TrainingRecord(
+        **facts,
+        checkpoints=checkpoints,
+        epochs=epochs,
+        losses=mapping(values.get("losses")),
+        tokens_per_second=speed if isinstance(speed, int | float) else None,
+    )
 
 
 def read_evaluation(path: Path) -> EvaluationRecord | None:

@@ -27,8 +27,10 @@ class Settings:
 
     `only` and `redo` are patterns over trainings and evaluations (see `planning.selection`). `retries` is how often a
     job is continued after an interruption, or made smaller after it ran out of memory. `gpu_hours` is the most that the
-    estimate of a session may be. With `early_evaluation`, epochs are evaluated while their training goes on. `reuse`
-    are folders of experiments whose trainings may be taken. At most `evaluations_per_job` are one job on a cluster.
+    estimate of a session may be. `time_limit_hours` are the least and the most that a time limit from the estimate may
+    be (None for any); if it is None, limits do not come from it. With `early_evaluation`, epochs are evaluated while
+    their training goes on. `reuse` are folders of experiments whose trainings may be taken. At most
+    `evaluations_per_job` are one job on a cluster.
     """
 
     experiment_dir: Path
@@ -40,6 +42,7 @@ class Settings:
     redo: tuple[str, ...] = ()
     retries: int = 3
     gpu_hours: float | None = None
+    time_limit_hours: tuple[float | None, float | None] | None = (0.5, 24)
     early_evaluation: bool = True
     reuse: tuple[Path, ...] = ()
     evaluations_per_job: int = 1
@@ -114,6 +117,8 @@ def _meant(name: str, value: Any) -> Any:
     if name in _LISTS:
         texts = [part.strip() for item in _lines(value) for part in str(item).split(",")]
         return tuple(text for text in texts if text)
+    if name == "time_limit_hours":
+        return tuple(value) if value else None
     if name == "early_evaluation":
         return Settings.early_evaluation if value in (None, "") else _TRUTH.get(value, value)
     if name in _COUNTS:
@@ -144,6 +149,8 @@ def _problem(name: str, value: Any) -> str | None:
     if name == "gpu_hours":
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return None if is_number and value > 0 else f"expected a number above 0, found {shown(value)}"
+    if name == "time_limit_hours":
+        return None if _are_limits(value) else f"expected [least, most] in hours, found {shown(value)}"
     if name == "modules":
         return f"expected lines of a job script, found {shown(value)}"
     if name == "experiment_dir" and isinstance(value, int | float) and not isinstance(value, bool):
@@ -157,6 +164,15 @@ def _problem(name: str, value: Any) -> str | None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_limits(value: Any) -> bool:
+    """Whether these are the least and the most hours, each of which may be left open."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    given = [hours for hours in value if hours is not None]
+    are_numbers = all(isinstance(hours, int | float) and not isinstance(hours, bool) for hours in given)
+    return are_numbers and all(hours > 0 for hours in given) and sorted(given) == given
 
 
 def _lines(value: Any) -> tuple[str, ...]:

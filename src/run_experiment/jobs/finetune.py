@@ -28,7 +28,7 @@ from run_experiment.attempts.trainings import (
 )
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, write_record
-from run_experiment.finetuning.metrics import METRICS_FILE, final_losses
+from run_experiment.finetuning.metrics import METRICS_FILE, final_losses, read_pace
 from run_experiment.finetuning.resume_state import JOB
 from run_experiment.jobs.checks import JobError, failure, require_as_planned
 from run_experiment.jobs.resume_training import Start, learning, plan_start
@@ -127,6 +127,7 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         **_epochs([place_in(folder, sought.output, Path(one)) for one in checkpoints]),
         "changes": start.changed_sizes,
         **_losses(folder),
+        **_speed(folder),
         **gpu_facts((samples, *script.sample_files), current.started),
     }
     return folder if job.output_dir else sought.output, record | facts
@@ -196,3 +197,9 @@ def _losses(folder: Path) -> dict[str, Any]:
     # Missing, or written by another trainer.
     except (OSError, ValueError, csv.Error):
         return {"losses": {}}
+
+
+def _speed(folder: Path) -> dict[str, float]:
+    """Tokens per second of its last steps, for estimates; nothing if it had too few."""
+    pace = read_pace(folder / METRICS_FILE)
+    return {"tokens_per_second": pace.tokens_per_second} if pace and pace.tokens_per_second else {}

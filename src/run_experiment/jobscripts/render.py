@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,8 @@ class JobScripts:
         self._environment = _environment(settings)
         self._determinants = determinants
         self.dates = TemplateDates(experiment.folder)
+        # Time limit of the job of a target whose limit the summary does not set, given the usual one.
+        self.time_limit: Callable[[str, str], str] = lambda target, usual: usual
         self._finetunes: dict[str, dict[str, Rendered]] = {}
         self._evaluations: dict[tuple[str, str], dict[str, Rendered]] = {}
 
@@ -80,7 +82,8 @@ class JobScripts:
             raise ValueError(f"{run.name} is not trained by a script of ours")
         config, trainer = paths.finetune_config(run.name), TRAINERS[run.training.trainer]
         command = shlex.join(trainer.command(config))
-        request = _training_request(run.compute, run.training)
+        limit = self.time_limit(paths.finetune_record(run.name), "04:00:00")
+        request = _training_request(run.compute, run.training, limit)
         return {
             config: Rendered(
                 "",
@@ -123,7 +126,8 @@ class JobScripts:
             task_config=arguments,
         )
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
-        request = _request(evaluation.compute, evaluation.run.model, gpus=1, in_fp32=False, time="01:00:00")
+        limit = self.time_limit(paths.eval_record(run, cell), "01:00:00")
+        request = _request(evaluation.compute, evaluation.run.model, gpus=1, in_fp32=False, time=limit)
         return {
             **beside,
             script: Rendered(
@@ -310,13 +314,13 @@ def _lines(command: list[str]) -> str:
     return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
 
 
-def _training_request(compute: Compute | None, training: Training) -> Request:
+def _training_request(compute: Compute | None, training: Training, time: str) -> Request:
     """Resources of a training."""
     given = training.hyperparameters
     gpus = 0 if given.device == "cpu" or (compute and compute.gpus == 0) else 1
     # Without a GPU, `auto` is fp32.
     in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus)
-    return _request(compute, training.model, gpus=gpus, in_fp32=in_fp32, time="04:00:00")
+    return _request(compute, training.model, gpus=gpus, in_fp32=in_fp32, time=time)
 
 
 def _request(compute: Compute | None, model: Model, *, gpus: int, in_fp32: bool, time: str) -> Request:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,9 +77,16 @@ class FollowedJob:
 
     def samples(self, folder: Path) -> Path | None:
         """File of its GPU samples: of those that may be, the first that is not older than the job."""
+        return self._first_new(folder, self.job.samples)
+
+    def curve(self, folder: Path) -> Path | None:
+        """File of its steps, if it is a training that has begun."""
+        return self._first_new(folder, [self.job.curve] if self.job.curve else [])
+
+    def _first_new(self, folder: Path, names: Iterable[str]) -> Path | None:
         started = self.accounted.started if self.accounted else None
         since = (started or self.submitted_at).timestamp() - 1
-        for path in (folder / name for name in self.job.samples):
+        for path in (folder / name for name in names):
             if path.is_file() and path.stat().st_mtime >= since:
                 return path
         return None

@@ -12,6 +12,7 @@ from run_experiment.session.entries import jobs as entries
 from run_experiment.session.events import RuleFailed, RuleFinished, Rules, RuleStarted, Tick
 from run_experiment.session.jobs import FollowedJob, SessionJobs
 from run_experiment.session.local_jobs import LocalJobs
+from run_experiment.session.pace import PaceWatch
 from run_experiment.session.plan import SessionPlan
 from run_experiment.session.states import States
 from run_experiment.session.steps import Steps
@@ -36,7 +37,7 @@ from run_experiment.slurm.ledger import Ledger, Logged, Submission
 from run_experiment.slurm.states import succeeded
 from run_experiment.slurm.usage import gpu_status_text
 
-# Polls from one look at the GPUs to the next.
+# Polls from one look at the GPUs, and at the speed of trainings, to the next.
 _POLLS = 5
 
 
@@ -61,6 +62,7 @@ class SessionLog:
         self._delays: dict[str, str] = {}
         self._rules = Rules(plan)
         self._polls = 0
+        self._pace = PaceWatch(plan, self._written)
         self._local = None if plan.is_attached else LocalJobs(plan.folder, plan.executor)
         self._steps = Steps(plan, self._write)
         self._states = States(plan, self._jobs, self._rules, self._written, self._write, ledger)
@@ -186,6 +188,8 @@ class SessionLog:
             for job in self._jobs.in_flight():
                 if event.states.get(job.job.target) == "RUNNING":
                     self._write_gpu_status(job)
+                    if slow := self._pace.entry(job):
+                        self._write(job.job.log, slow)
 
     def _write_gpu_status(self, job: FollowedJob) -> None:
         samples = job.samples(self._plan.folder)

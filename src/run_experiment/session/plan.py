@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Log
 from run_experiment.common import paths
+from run_experiment.estimate.speeds import ExpectedSpeeds, Speed
 from run_experiment.experiment.model import Evaluation, Run
+from run_experiment.finetuning.metrics import METRICS_FILE
 from run_experiment.jobscripts.foreign import working_directory
 from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.planning.plan import Plan
@@ -24,7 +26,7 @@ class SessionJob:
     """A training or an evaluation of the experiment.
 
     `subject` is its name in `log`; `script` its job script, `samples` the files that may hold its nvidia-smi samples,
-    relative to the experiment.
+    `curve` the steps of a training, relative to the experiment.
     """
 
     target: str
@@ -33,6 +35,7 @@ class SessionJob:
     run: str
     script: str
     samples: tuple[str, ...]
+    curve: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class SessionPlan:
     the reason why each is made, `again` the same for those that were made, or tried, before.
     `epochs` are the wanted ones that checkpoints wait for in place of their whole training.
     `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` is how many of them
-    are there already.
+    are there already. `speed` is that which the training of a target is expected to have.
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class SessionPlan:
     complete: Mapping[Log, int]
     again: Mapping[str, str] = field(default_factory=dict)
     epochs: frozenset[str] = frozenset()
+    speed: Callable[[str], Speed | None] = lambda target: None
 
     @property
     def is_attached(self) -> bool:
@@ -119,6 +123,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
         needs={path: targets[path].needs for path in wanted},
         why={path: targets[path].why for path in wanted},
         again={path: targets[path].why for path in wanted if targets[path].was_tried},
+        speed=ExpectedSpeeds(plan),
         epochs=frozenset(path for path in wanted if targets[path].kind is Kind.EPOCH),
         skipped={
             Log.TORCHTUNE: _skipped(
@@ -152,6 +157,7 @@ def _training(plan: Plan, run: Run) -> SessionJob:
         run=run.name,
         script=script,
         samples=(*(f"{folder}/{paths.GPU_METRICS}" for folder in dict.fromkeys(folders)), *_own_samples(plan, script)),
+        curve=f"{folders[0]}/{METRICS_FILE}",
     )
 
 

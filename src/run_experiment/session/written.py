@@ -56,6 +56,10 @@ class Written:
         found = known[of_jobs & (known["job_id"] == job_id) & (known["time"] >= moment)]
         return list(zip(found["action"], found["details"], found["result"], strict=True))
 
+    def has_throughput(self, job_id: str) -> bool:
+        """Whether there is an entry of how slow a training was."""
+        return self._has(job_id, Action.THROUGHPUT_STATUS)
+
     def has_metrics(self, job_id: str) -> bool:
         """Whether there is an entry of what a job used."""
         return self._has(job_id, Action.COMPUTE_METRICS)

@@ -14,7 +14,8 @@ from typing import Any
 from run_experiment.actionlog.show import terminal_width
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, UnreadableError
-from run_experiment.estimate.cost import Estimate, Seconds
+from run_experiment.estimate.cost import Estimate
+from run_experiment.estimate.seconds import Seconds
 from run_experiment.inputs.file_hashes import HashMemory, hash_memory
 from run_experiment.status.items import Item, RunStatus, State, Status
 from run_experiment.status.page import missing_text, status_text

@@ -10,7 +10,7 @@ from pathlib import Path
 from run_experiment.actionlog.entry import duration_text
 from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW
-from run_experiment.estimate.training_size import TrainingSize
+from run_experiment.estimate.sizes import TrainingSize
 from run_experiment.evaluation.log_file import samples_written
 from run_experiment.experiment.model import Run
 from run_experiment.finetuning.metrics import METRICS_FILE, read_pace

@@ -16,9 +16,9 @@ from run_experiment.common import paths
 from run_experiment.common.clock import now
 from run_experiment.common.experiment_lock import Sighting, observe
 from run_experiment.common.json_files import config_hash
-from run_experiment.estimate.cost import Estimate, Job, Seconds, estimate
-from run_experiment.estimate.measurements import Store, measured
-from run_experiment.estimate.training_size import training_size
+from run_experiment.estimate.cost import Estimate, Job, judge_of
+from run_experiment.estimate.seconds import Seconds
+from run_experiment.estimate.sizes import training_size
 from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.records import JobRecord
 from run_experiment.experiment.settings import Settings
@@ -71,7 +71,7 @@ def _left(plan: Plan, status: Status) -> Estimate:
     if not wanted:
         return Estimate([])
     items = {item.subject: item for run in status.runs for item in (run.training, *run.evaluations)}
-    whole = estimate(plan, wanted, measured(plan), Store().read())
+    whole = judge_of(plan).estimate(wanted)
     return Estimate([_rest(job, items[job.subject], status.time) for job in whole.jobs])
 
 

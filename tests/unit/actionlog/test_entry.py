@@ -102,6 +102,7 @@ def test_every_action_knows_its_logs() -> None:
         "STALE_CACHE",
         "QUEUE_FULL",
         "MODEL_CHECK",
+        "THROUGHPUT_STATUS",
     }
     assert len(set(of_torchtune) - ours) == 8
     assert len(set(of_inspect) - ours) == 15

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from experiments import ExperimentFolder
-from small_experiment import cache, evaluate, make_small_experiment, plan_of, train
+from safetensors.numpy import save_file
+from small_experiment import cache, evaluate, make_small_experiment, pass_check, plan_of, train
 
-from run_experiment.estimate.cost import Estimate, Job, Seconds, estimate
-from run_experiment.estimate.measurements import Measurement, epochs_of, likeness, measured
+from run_experiment.estimate.cost import Estimate, Job, Source, estimate
+from run_experiment.estimate.likeness import epochs_of, likeness
+from run_experiment.estimate.measurements import Measurement, measured
+from run_experiment.estimate.model_size import guess
+from run_experiment.estimate.seconds import Seconds
 from run_experiment.estimate.text import estimate_text, over_budget
 from run_experiment.planning.target import Kind
 
@@ -46,7 +51,7 @@ def test_a_training_like_one_that_was_made(experiment: ExperimentFolder) -> None
     train(experiment, "r8", seed=1, provenance=GPU)
     job = by_name(of(experiment))["r4"]
     # The rank differs, so that the range is the second widest; both train two epochs.
-    assert (job.seconds, job.gpus, job.by_own) == (Seconds(61.5, 30.75, 123), 1, True)
+    assert (job.seconds, job.gpus, job.source) == (Seconds(61.5, 30.75, 123), 1, Source.OWN)
 
 
 def test_time_grows_with_epochs(experiment: ExperimentFolder) -> None:
@@ -68,7 +73,7 @@ def test_own_jobs_come_first_if_as_alike(experiment: ExperimentFolder) -> None:
     # A job of another experiment that is more alike comes before.
     target = plan_of(experiment)["r4/finetune.json"]
     found = by_name(estimate(plan_of(experiment), {target.path}, [own], [alike(experiment, "r4", 100)]))["r4"]
-    assert (found.seconds, found.by_own) == (Seconds(100, 80, 125), False)
+    assert (found.seconds, found.source) == (Seconds(100, 80, 125), Source.OTHERS)
 
 
 def alike(experiment: ExperimentFolder, run: str, seconds: float) -> Measurement:
@@ -102,9 +107,9 @@ def test_what_is_restored_costs_nothing(experiment: ExperimentFolder) -> None:
     assert "r4" not in by_name(estimate(plan, planned, [], []))
 
 
-def job(subject: str, kind: Kind, seconds: float | None, gpus: int = 1, by_own: bool = True) -> Job:
+def job(subject: str, kind: Kind, seconds: float | None, gpus: int = 1, source: Source = Source.OWN) -> Job:
     time = None if seconds is None else Seconds(seconds, seconds / 2, seconds * 2)
-    return Job(subject, subject.partition("/")[0], kind, gpus, time, by_own)
+    return Job(subject, subject.partition("/")[0], kind, gpus, time, source)
 
 
 PLANNED = Estimate(
@@ -112,7 +117,7 @@ PLANNED = Estimate(
         job("r4", Kind.TRAINING, 7200),
         job("r8", Kind.TRAINING, 9000),
         job("r4/shout/epoch0", Kind.EVALUATION, 600),
-        job("r8/shout/epoch0", Kind.EVALUATION, 300, by_own=False),
+        job("r8/shout/epoch0", Kind.EVALUATION, 300, source=Source.OTHERS),
         job("r8/sing/epoch0", Kind.EVALUATION, 900),
         job("base/shout/base", Kind.EVALUATION, None),
     ]
@@ -150,3 +155,43 @@ def test_budget() -> None:
 def test_hours_have_as_many_digits_as_an_estimate(hours: float, text: str) -> None:
     found = Estimate([Job("r4", "r4", Kind.TRAINING, 1, Seconds(hours * 3600, hours * 3600, hours * 3600))])
     assert estimate_text(found).startswith(f"\nEstimate: {text} GPU-hours ({text} to {text}) for 1 training")
+
+
+def test_time_grows_with_tokens_if_the_data_differ(experiment: ExperimentFolder) -> None:
+    target = plan_of(experiment)["r4/finetune.json"]
+    _, speed, _, _ = likeness(target.kind, target.config)
+
+    def found(amount: int) -> tuple[Source, Seconds | None]:
+        other = Measurement(target.kind, 100, 2, 1, (speed,), amount=amount)
+        job = by_name(estimate(plan_of(experiment), {target.path}, [], [other]))["r4"]
+        return job.source, job.seconds
+
+    pass_check(experiment, "r4", samples=10, tokens=1000, answer_tokens=400)
+    assert found(500) == (Source.OTHERS, Seconds(200, pytest.approx(200 / 1.5), 300))
+    # If it is not known of how much it was, the time of an epoch says nothing.
+    assert found(0)[0] is Source.SIZE
+
+
+def test_a_training_unlike_any_is_judged_by_its_size(experiment: ExperimentFolder) -> None:
+    pass_check(experiment, "r4", samples=10, tokens=1000, answer_tokens=400)
+    found = of(experiment)
+    job = by_name(found)["r4"]
+    assert (job.source, job.gpus) == (Source.SIZE, 1)
+    assert job.seconds == guess(experiment.path.parent / "model", 2000, "")
+    assert job.seconds is not None
+    assert job.seconds.most > 10 * job.seconds.least
+    assert "judged by the size of the model and its data alone" in estimate_text(found)
+
+
+def test_a_guess_by_size(tmp_path: Path) -> None:
+    """A million tokens of a model of 7,000 parameters in a shard, by hand."""
+    save_file({"a": np.zeros((70, 100), np.float16)}, tmp_path / "model.safetensors")
+    work = 6 * 7000 * 1e6 / 1e12
+    assert guess(tmp_path, 10**6, "NVIDIA A100-SXM4-80GB") == Seconds(
+        60 + work / (312 * 0.3), 15 + work / (312 * 0.6), 600 + work / (312 * 0.05)
+    )
+    assert guess(tmp_path, 10**6, "Voodoo") == Seconds(
+        60 + work / (312 * 0.3), 15 + work / (990 * 0.6), 600 + work / (65 * 0.05)
+    )
+    assert guess(tmp_path, 0, "") is None
+    assert guess(tmp_path / "nothing", 5, "") is None

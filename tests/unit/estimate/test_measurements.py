@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from experiments import ExperimentFolder
-from small_experiment import complete, make_small_experiment, plan_of, train
+from small_experiment import complete, make_small_experiment, pass_check, plan_of, train
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, write_record
-from run_experiment.estimate.measurements import Measurement, Store, likeness, measured
+from run_experiment.estimate.likeness import likeness
+from run_experiment.estimate.measurements import Measurement, Store, measured, told_apart
 from run_experiment.planning.target import Kind
 
 
@@ -51,11 +53,13 @@ def test_trainings_are_alike_by_what_decides_their_time() -> None:
         pairs = zip(likeness(Kind.TRAINING, config), likeness(Kind.TRAINING, changed), strict=True)
         return [one == other for one, other in pairs]
 
-    assert alike(hyperparameters={"lr": 1, "epochs": 9}) == [True, True, True]
-    assert alike(hyperparameters={"lora_rank": 8}) == [False, True, True]
-    assert alike(hyperparameters={"max_steps_per_epoch": 5}) == [False, False, True]
-    assert alike(data={"train": "e"}) == [False, False, True]
-    assert alike(model={"weights": "n"}) == [False, False, False]
+    assert alike(hyperparameters={"lr": 1, "epochs": 9}) == [True, True, True, True]
+    assert alike(hyperparameters={"lora_rank": 8}) == [False, False, True, True]
+    assert alike(hyperparameters={"max_steps_per_epoch": 5}) == [False, True, False, True]
+    assert alike(hyperparameters={"packed": True}) == [False, False, True, True]
+    assert alike(trainer="trl") == [False, False, True, True]
+    assert alike(data={"train": "e"}) == [False, True, False, True]
+    assert alike(model={"weights": "n"}) == [False, False, False, False]
 
 
 def test_evaluations_are_alike_by_task_and_model_not_checkpoint() -> None:
@@ -82,11 +86,11 @@ def test_store_keeps_each_job_once(tmp_path: Path) -> None:
 
 
 def test_store_forgets_the_oldest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("run_experiment.estimate.measurements._MOST_KEPT", 2)
+    monkeypatch.setattr("run_experiment.estimate.measurements._MOST_KEPT", 1)
     store = Store(tmp_path / "measurements.jsonl")
     store.add([one("1"), one("2")])
     store.add([one("3")])
-    assert [found.job for found in store.read()] == ["2", "3"]
+    assert [found.job for found in store.read()] == ["3"]
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "3", '{"kind": "training"}', '{"later": 1}', "\x00"])
@@ -126,3 +130,41 @@ def test_a_torn_record_is_left_out(experiment: ExperimentFolder) -> None:
     assert [one.gpus for one in measured(plan_of(experiment))] == [0]
     path.write_text("{")
     assert measured(plan_of(experiment)) == []
+
+
+def test_a_line_after_one_that_a_full_disk_cut_off_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "measurements.jsonl"
+    Store(file).add([one("1")])
+    file.write_text(file.read_text()[:-9])
+    Store(file).add([one("2")])
+    assert [found.job for found in Store(file).read()] == ["2"]
+
+
+def test_sessions_that_add_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    stores = [Store(tmp_path / "measurements.jsonl") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: stores[number % 4].add([one(str(number))]), range(40)))
+    assert {found.job for found in stores[0].read()} == {str(number) for number in range(40)}
+
+
+def test_a_measurement_of_this_experiment_that_only_the_store_knows_is_its_own() -> None:
+    kept = [one("/a/experiment/r4/finetune.json 1"), one("/a/experiment2/r4/finetune.json 1"), one("old")]
+    own = [one("/a/experiment/r8/finetune.json 2"), one("/a/experiment/r4/finetune.json 1", 7)]
+    mine, others = told_apart(Path("/a/experiment"), own, kept)
+    assert [(found.job[-18:], found.seconds) for found in mine] == [
+        ("r8/finetune.json 2", 1),
+        ("r4/finetune.json 1", 7),
+    ]
+    assert [found.job for found in others] == ["/a/experiment2/r4/finetune.json 1", "old"]
+
+
+def test_speed_counts_prompts(experiment: ExperimentFolder) -> None:
+    train(experiment, "r4", seed=1, tokens_per_second=40.0, provenance={"gpus": [{"name": "A100"}]})
+    assert [(found.amount, found.tokens_per_second, found.gpu) for found in measured(plan_of(experiment))] == [
+        (0, None, "A100")
+    ]
+    pass_check(experiment, "r4", samples=10, tokens=1000, answer_tokens=400)
+    assert [(found.amount, found.tokens_per_second) for found in measured(plan_of(experiment))] == [(1000, 100.0)]
+    # Of what was trained before, nothing is known any more.
+    experiment.set_parameters("r4", lr=0.5)
+    assert [(found.amount, found.tokens_per_second) for found in measured(plan_of(experiment))] == [(0, None)]

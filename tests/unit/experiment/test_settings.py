@@ -93,7 +93,7 @@ def test_misspelt_override_is_named(file: Path) -> None:
     found = message(file, "experiment_dir: demo", zzz=1)
     assert found.endswith(
         "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries, "
-        "gpu_hours, early_evaluation, reuse, evaluations_per_job"
+        "gpu_hours, time_limit_hours, early_evaluation, reuse, evaluations_per_job"
     )
 
 
@@ -118,6 +118,15 @@ WRONG = {
     "no GPU-hours": ({"gpu_hours": 0}, "gpu_hours: expected a number above 0, found 0"),
     "a list of truths": ({"early_evaluation": ["true"]}, "early_evaluation: expected true or false, found a list"),
     "neither true nor false": ({"early_evaluation": "yes"}, 'early_evaluation: expected true or false, found "yes"'),
+    "one limit": ({"time_limit_hours": [4]}, "time_limit_hours: expected [least, most] in hours, found a list"),
+    "limits upside down": (
+        {"time_limit_hours": [4, 1]},
+        "time_limit_hours: expected [least, most] in hours, found a list",
+    ),
+    "a limit as text": (
+        {"time_limit_hours": "1:00"},
+        'time_limit_hours: expected [least, most] in hours, found "1:00"',
+    ),
     "GPU-hours in words": ({"gpu_hours": "two"}, 'gpu_hours: expected a number above 0, found "two"'),
     "patterns that are a mapping": (
         {"only": {"r8": ""}},

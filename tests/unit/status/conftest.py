@@ -17,7 +17,8 @@ from run_experiment.cli import main
 
 @pytest.fixture(autouse=True)
 def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH without SLURM's clients; shims are put here."""
+    """A PATH without SLURM's clients; shims are put here. Measurements of other tests are not seen."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in ("bash", "sleep"):

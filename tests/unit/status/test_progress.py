@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 from experiments import ExperimentFolder
-from small_experiment import plan_of, train
+from small_experiment import pass_check, plan_of, train
 from status_cases import TRAIN_R4, items
 
 from run_experiment.cli import main
 from run_experiment.common import paths
-from run_experiment.common.json_files import write_record
-from run_experiment.estimate.training_size import TrainingSize, training_size
+from run_experiment.estimate.sizes import TrainingSize, training_size
 from run_experiment.finetuning.metrics import COLUMNS, Pace, read_pace
 from run_experiment.machine.processes import locked
 
@@ -40,12 +39,6 @@ def write_steps(file: Path, steps: int, speed: float = 40.0) -> Path:
     rows = [f"0,{step},{3 - step / 100},0.001,{speed if step > 5 else 1},1.0,,\r\n" for step in range(1, steps + 1)]
     file.write_text(",".join(COLUMNS) + "\r\n" + "".join(rows) + "0,9,,,,,,0.5\r\n0,10,1.")
     return file
-
-
-def pass_check(experiment: ExperimentFolder, run: str, **train: int) -> None:
-    """Leave the record of the check of a run's model, which counted the tokens of its training."""
-    check = plan_of(experiment).model_checks.by_run[run]
-    write_record(experiment.path / paths.model_check(check.name), {"config": check.config, "train": train})
 
 
 def write_samples(experiment: ExperimentFolder, samples: int) -> None:
