@@ -15,6 +15,7 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, Ge
 from tiny_model import LLAMA_TEMPLATE, make_tiny_model
 from transformers.utils import chat_template_utils
 
+from run_experiment.evaluation.vllm import provider
 from run_experiment.finetuning.dataset import PromptCompletionDataset
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Encoder, make_sample
 from run_experiment.finetuning.tokenizer import load_tokenizer
@@ -56,6 +57,13 @@ def provider_inputs(model: Path, conversations: list[list[ChatMessage]], **model
     return fed
 
 
+def vllm_prompt(model: Path, conversation: list[ChatMessage], **model_args: Any) -> list[int]:
+    """The token ids that our provider has a vLLM server answer to."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(provider, "_served_model", lambda: ("base", 2048))
+        return provider.VllmTokensAPI("local", tokenizer_path=str(model), **model_args).prompt(conversation, [])
+
+
 @pytest.mark.parametrize(
     ("architecture", "chat_template", "dataset_type"),
     [
@@ -87,6 +95,7 @@ def test_prompts_are_those_of_the_evaluation(
     # The provider's queue keeps no order.
     assert sorted(ours) == sorted(theirs)
     assert len(set(map(tuple, ours))) == len(cases)
+    assert [vllm_prompt(model, conversation, **model_args) for conversation in conversations] == ours
 
 
 def test_bos_is_doubled_as_in_the_evaluation(llama: Path) -> None:

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 import yaml
 
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.paths import SUMMARY
-from run_experiment.experiment.model import Evaluation, Generation
+
+if TYPE_CHECKING:
+    from run_experiment.experiment.model import Evaluation, Generation
+
+# Our provider for inspect-ai, which asks vLLM with the tokens that `hf` would give to its model.
+VLLM = "vllm-tokens"
 
 # Paths that YAML reads as the text that they are; of others it is asked, which takes longer.
 _PATH = re.compile(r"[A-Za-z/.][\w.-]*/[\w./-]*", re.ASCII)
 
 
 def eval_command(
-    evaluation: Evaluation, *, task: str, model_path: str, tokenizer_path: str, task_config: str
+    evaluation: Evaluation,
+    *,
+    task: str,
+    model_path: str,
+    tokenizer_path: str,
+    task_config: str,
+    vllm_environment: str | None = None,
 ) -> list[str]:
     """Argument list that evaluates the model at `model_path`: a whole model's folder or a published adapter's.
 
@@ -25,17 +37,23 @@ def eval_command(
     The tokenizer is the base model's; a whole model may have its own. `task_config` is the file of the task's
     arguments: `-T` values would be read as YAML. INSPECT_LOG_DIR says where the log goes, INSPECT_EVAL_MAX_CONNECTIONS
     how many samples are computed at once. Paths may be relative to the folder where the command runs.
+    `vllm_environment` is a line that activates the environment of a vLLM server, if that has one of its own.
     Raises InputError for a model path that inspect-ai cannot be given.
     """
+    paths = [*model_argument("model_path", model_path), *model_argument("tokenizer_path", tokenizer_path)]
+    if evaluation.generation.backend == "vllm":
+        server = vllm_command(evaluation.generation, model_path, tokenizer_path, vllm_environment)
+        # The server's program adds the arguments of the model.
+        model = ["--model", f"{VLLM}/{evaluation.run.model.name}"]
+    else:
+        # The numbers' format that the weights were saved in; transformers would load all as fp32.
+        server, model = [], ["--model", f"hf/{evaluation.run.model.name}", *paths, *model_argument("dtype", "auto")]
     return [
+        *server,
         "inspect",
         "eval-set",
         task,
-        *("--model", f"hf/{evaluation.run.model.name}"),
-        *_model_argument("model_path", model_path),
-        *_model_argument("tokenizer_path", tokenizer_path),
-        # The numbers' format that the weights were saved in; transformers would load all as fp32.
-        *_model_argument("dtype", "auto"),
+        *model,
         *_template_options(evaluation.prompting.dataset_type),
         *_generation_options(evaluation.generation),
         *("--task-config", task_config),
@@ -45,6 +63,20 @@ def eval_command(
         "--log-dir-allow-dirty",
         *("--log-format", "eval"),
         *("--display", "plain"),
+    ]
+
+
+def vllm_command(generation: Generation, model_path: str, tokenizer_path: str, environment: str | None) -> list[str]:
+    """What is put before the command of an evaluation to start and to end its vLLM server."""
+    options = {name: value for name, value in generation.vllm_options.items() if value is not False}
+    return [
+        *("python", "-m", "run_experiment.evaluation.vllm.server"),
+        *("--model-path", model_path),
+        *("--tokenizer-path", tokenizer_path),
+        *(("--environment", environment) if environment else ()),
+        *("--seed", str(generation.seed)),
+        *(f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()),
+        "--",
     ]
 
 
@@ -77,7 +109,7 @@ def _generation_options(generation: Generation) -> list[str]:
     return options
 
 
-def _model_argument(name: str, value: str) -> list[str]:
+def model_argument(name: str, value: str) -> list[str]:
     """One `-M` option; inspect-ai reads the value as YAML and splits text at commas, quoted or not."""
     if "," in value:
         problem = f"{value}: inspect-ai takes a path with a comma for a list; rename the folder"

@@ -32,7 +32,7 @@ class EvalOutcome:
     Times are ISO 8601, empty if unknown; `completed_samples` are those without an error, `scored_samples` those that
     have a value, by what metrics' names begin with; empty if the log does not have its samples. With
     `tolerant` the task itself allows samples with errors; `left_out` are samples that it decided not to compute.
-    `settings` are those that it ran with.
+    `settings` are those that it ran with, `vllm_version` is that of the server that answered, empty without one.
     """
 
     status: str
@@ -49,6 +49,7 @@ class EvalOutcome:
     tolerant: bool = False
     left_out: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    vllm_version: str = ""
 
 
 def read_outcome(path: Path) -> EvalOutcome:
@@ -73,6 +74,7 @@ def read_outcome(path: Path) -> EvalOutcome:
         tolerant=log.eval.config.get("fail_on_error") not in (None, True),
         left_out=_left_out(log),
         settings=log_settings(log.eval),
+        vllm_version=str(log.eval.model_args.get("vllm_version", "")),
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
-from run_experiment.experiment.schema import Compute, Hyperparameters, RunType, TaskMetric
+from run_experiment.experiment.schema import Backend, Compute, Hyperparameters, RunType, TaskMetric
 
 # What trains if the summary does not say.
 DEFAULT_TRAINER = "torchtune"
@@ -115,6 +115,8 @@ class Generation:
     max_connections: int
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    backend: Backend = "hf"
+    vllm_options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from run_experiment.common import paths
 from run_experiment.experiment.model import Evaluation, Experiment, Generation, Model, Prompting, Run, Task, Training
 from run_experiment.experiment.schema import (
+    Backend,
     ControlsSection,
     EvaluationSection,
     EvaluationSettings,
@@ -26,16 +27,23 @@ class UnresolvableError(Exception):
     """Parts of a summary do not fit together; the message says which."""
 
 
-def generation_of(settings: EvaluationSettings) -> Generation:
-    """How the evaluations of a summary generate."""
+# Samples at once: `hf` computes them in one batch, vLLM takes as many as its memory has room for.
+_CONNECTIONS: Mapping[Backend, int] = {"hf": 32, "vllm": 256}
+
+
+def generation_of(settings: EvaluationSettings, task: TaskEntry | None = None) -> Generation:
+    """How the evaluations of a summary generate, those of a task if one is given."""
+    backend = (task and task.backend) or settings.backend
     return Generation(
         do_sample=settings.do_sample,
         temperature=settings.temperature,
         seed=settings.seed,
         max_tokens=settings.max_tokens,
-        max_connections=settings.max_connections,
+        max_connections=settings.max_connections or _CONNECTIONS[backend],
         logprobs=settings.logprobs,
         top_logprobs=settings.top_logprobs,
+        backend=backend,
+        vllm_options=settings.vllm_options if backend == "vllm" else {},
     )
 
 
@@ -164,7 +172,7 @@ def _cells(
             task=_named("task", name, tasks),
             epoch=epoch,
             prompting=_eval_prompting(_prompting(controls), section, entries[name]),
-            generation=generation_of(section),
+            generation=generation_of(section, entries[name]),
             scorers=tuple(scorer.model_dump() for scorer in section.scorers),
             label=entry.vis_label or run.name,
             compute=section.compute,

@@ -478,6 +478,31 @@ class TaskMetric(Section):
     )
 
 
+Backend = Literal["hf", "vllm"]
+
+# Options of `vllm serve` by which a job finds its server, and what it serves.
+_JOBS_OWN = frozenset(
+    {
+        *("host", "port", "uds", "api-key", "ssl-keyfile", "ssl-certfile", "root-path", "headless", "config"),
+        *("model", "served-model-name", "tokenizer", "seed"),
+        *("enable-lora", "lora-modules", "max-lora-rank"),
+    }
+)
+
+
+def _vllm_option(name: Any) -> Any:
+    """An option's name with - between its words; one that the job sets itself is refused."""
+    if not isinstance(name, str):
+        return name
+    known = name.replace("_", "-")
+    if known in _JOBS_OWN:
+        raise ValueError("is set by the job")
+    return known
+
+
+VllmOption = Annotated[str, BeforeValidator(_vllm_option), Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
 class TaskEntry(Section):
     """An inspect-ai task."""
 
@@ -504,6 +529,7 @@ class TaskEntry(Section):
         None, description="Name of its data in other tools; here `dataset` chooses the file and is required beside it."
     )
     assistant_prefix: str | None = Field(None, description="Prefix instead of `evaluation.assistant_prefix`.")
+    backend: Backend | None = Field(None, description="Backend instead of `evaluation.backend`.")
 
 
 class MatrixEntry(Section):
@@ -539,7 +565,18 @@ class EvaluationSettings(Section):
     do_sample: bool = Field(False, description="Sample, instead of always taking the likeliest token.")
     seed: Seed = Field(14, description="Seed of the sampling.")
     max_tokens: PositiveInt | None = Field(None, description="Tokens generated a sample at the most.")
-    max_connections: PositiveInt = Field(32, description="Samples a batch at the most.")
+    backend: Backend = Field(
+        "hf",
+        description="What generates the answers: `hf` is transformers, `vllm` a vLLM server that each job starts. "
+        "Results of the two are not compared with each other.",
+    )
+    vllm_options: dict[VllmOption, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="Further options of `vllm serve`, such as `gpu-memory-utilization: 0.5`; `true` for a flag.",
+    )
+    max_connections: PositiveInt | None = Field(
+        None, description="Samples at once at the most, with `hf` a batch; absent: 32, with `vllm` 256."
+    )
     scorers: Annotated[
         list[ScorerEntry],
         BeforeValidator(_as_list, json_schema_input_type=list[ScorerEntry] | ScorerEntry),

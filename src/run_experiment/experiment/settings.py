@@ -38,6 +38,7 @@ class Settings:
     partition: str | None = None
     modules: tuple[str, ...] = ()
     environment: str | None = None
+    vllm_environment: str | None = None
     only: tuple[str, ...] = ()
     redo: tuple[str, ...] = ()
     retries: int = 3

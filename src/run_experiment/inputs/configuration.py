@@ -208,4 +208,7 @@ def _generation(generation: Generation) -> Config:
         config |= {"temperature": generation.temperature, "seed": generation.seed}
     if generation.logprobs:
         config |= {"logprobs": True, "top_logprobs": generation.top_logprobs}
+    # Records of hf are older than other backends.
+    if generation.backend != "hf":
+        config |= {"backend": generation.backend, "vllm_options": dict(generation.vllm_options)}
     return config

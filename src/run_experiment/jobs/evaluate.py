@@ -102,8 +102,10 @@ def _make(job: EvaluationJob, shared: SharedInspect | None, current: Attempt) ->
         **({"usage": None} if shared else {}),
     }
     known = current.record()
-    version, seed = left.outcome.inspect_version, left.outcome.seed
-    known["provenance"] = with_inspect(known["provenance"], version, seed, elsewhere=script.may_activate)
+    made, elsewhere = left.outcome, script.may_activate
+    known["provenance"] = with_inspect(
+        known["provenance"], made.inspect_version, made.seed, elsewhere=elsewhere, vllm=made.vllm_version
+    )
     # First of all: an old record beside a new log would say that it is of another evaluation.
     record.unlink(missing_ok=True)
     # Right before the new one: without a record the log would be computed again.

@@ -64,6 +64,7 @@ class JobScripts:
         self._experiment = experiment
         self._settings = settings
         self._environment = _environment(settings)
+        self._vllm_environment = _vllm_environment(settings)
         self._determinants = determinants
         self.dates = TemplateDates(experiment.folder)
         # Time limit of the job of a target whose limit the summary does not set, given the usual one.
@@ -124,6 +125,7 @@ class JobScripts:
             model_path=model,
             tokenizer_path=self._dated_tokenizer(evaluation.run) or (model if own else base),
             task_config=arguments,
+            vllm_environment=self._vllm_environment,
         )
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
         limit = self.time_limit(paths.eval_record(run, cell), "01:00:00")
@@ -257,6 +259,17 @@ class JobScripts:
 def _environment(settings: Settings) -> list[str]:
     """Lines that set up the environment; the script ends if one of them fails. Raises InputError."""
     given = [*(("modules", line) for line in settings.modules), ("environment", settings.environment or "")]
+    # Each is checked separately, because under `set -e` conda's own scripts would end the job.
+    return [f"{line} || exit" for line in _site_lines(given)]
+
+
+def _vllm_environment(settings: Settings) -> str | None:
+    """Line that activates the environment of vLLM's server; None if that has none of its own. Raises InputError."""
+    return next(iter(_site_lines([("vllm_environment", settings.vllm_environment or "")])), None)
+
+
+def _site_lines(given: Sequence[tuple[str, str]]) -> list[str]:
+    """The lines that settings give, by the setting's name, each a whole command. Raises InputError."""
     commands = [(name, line.strip()) for name, line in given if line.strip()]
     problems = [
         Problem(0, name, f"expected one command, without a comment, found {shown(line)}")
@@ -265,8 +278,7 @@ def _environment(settings: Settings) -> list[str]:
     ]
     if problems:
         raise InputError("settings", problems)
-    # Each is checked separately, because under `set -e` conda's own scripts would end the job.
-    return [f"{line} || exit" for _, line in commands]
+    return [line for _, line in commands]
 
 
 def _yaml(values: Mapping[str, Any]) -> Rendered:
@@ -298,7 +310,9 @@ def _evaluation_commands(evaluation: Evaluation, cache: str, command: list[str])
 
 
 def _former_evaluation_commands(evaluation: Evaluation, cache: str, command: list[str]) -> str:
-    """The commands as rendered by versions that did not use `inspect eval-set`."""
+    """The commands as rendered by versions that did not use `inspect eval-set`; they had no other backend than hf."""
+    if evaluation.generation.backend != "hf":
+        return ""
     by_hand = shlex.quote(f"{paths.attempts(evaluation.run.name)}/by_hand")
     exports = [
         f"export INSPECT_LOG_DIR=${{INSPECT_LOG_DIR:-{by_hand}}}",

@@ -87,15 +87,18 @@ def with_installed(facts: Mapping[str, Any], recorded: Sequence[Mapping[str, Any
 
 
 def with_inspect(
-    facts: Mapping[str, Any], version: str, seed: int | None = None, *, elsewhere: bool = False
+    facts: Mapping[str, Any], version: str, seed: int | None = None, *, elsewhere: bool = False, vllm: str = ""
 ) -> dict[str, Any]:
     """A job's facts, with what its log says of the inspect-ai that wrote it, and the seed of its generation.
 
+    `vllm` is the version of the server that answered, empty without one.
     Packages are left out if the log is of another inspect-ai than the installed one, or if the job's script may run
     `elsewhere`, in an environment of its own.
     """
     if elsewhere or not version or facts.get("versions", {}).get("inspect-ai") != version:
         facts = with_installed(facts, [{"versions": {"inspect-ai": version} if version else {}}])
+    if vllm:
+        facts = {**facts, "versions": {**facts.get("versions", {}), "vllm": vllm}}
     return dict(facts) if seed is None else {**facts, "seeds": {"generation": seed}}
 
 

@@ -39,7 +39,7 @@ class SubmittedScripts:
 
     def refusals(self, requested: Collection[str]) -> list[InputError]:
         """What is wrong with the scripts of all jobs that making the requested targets takes; none are all targets."""
-        made = [target.path for target in _made_for(self._plan, requested) if target.path in self]
+        made = [target.path for target in made_for(self._plan, requested) if target.path in self]
         return [error for path in made if (error := self._refusal(path))]
 
     def _refusal(self, target: str) -> InputError | None:
@@ -75,7 +75,7 @@ def _is_empty(script: str) -> bool:
     return not any(line.strip() and not line.lstrip().startswith("#") for line in script.splitlines())
 
 
-def _made_for(plan: Plan, requested: Collection[str]) -> Iterator[Target]:
+def made_for(plan: Plan, requested: Collection[str]) -> Iterator[Target]:
     """Targets that have to be made for the requested ones; for all, if those are none or not known as such."""
     todo = list(requested) if requested and plan.targets.keys() >= set(requested) else plan.finals()
     needed = set(todo)

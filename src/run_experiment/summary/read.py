@@ -12,6 +12,7 @@ from run_experiment.experiment.model import Experiment
 from run_experiment.experiment.resolve import UnresolvableError, resolve
 from run_experiment.experiment.schema import ExperimentSummary
 from run_experiment.jobscripts.foreign import is_scaffolded
+from run_experiment.summary.backends import check_backends
 from run_experiment.summary.checks.files import check_files
 from run_experiment.summary.checks.references import check_references
 from run_experiment.summary.checks.types import check_types
@@ -49,6 +50,7 @@ def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentS
     # In this order: what is wrong with a value by itself is said, and not what follows from it.
     findings += _elsewhere(check_references(draft, folder, strict), findings)
     findings += _elsewhere(check_files(draft, folder), findings)
+    findings += _elsewhere(check_backends(draft, folder), findings)
     if errors := errors_of(source, findings):
         raise InputError(path.name, errors)
     assert summary is not None

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run_experiment.evaluation.command import _model_argument
+from run_experiment.evaluation.command import model_argument
 
 # YAML has no control characters, and neither have paths.
 _PRINTABLE = st.characters(exclude_categories=("Cc", "Cs", "Cn", "Zl", "Zp"), exclude_characters="\ufeff")
@@ -21,15 +21,15 @@ _PIECES = st.sampled_from(
 @given(st.lists(st.sampled_from("/.#: ") | _PIECES | st.text(_PRINTABLE, max_size=3), max_size=6).map("".join))
 def test_any_text_is_read_as_it_is(text: str) -> None:
     value = text.replace(",", "")
-    option, argument = _model_argument("model_path", value)
+    option, argument = model_argument("model_path", value)
     assert (option, argument.partition("=")[0]) == ("-M", "model_path")
     assert yaml.safe_load(argument.partition("=")[2]) == value
 
 
 @pytest.mark.parametrize("path", ["r4/checkpoints/epoch_0", "/models/tiny-1.0", "../model/a_b"])
 def test_a_usual_path_is_not_quoted(path: str) -> None:
-    assert _model_argument("model_path", path) == ["-M", f"model_path={path}"]
+    assert model_argument("model_path", path) == ["-M", f"model_path={path}"]
 
 
 def test_another_one_is_quoted() -> None:
-    assert _model_argument("model_path", "0x1f") == ["-M", f"model_path={json.dumps('0x1f')}"]
+    assert model_argument("model_path", "0x1f") == ["-M", f"model_path={json.dumps('0x1f')}"]

@@ -92,8 +92,8 @@ def test_misspelt_override_is_named(file: Path) -> None:
     assert found == "--config: experimentdir: no such setting; did you mean experiment_dir?"
     found = message(file, "experiment_dir: demo", zzz=1)
     assert found.endswith(
-        "no such setting; known: experiment_dir, account, partition, modules, environment, only, redo, retries, "
-        "gpu_hours, time_limit_hours, early_evaluation, reuse, evaluations_per_job"
+        "no such setting; known: experiment_dir, account, partition, modules, environment, vllm_environment, only, "
+        "redo, retries, gpu_hours, time_limit_hours, early_evaluation, reuse, evaluations_per_job"
     )
 
 

@@ -154,6 +154,19 @@ def test_evaluation_script_of_text_completion(experiment: ExperimentFolder) -> N
     assert_golden(text, GOLDEN / "eval_text_completion.slurm")
 
 
+def test_evaluation_script_with_vllm(experiment: ExperimentFolder) -> None:
+    values = experiment.read()
+    options = {"gpu_memory_utilization": 0.5, "enforce-eager": True, "enable-prefix-caching": False}
+    values["evaluation"] |= {"backend": "vllm", "vllm_options": options}
+    experiment.write(values)
+    plan = plan_of(experiment, environment="conda activate finetune", vllm_environment="source /opt/vllm/bin/activate")
+    text = rendered(experiment, plan, "r4/eval/shout_epoch0.slurm")
+    assert bash_reads(text)
+    assert_golden(text, GOLDEN / "eval_vllm.slurm")
+    with pytest.raises(InputError, match="vllm_environment: expected one command, without a comment"):
+        plan_of(experiment, vllm_environment="source a # vLLM")
+
+
 def former(experiment: ExperimentFolder, path: str) -> Rendered:
     """What an earlier version rendered for r4/shout_epoch0, which ran plain `inspect eval`."""
     text = (GOLDEN / "eval_former.slurm").read_text(encoding="utf-8")

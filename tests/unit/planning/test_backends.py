@@ -1,0 +1,85 @@
+"""Which backend answers is a part of what determines an evaluation; that vLLM is missing is said before jobs start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import ExperimentFolder
+from small_experiment import complete, make_small_experiment, plan_of
+
+from run_experiment.common import paths
+from run_experiment.experiment.settings import Settings
+from run_experiment.planning.missing_vllm import missing_vllm
+from run_experiment.planning.target import Kind
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> ExperimentFolder:
+    return make_small_experiment(tmp_path / "experiment")
+
+
+def set_evaluation(experiment: ExperimentFolder, **values: Any) -> None:
+    summary = experiment.read()
+    summary["evaluation"] |= values
+    experiment.write(summary)
+
+
+def generation(experiment: ExperimentFolder) -> dict[str, Any]:
+    plan = plan_of(experiment)
+    return dict(plan[paths.eval_record("base", "shout_base")].config["generation"])
+
+
+def wanted(experiment: ExperimentFolder) -> dict[str, str]:
+    targets = plan_of(experiment).targets.items()
+    return {path: target.why for path, target in targets if target.wanted and target.kind is Kind.EVALUATION}
+
+
+def test_results_of_hf_stay_valid_and_those_of_vllm_are_others(experiment: ExperimentFolder) -> None:
+    complete(experiment)
+    assert "backend" not in generation(experiment)
+    set_evaluation(experiment, backend="hf", vllm_options={"enforce-eager": True})
+    assert wanted(experiment) == {}
+    set_evaluation(experiment, backend="vllm")
+    stale = wanted(experiment)
+    evaluations = {paths.eval_record(one.run.name, one.cell) for one in plan_of(experiment).experiment.evaluations}
+    assert evaluations == set(stale)
+    assert 'backend: None → "vllm"' in stale[paths.eval_record("base", "shout_base")]
+    before = generation(experiment)
+    set_evaluation(experiment, vllm_options={"max_model_len": 64})
+    assert generation(experiment) == before | {"vllm_options": {"max-model-len": 64}}
+
+
+def test_a_task_may_have_a_backend_of_its_own(experiment: ExperimentFolder) -> None:
+    summary = experiment.read()
+    [task] = summary["evaluation"]["tasks"]
+    summary["evaluation"]["tasks"].append(task | {"name": "fast", "backend": "vllm"})
+    summary["evaluation"]["matrix"][0]["tasks"] = ["shout", "fast"]
+    experiment.write(summary)
+    evaluations = plan_of(experiment).experiment.evaluations
+    found = {(one.task.name, one.generation.backend, one.generation.max_connections) for one in evaluations}
+    assert found == {("shout", "hf", 32), ("fast", "vllm", 256)}
+    set_evaluation(experiment, max_connections=7)
+    assert {one.generation.max_connections for one in plan_of(experiment).experiment.evaluations} == {7}
+
+
+def test_missing_vllm_is_said_if_jobs_have_this_environment(
+    experiment: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def found(*requested: str, **settings: Any) -> list[str]:
+        here = Settings(experiment.path, **settings)
+        return [str(error) for error in missing_vllm(plan_of(experiment), here, requested)]
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert found() == []
+    set_evaluation(experiment, backend="vllm")
+    [said] = found()
+    assert said.startswith("experiment_summary.yaml: evaluation.backend: there is no program `vllm` here for r4/shout")
+    # Nothing of what is asked for needs it.
+    assert found(paths.finetune_record("r4")) == []
+    for elsewhere in ({"environment": "conda activate a"}, {"modules": ("module load a",)}, {"vllm_environment": "b"}):
+        assert found(**elsewhere) == []
+    (tmp_path / "vllm").write_text("#!/bin/sh\n")
+    (tmp_path / "vllm").chmod(0o755)
+    assert found() == []
