@@ -568,7 +568,7 @@ class EvaluationSettings(Section):
     backend: Backend = Field(
         "hf",
         description="What generates the answers: `hf` is transformers, `vllm` a vLLM server that each job starts. "
-        "Results of the two are not compared with each other.",
+        "With another one an evaluation is made again.",
     )
     vllm_options: dict[VllmOption, str | int | float | bool] = Field(
         default_factory=dict,

@@ -55,7 +55,9 @@ def start(base: Path, stand_in: StandIn) -> Iterator[Callable[..., subprocess.Po
     started: list[subprocess.Popen[str]] = []
 
     def begin(command: str, *options: str, model: Path = base, **environment: str) -> subprocess.Popen[str]:
-        program = f"import run_experiment.evaluation.vllm.server as program; program._RUN_INSPECT = {command!r}"
+        # Whoever runs the tests in the background has them ignore SIGINT.
+        program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        program += f"import run_experiment.evaluation.vllm.server as program; program._RUN_INSPECT = {command!r}"
         given = ["--model-path", str(model), "--tokenizer-path", str(base), *options, "--", "inspect", "eval-set", "t"]
         process = subprocess.Popen(
             [sys.executable, "-c", f"{program}; program.main()", *given],
