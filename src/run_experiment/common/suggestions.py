@@ -65,4 +65,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     match = closest(word, names)
     if match:
         return f"; did you mean {match}?"
-    return f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= 16 else ""

@@ -6,7 +6,6 @@ from typing import Any
 
 from run_experiment.common.json_files import Config, config_hash, mapping
 from run_experiment.planning.target import Kind
-from run_experiment.trainers.known import KEY as TRAINER
 
 # Hyperparameters that change how long a step takes, besides those that the model and the data decide.
 _OF_SPEED = (
@@ -43,7 +42,7 @@ def _levels(kind: Kind, config: Config) -> list[Any]:
     speed = {name: given.get(name) for name in _OF_SPEED}
     # Absent for most trainings, and in what older versions measured.
     speed |= {"packed": True} if given.get("packed") else {}
-    speed |= {TRAINER: config[TRAINER]} if TRAINER in config else {}
+    speed |= {"trainer": config["trainer"]} if "trainer" in config else {}
     work = {"model": model, "data": config.get("data"), "steps": given.get("max_steps_per_epoch")}
     return [{**work, **speed}, {"model": model, "speed": speed}, work, model]
 
