@@ -55,9 +55,14 @@ def plan(folder: Path, executor: str = ATTACHED, **changes: Any) -> SessionPlan:
         needs={CHECK4: (R4,), CHECK8: (R8,), EVAL4: (CACHE, CHECK4), EVAL8: (CACHE, CHECK8), BASE: (CACHE,)},
         why={R4: "lr: 0.0003 → 0.0002", R8: "not done yet", **dict.fromkeys((EVAL4, EVAL8, BASE), "not done yet")},
         skipped={Log.TORCHTUNE: (("base", "control, no training"),), Log.INSPECT: ()},
-        complete={Log.TORCHTUNE: 0, Log.INSPECT: 0},
+        complete=complete(),
     )
     return replace(made, **changes)
+
+
+def complete(*trainings: str) -> dict[Log, frozenset[str]]:
+    """Trainings that a session finds complete."""
+    return {Log.TORCHTUNE: frozenset(trainings), Log.INSPECT: frozenset()}
 
 
 def submission(target: str, job_id: str | None = None) -> Submission:

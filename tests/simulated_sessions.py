@@ -271,7 +271,7 @@ class Experiment:
             caches=[],
             wanted=frozenset({*self.targets} - made),
             needs={target: NEEDS.get(target, ()) for target in self.targets},
-            complete={log: sum(whole.jobs[target].log is log for target in made) for log in Log},
+            complete={log: frozenset(path for path in made if whole.jobs[path].log is log) for log in Log},
         )
 
     def job(self, target: str) -> PlannedJob:

@@ -27,6 +27,8 @@ ELSEWHERE = {
     Action.QUEUE_FULL,
     # Scripts of another tool have their own encoding.
     Action.MODEL_CHECK,
+    # Needs a training slower than others like it.
+    Action.THROUGHPUT_STATUS,
 }
 
 

@@ -76,8 +76,7 @@ class Completion:
             return
         wanted, made = {job.target for job in self._plan.wanted_of(log)}, {job.job.target for job in jobs}
         # What ended before this session began is complete in its plan, but counts as one of its jobs.
-        counted = sum(job.verdict == "COMPLETED" and job.job.target not in wanted for job in jobs)
-        before = self._plan.complete[log] - counted
+        before = len(self._plan.complete[log] - made)
         seconds = (max(job.ended_at for job in jobs) - self._jobs.first_submitted(log)).total_seconds()
         verdicts = [job.verdict for job in jobs]
         self._write(log, entries.completion(log, verdicts, before, len(wanted - made), seconds))

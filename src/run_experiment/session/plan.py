@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from run_experiment.finetuning.metrics import METRICS_FILE
 from run_experiment.jobscripts.foreign import working_directory
 from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.planning.plan import Plan
-from run_experiment.planning.target import Kind, Target
+from run_experiment.planning.target import Kind, State, Target
 
 # Name of the executor that sends events of its own about its jobs.
 ATTACHED = "slurm-attached"
@@ -55,7 +55,7 @@ class SessionPlan:
     `wanted` are the targets that this session makes, of every kind, `needs` those that each of them waits for, `why`
     the reason why each is made, `again` the same for those that were made, or tried, before.
     `epochs` are the wanted ones that checkpoints wait for in place of their whole training.
-    `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` is how many of them
+    `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` are the targets that
     are there already. `speed` is that which the training of a target is expected to have.
     """
 
@@ -69,7 +69,7 @@ class SessionPlan:
     needs: Mapping[str, tuple[str, ...]]
     why: Mapping[str, str]
     skipped: Mapping[Log, tuple[tuple[str, str], ...]]
-    complete: Mapping[Log, int]
+    complete: Mapping[Log, frozenset[str]]
     again: Mapping[str, str] = field(default_factory=dict)
     epochs: frozenset[str] = frozenset()
     speed: Callable[[str], Speed | None] = lambda target: None
@@ -132,8 +132,8 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
             Log.INSPECT: _skipped(plan, dict(evaluation_of), wanted),
         },
         complete={
-            Log.TORCHTUNE: sum(not target.wanted for target in training_of.values()),
-            Log.INSPECT: sum(not target.wanted for target in evaluation_of.values()),
+            Log.TORCHTUNE: _complete(plan, training_of.values()),
+            Log.INSPECT: _complete(plan, evaluation_of.values()),
         },
     )
 
@@ -196,8 +196,19 @@ def _skipped(plan: Plan, targets: Mapping[str, Target | str], wanted: Collection
         if isinstance(target, str):
             skipped.append((subject, target))
         elif target.path not in wanted:
-            skipped.append((subject, _not_asked(plan, target) if target.wanted else "already complete"))
+            is_there = _is_complete(plan, target)
+            skipped.append((subject, "already complete" if is_there else _not_asked(plan, target)))
     return tuple(skipped)
+
+
+def _complete(plan: Plan, targets: Iterable[Target]) -> frozenset[str]:
+    return frozenset(target.path for target in targets if _is_complete(plan, target))
+
+
+def _is_complete(plan: Plan, target: Target) -> bool:
+    # A job of an earlier session may have made it since the plan looked.
+    came_meanwhile = target.state is State.MISSING and not target.redone
+    return not target.wanted or (came_meanwhile and (plan.experiment.folder / target.path).is_file())
 
 
 def _not_asked(plan: Plan, target: Target) -> str:

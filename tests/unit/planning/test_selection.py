@@ -116,6 +116,16 @@ def test_what_is_left_out_is_told(done: ExperimentFolder) -> None:
     assert dict(session_plan(plan_of(done), (), "local").skipped[Log.INSPECT])["r4/shout/epoch1"] == "not asked for"
 
 
+def test_what_was_made_since_the_plan_looked_is_complete(done: ExperimentFolder) -> None:
+    record = (done.path / R4_EVAL).read_text()
+    (done.path / R4_EVAL).unlink()
+    plan = plan_of(done)
+    (done.path / R4_EVAL).write_text(record)
+    session = session_plan(plan, (), "local")
+    assert dict(session.skipped[Log.INSPECT])["r4/shout/epoch1"] == "already complete"
+    assert R4_EVAL in session.complete[Log.INSPECT]
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a name like another": (
         {"only": ("r9/shout/epoch1",)},

@@ -39,7 +39,7 @@ def plan(folder: Path, executor: str = ATTACHED) -> SessionPlan:
         needs={},
         why={TARGET: "not done yet"},
         skipped=dict.fromkeys(Log, ()),
-        complete=dict.fromkeys(Log, 0),
+        complete=dict.fromkeys(Log, frozenset()),
     )
 
 

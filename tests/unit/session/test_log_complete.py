@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from session_logs import BASE, R4, R8, Session, accounted, made, plan, submission
+from session_logs import BASE, R4, R8, Session, accounted, complete, made, plan, submission
 
 from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log
@@ -77,7 +77,7 @@ def figures(target: str) -> list[object]:
 
 def test_all_is_complete_only_when_jobs_of_the_session_before_are_accounted_for(session: Session) -> None:
     session.tell(Submitted(submission(R4)), Submitted(submission(R8)))
-    later = Session(plan(session.folder, wanted=frozenset({R4}), complete={Log.TORCHTUNE: 1, Log.INSPECT: 0}))
+    later = Session(plan(session.folder, wanted=frozenset({R4}), complete=complete(R8)))
     later.tell(Unlogged(submission(R8)), Reattached(submission(R4), "RUNNING")).end(R4)
     assert later.rows(Action.ALL_COMPLETE) == []
     later.tell(*figures(R8))
@@ -88,7 +88,7 @@ def test_all_is_complete_only_when_jobs_of_the_session_before_are_accounted_for(
 
 def test_a_session_that_only_accounts_for_jobs_says_that_all_are_complete(session: Session) -> None:
     session.tell(Submitted(submission(R8)))
-    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
+    later = Session(plan(session.folder, wanted=frozenset(), complete=complete(R4, R8)))
     # Asked for twice: when the session begins, and when its first job does.
     later.tell(Unlogged(submission(R8)), Unlogged(submission(R8)))
     assert later.rows(Action.ALL_COMPLETE) == []
@@ -101,10 +101,20 @@ def test_a_session_that_only_accounts_for_jobs_says_that_all_are_complete(sessio
 def test_a_job_whose_end_is_noted_while_slurm_still_shows_it_has_one_end_to_wait_for(session: Session) -> None:
     """The session before logged its end, and was killed before it had its figures."""
     session.start(R4).tell(made(R4))
-    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 1, Log.INSPECT: 0}))
+    later = Session(plan(session.folder, wanted=frozenset(), complete=complete(R4)))
     later.tell(Unlogged(submission(R4)), Reattached(submission(R4), "COMPLETED"))
     assert later.rows(Action.ALL_COMPLETE) == []
     later.tell(Finished(submission(R4), True, "COMPLETED", job=accounted(R4, "COMPLETED")))
     assert len(later.rows(Action.STATE_CHANGE)) == 2
     assert len(later.rows(Action.COMPUTE_METRICS)) == 1
     assert later.rows(Action.ALL_COMPLETE) == [("", "All 1 job reached a terminal state", "1 COMPLETED, 0 FAILED")]
+
+
+def test_what_was_made_before_counts_beside_a_job_that_the_plan_has_not_seen_end(session: Session) -> None:
+    """It ended after the plan looked, and before Snakemake did."""
+    session.start(R4)
+    later = Session(plan(session.folder, wanted=frozenset(), complete=complete(R8)))
+    later.tell(Reattached(submission(R4), "COMPLETED"), *figures(R4))
+    assert later.rows(Action.ALL_COMPLETE) == [
+        ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
+    ]

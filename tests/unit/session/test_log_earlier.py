@@ -18,6 +18,7 @@ from session_logs import (
     TRANSITIONS,
     Session,
     accounted,
+    complete,
     made,
     of_job,
     plan,
@@ -41,7 +42,7 @@ def test_the_next_session_logs_what_the_first_did_not(session: Session) -> None:
     """The first saw one job start, and the record of another."""
     session.start(R4, R8).tell(made(R8))
     wanted = frozenset({R4})
-    later = Session(plan(session.folder, wanted=wanted, complete={Log.TORCHTUNE: 1, Log.INSPECT: 0}))
+    later = Session(plan(session.folder, wanted=wanted, complete=complete(R8)))
     later.tell(Unlogged(submission(R8)), Reattached(submission(R4), "RUNNING"))
     later.tell(Finished(submission(R8), True, "COMPLETED", job=accounted(R8, "COMPLETED")))
     later.end(R4, seconds=115)
@@ -117,7 +118,7 @@ def test_a_crash_between_the_log_and_the_ledger_neither_loses_nor_repeats_an_ent
 
 def test_a_job_that_slurm_forgot_has_an_end_in_the_log(session: Session) -> None:
     session.start(R4)
-    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 0, Log.INSPECT: 0}))
+    later = Session(plan(session.folder, wanted=frozenset(), complete=complete()))
     why = "SLURM does not know job 104 any more, nor how it ended: its output is /x.out"
     later.tell(Reattached(submission(R4), ""), Finished(submission(R4), False, "LOST", why))
     assert later.rows(Action.JOB_REATTACHED)[0][2] == "ended while no process followed it"
@@ -143,7 +144,7 @@ def test_a_job_that_failed_while_nobody_looked(session: Session) -> None:
 def test_a_job_that_made_its_target_while_nobody_looked_is_complete(session: Session) -> None:
     """Its target is not wanted any more; it counts as a job of this session, and not as complete before."""
     session.start(R4)
-    later = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
+    later = Session(plan(session.folder, wanted=frozenset(), complete=complete(R4, R8)))
     known = accounted(R4, "COMPLETED")
     later.tell(
         Reattached(submission(R4), "COMPLETED"),
@@ -157,7 +158,7 @@ def test_a_job_that_made_its_target_while_nobody_looked_is_complete(session: Ses
         ("", "All 1 job reached a terminal state; 1 complete before", "1 COMPLETED, 0 FAILED")
     ]
     # A session that was killed before it noted that in the ledger: the next one logs nothing twice.
-    third = Session(plan(session.folder, wanted=frozenset(), complete={Log.TORCHTUNE: 2, Log.INSPECT: 0}))
+    third = Session(plan(session.folder, wanted=frozenset(), complete=complete(R4, R8)))
     third.tell(Reattached(submission(R4), "COMPLETED"), Finished(submission(R4), True, "COMPLETED", job=known))
     assert len(third.rows(Action.STATE_CHANGE)) == 2
     assert len(third.rows(Action.COMPUTE_METRICS)) == 1

@@ -33,7 +33,7 @@ def test_they_keep_their_names_in_the_logs(tmp_path: Path, target: str, log: Log
         needs={},
         why={},
         skipped=dict.fromkeys(Log, ()),
-        complete=dict.fromkeys(Log, 0),
+        complete=dict.fromkeys(Log, frozenset()),
     )
     submission = Submission(target, "hash", "name", "comment", 0, "2026-01-31T12:00:00+00:00")
     SessionLog(plan).observe(Delayed(submission, "busy"))

@@ -43,7 +43,7 @@ def identification(plan: SessionPlan, log: Log) -> list[Entry]:
         found, result = f"{found} {Path(paths.finetune_script('')).name}", f"{counted(wanted, 'run')} to submit"
     else:
         action, found = Action.IDENTIFY_EVALS, f"{counted(total, JOBS[log])} in the matrix"
-        result = f"{counted(wanted, JOBS[log])} to submit ({plan.complete[log]} already completed)"
+        result = f"{counted(wanted, JOBS[log])} to submit ({len(plan.complete[log])} already completed)"
     skipped = _parts(plan.skipped[log])
     first = f"{found}; skipping {skipped[0]}" if skipped else found
     details = [first, *(f"skipping, too: {part}" for part in skipped[1:])]
