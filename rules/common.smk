@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from run_experiment.common import paths
-from run_experiment.common.experiment_lock import ClaimError, claim, observe
+from run_experiment.common.experiment_lock import ClaimError, claim
 from run_experiment.estimate.cost import judge_of
 from run_experiment.estimate.measurements import Store, measured
 from run_experiment.estimate.time_limits import TimeLimits
@@ -72,9 +72,8 @@ try:
     summary, warnings = read_summary(settings.experiment_dir / paths.SUMMARY)
     experiment = resolve(summary, settings.experiment_dir)
     end_with(unusable_places(experiment.folder, experiment.run_by_name))
-    # Before the records are read: who works on it afterwards is noticed when it is claimed.
-    seen = observe(experiment.folder)
     memory = hash_memory(experiment.folder)
+    # Its snapshot has who works on it now; who does later is noticed when it is claimed.
     plan = make_plan(experiment, settings, memory, Snapshot(experiment.folder))
     if settings.time_limit_hours:
         plan.scripts.time_limit = TimeLimits(plan, judge, settings.time_limit_hours)
@@ -311,7 +310,7 @@ def target(path, wildcards):
 def claim_experiment():
     """Claim the experiment until this process ends; if another process works on it, exit."""
     try:
-        atexit.register(claim(experiment.folder, seen).release)
+        atexit.register(claim(experiment.folder, plan.snapshot.sighting).release)
     except ClaimError as error:
         end_with([error])
     # At the end, and now for those of a session that was killed.

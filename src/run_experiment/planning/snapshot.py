@@ -15,6 +15,7 @@ from run_experiment.attempts.files import Failure
 from run_experiment.attempts.history import Attempt, History
 from run_experiment.attempts.redone import redone_at
 from run_experiment.common import paths
+from run_experiment.common.experiment_lock import observe
 from run_experiment.common.json_files import describe_change, same_config
 from run_experiment.experiment.records import (
     CheckRecord,
@@ -40,10 +41,14 @@ T = TypeVar("T")
 
 
 class Snapshot:
-    """The contents of an experiment `folder`; a file is read when first needed, and never again."""
+    """The contents of an experiment `folder`; a file is read when first needed, and never again.
+
+    `sighting` is who was at work there before any of it was read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.sighting = observe(folder)
         self.history = History(folder)
         self._read: dict[str, Any] = {}
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from run_experiment.common import paths
-from run_experiment.common.experiment_lock import observe
 from run_experiment.common.json_files import write_atomically
 from run_experiment.planning.results_state import Records
 from run_experiment.results.collect import read_records
@@ -58,7 +57,7 @@ def write_report(records: Records) -> None:
     from run_experiment.results.analysis.analyse import analyse
 
     folder = records.experiment.folder
-    status = status_of(records.plan, Jobs(records.plan.snapshot), observe(folder))
+    status = status_of(records.plan, Jobs(records.plan.snapshot))
     data = report_data(records, status, analyse(records))
     drawn = figures(data)
     write_atomically(folder / paths.REPORT, page(data, drawn))

@@ -14,7 +14,6 @@ from typing import Any
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
 from run_experiment.common.clock import now
-from run_experiment.common.experiment_lock import Sighting, observe
 from run_experiment.common.json_files import config_hash
 from run_experiment.estimate.cost import Estimate, Job, judge_of
 from run_experiment.estimate.seconds import Seconds
@@ -41,18 +40,17 @@ _WIDER = 1.25
 def read_status(folder: Path, memory: HashMemory) -> Status:
     """The state of the experiment in `folder` (absolute). Raises InputError, and OSError if files vanish meanwhile."""
     experiment = read_experiment(folder / paths.SUMMARY)
-    seen = observe(folder)
     snapshot = Snapshot(folder)
     # Before the records are read, so that a job that ends in between has its record.
     jobs = Jobs(snapshot)
     plan = make_plan(experiment, Settings(experiment_dir=folder), memory, snapshot)
-    status = status_of(plan, jobs, seen)
+    status = status_of(plan, jobs)
     return replace(status, left=_left(plan, status))
 
 
-def status_of(plan: Plan, jobs: Jobs, seen: Sighting) -> Status:
-    """The state of a plan's experiment, with what is known of its jobs and of the process that follows it."""
-    reader = _Reader(plan, jobs)
+def status_of(plan: Plan, jobs: Jobs) -> Status:
+    """The state of a plan's experiment, with what is known of its jobs."""
+    reader, seen = _Reader(plan, jobs), plan.snapshot.sighting
     return Status(
         experiment=plan.experiment.name,
         folder=plan.experiment.folder,

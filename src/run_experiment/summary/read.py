@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from run_experiment.common.errors import InputError, Problem
-from run_experiment.common.yaml_lines import KeyPath, Source, load, shown
+from run_experiment.common.yaml_lines import KeyPath, Source, load
 from run_experiment.experiment.model import Experiment
 from run_experiment.experiment.resolve import UnresolvableError, resolve
 from run_experiment.experiment.schema import ExperimentSummary
@@ -58,13 +58,6 @@ def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentS
 
 
 def _load(path: Path) -> Source:
-    source = _yaml(path)
-    if not isinstance(source.data, dict):
-        raise InputError(path.name, source.problems or [_not_a_mapping(source)])
-    return source
-
-
-def _yaml(path: Path) -> Source:
     if os.path.isdir(path):
         raise InputError(str(path), [Problem(0, "", f"is a folder; expected the file {path.name}")])
     try:
@@ -82,12 +75,6 @@ def _yaml(path: Path) -> Source:
         raise InputError(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from error
 
 
-def _not_a_mapping(source: Source) -> Problem:
-    if source.data is None:
-        return Problem(1, "", "the file is empty")
-    return Problem(1, "", f"expected sections (experiment:, models:, runs:, evaluation:), found {shown(source.data)}")
-
-
 def _elsewhere(found: Iterable[Finding], before: Iterable[Finding]) -> list[Finding]:
     """Findings at places that had no error before."""
     faulty = {finding.path for finding in before if not finding.warning}
@@ -95,4 +82,4 @@ def _elsewhere(found: Iterable[Finding], before: Iterable[Finding]) -> list[Find
 
 
 def _is_within(path: KeyPath, faulty: set[KeyPath]) -> bool:
-    return any(path[:length] in faulty for length in range(1, len(path) + 1))
+    return any(path[:length] in faulty for length in range(len(path) + 1))

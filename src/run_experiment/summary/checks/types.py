@@ -59,6 +59,8 @@ def check_types(source: Source, strict: bool) -> tuple[ExperimentSummary | None,
 
     Unless `strict`, unknown keys are ignored and are warnings.
     """
+    if not isinstance(source.data, dict):
+        return None, [Finding((), _not_a_mapping(source.data))]
     try:
         return ExperimentSummary.model_validate(source.data), []
     except ValidationError as error:
@@ -70,6 +72,12 @@ def check_types(source: Source, strict: bool) -> tuple[ExperimentSummary | None,
         return None, findings
     known = without(source.data, [finding.path for finding in findings])
     return ExperimentSummary.model_validate(known), findings
+
+
+def _not_a_mapping(data: Any) -> str:
+    if data is None:
+        return "the file is empty"
+    return f"expected sections (experiment:, models:, runs:, evaluation:), found {shown(data)}"
 
 
 def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
