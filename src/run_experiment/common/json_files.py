@@ -13,6 +13,9 @@ from run_experiment.common.files import refuse_foreign_links, regular
 
 Config = Mapping[str, Any]
 
+# What configurations mean that do not name these: they are older than a choice, or of the default.
+_UNNAMED = {"trainer": "torchtune", "generation.backend": "hf"}
+
 
 def config_hash(config: Config) -> str:
     """SHA-256 of a configuration's canonical JSON, in which the order of keys does not matter."""
@@ -115,9 +118,8 @@ def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _change(name: str, before: Any, after: Any, known: Mapping[str, Any]) -> str:
     if _is_hash(before) or _is_hash(after):
         return f"{_hashed(name.removesuffix('.sha256'), known)} changed"
-    if name == "trainer":
-        # Configurations of the first trainer do not name it.
-        return f"trainer: {before or 'torchtune'} → {after or 'torchtune'}"
+    if name in _UNNAMED:
+        return f"{name.rpartition('.')[2]}: {before or _UNNAMED[name]} → {after or _UNNAMED[name]}"
     return f"{name.rpartition('.')[2]}: {_short(before)} → {_short(after)}"
 
 

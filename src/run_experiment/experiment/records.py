@@ -16,6 +16,8 @@ from run_experiment.common.json_files import Config, mapping, read_record
 
 # What a record says of how it was made; an older one has these beside each other, not under `provenance`.
 FACTS = ("host", "gpus", "project", "task", "python", "platform", "versions", "seeds")
+# What evaluations were computed by before there was a choice.
+DEFAULT_BACKEND = "hf"
 # Names of metrics that say how uncertain another one is.
 ERROR_SUFFIXES = ("/stderr", "/std", "/var")
 
@@ -97,12 +99,14 @@ class EvaluationRecord(JobRecord):
     """A successful evaluation: its metrics by name, and how many of how many samples were completed.
 
     `scored` is how many samples have a value, by what metrics' names begin with; empty if that is not known.
+    `backend` is what computed the model: `hf`, `vllm`, or another provider of inspect-ai that an edited script names.
     """
 
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     samples: int | None = None
     total: int | None = None
     scored: Mapping[str, int] = field(default_factory=dict)
+    backend: str = DEFAULT_BACKEND
 
     def counted(self, metric: str) -> int | None:
         """How many samples a metric is of."""
@@ -164,7 +168,20 @@ def read_evaluation(path: Path) -> EvaluationRecord | None:
         samples=results.get("completed_samples"),
         total=results.get("total_samples"),
         scored=mapping(results.get("scored_samples")),
+        backend=_backend(facts["config"], results.get("model")),
     )
+
+
+def _backend(config: Config, model: Any) -> str:
+    """The backend of an evaluation, by the model as its log names it: an edited script may have used another one.
+
+    Records that do not say it are of the default one.
+    """
+    provider, _, name = model.partition("/") if isinstance(model, str) else ("", "", "")
+    if not name:
+        return str(mapping(config.get("generation")).get("backend") or DEFAULT_BACKEND)
+    # `vllm-tokens` is our provider, `vllm` and others are inspect-ai's.
+    return "vllm" if provider.startswith("vllm") else provider
 
 
 def read_manifest(path: Path) -> Manifest | None:

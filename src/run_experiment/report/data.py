@@ -67,7 +67,7 @@ def _warnings(records: Records, status: Status, analysis: Analysis) -> list[str]
     marks = {subject: changes for subject, record in records.trainings().items() if (changes := record.changes)}
     smaller = [f"{run} was trained with {_pairs(changes)}, as memory allowed" for run, changes in marks.items()]
     unread = [f"The samples of {subject} could not be read: {why}" for subject, why in analysis.unreadable.items()]
-    return [*smaller, *unread[:_MOST_WARNINGS], *status.notes]
+    return [*smaller, *analysis.several_backends(), *unread[:_MOST_WARNINGS], *status.notes]
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

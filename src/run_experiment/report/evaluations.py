@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from run_experiment.common.text import counted, shortened
+from run_experiment.experiment.records import DEFAULT_BACKEND
 from run_experiment.planning.results_state import Records
 from run_experiment.report.values import signed
 from run_experiment.results.analysis.analyse import Analysis
@@ -24,13 +25,25 @@ _NOT_SHOWN = ("parameters", "by_seed", "better", "subjects")
 
 def evaluations(records: Records, analysis: Analysis) -> dict[str, Any]:
     """The parts of the page's data that are made from evaluations."""
-    labels = {item.subject: item.label for item in records.experiment.evaluations if item.label != item.run.name}
+    notes = _score_notes(records, analysis)
     return {
         "tasks": [_task(answer) for answer in analysis.answers],
-        "scores": [_score(score, labels.get(score.subject, "")) for score in analysis.scores if score.metric],
+        "scores": [_score(score, notes.get(score.subject, "")) for score in analysis.scores if score.metric],
         "comparisons": [_comparison(one) for one in sorted(analysis.comparisons, key=_is_of_one_run)],
         "seeds": [_seed_mean(one) for one in analysis.seed_means],
     }
+
+
+def _score_notes(records: Records, analysis: Analysis) -> dict[str, str]:
+    """What to know of scores, by subject: the evaluation's label, and its backend if any has another than the usual."""
+    backends = {one.score.subject: one.record.backend for one in analysis.cells.values()}
+    shown = backends if set(backends.values()) - {DEFAULT_BACKEND} else {}
+    notes = {}
+    for item in records.experiment.evaluations:
+        label = item.label if item.label != item.run.name else ""
+        backend = f"backend {shown[item.subject]}" if item.subject in shown else ""
+        notes[item.subject] = "; ".join(filter(None, [label, backend]))
+    return notes
 
 
 def _is_of_one_run(one: Comparison) -> bool:
@@ -145,7 +158,7 @@ def _against(answer: Answer, comparisons: Sequence[Comparison], name: str) -> st
     return f"{begin} clearly {'better' if better else 'worse'} than {name} ({signed(first.delta)})."
 
 
-def _score(score: Score, label: str) -> dict[str, Any]:
+def _score(score: Score, note: str) -> dict[str, Any]:
     return {
         "task": score.task,
         "run": score.run,
@@ -157,7 +170,7 @@ def _score(score: Score, label: str) -> dict[str, Any]:
         "n": score.n_scored,
         "unscored": (score.n or 0) - (score.n_scored or 0) or None,
         "method": score.method,
-        "note": label,
+        "note": note,
     }
 
 

@@ -30,7 +30,8 @@ def evals_table(records: Records, analysis: Analysis | None) -> pd.DataFrame:
 
     `samples` is how many of `total_samples` were computed without an error, `unscored` by scorer how many of all have
     no value and are in no metric.
-    The column `versions` has the versions of torchtune and inspect-ai that made it, if they are not today's.
+    `backend` is what computed the model; the column `versions` has the versions of torchtune and inspect-ai that made
+    it, if they are not today's.
     The last columns are of the metric that stands for the task: samples that were scored, and a 95 % interval.
     """
     parameters = _parameter_names(records.experiment)
@@ -47,7 +48,7 @@ def evals_table(records: Records, analysis: Analysis | None) -> pd.DataFrame:
         if (record := evaluations.get(item.subject))
     ]
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    columns = ["run", "label", "type", "model", *parameters, "task", "epoch"]
+    columns = ["run", "label", "type", "model", *parameters, "task", "epoch", "backend"]
     columns += [*metrics, "samples", "total_samples", "unscored", "job_id", "seconds", "ended", "versions", *_INTERVAL]
     # As objects: a column with a gap would turn rank 8 into 8.0.
     return pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns, dtype=object)
@@ -87,6 +88,7 @@ def _row(evaluation: Evaluation, record: EvaluationRecord, parameters: Sequence[
         **{name: _parameter(run, name) for name in parameters},
         "task": evaluation.task.name,
         "epoch": evaluation.epoch,
+        "backend": record.backend,
         "metrics": dict(record.metrics),
         "samples": record.samples,
         "total_samples": record.total,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from run_experiment.common import paths
 from run_experiment.common.text import counted, shortened
+from run_experiment.experiment.records import DEFAULT_BACKEND
 from run_experiment.results.markdown import inert, markdown_table
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def task_part(analysis: Analysis, task: str) -> list[str]:
         return []
     headline = analysis.headlines[task]
     better = f", {headline.better} is better" if headline.better else ""
-    return [f"### {task}: {headline.metric or 'no metric'}{better}", _table(cells), _intervals(cells)]
+    backends = sorted({cell.record.backend for cell in cells})
+    by = f", by {backends[0]}" if len(backends) == 1 and backends != [DEFAULT_BACKEND] else ""
+    title = f"### {task}: {headline.metric or 'no metric'}{better}{by}"
+    return [title, _table(cells, len(backends) > 1), _intervals(cells), _several(backends)]
 
 
 def notes(analysis: Analysis) -> list[str]:
@@ -57,11 +61,18 @@ def notes(analysis: Analysis) -> list[str]:
     return parts
 
 
-def _table(cells: Sequence[Cell]) -> str:
+def _several(backends: Sequence[str]) -> str:
+    if len(backends) == 1:
+        return ""
+    return f"Results of several backends ({', '.join(backends)}) are not compared with each other."
+
+
+def _table(cells: Sequence[Cell], names_backends: bool) -> str:
     """A line for each run, a column for each epoch."""
     rows: dict[str, dict[str, str]] = {}
     for cell in cells:
-        rows.setdefault(cell.score.run, {})[_column(cell)] = _text(cell.score)
+        mark = f", {cell.record.backend}" if names_backends else ""
+        rows.setdefault(cell.score.run, {})[_column(cell)] = f"{_text(cell.score)}{mark}"
     epochs = sorted({cell.score.epoch for cell in cells if cell.score.epoch is not None})
     used = {name for row in rows.values() for name in row}
     columns = [name for name in ("base", "eval-only", *(f"epoch {epoch}" for epoch in epochs)) if name in used]

@@ -8,7 +8,7 @@ from typing import Any
 
 from run_experiment.common.json_files import mapping
 from run_experiment.common.text import shortened
-from run_experiment.experiment.records import FACTS, JobRecord, TrainingRecord
+from run_experiment.experiment.records import DEFAULT_BACKEND, FACTS, EvaluationRecord, JobRecord, TrainingRecord
 from run_experiment.machine.provenance import PACKAGES, versions
 from run_experiment.trainers.known import TRAINERS, trainer_of
 
@@ -41,6 +41,7 @@ def provenance_file(trainings: Mapping[str, JobRecord], evaluations: Mapping[str
 
 def _entry(record: JobRecord) -> dict[str, Any]:
     facts = {name: getattr(record, name) for name in ("job_id", "config_hash", "started", "ended")}
+    facts |= {"backend": record.backend} if isinstance(record, EvaluationRecord) else {}
     made = {**made_with(record), **({"earlier": earlier} if (earlier := _earlier(record)) else {})}
     attempts = {"tries": number_of_attempts(record), "attempts": list(record.attempts)}
     return {**facts, **made, **attempts, "changes": dict(record.changes)}
@@ -104,6 +105,9 @@ def shared_and_differing(
         for name, record in results.items():
             for fact, value in _comparable(record, unused).items():
                 made.setdefault(fact, {}).setdefault(value, []).append(name)
+    backends = made.pop("backend", {})
+    # The usual one goes without saying.
+    made |= {"backend": backends} if set(backends) - {DEFAULT_BACKEND} else {}
     shared = [f"{fact} {value}" for fact, values in made.items() for value in values if len(values) == 1]
     different = {fact: values for fact, values in made.items() if len(values) > 1}
     differing = [
@@ -121,6 +125,7 @@ def _comparable(record: JobRecord, unused: Iterable[str]) -> dict[str, str]:
         "commit": _commit(facts["project"]),
         "task's commit": _commit(facts["task"]),
         "GPU": _gpus(facts["gpus"]),
+        "backend": record.backend if isinstance(record, EvaluationRecord) else "",
     }
     return {name: str(value) for name, value in found.items() if value}
 

@@ -17,6 +17,7 @@ from run_experiment.results.analysis.comparisons import Comparison, compare
 from run_experiment.results.analysis.scores import Cell, Score
 from run_experiment.results.collect import read_records
 from run_experiment.results.markdown import markdown_table
+from run_experiment.trainers.known import trainer_of
 
 _HEADER = ("task", "epoch", "A", "B", "n", "delta", "95 % interval", "wins", "losses", "p", "corrected", "method")
 
@@ -44,10 +45,15 @@ class Side:
         cells = self.analysis.cells
         return cells.get((task, run, epoch)) or cells.get((task, run, None))
 
+    def trainer(self, run: str) -> str:
+        """Name of the trainer that trained a run; empty if none did."""
+        record = self.records.trainings().get(run)
+        return trainer_of(record.config).name if record else ""
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Two evaluations and their comparison; one of them may be missing."""
+    """Two evaluations and their comparison; one of them may be missing. `trainers` says that theirs differ."""
 
     task: str
     epoch: int | None
@@ -55,6 +61,7 @@ class Pair:
     b: Score | None
     runs: str
     found: Comparison | None
+    trainers: str = ""
 
 
 def comparison_text(folder: Path, names: Sequence[str]) -> str:
@@ -132,7 +139,13 @@ def _epochs(task: str, *runs: tuple[Side, str]) -> list[int | None]:
 def _pair(task: str, epoch: int | None, a: tuple[Side, str], b: tuple[Side, str]) -> Pair:
     one, other = (side.cell(task, run, epoch) for side, run in (a, b))
     known = (one.score if one else None, other.score if other else None)
-    return Pair(task, epoch, *known, a[1], _compared(one, other) if one and other else None)
+    found = _compared(one, other) if one and other else None
+    return Pair(task, epoch, *known, a[1], found, _other_trainers(*(side.trainer(run) for side, run in (a, b))))
+
+
+def _other_trainers(one: str, other: str) -> str:
+    """That two runs were trained by different trainers; empty if not, or if one was not trained."""
+    return f"trained by {one} and {other}" if one and other and one != other else ""
 
 
 def _compared(one: Cell, other: Cell) -> Comparison:
@@ -161,11 +174,15 @@ def _row(pair: Pair) -> list[str]:
     if found is None:
         return [*row, *[""] * 7, f"not compared: {'B' if pair.a else 'A'} has no result"]
     if not found.paired:
-        return [*row, "", _number(found.delta, "+"), *[""] * 5, f"not paired: {found.why}"]
+        return [*row, "", _number(found.delta, "+"), *[""] * 5, _marked(pair, f"not paired: {found.why}")]
     interval = "" if found.low is None else f"[{_number(found.low, '+')}, {_number(found.high, '+')}]"
-    method = f"{found.method}; {found.why}" if found.why else found.method
+    method = _marked(pair, "; ".join(filter(None, [found.method, found.why])))
     tested = [str(found.wins), str(found.losses), _p(found.p), _p(found.p_corrected), method]
     return [*row, str(found.n), _number(found.delta, "+"), interval, *tested]
+
+
+def _marked(pair: Pair, text: str) -> str:
+    return "; ".join(filter(None, [text, pair.trainers]))
 
 
 def _value(score: Score | None) -> str:

@@ -200,6 +200,7 @@ class Contents:
     def _evaluation(self, item: Evaluation, record: EvaluationRecord) -> Entity:
         given = [self._input(item.task.script), *([self._input(item.task.data)] if item.task.data else [])]
         given.append(self._checkpoint(item.run, item.epoch) if item.needs_checkpoint else self._model(item.run))
+        given.append(self._value(f"{item.subject}-backend", "backend", record.backend))
         made, left_out = self._log(paths.eval_log(item.run.name, item.cell))
         action = self._job(item.subject, f"Evaluation of {item.subject}", "inspect-ai", record, given, made)
         action["description"] += left_out

@@ -45,7 +45,11 @@ def test_results_of_hf_stay_valid_and_those_of_vllm_are_others(experiment: Exper
     stale = wanted(experiment)
     evaluations = {paths.eval_record(one.run.name, one.cell) for one in plan_of(experiment).experiment.evaluations}
     assert evaluations == set(stale)
-    assert 'backend: None → "vllm"' in stale[paths.eval_record("base", "shout_base")]
+    assert "backend: hf → vllm" in stale[paths.eval_record("base", "shout_base")]
+    complete(experiment)
+    set_evaluation(experiment, backend="hf")
+    assert "backend: vllm → hf" in wanted(experiment)[paths.eval_record("base", "shout_base")]
+    set_evaluation(experiment, backend="vllm")
     before = generation(experiment)
     set_evaluation(experiment, vllm_options={"max_model_len": 64})
     assert generation(experiment) == before | {"vllm_options": {"max-model-len": 64}}

@@ -554,8 +554,11 @@ def test_seeds_without_a_spread_test_nothing() -> None:
 
 
 def test_runs_that_differ_otherwise_are_no_replicates() -> None:
-    runs = [a_run("a", 1, 4), a_run("b", 2, 8), a_run("c", 1, 4)]
-    cells, text = seeds_of(runs, {("t", name, 0): ones(1, 1) for name in "abc"})
+    other = a_run("d", 2, 4)
+    assert other.training
+    by_trl = replace(other, training=replace(other.training, trainer="trl"))
+    runs = [a_run("a", 1, 4), a_run("b", 2, 8), a_run("c", 1, 4), by_trl]
+    cells, text = seeds_of(runs, {("t", name, 0): ones(1, 1) for name in "abcd"})
     assert (cells, text) == ([], "")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from experiments import ExperimentFolder
 from sample_logs import samples_of, write_log
-from small_experiment import evaluate, plan_of
+from small_experiment import evaluate, plan_of, train_all
 
 from run_experiment.cli import main
 from run_experiment.common import paths
@@ -157,3 +157,21 @@ def test_unknown_names_are_refused_with_the_choices(
 def test_comparing_writes_no_results(done: ExperimentFolder, capsys: pytest.CaptureFixture[str]) -> None:
     compared(capsys, done, "r4", "base")
     assert not (done.path / "results").exists()
+
+
+def test_runs_of_other_trainers_and_backends_are_marked(
+    done: ExperimentFolder, other: ExperimentFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = other.read()
+    other.write(summary | {"tools": summary.get("tools", {}) | {"preparation": "trl"}})
+    train_all(other)
+    give(done, r4_0="CCCI", r4_1="CCCC")
+    give(other, r4_0="CCII", r4_1="CIII")
+    _, rows = compared(capsys, done, "r4", str(other.path))
+    assert rows["method"].tolist() == ["exact McNemar; trained by torchtune and trl"] * 2
+    [last] = [one for one in plan_of(other).experiment.evaluations if (one.run.name, one.epoch) == ("r4", 1)]
+    evaluate(other, [last], metrics={"match/accuracy": 0.25}, total_samples=4, model="vllm-tokens/tiny")
+    _, rows = compared(capsys, done, "r4", str(other.path))
+    row = rows.iloc[1]
+    assert row["method"] == "not paired: results of two backends: hf and vllm; trained by torchtune and trl"
+    assert (row["delta"], row["p"], row["n"]) == ("+0.750", "", "")

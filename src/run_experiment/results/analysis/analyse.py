@@ -18,7 +18,7 @@ from run_experiment.results.analysis.headline import Headline, headline
 from run_experiment.results.analysis.losses import losses_of, validation_by_epoch
 from run_experiment.results.analysis.replicates import SeedMean, seed_comparisons, seed_means
 from run_experiment.results.analysis.samples import CACHE, LogSamples, SamplesError, read_samples
-from run_experiment.results.analysis.scores import Cell, Score, cell
+from run_experiment.results.analysis.scores import Cell, Score, backends_of, cell
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,15 @@ class Analysis:
     def comparison_columns(self) -> list[str]:
         """Fields of a comparison."""
         return [field.name for field in fields(Comparison)]
+
+    def several_backends(self) -> list[str]:
+        """What to know of each task whose results are of several backends."""
+        by_task = {task: backends_of(self.of_task(task)) for task in self.headlines}
+        return [
+            f"Results of {task} are of several backends ({', '.join(names)}) and are not compared with each other"
+            for task, names in by_task.items()
+            if len(names) > 1
+        ]
 
     def of_task(self, task: str) -> list[Cell]:
         """Cells of a task."""

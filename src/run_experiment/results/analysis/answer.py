@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from run_experiment.results.analysis import statistics
 from run_experiment.results.analysis.comparisons import Cells, Comparison, compare, reference_of
 from run_experiment.results.analysis.headline import Headline
 from run_experiment.results.analysis.replicates import SeedMean, SeedsAnswer, seeds_answer
-from run_experiment.results.analysis.scores import Cell, Score
+from run_experiment.results.analysis.scores import Cell, Score, backends_of
 
 VALIDATION = "validation"
 
@@ -92,7 +92,10 @@ class Answers:
         candidates = self._candidates(task, headline)
         if headline.better is None or not candidates:
             return replace(empty, why=headline.why or "no evaluation has a value")
-        choice = self._choice(task, candidates)
+        selector = self._experiment.select_on or self._validation_task(task)
+        if several := self._several_backends({task.name, selector}, candidates):
+            return replace(empty, why=several)
+        choice = self._choice(task, candidates, selector)
         best = choice.winners
         found = replace(empty, best=tuple(cell.score for cell in best), chosen_on=choice.chosen_on)
         found = replace(found, cells=len(choice.ordered), **self._of_base(best), **self._of_runner_up(choice))
@@ -110,8 +113,15 @@ class Answers:
         found = [cell for cell in found if cell.score.value is not None]
         return [cell for cell in found if cell.evaluation.run.type != "control"] or found
 
-    def _choice(self, task: Task, candidates: Sequence[Cell]) -> _Choice:
-        selector = self._experiment.select_on or self._validation_task(task)
+    def _several_backends(self, tasks: Collection[str], candidates: Sequence[Cell]) -> str:
+        """Why candidates cannot be told apart by their scores on tasks; empty unless several backends computed them."""
+        for task in tasks:
+            found = [self._cells.get((task, one.score.run, one.score.epoch)) for one in candidates]
+            if len(names := backends_of(filter(None, found))) > 1:
+                return f"results of {task} are of several backends ({', '.join(names)})"
+        return ""
+
+    def _choice(self, task: Task, candidates: Sequence[Cell], selector: str) -> _Choice:
         if selector == VALIDATION_LOSS:
             found = _ordered(candidates, self._negative_loss, VALIDATION_LOSS)
         elif selector and selector != task.name:

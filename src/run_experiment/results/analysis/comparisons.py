@@ -101,6 +101,8 @@ def _named(one: Cell, other: Cell) -> Comparison:
 
 
 def _why_unpaired(one: Cell, other: Cell, pairs: Sequence[int | str]) -> str:
+    if why := other_backends(one.record.backend, other.record.backend):
+        return why
     for cell in (one, other):
         if cell.samples is None:
             return f"the samples of {cell.score.subject} could not be read"
@@ -111,6 +113,11 @@ def _why_unpaired(one: Cell, other: Cell, pairs: Sequence[int | str]) -> str:
     if any(one.targets[name] != other.targets[name] for name in pairs):
         return "samples with the same id have different targets"
     return ""
+
+
+def other_backends(one: str, other: str) -> str:
+    """Why results of two backends are not tested against each other; empty if it is one."""
+    return "" if one == other else f"results of two backends: {one} and {other}"
 
 
 def reference_of(experiment: Experiment, run: Run) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 
 from run_experiment.common.json_files import canonical
 from run_experiment.experiment.model import Experiment, Run
+from run_experiment.experiment.records import DEFAULT_BACKEND
 from run_experiment.results.analysis import statistics
-from run_experiment.results.analysis.comparisons import Cells, Comparison, reference_of
+from run_experiment.results.analysis.comparisons import Cells, Comparison, other_backends, reference_of
 from run_experiment.results.analysis.headline import Headline
 from run_experiment.results.analysis.scores import Cell
 
@@ -20,7 +21,8 @@ from run_experiment.results.analysis.scores import Cell
 class SeedMean:
     """Mean and standard deviation of a task's headline metric over runs that differ only in their seed.
 
-    `parameters` are what the runs set beside it. The interval is Student's of the mean over seeds.
+    All are of one `backend`; `parameters` are what the runs set beside it. The interval is Student's of the mean over
+    seeds.
     """
 
     task: str
@@ -36,6 +38,7 @@ class SeedMean:
     low: float | None
     high: float | None
     method: str
+    backend: str = DEFAULT_BACKEND
     by_seed: Mapping[int, float] = field(default_factory=dict, repr=False)
 
     @property
@@ -75,12 +78,12 @@ class _Test:
 
 
 def seed_means(cells: Sequence[Cell]) -> list[SeedMean]:
-    """Means over seeds by task, epoch and parameters, if several seeds have a value."""
-    groups: dict[tuple[str, int | None, str], dict[int, Cell]] = {}
+    """Means over seeds by task, epoch, backend, trainer and parameters, if several seeds have a value."""
+    groups: dict[tuple[str, int | None, str, str], dict[int, Cell]] = {}
     for cell in cells:
         run = cell.evaluation.run
         if run.training and cell.score.value is not None:
-            key = (cell.score.task, cell.score.epoch, _without_seed(run))
+            key = (cell.score.task, cell.score.epoch, cell.record.backend, _without_seed(run))
             groups.setdefault(key, {})[run.training.hyperparameters.seed] = cell
     return [_mean(of_seed) for of_seed in groups.values() if len(of_seed) > 1]
 
@@ -89,7 +92,7 @@ def _without_seed(run: Run) -> str:
     assert run.training
     hyperparameters = run.training.hyperparameters.model_dump(mode="json", exclude={"seed"})
     prompting = [run.training.prompting.prompt, run.training.prompting.system_prompt]
-    return canonical([run.model.name, str(run.training.data), hyperparameters, prompting])
+    return canonical([run.model.name, str(run.training.data), run.training.trainer, hyperparameters, prompting])
 
 
 def _mean(of_seed: Mapping[int, Cell]) -> SeedMean:
@@ -112,6 +115,7 @@ def _mean(of_seed: Mapping[int, Cell]) -> SeedMean:
         low=interval.low,
         high=interval.high,
         method=interval.method,
+        backend=cells[0].record.backend,
         by_seed=by_seed,
     )
 
@@ -128,7 +132,13 @@ def seed_comparisons(experiment: Experiment, cells: Cells, means: Sequence[SeedM
         if other is not None:
             yield compare_seeds(one, other)
         elif cell is not None and cell.score.value is not None:
-            yield _named(one, name, cell.score.subject, _differences(one, cell.score.value), "t over {n} seeds")
+            yield _compare_with_one(one, name, cell, cell.score.value)
+
+
+def _compare_with_one(one: SeedMean, name: str, cell: Cell, value: float) -> Comparison:
+    if why := other_backends(one.backend, cell.record.backend):
+        return _untested(one, name, cell.score.subject, one.mean - value, why)
+    return _named(one, name, cell.score.subject, _differences(one, value), "t over {n} seeds")
 
 
 def compare_seeds(one: SeedMean, other: SeedMean) -> Comparison:
@@ -137,6 +147,8 @@ def compare_seeds(one: SeedMean, other: SeedMean) -> Comparison:
     Student's t-test of the paired differences, or Welch's (Welch 1947, Biometrika 34:28).
     """
     subject = ", ".join(other.subjects)
+    if why := other_backends(one.backend, other.backend):
+        return _untested(one, f"{other.name} ({other.seeds} seeds)", subject, one.mean - other.mean, why)
     shared = [seed for seed in one.by_seed if seed in other.by_seed]
     if len(shared) == one.seeds == other.seeds:
         found = _differences(one, {seed: other.by_seed[seed] for seed in shared})
@@ -195,6 +207,11 @@ def _named(one: SeedMean, reference: str, reference_subject: str, found: _Test, 
         p=found.p,
         method=method.format(n=found.n),
     )
+
+
+def _untested(one: SeedMean, reference: str, reference_subject: str, delta: float, why: str) -> Comparison:
+    test = _Test(0, delta, 0, 0, None, statistics.none(why))
+    return replace(_named(one, reference, reference_subject, test, ""), paired=False, why=why)
 
 
 def seeds_answer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,6 +57,11 @@ class Cell:
     def targets(self) -> dict[int | str, str]:
         """Hash of each sample's target."""
         return {one.id: one.target for one in self.samples.samples} if self.samples else {}
+
+
+def backends_of(cells: Iterable[Cell]) -> list[str]:
+    """Backends that computed evaluations, by name."""
+    return sorted({one.record.backend for one in cells})
 
 
 def cell(evaluation: Evaluation, record: EvaluationRecord, headline: Headline, samples: LogSamples | None) -> Cell:
