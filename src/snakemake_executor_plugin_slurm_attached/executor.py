@@ -168,7 +168,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         fate = former.fate(self._folder, new.config_hash) if former else Fate.GONE
         if former and fate in (Fate.ATTACH, Fate.MADE, Fate.FAILED):
             self._tell(Reattached(former.submission, former.state))
-            if former.state == "COMPLETING":
+            if former.is_leaving:
                 self._leaving.add(new.target)
             # An end is judged as any other.
             self._follow(former.submission, None if fate is Fate.ATTACH else former.accounted)

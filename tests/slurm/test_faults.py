@@ -177,8 +177,6 @@ def test_a_job_that_only_has_the_id_is_neither_followed_nor_cancelled(tmp_path: 
     cancelling.until("tiny.r4: submitted")
     cancelling.interrupt(signal.SIGINT)
     assert cancelling.wait() == 130, cancelling.output
-    # A job whose end accounting does not have yet would be followed, and its end be a failure.
-    settled(experiment.path, 3)
     go.touch()
     again = run(experiment.path, *AT_ONCE, "--slurm-attached-lost-seconds", "5")
     if again.process.returncode:

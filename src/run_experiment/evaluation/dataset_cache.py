@@ -37,6 +37,9 @@ _HINTS = {
     r"No module named '[^']*/|attempted relative import": "a task is loaded as a file, not as a part of a "
     "package: import modules beside it without the dot",
     r"\bKeyError: ": "does the data have a split or a column of that name?",
+    # `datasets` makes the folder's whole path a file's name, and shortens it by characters, not by bytes.
+    r"File name too long.*\.lock": "Hugging Face datasets cannot work in a folder with so long a path that is not "
+    "ASCII: move the experiment to a shorter or plain path, or read the data with json_dataset of inspect-ai",
     r"object has no attribute '(__registry_info__|attribs|dataset)'": "the task's function has to return a Task of "
     "inspect-ai",
 }

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from run_experiment.common.secret_values import without_secrets
 from run_experiment.common.text import counted
 from run_experiment.evaluation.errors import EvalError
+from run_experiment.evaluation.score_values import number
 from run_experiment.evaluation.settings import log_settings
 
 if TYPE_CHECKING:
     from run_experiment.evaluation.log_file import Header, Results, Score, Summary
 
+# Metrics of inspect-ai that are computed from numbers.
+_OF_NUMBERS = frozenset({"accuracy", "mean", "std", "stderr", "var", "bootstrap_stderr"})
 # Styles that inspect-ai writes into messages for the terminal; other brackets are part of the text.
 _STYLE = "bold|dim|italic|underline|black|red|green|yellow|blue|magenta|cyan|white"
 _MARKUP = re.compile(rf"\[/?(?:{_STYLE})(?: (?:{_STYLE}))*\]|\[/\]")
@@ -64,7 +67,7 @@ def read_outcome(path: Path) -> EvalOutcome:
         error=_error(log, samples),
         completed_samples=completed,
         total_samples=total,
-        metrics=_metrics(log.results) if log.results else {},
+        metrics=_metrics(log.results, samples) if log.results else {},
         model=log.eval.model,
         started=log.stats.started_at or log.eval.created,
         completed=log.stats.completed_at,
@@ -120,12 +123,18 @@ def _scored(log: Header, samples: list[Summary]) -> dict[str, int]:
 
 
 def _has_value(sample: Summary, score: Score) -> bool:
-    given = (sample.scores or {}).get(score.scorer)
-    value: Any = None if given is None else given.value
+    value = _value(sample, score)
     if isinstance(value, Mapping):
-        value = value[score.name] if score.name in value else list(value.values())
+        value = list(value.values())
     values = value if isinstance(value, list) else [value]
     return not any(one is None or (isinstance(one, float) and math.isnan(one)) for one in values)
+
+
+def _value(sample: Summary, score: Score) -> Any:
+    """What a sample got of a score, or of its key; None if nothing."""
+    given = (sample.scores or {}).get(score.scorer)
+    value = None if given is None else given.value
+    return value[score.name] if isinstance(value, Mapping) and score.name in value else value
 
 
 def _error(log: Header, samples: list[Summary]) -> str | None:
@@ -142,12 +151,23 @@ def _first_line(text: str) -> str:
     return _MARKUP.sub("", without_secrets(text).strip().partition("\n")[0].strip())
 
 
-def _metrics(results: Results) -> dict[str, float | None]:
+def _metrics(results: Results, samples: list[Summary]) -> dict[str, float | None]:
     return {
-        f"{name}/{key}": _finite(metric.value)
+        f"{name}/{key}": None if key in _OF_NUMBERS and not counts else _finite(metric.value)
         for name, score in _named_scores(results).items()
+        for counts in [_counts(samples, score)]
         for key, metric in score.metrics.items()
     }
+
+
+def _counts(samples: list[Summary], score: Score) -> bool:
+    """Whether the mean of a score means something: inspect-ai counts texts and lists as 0.
+
+    Metrics that are not 0 have been given a conversion of the task's own.
+    """
+    given = [value for sample in samples if (value := _value(sample, score)) is not None]
+    is_zero = all(metric.value == 0 for key, metric in score.metrics.items() if key in _OF_NUMBERS)
+    return not (given and is_zero) or any(number(value) is not None for value in given)
 
 
 def _finite(value: float) -> float | None:

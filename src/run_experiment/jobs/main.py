@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Generic, TypeVar
 
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.specs import Job
-from run_experiment.machine.processes import Terminated, interrupt_at_hangup, raise_on_sigterm
+from run_experiment.machine.processes import Terminated, interrupt_once, raise_on_sigterm
 
 J = TypeVar("J", bound=Job)
 
@@ -45,9 +44,7 @@ def parsed(description: str | None, job_type: type[J]) -> list[Named[J]]:
     if not len(given.job) == len(given.id) == len(given.log):
         parser.error("each --job needs its --id and --log")
     raise_on_sigterm()
-    # On a cluster the script gets this signal.
-    if "SLURM_JOB_ID" not in os.environ:
-        interrupt_at_hangup()
+    interrupt_once()
     return [Named(*values) for values in zip(given.job, given.id, given.log, strict=True)]
 
 

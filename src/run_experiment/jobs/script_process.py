@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from run_experiment.jobscripts.environment import script_command, script_environment
-from run_experiment.machine.processes import signal_group
+from run_experiment.machine.processes import ending_deferred, signal_group
 
 # Seconds that a script may take to end after SIGTERM; SLURM kills the whole job after 30 s.
 _GRACE = 15.0
@@ -53,22 +53,24 @@ def run_script(
             return _NOT_FOUND
         # Before the script can be ready for them.
         signals = _Signals()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env={**inherited, **environment},
-            process_group=0,
-            pass_fds=[lock.fileno()] if lock else [],
-        )
-        signals.pass_on_to(process)
-        try:
-            status = process.wait()
-        except BaseException as error:
-            _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
-            raise
+        with ending_deferred() as end_now:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**inherited, **environment},
+                process_group=0,
+                pass_fds=[lock.fileno()] if lock else [],
+            )
+            try:
+                end_now()
+                signals.pass_on_to(process)
+                status = process.wait()
+            except BaseException as error:
+                _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+                raise
         # Processes that outlive the script would run beside the next job.
         _end(process, signal.SIGTERM)
         return status

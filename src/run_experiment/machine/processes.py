@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -23,20 +23,68 @@ class Terminated(BaseException):
         super().__init__("ended by SIGTERM: cancelled, preempted or out of time")
 
 
+class _Ending:
+    """The first signal that ends this process raises its exception; those after it must not cut off the cleanup.
+
+    They do come: a closed terminal sends SIGHUP twice, by the shell and by the kernel.
+    """
+
+    def __init__(self) -> None:
+        self.is_deferred = False
+        self._pending: BaseException | None = None
+        self._signals: set[int] = set()
+
+    def raise_at(self, number: signal.Signals, error: type[BaseException]) -> None:
+        """From now on, have a signal raise an exception."""
+
+        def end(*_: object) -> None:
+            # Not SIG_IGN, which child processes would inherit.
+            for each in self._signals:
+                signal.signal(each, lambda *_: None)
+            if not self.is_deferred:
+                raise error
+            self._pending = error()
+
+        self._signals.add(number)
+        signal.signal(number, end)
+
+    def resume(self) -> None:
+        """Defer no more; raise what came meanwhile."""
+        self.is_deferred = False
+        error, self._pending = self._pending, None
+        if error:
+            raise error
+
+
+_ending = _Ending()
+
+
 def raise_on_sigterm() -> None:
     """Make the first SIGTERM raise Terminated, so that a job can save what should be kept."""
-
-    def terminate(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
+    _ending.raise_at(signal.SIGTERM, Terminated)
 
 
-def interrupt_at_hangup() -> None:
-    """Make SIGHUP, of a terminal that is closed, raise KeyboardInterrupt, unless it is ignored (`nohup`)."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+def interrupt_once() -> None:
+    """Make the first Ctrl-C, or SIGHUP of a closed terminal, raise KeyboardInterrupt, unless ignored (`nohup`).
+
+    On a cluster a job's script gets SIGHUP.
+    """
+    for number in (signal.SIGINT,) if "SLURM_JOB_ID" in os.environ else (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            _ending.raise_at(number, KeyboardInterrupt)
+
+
+@contextmanager
+def ending_deferred() -> Iterator[Callable[[], None]]:
+    """Until the function that it yields is called, a signal that ends this process is only noted; that raises it.
+
+    Without it, a process that is just being started would survive this one.
+    """
+    _ending.is_deferred = True
+    try:
+        yield _ending.resume
+    finally:
+        _ending.is_deferred = False
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from run_experiment.common import paths
 from run_experiment.common.errors import CommandError, InputError
 from run_experiment.common.text import counted, harmless
-from run_experiment.machine.processes import Terminated, raise_on_sigterm
+from run_experiment.machine.processes import Terminated, ending_deferred, raise_on_sigterm
 from run_experiment.planning.results_state import Records
 from run_experiment.results.collect import read_records
 
@@ -134,16 +134,18 @@ def _served(command: list[str], experiment: Path, shown: ShownLogs) -> int:
     # A terminal that is closed ends the viewer, too.
     signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     # Not in the user's folder, whose `.env` it would read.
-    viewer = subprocess.Popen(command, cwd=shown.folder, stdin=subprocess.DEVNULL)
-    try:
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                return viewer.wait(timeout=REFRESH_SECONDS)
-            _refresh(experiment, shown)
-    except (KeyboardInterrupt, Terminated):
-        return 0
-    finally:
-        _end(viewer)
+    with ending_deferred() as end_now:
+        viewer = subprocess.Popen(command, cwd=shown.folder, stdin=subprocess.DEVNULL)
+        try:
+            end_now()
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    return viewer.wait(timeout=REFRESH_SECONDS)
+                _refresh(experiment, shown)
+        except (KeyboardInterrupt, Terminated):
+            return 0
+        finally:
+            _end(viewer)
 
 
 def _refresh(experiment: Path, shown: ShownLogs) -> None:

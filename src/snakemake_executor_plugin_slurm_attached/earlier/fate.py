@@ -26,16 +26,22 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True)
 class Earlier:
-    """A job of an earlier main process, and what is known of it: its state, "" if nothing."""
+    """A job of an earlier main process, and what is known of it: its state, "" if nothing; whether it is queued."""
 
     submission: Submission
     state: str
     accounted: AccountedJob | None = None
+    is_queued: bool = False
 
     @property
     def is_live(self) -> bool:
         """Whether it waits or runs."""
         return bool(self.state) and is_live(self.state)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether its end is under way, perhaps by `scancel`: the queue drops a job before accounting has its end."""
+        return self.is_live and (self.state == "COMPLETING" or not self.is_queued)
 
     def completed(self, config_hash: str) -> Earlier:
         """The same with today's whole hash if it is of today's configuration: a comment has only its beginning."""

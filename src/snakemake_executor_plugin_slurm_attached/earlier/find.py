@@ -43,7 +43,8 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
     queued = _unsettled(_queued(folder, noted), noted, ledger)
     ended = _ended(folder, {target: submission for target, submission in noted.items() if target not in queued})
     found = {
-        target: Earlier(_noted(jobs[0], target, noted.get(target)), jobs[0].state) for target, jobs in queued.items()
+        target: Earlier(_noted(jobs[0], target, noted.get(target)), jobs[0].state, is_queued=True)
+        for target, jobs in queued.items()
     }
     found |= ended
     _note_ids(ledger, noted, found)

@@ -56,3 +56,13 @@ def test_what_hugging_face_s_own_error_is_about() -> None:
         "DatasetGenerationError: An error occurred while generating the dataset: KeyError: 'test' "
         "(does the data have a split or a column of that name?)"
     )
+
+
+def test_a_path_that_hugging_face_datasets_cannot_lock_is_named(tmp_path: Path) -> None:
+    """Its own lock, of a folder whose path has fewer characters than bytes."""
+    from datasets.utils._filelock import FileLock
+
+    long = str(tmp_path / f"{'é' * 200}_builder.lock")
+    with pytest.raises(OSError) as error, FileLock(long):
+        pass
+    assert "move the experiment to a shorter or plain path" in failure_text(error.value)

@@ -116,6 +116,21 @@ def test_samples_without_a_value_are_not_counted_as_scored(tmp_path: Path) -> No
     assert outcome.scored_samples == {"match": 3, "judge": 1, "both/length": 2, "both/share": 0}
 
 
+def test_a_score_that_is_no_number_has_no_mean(tmp_path: Path) -> None:
+    """inspect-ai counts texts and lists as 0, and would show a mean of 0.000."""
+    samples = [
+        sample(1, label="cat", spans=["a"], said="yes", flag=True, grade={"tone": "kind", "length": 0}, none="C"),
+        sample(2, label="dog", spans=[], said="maybe", flag=False, grade={"tone": "rude", "length": 0}, none="I"),
+    ]
+    scores = [score(name, mean=0, stderr=0) for name in ("label", "spans", "said", "flag")]
+    scores += [score("grade", key, mean=0) for key in ("tone", "length")]
+    scores += [score("none", accuracy=0), score("label", "own", accuracy=0.5, refusals=0)]
+    outcome = read_outcome(write_success(tmp_path / "one.eval", samples, *scores))
+    assert {name for name, value in outcome.metrics.items() if value is None} == {
+        *("label/mean", "label/stderr", "spans/mean", "spans/stderr", "grade/tone/mean")
+    }
+
+
 def write(path: Path, *, error: str = "", traceback: str = "") -> Path:
     """A log of an evaluation that failed."""
     spec = EvalSpec(

@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_jobs import LOCK, LOG, RECORD, TRAIN, as_it_lies, files, finetune, read, write_script
@@ -20,10 +21,11 @@ from tiny_jobs import LOCK, LOG, RECORD, TRAIN, as_it_lies, files, finetune, rea
 from run_experiment.attempts import history
 from run_experiment.common.json_files import config_hash
 from run_experiment.jobs import finetune as finetune_module
+from run_experiment.jobs import script_process
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.jobscripts.edits import Rendered
-from run_experiment.machine.processes import locked
+from run_experiment.machine.processes import Terminated, interrupt_once, locked, raise_on_sigterm
 from run_experiment.machine.provenance import installed
 
 
@@ -355,6 +357,10 @@ def test_script_runs_in_the_folder_it_is_meant_for(training: FinetuneJob) -> Non
     assert LOG.read_text().startswith(f"training in {Path('r4').absolute()}\n")
 
 
+BACKGROUND = """
+(trap '' INT; echo started; while sleep 0.1; do :; done) &
+wait; wait
+"""
 TERMINATED = """
 trap 'echo told; sleep 0.3; echo the last line; exit 1' TERM
 (trap 'echo told, too' TERM; sleep 0.1; echo started; while sleep 0.1; do :; done) &
@@ -394,6 +400,48 @@ def test_a_closed_terminal_ends_the_script_with_its_job(training: FinetuneJob, t
     assert read("r4/attempts/local-3/attempt.json")["error"] == "KeyboardInterrupt"
     with locked(LOCK):
         pass
+
+
+def test_a_second_hangup_does_not_cut_off_the_end_of_the_script(training: FinetuneJob, tmp_path: Path) -> None:
+    """A closed terminal sends two: of the shell, and of the kernel."""
+    write_script("r4/finetune.slurm", f"trap 'kill -HUP $PPID; echo again' INT\n{BACKGROUND}")
+    status, _ = signalled(training, tmp_path / "jobs", signal.SIGHUP)
+    assert (status, read("r4/attempts/local-3/attempt.json")["error"]) == (1, "KeyboardInterrupt")
+    assert "again" in Path("r4/attempts/local-3/job.log").read_text()
+    with locked(LOCK):
+        # Nobody is at work any more.
+        pass
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated])
+def test_a_script_that_is_being_started_ends_with_its_job(
+    training: FinetuneJob, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    number = signal.SIGTERM if error is Terminated else signal.SIGINT
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            if options.get("process_group") == 0:
+                started.append(self)
+                signal.raise_signal(number)
+
+    monkeypatch.setattr(script_process.subprocess, "Popen", Interrupted)
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    raise_on_sigterm()
+    interrupt_once()
+    write_script("r4/finetune.slurm", "sleep 60")
+    try:
+        with pytest.raises(error):
+            finetune(training, "3", LOG)
+        (script,) = started
+        assert script.poll() is not None
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+        for script in started:
+            script.kill()
 
 
 def test_sigterm_leaves_a_record_and_a_whole_log(training: FinetuneJob, tmp_path: Path) -> None:

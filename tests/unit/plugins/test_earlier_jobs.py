@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ended_jobs import NOON, R4
+from ended_jobs import NOON, R4, accounted
 from slurm_shims import Cluster
 
 from run_experiment.attempts.redone import move_away
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_record
+from run_experiment.slurm import clients
+from run_experiment.slurm.accounted_job import AccountedJob
+from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.events import Cancelled, Event
+from run_experiment.slurm.ledger import Ledger
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier, Fate
+from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
 from snakemake_executor_plugin_slurm_attached.earlier.outdated import cancel_outdated
+from snakemake_executor_plugin_slurm_attached.submissions import planned_submission
 
 
 class Node:
@@ -100,3 +107,27 @@ def test_a_job_from_before_a_redo_is_not_taken_for_it(tmp_path: Path) -> None:
     write_record(record, {"job_id": R4.job_id, "config_hash": R4.config_hash})
     assert made.fate(tmp_path, R4.config_hash) is Fate.MADE, "after what was moved"
     assert fates(timedelta(seconds=1)) == [Fate.GONE, Fate.CANCEL]
+
+
+def test_a_job_that_left_the_queue_is_on_its_way_out_whatever_accounting_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled just now: accounting still calls it PENDING or RUNNING, and has its end some seconds later."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    submission = planned_submission(tmp_path, {"target": R4.target, "config_hash": "hash", "name": R4.name})
+    ledger.accepted(submission, "17")
+    queued = QueuedJob("17", R4.name, submission.comment, "RUNNING", "")
+    late = replace(accounted("RUNNING"), comment=submission.comment, ended=None, uid=os.getuid())
+
+    def leaving(in_queue: list[QueuedJob], known: dict[str, AccountedJob]) -> bool:
+        monkeypatch.setattr(clients, "queue", lambda: in_queue)
+        monkeypatch.setattr(clients, "accounting", lambda job_ids: known)
+        (found,) = earlier_jobs(tmp_path, ledger, lambda event: None).values()
+        assert found.fate(tmp_path, "hash") is Fate.ATTACH
+        return found.is_leaving
+
+    assert not leaving([queued], {})
+    assert leaving([replace(queued, state="COMPLETING")], {})
+    assert leaving([], {"17": late})
+    assert leaving([], {"17": replace(late, state="PENDING", started=None)})
+    assert leaving([], {}), "not known there yet"

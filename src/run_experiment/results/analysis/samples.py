@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import Any
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_atomically
 from run_experiment.evaluation.log_file import open_log
+from run_experiment.evaluation.score_values import number
 from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.file_hashes import HashMemory
 
@@ -31,9 +31,6 @@ _VERSION = 3
 _LONGEST = 100
 # Longer targets are no names of classes; what may stand around a name.
 _LONGEST_CLASS, _AROUND = 40, " \t\r\n.,:;!?\"'`*()[]{}"
-# What inspect-ai's metrics take for numbers.
-_WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
-
 Scalar = str | int | float | bool | None
 
 
@@ -188,8 +185,8 @@ def _means(epochs: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
     for one in epochs:
         for scorer, score in (one.get("scores") or {}).items():
             value = score.get("value") if isinstance(score, Mapping) else None
-            for name, number in _numbers(scorer, value).items():
-                values.setdefault(name, []).append(number)
+            for name, found in _numbers(scorer, value).items():
+                values.setdefault(name, []).append(found)
     scored = {name: [value for value in found if value is not None] for name, found in values.items()}
     return {name: fmean(found) if found else None for name, found in scored.items()}
 
@@ -199,19 +196,6 @@ def _numbers(name: str, value: Any) -> dict[str, float | None]:
     if isinstance(value, Mapping):
         return {f"{name}/{key}": number(one) for key, one in value.items()}
     return {name: number(value)}
-
-
-def number(value: Any) -> float | None:
-    """A score as inspect-ai's metrics count it; None if it is none: unscored, not a number, or a list."""
-    if isinstance(value, str):
-        known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)
-        if known is not None:
-            return known
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
 
 
 def _scalars(metadata: Any) -> dict[str, Scalar]:
