@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from run_experiment.common.secret_values import without_secrets
 from run_experiment.common.text import counted
 from run_experiment.evaluation.errors import EvalError
-from run_experiment.evaluation.score_values import number
 from run_experiment.evaluation.settings import log_settings
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 # Metrics of inspect-ai that are computed from numbers.
 _OF_NUMBERS = frozenset({"accuracy", "mean", "std", "stderr", "var", "bootstrap_stderr"})
+# What inspect-ai's metrics take for numbers.
+_WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 # Styles that inspect-ai writes into messages for the terminal; other brackets are part of the text.
 _STYLE = "bold|dim|italic|underline|black|red|green|yellow|blue|magenta|cyan|white"
 _MARKUP = re.compile(rf"\[/?(?:{_STYLE})(?: (?:{_STYLE}))*\]|\[/\]")
@@ -92,6 +93,19 @@ def require_success(outcome: EvalOutcome) -> None:
     enough = outcome.tolerant and outcome.completed_samples > 0
     if outcome.completed_samples + outcome.left_out < outcome.total_samples and not enough:
         raise EvalError(f"evaluation completed only {count}{reason}")
+
+
+def number(value: Any) -> float | None:
+    """A score as inspect-ai's metrics count it; None if it is none: unscored, not a number, or a list."""
+    if isinstance(value, str):
+        known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)
+        if known is not None:
+            return known
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _sample_counts(log: Header, samples: list[Summary]) -> tuple[int, int]:

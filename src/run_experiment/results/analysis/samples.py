@@ -18,8 +18,8 @@ from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import write_atomically
+from run_experiment.evaluation.eval_log import number
 from run_experiment.evaluation.log_file import open_log
-from run_experiment.evaluation.score_values import number
 from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.file_hashes import HashMemory
 
