@@ -6,6 +6,7 @@ Full disks are real: a limit on the size of files makes writes short as a full d
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -287,6 +288,7 @@ def test_log_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
 
 SHORT_WRITES = """
 import resource, sys
+import re
 from pathlib import Path
 from run_experiment.actionlog.entry import Action, ActionLogs, Entry, Log
 folder, room = Path(sys.argv[1]), int(sys.argv[2])
@@ -339,6 +341,7 @@ def test_nothing_is_marked_where_nothing_is_torn(tmp_path: Path, end: str) -> No
 
 WRITER = """
 import sys
+import re
 from pathlib import Path
 from run_experiment.actionlog.entry import Action, ActionLogs, Entry, Log
 folder, name = Path(sys.argv[1]), sys.argv[2]
