@@ -108,7 +108,7 @@ def play_sacct(folder: Path, *rows: tuple[Submission, str], reasons: Mapping[str
     time, calls = f"{NOW - timedelta(minutes=5):%Y-%m-%dT%H:%M:%S}", folder / "calls"
     lines = [f"#!{folder}/bash", f"echo sacct >> {calls}", SACCT]
     for job, state in rows:
-        values = {"JobIDRaw": job.job_id, "JobName": job.name, "UID": job.uid, "Comment": job.comment, "State": state}
+        values = {"JobID": job.job_id, "JobName": job.name, "UID": job.uid, "Comment": job.comment, "State": state}
         values |= {"ExitCode": "0:0", "Submit": time, "Reason": reasons.get(str(job.job_id), "None")}
         values |= {"Start": time, "NodeList": "n1"} if state != "PENDING" else {}
         values |= {"End": time} if state not in ("PENDING", "RUNNING") else {}

@@ -288,17 +288,19 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         script = self._folder / self._facts[submission.target]["script"]
         call = call_for(job, script.read_text(encoding="utf-8"), self.workflow)
         (self._folder / OUTPUTS).mkdir(parents=True, exist_ok=True)
-        again = self._retried[submission.target] > 0
+        again, command = self._retried[submission.target] > 0, self.format_job_exec(job)
+        elements = self.max_array_size if {"all", job.rule.name} & self.array_jobs else 1
+        facts = self._facts[submission.target]
         return Request(
             submission=submission,
             arguments=sbatch_arguments(self._folder, submission, call),
-            script=sbatch_script(call, self.format_job_exec(job)),
+            script=sbatch_script(call, command),
             kind=job.rule.name,
             stagger=float(job.resources.get("stagger") or 0),
             priority=job.priority,
             former=former,
             again=again,
-            share=None if former or again else share_of(job, self._facts[submission.target], call),
+            share=None if former or again else share_of(job, facts, call, command, elements),
         )
 
     def _refused(self, submission: Submission, reason: str) -> None:

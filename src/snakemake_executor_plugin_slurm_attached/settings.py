@@ -41,14 +41,22 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
             "env_var": False,
         },
     )
+    array_jobs: str | None = field(
+        default=None,
+        metadata={
+            "help": "Rules whose jobs are elements of job arrays if they wait at the same time and ask for the same: "
+            "'all', or names such as 'run_evaluation'.",
+            "env_var": False,
+        },
+    )
     # The logs of jobs are the user's to remove.
     delete_logfiles_older_than: int = field(default=0, metadata={"help": "Not used by this executor."})
 
     def __post_init__(self) -> None:
         """Refuse what this executor cannot do. Raises WorkflowError."""
         super().__post_init__()
-        if self.array_jobs or self.efficiency_report:
-            raise WorkflowError("slurm-attached submits no arrays and writes no efficiency report")
+        if self.efficiency_report:
+            raise WorkflowError("slurm-attached writes no efficiency report")
         if self.partition_config:
             raise WorkflowError(
                 "slurm-attached-partition-config is not supported: name the partition in config/config.yaml, in job "

@@ -15,7 +15,7 @@ from typing import Any
 from run_experiment.common.clock import now, stamp
 from run_experiment.slurm import clients
 from run_experiment.slurm.errors import NoAccountingError
-from run_experiment.slurm.job_ids import id_for, slurm_id
+from run_experiment.slurm.job_ids import element_of, slurm_id, submitted_id
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import made_unseen
 
@@ -31,6 +31,8 @@ _MARK = "run-experiment"
 OUTPUTS = Path("logs/slurm")
 # A file's name may have 255 bytes, of which the id takes some.
 _MOST_OF_A_NAME = 200
+# In bytes.
+_LONGEST_COMMENT = 1000
 
 
 def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:
@@ -39,28 +41,55 @@ def planned_submission(folder: Path, facts: Mapping[str, Any]) -> Submission:
         target, config_hash, name = (str(facts[fact]) for fact in ("target", "config_hash", "name"))
     except KeyError as error:
         raise ValueError(f"the job file lacks {error}") from error
-    return Submission(target, config_hash, name, _comment(folder, {target: config_hash}), os.getuid(), stamp(now()))
+    return Submission(target, config_hash, name, _comment(folder, [{target: config_hash}]), os.getuid(), stamp(now()))
 
 
-def in_one_job(folder: Path, submissions: Sequence[Submission]) -> list[Submission]:
-    """Submissions as one job makes all of their targets: with its name and its comment."""
-    comment = _comment(folder, {one.target: one.config_hash for one in submissions})
-    name = f"{submissions[0].name}+{len(submissions) - 1}"
-    return [replace(one, name=name, comment=comment) for one in submissions]
+def together(folder: Path, elements: Sequence[Sequence[Submission]]) -> list[Submission]:
+    """Submissions that are made by one job, or by one array: with its name and its comment."""
+    everything = [one for element in elements for one in element]
+    comment = _comment(folder, [{one.target: one.config_hash for one in element} for element in elements])
+    name = f"{everything[0].name}+{len(everything) - 1}"
+    return [replace(one, name=name, comment=comment) for one in everything]
 
 
-def _comment(folder: Path, hashes: Mapping[str, str]) -> str:
-    """What the queue shows of a job: the experiment, and the configuration of each target."""
-    return f"{_MARK} {_key(folder)} {','.join(one[:16] for one in hashes.values())} {','.join(hashes)}"
+def _comment(folder: Path, elements: Sequence[Mapping[str, str]]) -> str:
+    """What the queue shows of a job: the experiment, and the configuration of each target.
+
+    Of an array it says that of all elements, which SLURM gives the same comment.
+    """
+    hashes = ";".join(",".join(one[:16] for one in element.values()) for element in elements)
+    return f"{_MARK} {_key(folder)} {hashes} {';'.join(map(','.join, elements))}"
 
 
-def targets_of(comment: str) -> dict[str, str]:
-    """The targets that a job of ours makes, with the beginnings of their configurations' hashes."""
+def _elements(comment: str) -> list[dict[str, str]]:
+    """The targets that a job of ours makes, with the beginnings of their hashes, for each element if it is an array."""
     words = comment.split(" ", 3)
     if len(words) < 4:
-        return {}
-    hashes, targets = words[2:]
-    return dict(zip(targets.split(","), hashes.split(","), strict=False))
+        return []
+    hashes, targets = (word.split(";") for word in words[2:])
+    pairs = zip(targets, hashes, strict=False)
+    return [dict(zip(target.split(","), one.split(","), strict=False)) for target, one in pairs]
+
+
+def is_array(submission: Submission) -> bool:
+    """Whether a submission is an element of an array, or a part of one."""
+    return len(_elements(submission.comment)) > 1
+
+
+def targets_of(comment: str, job_id: str = "") -> dict[str, str]:
+    """The targets that a job of ours makes, with the beginnings of their configurations' hashes.
+
+    Those of one element if the id is of one, else of all.
+    """
+    elements, number = _elements(comment), element_of(job_id)
+    if number is not None:
+        elements = elements[number - 1 : number] if number else []
+    return {target: one for element in elements for target, one in element.items()}
+
+
+def fits_comment(submissions: Sequence[Submission]) -> bool:
+    """Whether one job can have a comment that names all; SLURM takes no longer ones."""
+    return len(together(Path(), [submissions])[0].comment.encode()) <= _LONGEST_COMMENT
 
 
 def dated(submission: Submission) -> Submission:
@@ -70,8 +99,23 @@ def dated(submission: Submission) -> Submission:
 
 def find(submission: Submission) -> str | None:
     """Id of the live job of a submission: the one that it names, or any if it names none. Raises SlurmError."""
-    own = [with_id(submission, job.job_id).job_id for job in clients.queue() if job.comment == submission.comment]
-    return next((job_id for job_id in own if submission.job_id in (None, job_id)), None)
+    own = [job.job_id for job in clients.queue() if job.comment == submission.comment]
+    ids = [with_id(submission, job_id).job_id for job_id in own if _makes(job_id, submission)]
+    return next((job_id for job_id in ids if submission.job_id in (None, job_id)), None)
+
+
+def _makes(job_id: str, submission: Submission) -> bool:
+    """Whether a job with the comment of a submission makes its target: elements of an array have one comment."""
+    return element_of(job_id) is None or submission.target in targets_of(submission.comment, job_id)
+
+
+def find_submitted(submission: Submission) -> str | None:
+    """The id that sbatch gave for a submission, if its job is live, or another element of its array.
+
+    Raises SlurmError.
+    """
+    own = (job for job in clients.queue() if job.comment == submission.comment)
+    return next((submitted_id(job.job_id) for job in own), None)
 
 
 def cancel(submissions: Collection[Submission]) -> None:
@@ -81,8 +125,15 @@ def cancel(submissions: Collection[Submission]) -> None:
 
 
 def with_id(submission: Submission, job_id: str) -> Submission:
-    """The submission as SLURM accepted it, by the id of SLURM's job."""
-    return replace(submission, job_id=id_for(slurm_id(job_id), submission.target, list(targets_of(submission.comment))))
+    """The submission as SLURM accepted it, by the id of its job, or of any element of its array."""
+    elements = _elements(submission.comment)
+    own = next((number for number, element in enumerate(elements, 1) if submission.target in element), None)
+    if own is None:
+        return replace(submission, job_id=slurm_id(job_id))
+    targets = list(elements[own - 1])
+    element = f"_{own}" if len(elements) > 1 else ""
+    place = f"+{targets.index(submission.target) + 1}" if len(targets) > 1 else ""
+    return replace(submission, job_id=f"{submitted_id(job_id)}{element}{place}")
 
 
 def note_settled(ledger: Ledger, submission: Submission, state: str) -> None:
@@ -94,7 +145,8 @@ def note_settled(ledger: Ledger, submission: Submission, state: str) -> None:
 
 def output_of(folder: Path, submission: Submission) -> Path:
     """File of what SLURM and the job's command say; the job's script has a log of its own."""
-    return folder / OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{slurm_id(submission.job_id or '%j')}.out"
+    unknown = "%A_%a" if is_array(submission) else "%j"
+    return folder / OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{slurm_id(submission.job_id or unknown)}.out"
 
 
 def find_ended(folder: Path, submission: Submission) -> Submission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,13 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from experiments import ExperimentFolder
 from scaffolded import Scaffold, make_scaffolded
 from snakemake_cli import Snakemake
+
+from run_experiment.common import paths
+from run_experiment.slurm.job_ids import slurm_id
+from run_experiment.slurm.ledger import PATH as LEDGER
 
 # Tests have no time to wait for what is right for a real cluster.
 QUICK = ["--slurm-attached-poll-seconds", "3", "--slurm-attached-max-queued", "500", "--latency-wait", "10"]
@@ -84,11 +89,35 @@ def run(folder: Path, *arguments: str, seconds: float = 180, config: Sequence[st
 
 
 def jobs(folder: Path) -> list[ClusterJob]:
-    """All jobs that were ever submitted for an experiment, in order, as sacct has them."""
-    columns = "JobIDRaw,JobName%200,State,Start,End,AllocTRES%200,WorkDir%500"
+    """All jobs that were ever submitted for an experiment, in order, as sacct has them.
+
+    A job of several targets is one for each; elements of an array that wait are left out.
+    """
+    columns = "JobID,JobName%200,State,Start,End,AllocTRES%200,WorkDir%500"
     lines = client("sacct", "-XnP", "-S", "now-1day", "-o", columns).splitlines()
     rows = [line.split("|") for line in lines]
-    return [_job(row) for row in rows if row[-1] == str(folder)]
+    own = [_job(row) for row in rows if row[-1] == str(folder) and "[" not in row[0]]
+    return [one for job in own for one in ([job] if "+" not in job.name else _by_target(folder, job))]
+
+
+def _by_target(folder: Path, job: ClusterJob) -> list[ClusterJob]:
+    """A job that has its name with others, or makes several targets, as the ledger has it: by the name of each."""
+    noted = {one["job_id"]: one["target"] for one in _noted(folder) if one["event"] == "accepted"}
+    own = {job_id: target for job_id, target in noted.items() if slurm_id(job_id) == job.job_id}
+    experiment = job.name.partition(".")[0]
+    return [replace(job, job_id=job_id, name=f"{experiment}.{_name(target)}") for job_id, target in own.items()]
+
+
+def _noted(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / LEDGER).read_text().splitlines() if line]
+
+
+def _name(target: str) -> str:
+    run, cell = paths.target_of(target)
+    task, _, epoch = cell.rpartition("_epoch")
+    if "/eval/" not in target:
+        return run
+    return f"{run}.{task}.e{epoch}" if task else f"{run}.{cell.removesuffix('_base')}"
 
 
 def _job(row: list[str]) -> ClusterJob:

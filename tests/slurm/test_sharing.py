@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cluster_runs import AT_ONCE, Run, settled, until
+from cluster_runs import AT_ONCE, Run, client, hold, jobs, settled, sleeping, until
 from experiments import ExperimentFolder, make_experiment
+from log_checks import all_problems
 
 from run_experiment.actionlog.reader import read_action_logs
-from run_experiment.common.paths import eval_record
+from run_experiment.common.paths import eval_record, finetune_record
+from run_experiment.slurm.job_ids import slurm_id, submitted_id
 
 RUNS = ("first", "second", "third")
 # The first of the job makes its record; the others wait for a file that a test makes, and the second fails then.
@@ -73,13 +75,40 @@ def test_evaluations_that_wait_together_are_one_job(experiment: ExperimentFolder
     assert second.wait() == 1
     assert "cannot shout" in second.output
     assert sum(record.exists() for record in records) == 2
-    (job,) = settled(experiment.path, 1)
+    (job_id,) = {slurm_id(job.job_id) for job in settled(experiment.path, 3)}
     table = read_action_logs(experiment.path)
     table = table[table["job_id"].notna()]
-    assert set(table["job_id"]) == {f"{job.job_id}+{place}" for place in (1, 2, 3)}
+    assert set(table["job_id"]) == {f"{job_id}+{place}" for place in (1, 2, 3)}
     assert table.groupby("subject")["job_id"].nunique().to_dict() == {f"{name}/shout/base": 1 for name in RUNS}
     for place, end in ((1, "COMPLETED"), (2, "FAILED"), (3, "COMPLETED")):
-        entries = table[table["job_id"] == f"{job.job_id}+{place}"]
+        entries = table[table["job_id"] == f"{job_id}+{place}"]
         changes = entries[entries["action"] == "STATE_CHANGE"]
         assert changes["details"].tolist() == ["PENDING → RUNNING", f"RUNNING → {end}"]
         assert [(entries["action"] == one).sum() for one in ("SUBMIT_EVAL", "COMPUTE_METRICS")] == [1, 1]
+
+
+def test_elements_of_an_array_are_jobs_of_their_own(tmp_path: Path) -> None:
+    """One runs while the other waits as the main process is killed; that one is cancelled, and made by the next start."""
+    experiment = sleeping(tmp_path)
+    go = hold(experiment)
+    for run in ("r4", "r8"):
+        experiment.edit(f"{run}/finetune.slurm", "#SBATCH --gres=gpu:1", "#SBATCH --nodelist=n1 --gres=gpu:4")
+    arrays = ["--slurm-attached-array-jobs", "run_finetune"]
+    first = Run(experiment.path, *AT_ONCE, *arrays, config=["only=r4,r8"])
+    until(lambda: [job.state for job in jobs(experiment.path)] == ["RUNNING"])
+    first.kill()
+    (job,) = jobs(experiment.path)
+    assert job.job_id == f"{submitted_id(job.job_id)}_1"
+    waiting = f"{submitted_id(job.job_id)}_2"
+    second = Run(experiment.path, *AT_ONCE, *arrays, config=["only=r4,r8"])
+    second.until(f"following SLURM job {job.job_id} again (RUNNING)")
+    second.until(f"following SLURM job {waiting} again (PENDING)")
+    client("scancel", waiting)
+    go.touch()
+    assert second.wait() == 1
+    assert Run(experiment.path, *AT_ONCE, *arrays, config=["only=r4,r8"]).wait() == 0
+    found = settled(experiment.path, 3)
+    assert [one.state for one in found] == ["COMPLETED", "CANCELLED", "COMPLETED"]
+    assert [one.job_id for one in found[:2]] == [job.job_id, waiting]
+    records = {run: experiment.record(finetune_record(run)) for run in ("r4", "r8")}
+    assert not all_problems(found, read_action_logs(experiment.path), records)

@@ -12,8 +12,9 @@ PLACE_IN_JOB = "RUN_EXPERIMENT_PLACE"
 
 
 def own_allocation(environment: Mapping[str, str] = os.environ) -> str:
-    """Id of the allocation that the main process itself runs in; empty if it runs in none."""
-    return environment.get("SLURM_JOB_ID", "")
+    """SLURM's id of the allocation that this process runs in, `17_3` in a job array; empty if it runs in none."""
+    array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID", "")
 
 
 def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -23,7 +24,7 @@ def note_own_allocation(environment: MutableMapping[str, str] = os.environ) -> N
 
 def own_job_id(number: str, environment: Mapping[str, str] = os.environ) -> str:
     """Id of the job that this process is: SLURM's, or `local-{number}`; of a job of several targets, with the place."""
-    job_id = environment.get("SLURM_JOB_ID")
+    job_id = own_allocation(environment)
     if not job_id or job_id == environment.get(_OUTER):
         return f"local-{number}"
     place = environment.get(PLACE_IN_JOB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from run_experiment.slurm.states import first_word, is_live
 
 # Columns of the rows.
 FIELDS = (
-    "JobIDRaw",
+    "JobID",
     "JobName",
     "UID",
     "Comment",
@@ -34,6 +35,8 @@ FIELDS = (
     "AllocTRES",
     "TRESUsageInTot",
 )
+# Ids in a row of several elements of an array; `%2` is how many may run at a time.
+_SHARED_ROW = re.compile(r"(?P<array>\d+)_\[(?P<elements>\d+(-\d+)?(,\d+(-\d+)?)*)(%\d+)?\]")
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,21 @@ def read_jobs(rows: Iterable[Sequence[str]]) -> dict[str, AccountedJob]:
     for row in rows:
         values = dict(zip(FIELDS, row, strict=True))
         # The first field begins with the line end of the row before.
-        job_id, _, step = values["JobIDRaw"].strip().partition(".")
+        job_id, _, step = values["JobID"].strip().partition(".")
         if step:
             steps.setdefault(job_id, {})[step] = values
         else:
-            jobs[job_id] = values
+            jobs |= dict.fromkeys(_elements(job_id), values)
     return {job_id: _accounted(job_id, values, steps.get(job_id, {})) for job_id, values in jobs.items()}
+
+
+def _elements(job_id: str) -> list[str]:
+    """Ids of the elements of an array that share a row, `17_[1,3-5%2]`, until they start; of another job, its id."""
+    found = _SHARED_ROW.fullmatch(job_id)
+    if found is None:
+        return [job_id]
+    ends = [list(map(int, part.split("-"))) for part in found["elements"].split(",")]
+    return [f"{found['array']}_{number}" for part in ends for number in range(part[0], part[-1] + 1)]
 
 
 def _accounted(job_id: str, row: Mapping[str, str], steps: Mapping[str, Mapping[str, str]]) -> AccountedJob:

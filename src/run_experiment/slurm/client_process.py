@@ -59,10 +59,11 @@ def cluster_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without variables that change what clients do or print."""
-    return {
+    """The environment without variables that change what clients do or print; ids of arrays are not cut off."""
+    kept = {
         name: value for name, value in environment.items() if name in _CLUSTER or not name.startswith(_CLIENT_OPTIONS)
     }
+    return {**kept, "SLURM_BITSTR_LEN": "0"}
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:

@@ -22,10 +22,10 @@ from run_experiment.slurm.errors import (
     UnavailableError,
     error_of,
 )
-from run_experiment.slurm.job_ids import is_of_slurm, slurm_id
+from run_experiment.slurm.job_ids import in_order, is_of_slurm, slurm_id, submitted_id
 from run_experiment.slurm.states import is_live
 
-_QUEUE_FIELDS = ("%A", "%T", "%r", "%j", "%k")
+_QUEUE_FIELDS = ("%i", "%T", "%r", "%j", "%k")
 # Errors of this machine that may pass, such as a login node's limit on processes.
 _EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO)
 # What `sbatch --test-only` says if nodes are drained or down, too, for which a job would wait.
@@ -49,7 +49,7 @@ def queue(timeout: float = 30) -> list[QueuedJob]:
     """All live jobs of this user. Raises SlurmError."""
     mark = _mark()
     # `--me` would be shorter, but is missing before SLURM 20.02.
-    command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}"]
     output = _output([*command, f"--format={''.join(mark + field for field in _QUEUE_FIELDS)}{mark}"], timeout)
     jobs = [_queued(row) for row in _rows(output, mark, len(_QUEUE_FIELDS), leading=True)]
     return [job for job in jobs if is_live(job.state)]
@@ -64,7 +64,7 @@ def query_start(job_id: str, timeout: float = 20) -> datetime | None:
 def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, AccountedJob]:
     """What accounting knows of jobs, however old, by id; without those that it does not know.
 
-    A job of several targets is there under each of its ids.
+    A job of several targets is there under each of its ids. Of arrays, all elements are asked for at once.
     Raises SlurmError, NoAccountingError if the cluster keeps no accounts.
     """
     if not job_ids:
@@ -73,10 +73,9 @@ def accounting(job_ids: Collection[str], timeout: float = 60) -> dict[str, Accou
     mark = _mark()
     command = ["sacct", "--noheader", "--parsable", f"--delimiter={mark}", *_cluster()]
     columns = f"--format={','.join(FIELDS)}"
-    output = _accounts([*command, columns, f"--jobs={','.join(_checked(job_ids))}"], timeout)
+    output = _accounts([*command, columns, f"--jobs={','.join(_submitted(job_ids))}"], timeout)
     found = read_jobs(_rows(output, mark, len(FIELDS), leading=False))
-    # Asked for one task of an array, sacct may list others too.
-    known = [job_id for job_id in sorted(job_ids, key=lambda one: int(slurm_id(one))) if slurm_id(job_id) in found]
+    known = [job_id for job_id in sorted(job_ids, key=in_order) if slurm_id(job_id) in found]
     return {job_id: replace(found[slurm_id(job_id)], job_id=job_id) for job_id in known}
 
 
@@ -85,7 +84,7 @@ def accounted_ids(name: str, folder: Path, since: datetime, timeout: float = 60)
 
     Raises SlurmError, NoAccountingError if the cluster keeps no accounts.
     """
-    mark, columns = _mark(), ("JobIDRaw", "JobName", "Submit", "WorkDir")
+    mark, columns = _mark(), ("JobID", "JobName", "Submit", "WorkDir")
     # sacct refuses a time that is still to come, as where a clock was set back.
     begin = f"--starttime={min(since, datetime.now(UTC)).astimezone():%Y-%m-%dT%H:%M:%S}"
     command = ["sacct", "--allocations", "--noheader", "--parsable", f"--delimiter={mark}", *_cluster()]
@@ -95,8 +94,8 @@ def accounted_ids(name: str, folder: Path, since: datetime, timeout: float = 60)
         # Accounting cuts names off.
         is_own = name.startswith(job_name) and place == str(folder)
         if is_own and (time := moment(submitted)) and time >= since.replace(microsecond=0):
-            found.append(job_id.strip())
-    return sorted(filter(str.isdecimal, found), key=int)
+            found.append(submitted_id(job_id.strip()))
+    return sorted(set(filter(str.isdecimal, found)), key=int)
 
 
 def cancel(job_ids: Collection[str], timeout: float = 60) -> None:
@@ -193,7 +192,12 @@ def _checked(job_ids: Collection[str]) -> list[str]:
     wrong = [job_id for job_id in job_ids if not is_of_slurm(job_id)]
     if wrong:
         raise ValueError(f"not a job id: {wrong[0]!r}")
-    return sorted(set(map(slurm_id, job_ids)), key=int)
+    return sorted(set(map(slurm_id, job_ids)), key=in_order)
+
+
+def _submitted(job_ids: Collection[str]) -> list[str]:
+    """The ids that sbatch gave for jobs, in order. Raises ValueError."""
+    return list(dict.fromkeys(map(submitted_id, _checked(job_ids))))
 
 
 def _queued(row: Sequence[str]) -> QueuedJob:

@@ -6,10 +6,12 @@ import re
 
 from run_experiment.slurm.client_process import ClientResult
 
+# A limit on how many jobs wait or run. The words that follow it name limits on a job's size, too, which stay.
+_SUBMIT_LIMITS = {
+    r"(QOS|Assoc)(Max|Grp)SubmitJob\w*Limit": "jobs of the user, the account or the QOS have to end first",
+}
 # Errors that may pass by themselves, and why. The request was not carried out.
 _PASSING = {
-    # A limit on how many jobs wait or run. The words that follow it name limits on a job's size, too, which stay.
-    r"(QOS|Assoc)(Max|Grp)SubmitJob\w*Limit": "jobs of the user, the account or the QOS have to end first",
     r"temporarily unable to accept job|Resource temporarily unavailable": "slurmctld has as many jobs as it can hold",
     r"Unable to contact slurm controller": "slurmctld restarts, or is too busy to answer",
     r"standby mode": "the backup controller has not taken over yet",
@@ -52,6 +54,10 @@ class UnavailableError(PassingError):
     """A request that SLURM does not accept now because of what it asks for; others may be accepted before."""
 
 
+class SubmitLimitError(PassingError):
+    """A request for more jobs than the user, the account or the QOS may have now."""
+
+
 class NoAccountingError(SlurmError):
     """The cluster keeps no accounts of jobs."""
 
@@ -63,7 +69,12 @@ class UnansweredError(PassingError):
 def error_of(client: str, result: ClientResult) -> SlurmError:
     """The error that a client reports, in its own words."""
     words = result.errors.strip() or result.output.strip() or f"{client} ended with exit status {result.returncode}"
-    kinds = ((UnansweredError, _UNANSWERED), (UnavailableError, _UNAVAILABLE), (PassingError, _PASSING))
+    kinds = (
+        (UnansweredError, _UNANSWERED),
+        (UnavailableError, _UNAVAILABLE),
+        (SubmitLimitError, _SUBMIT_LIMITS),
+        (PassingError, _PASSING),
+    )
     for kind, patterns in kinds:
         if any(re.search(pattern, words) for pattern in patterns):
             return kind(words)

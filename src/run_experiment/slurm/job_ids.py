@@ -1,18 +1,18 @@
 """Ids of jobs, and whether an id is still that of the job which was submitted.
 
-A job of several targets has an id for each: `17+2` is SLURM's job 17, as it makes its second target.
+An element of a job array has SLURM's id for it, `17_3`. A job of several targets has an id for each: `17+2` is SLURM's
+job 17, and `17_3+2` the third element of array 17, as it makes its second target.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ledger import Submission
 
 _MOST_OF_A_NAME = 255
-_ID = re.compile(r"[0-9]+(\+[0-9]+)?")
+_ID = re.compile(r"([0-9]+)(?:_([0-9]+))?(?:\+[0-9]+)?")
 
 
 def slurm_id(job_id: str | None) -> str:
@@ -20,9 +20,20 @@ def slurm_id(job_id: str | None) -> str:
     return str(job_id).partition("+")[0]
 
 
-def id_for(slurm_job: str, target: str, targets: Sequence[str]) -> str:
-    """Id of SLURM's job as it makes one of its targets."""
-    return f"{slurm_job}+{targets.index(target) + 1}" if len(targets) > 1 and target in targets else slurm_job
+def submitted_id(job_id: str) -> str:
+    """The id that sbatch gave: for an element of a job array, that of the array."""
+    return slurm_id(job_id).partition("_")[0]
+
+
+def element_of(job_id: str) -> int | None:
+    """Which element of a job array a job is; None if it is of none, or if that is not said."""
+    found = _ID.fullmatch(job_id)
+    return int(found[2]) if found and found[2] else None
+
+
+def in_order(job_id: str) -> tuple[int, int]:
+    """Key that sorts ids by their numbers."""
+    return int(submitted_id(job_id)), element_of(job_id) or 0
 
 
 def is_of_slurm(job_id: str) -> bool:

@@ -15,7 +15,7 @@ from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.events import Cancelled, Event
-from run_experiment.slurm.job_ids import id_for, is_of_slurm, is_same, slurm_id
+from run_experiment.slurm.job_ids import in_order, is_of_slurm, is_same, slurm_id
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
 from snakemake_executor_plugin_slurm_attached.submissions import (
@@ -115,12 +115,17 @@ def _accounted(job_ids: list[str]) -> dict[str, AccountedJob]:
 def _own(folder: Path, jobs: list[QueuedJob]) -> dict[str, list[QueuedJob]]:
     """The experiment's live jobs by target; first the one that runs, and has run longest."""
     own: dict[str, list[QueuedJob]] = {}
-    for job in sorted(jobs, key=lambda job: (job.state == "PENDING", int(job.job_id))):
-        if is_own(folder, job.comment):
-            targets = targets_of(job.comment)
-            for target in targets:
-                own.setdefault(target, []).append(replace(job, job_id=id_for(job.job_id, target, list(targets))))
+    ours = [job for job in jobs if is_own(folder, job.comment)]
+    for job in sorted(ours, key=lambda job: (job.state == "PENDING", in_order(job.job_id))):
+        for target in targets_of(job.comment, job.job_id):
+            own.setdefault(target, []).append(_for_target(job, target))
     return own
+
+
+def _for_target(job: QueuedJob, target: str) -> QueuedJob:
+    """A job with the id that it has as it makes one of its targets."""
+    submission = Submission(target, "", job.name, job.comment, os.getuid(), "")
+    return replace(job, job_id=str(with_id(submission, job.job_id).job_id))
 
 
 def _cancel_others(target: str, jobs: list[QueuedJob], ledger: Ledger, tell: Tell) -> None:

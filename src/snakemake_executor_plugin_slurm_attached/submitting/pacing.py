@@ -8,7 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from run_experiment.slurm import clients
+from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.errors import PassingError
+from run_experiment.slurm.job_ids import submitted_id
+from run_experiment.slurm.states import is_waiting
 
 # Seconds after which the queue is asked again whether jobs that ended have left it, if others wait for their places.
 _ASK_AGAIN = 5.0
@@ -68,11 +71,16 @@ class Pacing:
             self._full(number)
         return False
 
-    def submitted(self, kind: str, job_id: str) -> None:
-        """A job of this kind was submitted now."""
+    @property
+    def room(self) -> int:
+        """How many jobs may be submitted at once, as last counted."""
+        return max(self._limit - len(self._queued), 0)
+
+    def submitted(self, kind: str, job_ids: set[str]) -> None:
+        """Jobs of this kind were submitted now, at once."""
         self._last[kind] = time.monotonic()
-        self._own.add(job_id)
-        self._queued.add(job_id)
+        self._own |= job_ids
+        self._queued |= job_ids
 
     def _count(self) -> int:
         """The user's jobs in the queue. One that left its record counts until the queue shows it no more."""
@@ -85,5 +93,10 @@ class Pacing:
             self._asked_at = now
             # The count before serves until SLURM answers.
             with suppress(PassingError):
-                self._queued = {job.job_id for job in clients.queue()} - self._allocation | self._followed()
+                self._queued = set(map(self._counted, clients.queue())) - self._allocation | self._followed()
         return len(self._queued)
+
+    def _counted(self, job: QueuedJob) -> str:
+        """What a job counts as: others' elements of an array that wait are one."""
+        waits = is_waiting(job.state) and job.job_id not in self._own
+        return submitted_id(job.job_id) if waits else job.job_id

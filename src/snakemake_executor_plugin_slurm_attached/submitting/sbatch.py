@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.errors import PassingError, SlurmError, UnansweredError, UnavailableError
+from run_experiment.slurm.errors import PassingError, SlurmError, SubmitLimitError, UnansweredError, UnavailableError
 from run_experiment.slurm.events import Delayed, Event
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.submissions import (
     LONGEST_PAUSE,
     NOT_SUBMITTED,
     dated,
-    find,
     find_ended,
+    find_submitted,
+    is_array,
     note_settled,
     on_its_way,
     with_id,
@@ -42,9 +43,10 @@ class Sbatch:
         self._delays: dict[str, str] = {}
 
     def submit(self, submissions: Sequence[Submission], arguments: list[str], script: str) -> str | None:
-        """The id of the job of these submissions once SLURM accepted it; None if the submitter is stopped before.
+        """The id that sbatch gives for these submissions once SLURM accepts them; None if the submitter is stopped.
 
-        Raises SlurmError, UnavailableError if other jobs may be accepted before this one.
+        Raises SlurmError, UnavailableError if other jobs may be accepted before this one, SubmitLimitError if fewer
+        elements of an array may be.
         """
         pause = 1.0
         # With its time: for a while from then, sbatch may bring the job even if this process dies.
@@ -69,7 +71,7 @@ class Sbatch:
         """The same, tried once: None, after a pause, if SLURM may accept it later."""
         for one in submissions:
             self._ledger.intend(one)
-        # All are in one job: what is found out of one holds for the others.
+        # All are in one job or array: what is found out of one holds for the others.
         submission = submissions[0]
         try:
             job_id: str | None = clients.submit(arguments, script)
@@ -77,11 +79,13 @@ class Sbatch:
             self._delayed(submission, error)
             self._note_settled(submissions, NOT_SUBMITTED)
             raise
+        except SubmitLimitError as error:
+            if is_array(submission):
+                self._note_settled(submissions, NOT_SUBMITTED)
+                raise
+            job_id = self._passed(submission, error, pause)
         except PassingError as error:
-            unanswered, given_up = isinstance(error, UnansweredError), dated(submission)
-            self._delayed(submission, error)
-            self._stopping.wait(pause)
-            job_id = self._accepted_silently(given_up, unanswered) or self._ended_unseen(submission)
+            job_id = self._passed(submission, error, pause)
         except SlurmError:
             job_id = self._accepted_nevertheless(submission)
             if job_id is None:
@@ -98,6 +102,14 @@ class Sbatch:
                 self._ledger.accepted(one, str(with_id(one, job_id).job_id))
         return job_id
 
+    def _passed(self, submission: Submission, error: PassingError, pause: float) -> str | None:
+        """Id of a job that SLURM accepted nevertheless, after a pause; None if it did not."""
+        given_up = dated(submission)
+        self._delayed(submission, error)
+        self._stopping.wait(pause)
+        silently = self._accepted_silently(given_up, isinstance(error, UnansweredError))
+        return silently or self._ended_unseen(submission)
+
     def _note_settled(self, submissions: list[Submission], state: str) -> None:
         for one in submissions:
             note_settled(self._ledger, one, state)
@@ -111,7 +123,7 @@ class Sbatch:
     def _accepted_nevertheless(self, submission: Submission) -> str | None:
         """Id of a job that SLURM accepted although sbatch failed, as a wrapper of the site may do after that."""
         try:
-            return self.until_answered(lambda: find(submission))
+            return self.until_answered(lambda: find_submitted(submission))
         except PassingError:
             raise
         # What sbatch said is the reason that counts.
@@ -121,7 +133,7 @@ class Sbatch:
     def _accepted_silently(self, submission: Submission, unanswered: bool) -> str | None:
         """Id of a job that SLURM accepted although sbatch did not say so: an `unanswered` one perhaps only later."""
         while True:
-            job_id = self.until_answered(lambda: find(submission))
+            job_id = self.until_answered(lambda: find_submitted(submission))
             rest = on_its_way(submission) if unanswered else 0.0
             if job_id or not rest or self._stopping.wait(min(rest, _ASK_AGAIN)):
                 return job_id

@@ -1,4 +1,8 @@
-"""What sbatch is given for a job, and which jobs may be one: evaluations that ask for the same nodes and base model."""
+"""What sbatch is given for a job, and which jobs it is given together.
+
+Evaluations that ask for the same nodes and base model may be one job, and jobs of a rule that ask for the same nodes
+and time may be elements of an array.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from run_experiment.jobscripts.sbatch_lines import as_lines, read_options, without
 from run_experiment.slurm.ledger import Submission
@@ -16,43 +20,59 @@ from snakemake_executor_plugin_slurm_attached.submitting.arguments import Call
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 _ARGUMENT = "--time="
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Share:
-    """What of a job goes into one of at most `most`, all with an equal `key`.
+    """What of a job goes into one submission with others of an equal `key`: an array of at most so many `elements`,
+    each of which is a job of at most `most` targets.
 
-    `program` is the beginning of their commands, `rest` is what the command of this one has more. `minutes` are its
-    time limit; None if it asks for none.
+    `script` has the commands of this one alone. `program` is the beginning of its command, `rest` is what it has more.
+    `minutes` are its time limit, None if it asks for none, and `plain` is its `call` without that.
     """
 
     most: int
+    elements: int
     key: tuple[str, ...]
     call: Call
-    program: str
-    rest: str
-    minutes: int | None
+    script: str
+    plain: Call
+    program: str = ""
+    rest: str = ""
+    minutes: int | None = None
 
 
-def share_of(job: Any, facts: Mapping[str, Any], call: Call) -> Share | None:
-    """What lets a job share one with others; None if it may not: `facts` are those of its job file.
+def share_of(job: Any, facts: Mapping[str, Any], call: Call, script: str, elements: int) -> Share | None:
+    """What lets a job be submitted with others; None if it may not: `facts` are those of its job file.
 
-    A script that is not as it was rendered may do more than to evaluate, or need more time for it.
+    A script that is not as it was rendered may do more than to evaluate, or need more time for it: it shares no job.
     """
-    most, program = int(getattr(job.params, "together", 1)), str(getattr(job.params, "script", ""))
-    is_rendered = facts.get("files") and Path(str(facts["script"])).name not in facts["config"]
-    if most <= 1 or not is_rendered or not job.shellcmd.startswith(f"{program} "):
-        return None
     site = [argument for argument in call.arguments if not argument.startswith(_ARGUMENT)]
     options = read_options(call.lines)
     times = [option.value for option in options if option.name == "time"]
     times += [argument.removeprefix(_ARGUMENT) for argument in call.arguments if argument.startswith(_ARGUMENT)]
     minutes = minutes_of(times[-1]) if times else None
-    if times and minutes is None:
-        return None
     plain = Call(tuple(site), as_lines(without(options, ["time"])))
-    key = (str(facts.get("base")), *plain.arguments, plain.lines)
-    return Share(most, key, plain, program, job.shellcmd.removeprefix(program), minutes)
+    most = 1 if times and minutes is None else _most(job, facts)
+    if most == elements == 1:
+        return None
+    key = [str(job.rule.name), *plain.arguments, plain.lines]
+    # Elements of an array have the same time, and targets of a job the same base model.
+    key += times[-1:] if elements > 1 else []
+    if most == 1:
+        return Share(1, elements, tuple(key), call, script, plain)
+    program = str(job.params.script)
+    rest = job.shellcmd.removeprefix(program)
+    return Share(most, elements, (*key, str(facts.get("base"))), call, script, plain, program, rest, minutes)
+
+
+def _most(job: Any, facts: Mapping[str, Any]) -> int:
+    """How many targets a job may have that makes that of this one."""
+    program = str(getattr(job.params, "script", ""))
+    is_rendered = facts.get("files") and Path(str(facts["script"])).name not in facts["config"]
+    shares = is_rendered and job.shellcmd.startswith(f"{program} ")
+    return int(getattr(job.params, "together", 1)) if shares else 1
 
 
 def minutes_of(time: str) -> int | None:
@@ -69,12 +89,37 @@ def minutes_of(time: str) -> int | None:
     return total + (seconds > 0)
 
 
-def one_call(shares: Sequence[Share]) -> tuple[Call, str]:
-    """How jobs are submitted as one, which has the time of all, and its command."""
-    first = shares[0]
+def in_jobs(requests: Sequence[T], most: int) -> list[list[T]]:
+    """Requests by the job that makes their targets, of which each has at most so many."""
+    return [list(requests[start : start + most]) for start in range(0, len(requests), most)]
+
+
+def one_submission(folder: Path, jobs: Sequence[Sequence[Share]]) -> tuple[Call, str]:
+    """How jobs of one or several targets are submitted at once, and the commands of the script."""
+    scripts = [_commands(folder, shares) for shares in jobs]
+    # The first has as many targets as any.
+    call = _call(jobs[0])
+    if len(jobs) == 1:
+        return call, scripts[0]
+    cases = "".join(f"{number}) {script} ;;\n" for number, script in enumerate(scripts, 1))
+    array = Call((*call.arguments, f"--array=1-{len(jobs)}"), call.lines)
+    return array, f'case "$SLURM_ARRAY_TASK_ID" in\n{cases}esac'
+
+
+def _call(shares: Sequence[Share]) -> Call:
+    """How a job is submitted that makes the targets of all, in the time of all."""
+    if len(shares) == 1:
+        return shares[0].call
+    plain = shares[0].plain
     minutes = [share.minutes for share in shares if share.minutes is not None]
     time = [f"{_ARGUMENT}{sum(minutes)}"] if len(minutes) == len(shares) else []
-    return Call((*first.call.arguments, *time), first.call.lines), first.program + "".join(one.rest for one in shares)
+    return Call((*plain.arguments, *time), plain.lines)
+
+
+def _commands(folder: Path, shares: Sequence[Share]) -> str:
+    if len(shares) == 1:
+        return shares[0].script
+    return in_folder(folder, shares[0].program + "".join(share.rest for share in shares))
 
 
 def sbatch_arguments(folder: Path, submission: Submission, call: Call) -> list[str]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from run_experiment.slurm import clients
-from run_experiment.slurm.errors import PassingError, SlurmError, UnavailableError
+from run_experiment.slurm.errors import PassingError, SlurmError, SubmitLimitError, UnavailableError
 from run_experiment.slurm.events import Cancelled, Event, Reattached, Submitted
+from run_experiment.slurm.job_ids import slurm_id
 from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
 from snakemake_executor_plugin_slurm_attached.submissions import (
@@ -22,19 +23,23 @@ from snakemake_executor_plugin_slurm_attached.submissions import (
     LOST,
     cancel,
     find,
-    in_one_job,
+    fits_comment,
     note_settled,
+    together,
     with_id,
 )
 from snakemake_executor_plugin_slurm_attached.submitting.pacing import Pacing
 from snakemake_executor_plugin_slurm_attached.submitting.sbatch import Sbatch
 from snakemake_executor_plugin_slurm_attached.submitting.sharing import (
     Share,
-    in_folder,
-    one_call,
+    in_jobs,
+    one_submission,
     sbatch_arguments,
     sbatch_script,
 )
+
+# More than a comment can name.
+_MOST_ELEMENTS = 100
 
 Tell = Callable[[Event], None]
 
@@ -45,7 +50,7 @@ class Request:
 
     `former` is a job of another configuration for the same target, which is ended first. `again`: its last job ended.
     `pause` is how many seconds later it is tried again if its partition, nodes or reservation are not available.
-    `share` lets it be a part of a job of several; `last` is the submission that ended, if it is another one.
+    `share` lets it be submitted with others; `last` is the submission that ended, if it is another one.
     """
 
     submission: Submission
@@ -96,7 +101,9 @@ class Submitter:
         # A target's place among those of the same priority.
         self._places: dict[str, int] = {}
         self._starting = threading.Lock()
-        # Held while requests are put that may be one job.
+        # Most elements of an array: fewer after SLURM had no place for so many.
+        self._elements = _MOST_ELEMENTS
+        # Held while requests are put that may be submitted together.
         self.gathering = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="submitter", daemon=True)
 
@@ -181,14 +188,14 @@ class Submitter:
             self._accepted(submission)
             return
         others = self._others(request)
-        if others:
-            self._submit_together([request, *others])
+        if others and request.share:
+            self._submit_together([request, *others], request.share.most)
         elif job_id := self._sbatch.submit([request.submission], request.arguments, request.script):
             self._note_accepted([request.submission], job_id, request.kind)
 
     def _note_accepted(self, submissions: Sequence[Submission], job_id: str, kind: str) -> None:
-        self._pacing.submitted(kind, job_id)
         accepted = [with_id(one, job_id) for one in submissions]
+        self._pacing.submitted(kind, {slurm_id(one.job_id) for one in accepted})
         # All before the first is followed: with its end, all that is known of would be complete.
         for submission in accepted:
             self._tell(Submitted(submission))
@@ -196,22 +203,34 @@ class Submitter:
             self._accepted(submission)
 
     def _others(self, first: Request) -> list[Request]:
-        """Requests that wait, too, and can be one job with this one: they do not wait any more."""
-        if first.share is None:
+        """Requests that wait, too, and can be submitted with this one: they do not wait any more."""
+        share = first.share
+        if share is None:
             return []
+        jobs = min(share.elements, self._elements, self._pacing.room)
         with self.gathering, self._waiting.mutex:
             waiting = sorted(self._waiting.queue)
-            fitting = [entry for entry in waiting if _fits(first.share, entry[2])][: first.share.most - 1]
-            self._waiting.queue[:] = [entry for entry in waiting if entry not in fitting]
-        return [entry[2] for entry in fitting if entry[2]]
+            fitting = [entry for entry in waiting if _fits(share, entry[2])][: max(jobs, 1) * share.most - 1]
+            others = [entry[2] for entry in fitting if entry[2]]
+            while others and not fits_comment([one.submission for one in (first, *others)]):
+                others.pop()
+            self._waiting.queue[:] = [entry for entry in waiting if entry not in fitting[: len(others)]]
+        return others
 
-    def _submit_together(self, requests: list[Request]) -> None:
-        """Submit requests as one job; each by itself if SLURM refuses that, for instance for its time."""
-        submissions = in_one_job(self._folder, [one.submission for one in requests])
-        call, command = one_call([one.share for one in requests if one.share])
+    def _submit_together(self, requests: list[Request], most: int) -> None:
+        """Submit requests as one job or array; each by itself if SLURM refuses that, for instance for its time."""
+        jobs = in_jobs(requests, most)
+        submissions = together(self._folder, [[one.submission for one in job] for job in jobs])
+        call, command = one_submission(self._folder, [[one.share for one in job if one.share] for job in jobs])
         arguments = sbatch_arguments(self._folder, submissions[0], call)
         try:
-            job_id = self._sbatch.submit(submissions, arguments, sbatch_script(call, in_folder(self._folder, command)))
+            job_id = self._sbatch.submit(submissions, arguments, sbatch_script(call, command))
+        except SubmitLimitError:
+            # As many as there is place for.
+            self._elements = max(1, len(jobs) // 2)
+            for one in requests:
+                self.put(one)
+            return
         except Exception as error:
             # What becomes of the first is decided by its caller, unless it is tried alone.
             is_refused = isinstance(error, SlurmError) and not isinstance(error, PassingError | UnavailableError)
@@ -221,6 +240,7 @@ class Submitter:
                 return
             raise
         if job_id:
+            self._elements = min(2 * self._elements, _MOST_ELEMENTS)
             self._note_accepted(submissions, job_id, requests[0].kind)
 
     def _cancel_former(self) -> None:
@@ -271,6 +291,6 @@ class Submitter:
 
 
 def _fits(share: Share, other: Request | None) -> bool:
-    """Whether a request can be one job with others; not if something has to be found out of an earlier job first."""
+    """Whether a request can be submitted with others; not if something has to be found out of an earlier job first."""
     is_new = other is not None and other.former is None and not other.again
     return is_new and other is not None and other.share is not None and other.share.key == share.key

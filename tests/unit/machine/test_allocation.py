@@ -23,3 +23,8 @@ def test_without_slurm_there_is_the_number() -> None:
 
 def test_a_job_of_several_targets_has_an_id_for_each() -> None:
     assert own_job_id("5", {"SLURM_JOB_ID": "4711", "RUN_EXPERIMENT_PLACE": "2"}) == "4711+2"
+
+
+def test_an_element_of_a_job_array() -> None:
+    environment = {"SLURM_JOB_ID": "4713", "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "2"}
+    assert own_job_id("5", environment) == "4711_2"

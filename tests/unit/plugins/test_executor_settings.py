@@ -44,7 +44,7 @@ def test_what_is_overridden_is_there_in_the_pinned_version() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"array_jobs": "all"},
+        {"efficiency_report": True},
         {"partition_config": Path(__file__)},
         {"on_interrupt": "ask"},
         {"max_queued": 0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,20 +12,33 @@ import pytest
 from slurm_shims import Cluster, Submitting, wait_for
 
 from run_experiment.slurm.events import Submitted
-from run_experiment.slurm.job_ids import is_of_slurm, slurm_id
+from run_experiment.slurm.job_ids import in_order, is_of_slurm, slurm_id, submitted_id
 from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
-from snakemake_executor_plugin_slurm_attached.submissions import planned_submission, targets_of
+from snakemake_executor_plugin_slurm_attached.submissions import (
+    find,
+    find_submitted,
+    planned_submission,
+    targets_of,
+)
 from snakemake_executor_plugin_slurm_attached.submitting.arguments import Call
-from snakemake_executor_plugin_slurm_attached.submitting.sharing import Share, minutes_of, one_call, share_of
+from snakemake_executor_plugin_slurm_attached.submitting.sharing import Share, minutes_of, one_submission, share_of
 from snakemake_executor_plugin_slurm_attached.submitting.submitter import Request
 
 LINES = "#SBATCH --gres=gpu:1\n"
 
 
-def request(folder: Path, name: str, key: str = "base", most: int = 3) -> Request:
+def request(folder: Path, name: str, key: str = "base", most: int = 3, elements: int = 1) -> Request:
     facts = {"target": f"r4/eval/{name}.json", "config_hash": f"{name:0>16}", "name": f"tiny.{name}"}
-    share = Share(most, (key,), Call(("--qos=low",), LINES), "evaluate", f" --job {name}.json", 60)
+    plain, call = Call(("--qos=low",), LINES), Call(("--qos=low", "--time=60"), LINES)
+    share = Share(most, elements, (key,), call, f"run {name}", plain, "evaluate", f" --job {name}.json", 60)
     return Request(planned_submission(folder, facts), [name], "#!/bin/sh\n", "run_evaluation", 0, 0, share=share)
+
+
+def show(cluster: Cluster, folder: Path, *jobs: tuple[str, str, str, str]) -> None:
+    """Have squeue print jobs: id, state, name and comment."""
+    rows = [("", job_id, state, "None", name, comment, "") for job_id, state, name, comment in jobs]
+    prints = "; ".join("echo " + '"$mark"'.join(map(shlex.quote, row)) for row in rows)
+    cluster.shim(folder / "bin", "squeue", f"for last; do :; done; mark=${{last##*%k}}; {prints}")
 
 
 def submitted(here: Submitting, *requests: Request) -> None:
@@ -73,8 +87,7 @@ def test_a_job_is_found_again_for_each_of_its_targets(tmp_path: Path, cluster: C
     noted = here.ledger.open()
     (comment,) = {one.comment for one in noted.values()}
     assert targets_of(comment) == {"r4/eval/a.json": "000000000000000a", "r4/eval/b.json": "000000000000000b"}
-    fields = f'"$mark"1"$mark"RUNNING"$mark"None"$mark"tiny.a+1"$mark"{comment}"$mark"'
-    cluster.shim(tmp_path / "bin", "squeue", f"for last; do :; done; mark=${{last##*%k}}; echo {fields}")
+    show(cluster, tmp_path, ("1", "RUNNING", "tiny.a+1", comment))
     found = earlier_jobs(tmp_path, here.ledger, here.told.append)
     assert {target: former.submission for target, former in found.items()} == noted
     assert {former.state for former in found.values()} == {"RUNNING"}
@@ -101,7 +114,9 @@ def test_time_limits(time: str, minutes: int | None) -> None:
 
 def job(together: int, command: str = "python run.py") -> Any:
     return SimpleNamespace(
-        params=SimpleNamespace(together=together, script="python run.py"), shellcmd=f"{command} --job a"
+        rule=SimpleNamespace(name="run_evaluation"),
+        params=SimpleNamespace(together=together, script="python run.py"),
+        shellcmd=f"{command} --job a",
     )
 
 
@@ -110,17 +125,34 @@ def facts(**given: Any) -> dict[str, Any]:
 
 
 def test_jobs_share_one_if_all_but_their_time_is_the_same() -> None:
-    first = share_of(job(2), facts(), Call((), "#SBATCH --time=60 --gres=gpu:1\n"))
-    second = share_of(job(2), facts(), Call((), "#SBATCH --time=2:00:00 --gres=gpu:1\n"))
-    other = share_of(job(2), facts(base="/other"), Call((), "#SBATCH --time=60 --gres=gpu:1\n"))
+    calls = [Call((), f"#SBATCH --time={time} --gres=gpu:1\n") for time in ("60", "2:00:00")]
+    first, second = (share_of(job(2), facts(), call, "alone", 1) for call in calls)
+    other = share_of(job(2), facts(base="/other"), calls[0], "alone", 1)
     assert first
     assert second
     assert other
     assert first.key == second.key != other.key
-    assert one_call([first, second]) == (
+    command = "cd /here && exec bash -euo pipefail -c 'python run.py --job a --job a'"
+    assert one_submission(Path("/here"), [[first, second]]) == (
         Call(("--time=180",), "#SBATCH --gres=gpu:1\n"),
-        "python run.py --job a --job a",
+        command,
     )
+    assert one_submission(Path("/here"), [[first, second], [first]]) == (
+        Call(("--time=180", "--array=1-2"), "#SBATCH --gres=gpu:1\n"),
+        f'case "$SLURM_ARRAY_TASK_ID" in\n1) {command} ;;\n2) alone ;;\nesac',
+    )
+
+
+def test_elements_of_an_array_have_one_time_and_any_model() -> None:
+    calls = [Call(("--qos=low",), f"#SBATCH --time={time} --gres=gpu:1\n") for time in ("60", "90")]
+    first, longer = (share_of(job(1, "any"), facts(files={}), call, "alone", 5) for call in calls)
+    other = share_of(job(1), facts(base="/other"), calls[0], "alone", 5)
+    assert first
+    assert longer
+    assert other
+    assert first.key == other.key != longer.key
+    assert (first.most, first.elements) == (1, 5)
+    assert one_submission(Path("/here"), [[first], [other]])[0] == Call(("--qos=low", "--array=1-2"), calls[0].lines)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +166,81 @@ def test_jobs_share_one_if_all_but_their_time_is_the_same() -> None:
     ids=["by its setting", "script of another tool", "edited script", "another rule"],
 )
 def test_jobs_that_share_none(alone: tuple[Any, dict[str, Any]]) -> None:
-    assert share_of(*alone, Call((), "#SBATCH --time=60\n")) is None
+    assert share_of(*alone, Call((), "#SBATCH --time=60\n"), "alone", 1) is None
 
 
 def test_ids() -> None:
-    assert [slurm_id(one) for one in ("17", "17+2")] == ["17", "17"]
-    assert [is_of_slurm(one) for one in ("17", "17+2", "local-3", "17+", "")] == [True, True, False, False, False]
+    ids = ("17", "17+2", "17_3", "17_3+2")
+    assert [slurm_id(one) for one in ids] == ["17", "17", "17_3", "17_3"]
+    assert [submitted_id(one) for one in ids] == ["17"] * 4
+    assert sorted(("17_10", "9", "17_3"), key=in_order) == ["9", "17_3", "17_10"]
+    assert all(map(is_of_slurm, ids))
+    assert not any(map(is_of_slurm, ("local-3", "17+", "17_", "17_[3-5]", "17+2_3", "")))
+
+
+def elements(folder: Path, names: str, most: int = 1) -> list[Request]:
+    return [request(folder, name, most=most, elements=4) for name in names]
+
+
+def test_jobs_are_elements_of_arrays_up_to_the_most(tmp_path: Path, cluster: Cluster) -> None:
+    here = Submitting(tmp_path)
+    submitted(here, *elements(tmp_path, "abcdef"))
+    first, second = cluster.submitted.read_text().splitlines()
+    assert "--job-name tiny.a+3 " in first
+    assert "-%A_%a.out" in first
+    assert "--qos=low --time=60 --array=1-4" in first
+    assert "--array=1-2" in second
+    assert list(here.accepted_targets.values()) == ["1_1", "1_2", "1_3", "1_4", "2_1", "2_2"]
+    assert {target: one.job_id for target, one in here.ledger.open().items()} == here.accepted_targets
+
+
+def test_elements_may_have_several_targets(tmp_path: Path, cluster: Cluster) -> None:
+    here = Submitting(tmp_path)
+    submitted(here, *elements(tmp_path, "abc", most=2))
+    assert "--qos=low --time=120 --array=1-2" in cluster.submitted.read_text()
+    assert list(here.accepted_targets.values()) == ["1_1+1", "1_1+2", "1_2"]
+
+
+def test_an_array_has_no_more_elements_than_there_is_place_in_the_queue(tmp_path: Path, cluster: Cluster) -> None:
+    here = Submitting(tmp_path, limit=3)
+    with here.submitter.gathering:
+        for one in elements(tmp_path, "abcd"):
+            here.submitter.put(one)
+    wait_for(10, lambda: len(here.accepted_targets) == 3)
+    here.submitter.stop()
+    assert "--array=1-3" in cluster.submitted.read_text()
+
+
+def test_an_array_that_is_more_than_the_user_may_submit_is_halved(tmp_path: Path, cluster: Cluster) -> None:
+    refuse = 'echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1'
+    accept = f'echo "$*" >> {cluster.submitted}; wc -l < {cluster.submitted}'
+    cluster.shim(tmp_path / "bin", "sbatch", f'case "$*" in *--array=1-[34]*) {refuse};; *) {accept};; esac')
+    here = Submitting(tmp_path)
+    submitted(here, *elements(tmp_path, "abcd"))
+    assert list(here.accepted_targets.values()) == ["1_1", "1_2", "2_1", "2_2"]
+    assert [type(event) for event in here.told] == [Submitted] * 4
+
+
+def test_an_array_names_no_more_targets_than_a_comment_may(tmp_path: Path, cluster: Cluster) -> None:
+    here = Submitting(tmp_path)
+    names = [f"{number}{'x' * 500}" for number in range(3)]
+    submitted(here, *(request(tmp_path, name, most=1, elements=4) for name in names))
+    assert len(here.accepted_targets) == 3
+    assert "--array" not in cluster.submitted.read_text()
+
+
+def test_elements_of_an_array_are_found_again_as_they_wait_and_run(tmp_path: Path, cluster: Cluster) -> None:
+    here = Submitting(tmp_path)
+    submitted(here, *elements(tmp_path, "abcd"))
+    noted = here.ledger.open()
+    (comment,) = {one.comment for one in noted.values()}
+    assert targets_of(comment, "1_2") == {"r4/eval/b.json": "000000000000000b"}
+    rows = [("1_2", "RUNNING"), ("1_3", "PENDING"), ("1_4", "PENDING")]
+    show(cluster, tmp_path, *((job_id, state, "tiny.a+3", comment) for job_id, state in rows))
+    found = earlier_jobs(tmp_path, here.ledger, here.told.append)
+    # The first has ended, and accounting does not have it yet.
+    assert [(one.submission.job_id, one.state) for _, one in sorted(found.items())] == [("1_1", "PENDING"), *rows]
+    assert {target: former.submission for target, former in found.items()} == noted
+    assert find(noted["r4/eval/b.json"]) == "1_2"
+    first = replace(noted["r4/eval/a.json"], job_id=None)
+    assert (find(first), find_submitted(first)) == (None, "1")

@@ -199,6 +199,22 @@ row 9 other 0 '' RUNNING 0:0 None Unknown Unknown Unknown n1
     assert "--jobs=7,8,10" in calls.read_text().splitlines()
 
 
+def test_accounts_of_arrays(shim: Shim) -> None:
+    """Elements that wait share a row."""
+    rows = """
+row 7_1 a 0 '' COMPLETED 0:0 None Unknown Unknown Unknown n1
+row 7_[2,4-5%2] a 0 '' PENDING 0:0 None Unknown Unknown Unknown 'None assigned'
+"""
+    calls = shim("sacct", SACCT + rows)
+    found = accounting(["7_5", "7_1+2", "7_3", "7_2", "8"])
+    assert {job_id: job.state for job_id, job in found.items()} == {
+        "7_1+2": "COMPLETED",
+        "7_2": "PENDING",
+        "7_5": "PENDING",
+    }
+    assert "--jobs=7,8" in calls.read_text().splitlines()
+
+
 # Of a job and of one of its steps: elapsed, limit, CPUs, nodes, CPU time, memory asked for, TRES allocated and used.
 FIGURES = r"""
 job() { row $1 a 0 '' "$2" 0:0 None $time $time ${3-$time} "${4-n1}" 4 "${@:5}"; }
@@ -333,7 +349,7 @@ def test_no_ids_are_not_all_jobs(shim: Shim) -> None:
     assert not calls.exists()
 
 
-@pytest.mark.parametrize("job_id", ["", "1,2", "--me", "1 2", "1_2", "1\n", "all", "١"])
+@pytest.mark.parametrize("job_id", ["", "1,2", "--me", "1 2", "1_", "1_[2-3]", "1\n", "all", "١"])
 def test_what_is_no_id_never_reaches_a_client(shim: Shim, job_id: str) -> None:
     calls = shim("sacct", "exit 1")
     shim("scancel", "exit 1")
