@@ -41,14 +41,6 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
             "env_var": False,
         },
     )
-    array_jobs: str | None = field(
-        default=None,
-        metadata={
-            "help": "Rules whose jobs are elements of job arrays if they wait at the same time and ask for the same: "
-            "'all', or names such as 'run_evaluation'.",
-            "env_var": False,
-        },
-    )
     # The logs of jobs are the user's to remove.
     delete_logfiles_older_than: int = field(default=0, metadata={"help": "Not used by this executor."})
 

@@ -88,7 +88,7 @@ def test_evaluations_that_wait_together_are_one_job(experiment: ExperimentFolder
 
 
 def test_elements_of_an_array_are_jobs_of_their_own(tmp_path: Path) -> None:
-    """One runs while the other waits as the main process is killed; that one is cancelled, and made by the next start."""
+    """One runs while the other waits as the main process is killed; the one that waits is cancelled, and made later."""
     experiment = sleeping(tmp_path)
     go = hold(experiment)
     for run in ("r4", "r8"):
