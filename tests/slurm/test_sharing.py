@@ -95,20 +95,19 @@ def test_elements_of_an_array_are_jobs_of_their_own(tmp_path: Path) -> None:
         experiment.edit(f"{run}/finetune.slurm", "#SBATCH --gres=gpu:1", "#SBATCH --nodelist=n1 --gres=gpu:4")
     arrays = ["--slurm-attached-array-jobs", "run_finetune"]
     first = Run(experiment.path, *AT_ONCE, *arrays, config=["only=r4,r8"])
-    until(lambda: [job.state for job in jobs(experiment.path)] == ["RUNNING"])
+    until(lambda: [job.state for job in jobs(experiment.path)] == ["RUNNING", "PENDING"], 60)
     first.kill()
-    (job,) = jobs(experiment.path)
-    assert job.job_id == f"{submitted_id(job.job_id)}_1"
-    waiting = f"{submitted_id(job.job_id)}_2"
+    runs, waits = (job.job_id for job in jobs(experiment.path))
+    assert [runs, waits] == [f"{submitted_id(runs)}_{number}" for number in (1, 2)]
     second = Run(experiment.path, *AT_ONCE, *arrays, config=["only=r4,r8"])
-    second.until(f"following SLURM job {job.job_id} again (RUNNING)")
-    second.until(f"following SLURM job {waiting} again (PENDING)")
-    client("scancel", waiting)
+    second.until(f"following SLURM job {runs} again (RUNNING)")
+    second.until(f"following SLURM job {waits} again (PENDING)")
+    client("scancel", waits)
     go.touch()
     assert second.wait() == 1
     assert Run(experiment.path, *AT_ONCE, *arrays, config=["only=r4,r8"]).wait() == 0
     found = settled(experiment.path, 3)
     assert [one.state for one in found] == ["COMPLETED", "CANCELLED", "COMPLETED"]
-    assert [one.job_id for one in found[:2]] == [job.job_id, waiting]
+    assert [one.job_id for one in found[:2]] == [runs, waits]
     records = {run: experiment.record(finetune_record(run)) for run in ("r4", "r8")}
     assert not all_problems(found, read_action_logs(experiment.path), records)
