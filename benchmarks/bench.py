@@ -1,7 +1,7 @@
 """How fast the workflow is: on the test cluster, in planning and parsing, in making its results. Prints tables.
 
-    make bench                                            all of it, in some eight minutes
-    python benchmarks/bench.py [cluster|early|planning|results]
+    make bench                                            all of it, in some fifteen minutes
+    python benchmarks/bench.py [cluster|early|planning|large|results]
 
 Exit status 1 if a goal is missed. Other work on the machine slows it: only ratios compare from one machine to another,
 and a missed goal counts when the machine was idle.
@@ -24,6 +24,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
 
 from cluster import BenchmarkError, figures, last_path, observe  # noqa: E402
 from early import early_figures  # noqa: E402
+from large import large_figures  # noqa: E402
 from planning import log_figures, planning_figures  # noqa: E402
 from results_page import results_figures  # noqa: E402
 from tables import Figure, table  # noqa: E402
@@ -61,6 +62,13 @@ def planning_benchmark(folder: Path) -> list[Figure]:
     return found
 
 
+def large_benchmark(folder: Path) -> list[Figure]:
+    """Plan a large experiment with Snakemake and with a plain Snakefile of it, and print what both cost."""
+    found = large_figures(folder)
+    print(table("Beside a plain Snakefile", found))
+    return found
+
+
 def results_benchmark(folder: Path) -> list[Figure]:
     """Make the results of a large experiment and open their page in a browser, and print how long that took."""
     found = results_figures(folder)
@@ -70,6 +78,7 @@ def results_benchmark(folder: Path) -> list[Figure]:
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "planning": planning_benchmark,
+    "large": large_benchmark,
     "results": results_benchmark,
     "cluster": cluster_benchmark,
     "early": early_benchmark,

@@ -186,23 +186,43 @@ def jobs_by_output():
     return {path: job for job in workflow.dag.jobs for path in job.output}
 
 
-class JobNumber:
-    """Snakemake's number of the job that makes a target: its id if SLURM gives none.
+class ScriptJob:
+    """What the command and the message of a job say, each made when that is written.
 
-    There is no number before the DAG is built, which is after params are evaluated: so it is looked up when the
-    command is written.
+    For a job's file that is when it runs: of jobs that do not, none is needed. Its number is known once the DAG is
+    built, which is after params are evaluated. One param in place of several: Snakemake evaluates each for every job.
     """
 
-    def __init__(self, target):
+    def __init__(self, target, write):
         self.target = target
+        self.file = functools.cache(write)
 
     def __str__(self):
-        return str(jobs_by_output()[self.target].jobid)
+        """The job's file."""
+        return self.file()
+
+    @property
+    def number(self):
+        """Snakemake's number of the job: its id if SLURM gives none."""
+        return jobs_by_output()[self.target.path].jobid
+
+    @property
+    def reason(self):
+        return self.target.why
+
+    @property
+    def subject(self):
+        return paths.subject_of_cell(*paths.target_of(self.target.path))
 
 
-def job_number(path):
-    """Number of the job that makes a target, for its command."""
-    return lambda wildcards: JobNumber(path.format(**wildcards))
+def script_job(path, write, *names):
+    """The job of a target, whose file `write` writes for the wildcards of these names."""
+
+    def job(wildcards):
+        values = [wildcards[name] for name in names]
+        return ScriptJob(target(path, wildcards), functools.partial(write, *values))
+
+    return job
 
 
 def python(script):

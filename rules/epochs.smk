@@ -19,7 +19,7 @@ rule await_epoch:
         # It holds no place of `--jobs`: nothing runs.
         _nodes=0,
     params:
-        job=lambda wildcards: jobs.finetune(wildcards.run),
+        job=script_job("{run}/finetune.json", jobs.finetune, "run"),
     message:
         "Wait until {wildcards.epoch} of {wildcards.run} is trained"
     shell:

@@ -23,13 +23,10 @@ rule run_evaluation:
         stagger=1,
     params:
         script=python("run_evaluation.py"),
-        job=lambda wildcards: jobs.evaluation(wildcards.run, wildcards.cell),
-        number=job_number("{run}/eval/{cell}.json"),
-        reason=reason("{run}/eval/{cell}.json"),
+        job=script_job("{run}/eval/{cell}.json", jobs.evaluation, "run", "cell"),
         # The most evaluations that the executor may submit as one job.
         together=settings.evaluations_per_job,
-        subject=lambda wildcards: paths.subject_of_cell(wildcards.run, wildcards.cell),
     message:
-        "Evaluate {params.subject} ({params.reason}); log: {log}"
+        "Evaluate {params.job.subject} ({params.job.reason}); log: {log}"
     shell:
-        "{params.script} --job {params.job:q} --id {params.number} --log {log:q}"
+        "{params.script} --job {params.job:q} --id {params.job.number} --log {log:q}"

@@ -21,10 +21,8 @@ rule run_finetune:
         stagger=5,
     params:
         script=python("run_finetune.py"),
-        job=lambda wildcards: jobs.finetune(wildcards.run),
-        number=job_number("{run}/finetune.json"),
-        reason=reason("{run}/finetune.json"),
+        job=script_job("{run}/finetune.json", jobs.finetune, "run"),
     message:
-        "Fine-tune {wildcards.run} ({params.reason}); log: {log}"
+        "Fine-tune {wildcards.run} ({params.job.reason}); log: {log}"
     shell:
-        "{params.script} --job {params.job:q} --id {params.number} --log {log:q}"
+        "{params.script} --job {params.job:q} --id {params.job.number} --log {log:q}"

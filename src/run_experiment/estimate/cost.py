@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import median
 
 from run_experiment.common import paths
@@ -106,6 +107,8 @@ class Judge:
         self._sources = {Source.OWN: _by_likeness(own), Source.OTHERS: _by_likeness(others)}
         self._plan, self._sizes = plan, Sizes(plan)
         self._jobs: dict[str, Job] = {}
+        # Most jobs of a plan are alike.
+        self._each = cache(self._seconds_each)
         # The one used last, None if all ran without one: which one a job gets is known only when it runs.
         known = [*others, *own]
         self._gpu = next((one.gpu for one in reversed(known) if one.gpus), None if known else "")
@@ -128,10 +131,13 @@ class Judge:
         amount, epochs = self._sizes.planned(target), epochs_of(target.kind, target.config)
         for key, wider in zip(likeness(target.kind, target.config), _WIDER[target.kind], strict=True):
             for source, by_key in self._sources.items():
-                if found := _seconds_each(by_key.get(key, []), amount, wider):
+                if found := self._each(source, key, amount, wider):
                     gpus = max(one.gpus for one in by_key[key])
                     return Job(subject, run, target.kind, gpus, found.times(epochs), source)
         return self._guessed(subject, run, target, amount * epochs)
+
+    def _seconds_each(self, source: Source, key: str, amount: int, wider: tuple[float, float]) -> Seconds | None:
+        return _seconds_each(self._sources[source].get(key, []), amount, wider)
 
     def _guessed(self, subject: str, run: str, target: Target, tokens: int) -> Job:
         """A job unlike any that was measured; what an evaluation generates is not known before."""

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from run_experiment.common.json_files import config_hash, short_hash
+from run_experiment.common.json_files import canonical, config_hash, short_hash
 from run_experiment.experiment.model import (
     DEFAULT_TRAINER,
     Evaluation,
@@ -90,6 +90,8 @@ class Determinants:
         self.model = cache(_model)
         self._signature = cache(read_signature)
         self._sources = cache(local_sources)
+        self._part = cache(memory.part)
+        self._tasks: dict[tuple[str, str], Config] = {}
         self._in_source = cache(lambda script: files_in_source([script, *self._sources(script)], script))
 
     def training(self, training: Training) -> Config:
@@ -109,15 +111,33 @@ class Determinants:
 
     def evaluation(self, evaluation: Evaluation) -> EvaluationInputs:
         """What determines an evaluation, except its checkpoint."""
-        generation, imports = _generation(evaluation.generation), self._imports(evaluation.task.script)
-        call, script = self.call(evaluation), evaluation.task.script
+        call = self.call(evaluation)
+        config = {
+            "model": self.model(evaluation.run.model),
+            "task": self._task(evaluation, call),
+            "data": self._part(call.data, call.split) if call.data else {},
+            "dataset_type": evaluation.prompting.dataset_type,
+            "generation": _generation(evaluation.generation),
+        }
+        return EvaluationInputs(call, config)
+
+    def _task(self, evaluation: Evaluation, call: TaskCall) -> Config:
+        """What determines the task of an evaluation; evaluations that call it alike share it."""
         arguments = {name: value for name, value in call.arguments.items() if name not in _NOT_COMPARED}
+        key = evaluation.task.name, canonical([arguments, call.config])
+        if key not in self._tasks:
+            self._tasks[key] = self._read_task(evaluation, call, arguments)
+        return self._tasks[key]
+
+    def _read_task(self, evaluation: Evaluation, call: TaskCall, arguments: Config) -> Config:
+        """The task with its arguments, and hashes of the files that it reads."""
+        script = evaluation.task.script
         task = {
             "script": {"sha256": self._memory.file(script)},
             "function": call.signature.function,
             "arguments": arguments,
         }
-        if imports:
+        if imports := self._imports(script):
             task["imports"] = imports
         if call.config:
             task["config"] = {name: value for name, value in call.config.items() if name not in _NAMES}
@@ -126,14 +146,7 @@ class Determinants:
         known = (*self._sources(script), *([call.data] if call.data else []))
         if files := hashes_of(named, known, evaluation.config_file.parents[2], self._memory.file):
             task["files"] = files
-        config = {
-            "model": self.model(evaluation.run.model),
-            "task": task,
-            "data": self._memory.part(call.data, call.split) if call.data else {},
-            "dataset_type": evaluation.prompting.dataset_type,
-            "generation": generation,
-        }
-        return EvaluationInputs(call, config)
+        return task
 
     def call(self, evaluation: Evaluation) -> TaskCall:
         """What an evaluation's task is called with."""

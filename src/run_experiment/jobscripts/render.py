@@ -23,7 +23,7 @@ from run_experiment.common.json_files import canonical, write_atomically
 from run_experiment.common.yaml_lines import shown
 from run_experiment.evaluation.command import eval_command, former_eval_command
 from run_experiment.evaluation.environment import EVAL_SET_FOLDER, MAX_CONNECTIONS, cache_exports
-from run_experiment.experiment.model import Evaluation, Experiment, Model, Run, Training
+from run_experiment.experiment.model import Evaluation, Experiment, Run, Training
 from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Determinants
@@ -71,6 +71,7 @@ class JobScripts:
         self.time_limit: Callable[[str, str], str] = lambda target, usual: usual
         self._finetunes: dict[str, dict[str, Rendered]] = {}
         self._evaluations: dict[tuple[str, str], dict[str, Rendered]] = {}
+        self._weights_gb = cache(_weights_gb)
 
     def finetune(self, run: Run) -> dict[str, Rendered]:
         """Job script and trainer's config of a training; rendered once."""
@@ -84,7 +85,8 @@ class JobScripts:
         config, trainer = paths.finetune_config(run.name), TRAINERS[run.training.trainer]
         command = shlex.join(trainer.command(config))
         limit = self.time_limit(paths.finetune_record(run.name), "04:00:00")
-        request = _training_request(run.compute, run.training, limit)
+        weights = self._weights_gb(run.training.model.path)
+        request = _training_request(run.compute, run.training, weights, limit)
         return {
             config: Rendered(
                 "",
@@ -129,7 +131,8 @@ class JobScripts:
         )
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
         limit = self.time_limit(paths.eval_record(run, cell), "01:00:00")
-        request = _request(evaluation.compute, evaluation.run.model, gpus=1, in_fp32=False, time=limit)
+        weights = self._weights_gb(evaluation.run.model.path)
+        request = _request(evaluation.compute, weights, gpus=1, in_fp32=False, time=limit)
         return {
             **beside,
             script: Rendered(
@@ -328,21 +331,21 @@ def _lines(command: list[str]) -> str:
     return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
 
 
-def _training_request(compute: Compute | None, training: Training, time: str) -> Request:
+def _training_request(compute: Compute | None, training: Training, weights_gb: float, time: str) -> Request:
     """Resources of a training."""
     given = training.hyperparameters
     gpus = 0 if given.device == "cpu" or (compute and compute.gpus == 0) else 1
     # Without a GPU, `auto` is fp32.
     in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus)
-    return _request(compute, training.model, gpus=gpus, in_fp32=in_fp32, time=time)
+    return _request(compute, weights_gb, gpus=gpus, in_fp32=in_fp32, time=time)
 
 
-def _request(compute: Compute | None, model: Model, *, gpus: int, in_fp32: bool, time: str) -> Request:
+def _request(compute: Compute | None, weights_gb: float, *, gpus: int, in_fp32: bool, time: str) -> Request:
     """Resources of a job: the summary's, else one GPU, and memory by the size of the model."""
     given = compute or Compute()
     # While a model is loaded its weights are in memory twice: as stored, mostly in bf16, and as used. More than one GPU
     # would not help: trainings are single-device, and inspect-ai's `hf` provider uses one.
-    weights = _weights_gb(model.path) * (3 if in_fp32 else 2)
+    weights = weights_gb * (3 if in_fp32 else 2)
     return Request(
         time=given.time or time,
         gpus=gpus if given.gpus is None else given.gpus,

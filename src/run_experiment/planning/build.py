@@ -66,6 +66,8 @@ class _Builder:
         self._snapshot = snapshot
         # Earlier trainings that only have to be restored, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
+        # Why data sets could not be cached, by their name.
+        self._uncached: dict[str, FailedStep | None] = {}
         foreign_configs = cell_configs(experiment)
         self._determinants = Determinants(memory, foreign_configs)
         self._data_sets = data_sets(experiment, self._determinants)
@@ -104,8 +106,8 @@ class _Builder:
         if run.output_dir is None and not own_script:
             message = f"trainers name checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
-        target = replace(self._snapshot.compared(Kind.TRAINING, path, config, run.training.data), own_script=own_script)
-        target = self._redone(target)
+        target = self._snapshot.compared(Kind.TRAINING, path, config, run.training.data)
+        target = self._redone(replace(target, own_script=own_script, edited=bool(own)))
         sought = self._plan.sought(run, config)
         kept = kept_training(sought) if target.wanted else None
         if kept and path not in self._plan.redone:
@@ -244,15 +246,19 @@ class _Builder:
         target = self._compared_with_checkpoint(path, config, evaluation)
         if not target.wanted and not (self._experiment.folder / paths.eval_log(run.name, cell)).is_file():
             target = replace(target, state=State.STALE, why="its log is gone")
-        target = self._redone(replace(target, config=config))
+        target = self._redone(replace(target, config=config, edited=bool(own)))
         target = self._with_data(replace(target, needs=self._needs(evaluation) if target.wanted else ()), evaluation)
         return self._checked(target, None if own else self._plan.model_checks.of_evaluation(evaluation))
 
     def _with_data(self, target: Target, evaluation: Evaluation) -> Target:
         """The target of an evaluation, with the reason if its data set could not be cached."""
         data_set = self._data_sets.of(evaluation)
-        failed = failed_cache(self._experiment.folder, data_set.name, data_set.config)
-        if target.attempt or target.failed or paths.cache_record(data_set.name) not in target.needs or not failed:
+        if target.attempt or target.failed or paths.cache_record(data_set.name) not in target.needs:
+            return target
+        if data_set.name not in self._uncached:
+            folder = self._experiment.folder
+            self._uncached[data_set.name] = failed_cache(folder, data_set.name, data_set.config)
+        if not (failed := self._uncached[data_set.name]):
             return target
         return _stopped(target, f"its data set {data_set.name} is not cached", failed)
 

@@ -88,9 +88,20 @@ class Plan:
         return [f"{kind}: {shortened(paths)}" for kind, paths in by_kind.items()]
 
     def left_behind(self) -> list[str]:
-        """Messages on edited scripts and configs of wanted targets that are out of date with the summary."""
-        wanted = {path for path, target in self.targets.items() if target.wanted}
-        return [said for files in self._rendered(wanted) for said in self.scripts.left_behind(files)]
+        """Messages on edited scripts and configs of wanted targets that are out of date with the summary.
+
+        Raises InputError for a model whose path no script can name.
+        """
+        edited = {path for path, target in self.targets.items() if target.wanted and target.edited}
+        rendered = self._rendered(edited | self._one_of_each_model())
+        return [said for files in rendered for said in self.scripts.left_behind(files)]
+
+    def _one_of_each_model(self) -> set[str]:
+        """A training and an evaluation of each model that have to be made, if any."""
+        made = [(run, paths.finetune_record(run.name)) for run in self.experiment.fine_tuned]
+        made += [(item.run, paths.eval_record(item.run.name, item.cell)) for item in self.experiment.evaluations]
+        found = {(run.model, run.checkpoint, self[path].kind): path for run, path in made if self[path].wanted}
+        return set(found.values())
 
     def _rendered(self, targets: Collection[str]) -> Iterator[dict[str, Rendered]]:
         """Job scripts and configs of these targets, as rendered today."""

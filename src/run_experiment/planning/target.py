@@ -46,8 +46,8 @@ class Target:
     `why` is the one reason that `-n`, status, the results page and the action log give. `config` is the configuration,
     as far as it is known before the needed targets are made. `attempt` is the last attempt at this configuration, None
     if the target was made afterwards. `own_script` is true if a script of the user's or of another tool makes it;
-    `restored` if an earlier result only has to be put in its place. `failed` is the step that stopped it when it was
-    last tried: itself, or one that it needs.
+    `edited` if its job script or a config of that is not as it was rendered; `restored` if an earlier result only has
+    to be put in its place. `failed` is the step that stopped it when it was last tried: itself, or one that it needs.
     `optional` targets are made only if others need them. `redone` is true if it is wanted because `redo=` named it, now
     or in an earlier session.
     """
@@ -61,6 +61,7 @@ class Target:
     attempt: Attempt | None = None
     failed: FailedStep | None = None
     own_script: bool = False
+    edited: bool = False
     restored: bool = False
     optional: bool = False
     redone: bool = False
