@@ -14,10 +14,14 @@ from experiments import ExperimentFolder
 from small_experiment import complete, make_small_experiment, plan_of
 from tables import Figure
 
+from run_experiment.common import paths
+from run_experiment.common.json_files import write_atomically
 from run_experiment.planning.plan import Plan
+from run_experiment.planning.results_state import Records, results_identity
 
 SOURCE = Path(__file__).parents[1]
 RUNS, EPOCHS, TASKS = 1000, 3, 5
+RESULTS = (paths.EVALS_TABLE, paths.SUMMARY_PAGE, paths.COMPARISONS_TABLE, "results/provenance.json")
 REPETITIONS = 3
 # Of the cost of the plain Snakefile.
 MOST_CPU, MOST_MEMORY = 1.5, 1.3
@@ -95,21 +99,25 @@ def large_figures(folder: Path, runs: int = RUNS) -> list[Figure]:
     size = f"{len(plan.targets):,} jobs"
     found = _compared(f"`-n`, {size}", folder, [*ours, "-n"], ["-n"])
     del plan
-    complete(experiment)
-    finish(folder, ours)
+    finish(experiment, folder / "plain")
     return found + _compared(f"nothing to do, {size}", folder, ours, [])
 
 
-def finish(folder: Path, ours: Sequence[str]) -> None:
-    """Have Snakemake know all files of both as made."""
-    for path in (folder / "experiment").rglob("*"):
-        copy = folder / "plain" / path.relative_to(folder / "experiment")
-        if path.is_file() and copy.suffix in {".json", ".eval", ".md", ".csv"} and ".snakemake" not in copy.parts:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.touch()
-    _snakemake(folder / "plain", ["--touch"])
-    _snakemake(folder, [*ours, "--touch"])
-    _snakemake(folder, ours)
+def finish(experiment: ExperimentFolder, plain: Path) -> None:
+    """Leave everything that both make."""
+    complete(experiment)
+    for name in RESULTS:
+        write_atomically(experiment.path / name, "")
+    write_atomically(
+        experiment.path / paths.SUMMARY_PAGE, f"<!-- experiment {results_identity(Records(plan_of(experiment)))} -->\n"
+    )
+    made = [path for pattern in ("*.json", "*.eval") for path in experiment.path.rglob(pattern)]
+    for path in [*made, *map(experiment.path.joinpath, RESULTS)]:
+        copy = plain / path.relative_to(experiment.path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
+        # All as old: none is newer than what is made from it.
+        os.utime(copy, (0, 0))
 
 
 def _compared(what: str, folder: Path, ours: Sequence[str], plain: Sequence[str]) -> list[Figure]:
@@ -129,7 +137,7 @@ def _compared(what: str, folder: Path, ours: Sequence[str], plain: Sequence[str]
 def _snakemake(folder: Path, arguments: Sequence[str]) -> Cost:
     """Run Snakemake in a folder, and measure it with the processes that it waits for."""
     command = [sys.executable, "-m", "snakemake", *arguments, *OPTIONS]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
