@@ -66,6 +66,8 @@ class _Builder:
         self._snapshot = snapshot
         # Earlier trainings that only have to be restored, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
+        # Hashes of checkpoints' files, by run and epoch.
+        self._hashes: dict[tuple[str, int | None], Config | None] = {}
         # Why data sets could not be cached, by their name.
         self._uncached: dict[str, FailedStep | None] = {}
         foreign_configs = cell_configs(experiment)
@@ -215,7 +217,12 @@ class _Builder:
         return None
 
     def _checkpoint_files(self, run: Run, epoch: int | None) -> Config | None:
-        """Hashes of a checkpoint's files on disk; None if there is no checkpoint."""
+        """Hashes of a checkpoint's files on disk; None if there is no checkpoint. Every evaluation of it asks."""
+        if (run.name, epoch) not in self._hashes:
+            self._hashes[run.name, epoch] = self._hashes_on_disk(run, epoch)
+        return self._hashes[run.name, epoch]
+
+    def _hashes_on_disk(self, run: Run, epoch: int | None) -> Config | None:
         kept, here = self._kept.get(paths.finetune_record(run.name)), self._experiment.folder
         place = kept.place(here / run.checkpoint_dir(epoch)) if kept else here / self._checkpoint_dir(run, epoch)
         manifest, path = self._snapshot.manifest(run.name, epoch), here / paths.manifest(run.name, epoch)
