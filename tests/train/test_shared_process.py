@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from inspect_ai.log import read_eval_log
 from snakemake_cli import SOURCE
+from vllm_server_stand_in import VERSION, StandIn
 
 from run_experiment.common import paths
 from run_experiment.inputs.data_files import split_hash
@@ -36,7 +37,7 @@ def shout(data_path: str) -> Task:
         open("gate").read()
     if os.path.exists("broken"):
         raise RuntimeError(f"{NAME} is broken")
-    print("evaluates", id(get_model().api.model))
+    print("evaluates", id(getattr(get_model().api, "model", None)))
     return Task(dataset=[Sample(input="a word", target="A WORD")], solver=generate(), scorer=match())
 """
 
@@ -51,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def evaluation(name: str, model: str) -> EvaluationJob:
+def evaluation(name: str, model: str, server: str = "") -> EvaluationJob:
     """An evaluation with a task of the same name as others, in a folder of its own."""
     script, task = Path(paths.eval_script("base", f"{name}_base")), Path(name, "task.py").absolute()
     task.parent.mkdir()
@@ -60,7 +61,7 @@ def evaluation(name: str, model: str) -> EvaluationJob:
     lines = [
         "set -euo pipefail",
         "export INSPECT_LOG_DIR=$RUN_EXPERIMENT_EVAL_SET HF_HUB_OFFLINE=1",
-        f"inspect eval-set {name}/task.py@shout {model} -T data_path=words.json --retry-attempts 0"
+        f"{server}inspect eval-set {name}/task.py@shout {model} -T data_path=words.json --retry-attempts 0"
         " --log-dir-allow-dirty --log-format eval --display plain",
     ]
     text = Rendered("#!/bin/bash\n", "\n".join(lines) + "\n").text
@@ -142,6 +143,25 @@ def test_evaluations_share_a_process_and_a_failed_one_costs_the_others_nothing(l
     for job in (first, second, third):
         assert record(job)["config_hash"] == job.config_hash
         assert answers(job) == answers(first)
+
+
+def test_evaluations_by_vllm_share_a_server(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = StandIn(Path("records.jsonl").absolute())
+    for name, value in stand_in.environment.items():
+        monkeypatch.setenv(name, value)
+    server = f"python -m run_experiment.evaluation.vllm.server --model-path {llama} --tokenizer-path {llama} -- "
+    model = "--model vllm-tokens/tiny -M do_sample=false --max-tokens 2"
+    first, broken, last = (evaluation(name, model, server) for name in ("first", "broken", "last"))
+    Path("broken", "broken").touch()
+    ended = run(first, broken, last)
+    assert ended.returncode == 1
+    assert not Path(broken.target).exists()
+    assert Path(first.target).exists(), ended.stderr
+    for job in (first, last):
+        results = record(job)["results"]
+        assert (results["model"], results["vllm_version"]) == ("vllm-tokens/tiny", VERSION)
+    assert len(stand_in.recorded("start")) == 1
+    assert not stand_in.alive()
 
 
 def test_a_killed_job_leaves_no_process_and_what_it_made_is_kept(llama: Path) -> None:

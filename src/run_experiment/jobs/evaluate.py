@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.eval_log import require_success
 from run_experiment.evaluation.partial_log import PartialLog, repeats_itself
 from run_experiment.evaluation.settings import require_as_asked
+from run_experiment.evaluation.vllm.ranks import RANK, largest_served
 from run_experiment.jobs.checks import (
     JobError,
     failure,
@@ -51,9 +53,15 @@ def run_evaluations(description: str | None) -> None:
     named = parsed(description, EvaluationJob)
     if len(named) == 1:
         sys.exit(failure_of(named[0], evaluate))
-    with shared_inspect() as shared:
+    with shared_inspect(_rank(one.job for one in named)) as shared:
         failures = [_in_turn(place, one, shared) for place, one in enumerate(named, start=1)]
     sys.exit("\n".join(filter(None, failures)) or 0)
+
+
+def _rank(jobs: Iterable[EvaluationJob]) -> dict[str, str]:
+    """What a vLLM server that evaluates all adapters of jobs has to be started for."""
+    rank = largest_served(Path(folder) for job in jobs for folder in job.models)
+    return {RANK: str(rank)} if rank else {}
 
 
 def _in_turn(place: int, named: Named[EvaluationJob], shared: SharedInspect) -> str | None:

@@ -58,13 +58,13 @@ def share_of(job: Any, facts: Mapping[str, Any], call: Call, script: str, elemen
     if most == elements == 1:
         return None
     key = [str(job.rule.name), *plain.arguments, plain.lines]
-    # Elements of an array have the same time, and targets of a job the same base model.
+    # Elements of an array have the same time, and targets of a job the same base model and backend.
     key += times[-1:] if elements > 1 else []
     if most == 1:
         return Share(1, elements, tuple(key), call, script, plain)
     program = str(job.params.script)
     rest = job.shellcmd.removeprefix(program)
-    return Share(most, elements, (*key, str(facts.get("base"))), call, script, plain, program, rest, minutes)
+    return Share(most, elements, (*key, *_model_of(facts)), call, script, plain, program, rest, minutes)
 
 
 def _most(job: Any, facts: Mapping[str, Any]) -> int:
@@ -73,6 +73,12 @@ def _most(job: Any, facts: Mapping[str, Any]) -> int:
     is_rendered = facts.get("files") and Path(str(facts["script"])).name not in facts["config"]
     shares = is_rendered and job.shellcmd.startswith(f"{program} ")
     return int(getattr(job.params, "together", 1)) if shares else 1
+
+
+def _model_of(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """The base model and the backend of an evaluation: two backends would share a GPU's memory."""
+    generation = facts["config"].get("generation") or {}
+    return str(facts.get("base")), str(generation.get("backend"))
 
 
 def minutes_of(time: str) -> int | None:

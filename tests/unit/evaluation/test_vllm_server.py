@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 from vllm_server_stand_in import PROGRAMS, StandIn
 
-from run_experiment.evaluation.vllm.ranks import LARGEST_RANK, served_rank
-from run_experiment.evaluation.vllm.server import Served, ServerError
+from run_experiment.evaluation.shared_client import PLACE
+from run_experiment.evaluation.vllm.ranks import LARGEST_RANK, RANK, largest_served, served_rank
+from run_experiment.evaluation.vllm.serving import Served, ServerError
+from run_experiment.jobs.shared_inspect import shared_inspect
 
 # In place of inspect-ai: it says its number and arguments, and then waits to be ended.
 WAITS = "import os, sys, time; print(os.getpid(), sys.argv[1:], flush=True); time.sleep(600)"
@@ -209,3 +211,109 @@ def test_a_server_that_does_not_start_fails_the_command(start: Any, environment:
 def test_what_cannot_be_served_is_refused(base: Path, tmp_path: Path, config: dict[str, Any], said: str) -> None:
     with pytest.raises(ServerError, match=said):
         Served.of(write_adapter(tmp_path / "adapter", base, **config))
+
+
+MODEL = "import os; print('asks', os.environ['RUN_EXPERIMENT_VLLM_MODEL'])"
+
+
+@pytest.fixture
+def shared() -> Iterator[dict[str, str]]:
+    """Variables of a job of several evaluations, the largest adapter of which is of rank 16."""
+    with shared_inspect({RANK: "16"}) as found:
+        yield found.environment
+
+
+def asked(process: subprocess.Popen[str]) -> str:
+    """The name that an evaluation asked its model by."""
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return next(line.split()[1] for line in output.splitlines() if line.startswith("asks"))
+
+
+def test_evaluations_of_a_job_share_a_server(
+    start: Any, stand_in: StandIn, shared: dict[str, str], base: Path, tmp_path: Path
+) -> None:
+    adapters = [write_adapter(tmp_path / f"epoch {number}", base, r=rank) for number, rank in enumerate((4, 16))]
+    names = [asked(start(MODEL, model=model, **shared)) for model in (base, *adapters, adapters[0])]
+    [given] = stand_in.recorded("start")
+    assert stand_in.options["--max-lora-rank"] == "16"
+    assert "--lora-modules" not in given["arguments"]
+    requests = [
+        (Path(one["path"]).name, one["lora_name"], one.get("lora_path")) for one in stand_in.recorded("request")
+    ]
+    loaded = [str(one) for one in (*adapters, adapters[0])]
+    # A name is used once: what a server caches by name is of one adapter.
+    assert names[0] == "base"
+    assert len(set(names)) == 4
+    expected = [
+        entry
+        for name, path in zip(names[1:], loaded, strict=True)
+        for entry in (("load_lora_adapter", name, path), ("unload_lora_adapter", name, None))
+    ]
+    assert requests == expected
+    assert len(stand_in.alive()) == 2
+
+
+def test_the_shared_server_has_ended_once_the_job_has(start: Any, stand_in: StandIn) -> None:
+    with shared_inspect({}) as job:
+        asked(start(MODEL, **job.environment))
+        assert len(stand_in.alive()) == 2
+    assert not stand_in.alive()
+
+
+def test_the_shared_server_ends_with_a_killed_job(start: Any, stand_in: StandIn) -> None:
+    program = "import os, time; from run_experiment.jobs.shared_inspect import shared_inspect\n"
+    program += "with shared_inspect({}) as job: print(job.place, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout
+        asked(start(MODEL, **{PLACE: job.stdout.readline().strip()}))
+        assert stand_in.alive()
+        job.kill()
+    until(lambda: not stand_in.alive())
+
+
+@pytest.mark.parametrize("what", ["a killed server", "other options"])
+def test_a_server_that_cannot_be_used_is_replaced(
+    start: Any, stand_in: StandIn, shared: dict[str, str], what: str
+) -> None:
+    asked(start(MODEL, **shared))
+    options = []
+    if what == "a killed server":
+        os.kill(stand_in.recorded("start")[0]["processes"][0], signal.SIGKILL)
+    else:
+        options = ["--gpu-memory-utilization=0.5"]
+    assert asked(start(MODEL, *options, **shared)) == "base"
+    assert len(stand_in.recorded("start")) == 2
+    # The first one has freed its GPU.
+    until(lambda: len(stand_in.alive()) == 2)
+
+
+def test_an_adapter_that_cannot_be_loaded_costs_the_others_nothing(
+    start: Any, stand_in: StandIn, shared: dict[str, str], base: Path, tmp_path: Path
+) -> None:
+    asked(start(MODEL, **shared))
+    bad = write_adapter(tmp_path / "bad", base, r=8)
+    (bad / "adapter_config.json").write_text(json.dumps({"r": 8, "base_model_name_or_path": str(base), "refused": 1}))
+    process = start("print('never')", model=bad, **shared)
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert f"cannot load the adapter {bad}" in output
+    assert "never" not in output
+    assert asked(start(MODEL, model=write_adapter(tmp_path / "good", base), **shared)).startswith("adapter-")
+    assert len(stand_in.recorded("start")) == 1
+
+
+def test_each_evaluation_has_the_output_of_the_server(start: Any, shared: dict[str, str]) -> None:
+    process = start("print('never')", **shared, VLLM_STAND_IN_FAILS="1")
+    output, _ = process.communicate()
+    assert "less than desired GPU memory utilization" in output
+    assert "vLLM: the server ended with exit status 1" in output
+    assert process.returncode == 1
+    assert asked(start(MODEL, **shared)) == "base"
+
+
+def test_a_server_is_started_for_the_largest_adapter_of_a_job(base: Path, tmp_path: Path) -> None:
+    ranks = (4, 12, LARGEST_RANK + 1)
+    folders = [write_adapter(tmp_path / f"r{rank}", base, r=rank) for rank in ranks]
+    assert largest_served([base, *folders, tmp_path / "missing"]) == 16
+    assert largest_served([base]) == 0

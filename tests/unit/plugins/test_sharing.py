@@ -128,10 +128,14 @@ def test_jobs_share_one_if_all_but_their_time_is_the_same() -> None:
     calls = [Call((), f"#SBATCH --time={time} --gres=gpu:1\n") for time in ("60", "2:00:00")]
     first, second = (share_of(job(2), facts(), call, "alone", 1) for call in calls)
     other = share_of(job(2), facts(base="/other"), calls[0], "alone", 1)
+    by_vllm = {"config": {"generation": {"backend": "vllm"}}}
+    backend = share_of(job(2), facts(**by_vllm), calls[0], "alone", 1)
     assert first
     assert second
     assert other
-    assert first.key == second.key != other.key
+    assert backend
+    assert first.key == second.key
+    assert len({first.key, other.key, backend.key}) == 3
     command = "cd /here && exec bash -euo pipefail -c 'python run.py --job a --job a'"
     assert one_submission(Path("/here"), [[first, second]]) == (
         Call(("--time=180",), "#SBATCH --gres=gpu:1\n"),

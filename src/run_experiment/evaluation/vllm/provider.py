@@ -30,7 +30,8 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from transformers import AutoTokenizer
 
 from run_experiment.evaluation.command import VLLM
-from run_experiment.evaluation.vllm.server import ADAPTER, BASE, SOCKET
+from run_experiment.evaluation.vllm.server import MODEL, SOCKET
+from run_experiment.evaluation.vllm.serving import BASE, client
 
 _TOKEN_ID = "token_id:"
 # Why an answer ended, as inspect-ai says it.
@@ -166,10 +167,9 @@ def _most(config: GenerateConfig) -> int:
 
 def _served_model() -> tuple[str, int]:
     """Name of the model to ask, and how many tokens prompt and answer may have together."""
-    transport = httpx.HTTPTransport(uds=os.environ[SOCKET])
-    with httpx.Client(transport=transport, base_url="http://vllm", timeout=60) as client:
-        cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
-    return (ADAPTER if ADAPTER in cards else BASE), int(cards[BASE]["max_model_len"])
+    with client(os.environ[SOCKET]) as server:
+        cards = {card["id"]: card for card in server.get("/v1/models").json()["data"]}
+    return os.environ[MODEL], int(cards[BASE]["max_model_len"])
 
 
 def main() -> None:
