@@ -230,12 +230,26 @@ def test_a_state_of_another_config_is_not_resumed(training: Training, tmp_path: 
         train(replace(training, hyperparameters=given), tmp_path)
 
 
+@pytest.mark.parametrize("variant", ["use_dora", "use_rslora"])
+def test_variants_of_lora(training: Training, tmp_path: Path, variant: str) -> None:
+    """They are resumed and evaluated as plain LoRA is, and are not plain LoRA."""
+    given = training.hyperparameters.model_copy(update={"epochs": 1, "max_steps_per_epoch": 3})
+    plain = train(replace(training, hyperparameters=given), made(tmp_path / "plain")) / "epoch_0"
+    varied = replace(training, hyperparameters=given.model_copy(update={variant: True}))
+    whole = train(varied, made(tmp_path / "whole")) / "epoch_0"
+    interrupted = made(tmp_path / "interrupted")
+    with cut_off_after(3):
+        train(varied, interrupted, save_every=0)
+    resumed = train(varied, interrupted) / "epoch_0"
+    weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (plain, whole, resumed)]
+    assert weights[0] != weights[1] == weights[2]
+    assert_evaluated_as_trained(whole, training.model.path)
+    assert verify_checkpoint(whole, training.model).kind == "adapter"
+    assert ("lora_magnitude_vector" in str(weights[1])) == (variant == "use_dora")
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_architectures(training: Training, tmp_path: Path, architecture: str) -> None:
-    """What is loaded as evaluations do it has the outputs of what was trained, and not those of the base model."""
-    from peft import AutoPeftModelForCausalLM
-    from transformers import AutoModelForCausalLM
-
     model = make_model(tmp_path / "model", architecture)
     assert TRAINER.model_problem(model) is None
     given = training.hyperparameters.model_copy(
@@ -248,6 +262,14 @@ def test_architectures(training: Training, tmp_path: Path, architecture: str) ->
     trained = replace(training, model=Model("tiny", model), hyperparameters=given)
     adapter = train(trained, tmp_path) / "epoch_0"
     verify_checkpoint(adapter, trained.model)
+    assert_evaluated_as_trained(adapter, model)
+
+
+def assert_evaluated_as_trained(adapter: Path, model: Path) -> None:
+    """What is loaded as evaluations do it has the outputs of what was trained, and not those of the base model."""
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
     tokens = torch.arange(5, 25).reshape(2, 10)
     with torch.no_grad():
         evaluated = AutoModelForCausalLM.from_pretrained(adapter)(tokens).logits

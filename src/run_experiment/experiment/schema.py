@@ -161,6 +161,8 @@ class ToolsSection(Section):
 _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "packed": (False,),
     "training_samples": (None,),
+    "use_dora": (False,),
+    "use_rslora": (False,),
     "input_key": (None, DEFAULT_COLUMNS.input),
     "output_key": (None, DEFAULT_COLUMNS.output),
 }
@@ -194,6 +196,13 @@ class Hyperparameters(Section):
     lora_rank: PositiveInt = Field(8, le=65_536, description="Rank of the LoRA matrices.")
     lora_alpha: PositiveNumber | None = Field(None, description="LoRA scaling; twice the rank where absent.")
     lora_dropout: Probability = Field(0.0, description="Dropout of the LoRA input.")
+    use_dora: bool = Field(
+        False, description="Whether adapters are DoRA: LoRA of the weights' direction, beside their trained magnitude."
+    )
+    use_rslora: bool = Field(
+        False,
+        description="Whether LoRA is scaled by `lora_alpha / sqrt(lora_rank)` (rsLoRA), not `lora_alpha / lora_rank`.",
+    )
     lora_attn_modules: tuple[AttentionModule, ...] = Field(
         ("q_proj", "v_proj", "output_proj"),
         min_length=1,

@@ -114,8 +114,8 @@ def learning(current: Attempt, start: Start) -> Iterator[None]:
 def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
     hyperparameters = config.get("hyperparameters", {})
     kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
-    # A pack is longer than a sample.
-    kind |= {"packed": True} if hyperparameters.get("packed") else {}
+    # A pack is longer than a sample; DoRA computes the weights that it scales.
+    kind |= {name: True for name in ("packed", "use_dora") if hyperparameters.get(name)}
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 

@@ -34,6 +34,9 @@ def _trained(draft: Draft, path: KeyPath, run: RunEntry) -> Iterator[Finding]:
     if (rank := draft.merged(run).lora_rank) > LARGEST_RANK:
         message = f"vLLM serves adapters up to rank {LARGEST_RANK} (run {run.name}); evaluate it with backend: hf"
         yield Finding(draft.place_of(path, run, "lora_rank"), f"is {rank}, and {message}")
+    if draft.merged(run).use_dora:
+        message = f"vLLM cannot serve a DoRA adapter (run {run.name}); evaluate it with backend: hf"
+        yield Finding(draft.place_of(path, run, "use_dora"), message)
 
 
 def _given(path: KeyPath, run: RunEntry, folder: Path) -> Iterator[Finding]:

@@ -81,8 +81,6 @@ _WAYS_OUT = {
     "test_size": _VALIDATION,
     "tokenizer": "leave it out: the tokenizer is that of the model's folder; its max_seq_len is a key of controls",
     "train_file": _DATA,
-    "use_dora": _LORA,
-    "use_rslora": _LORA,
     "val_set_size": _VALIDATION,
     "val_size": _VALIDATION,
     "warmup_ratio": "write num_warmup_steps",

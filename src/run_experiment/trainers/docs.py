@@ -34,6 +34,8 @@ _OTHERS: Mapping[str, Any] = {
     "lora_rank": 16,
     "lora_alpha": 5.0,
     "lora_dropout": 0.5,
+    "use_dora": True,
+    "use_rslora": True,
     "lora_attn_modules": ("k_proj",),
     "apply_lora_to_mlp": False,
     "max_seq_len": 7,

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
 
+# Why a key that is set cannot be done, and the way out; `docs` has the same texts.
+CANNOT: Mapping[str, str] = {
+    "use_dora": "it trains plain LoRA here (write trainer `trl`)",
+    "use_rslora": "it trains plain LoRA here (write trainer `trl`, or another lora_alpha)",
+}
+
 
 class Torchtune(Trainer):
     """Trains with `finetuning.recipe`, whose config is torchtune's."""
@@ -39,8 +45,8 @@ class Torchtune(Trainer):
         return folder_problem(model_dir) or training_problem(model_dir)
 
     def option_problems(self, given: Hyperparameters, model_dir: Path) -> Mapping[str, str]:
-        """All options are torchtune's."""
-        return {}
+        """Adapters other than plain LoRA."""
+        return {key: f"cannot be used with torchtune: {why}" for key, why in CANNOT.items() if getattr(given, key)}
 
     def max_seq_len(self, training: Training) -> int:
         """At most what the model can take."""

@@ -123,7 +123,14 @@ def _lora(given: Hyperparameters, model_dir: Path) -> dict[str, Any]:
         "lora_alpha": given.scaling,
         "lora_dropout": given.lora_dropout,
         "target_modules": _targets(given, model_dir),
+        **_variant(given),
     }
+
+
+def _variant(given: Hyperparameters) -> dict[str, bool]:
+    """peft's names of what is not plain LoRA; absent for plain LoRA, as in older configs."""
+    chosen = {"use_dora": given.use_dora, "use_rslora": given.use_rslora}
+    return {name: True for name, wanted in chosen.items() if wanted}
 
 
 def _targets(given: Hyperparameters, model_dir: Path) -> list[str]:

@@ -24,6 +24,13 @@ def test_adapters_of_a_rank_that_vllm_takes_are_trained(folder: Path) -> None:
     assert read(folder, changed(large))[1] == []
 
 
+def test_adapters_that_are_trained_are_no_dora(folder: Path) -> None:
+    dora = (("lora_rank: 4", "lora_rank: 4, use_dora: true"), ("- name: r4", "- name: r4\n    trainer: trl"))
+    [line] = errors(folder, changed(VLLM, *dora))
+    assert line.endswith("use_dora: vLLM cannot serve a DoRA adapter (run r4); evaluate it with backend: hf")
+    assert read(folder, changed(*dora))[1] == []
+
+
 def test_a_task_that_hf_evaluates_takes_any_rank(folder: Path) -> None:
     own = ("script: cap.py", "script: cap.py\n      backend: hf")
     assert read(folder, changed(VLLM, own, ("lora_rank: 4", "lora_rank: 600")))[1] == []

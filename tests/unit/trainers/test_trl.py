@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from experiments import ExperimentFolder
-from good_summary import FILE, FILES, MODEL, changed, errors, write
+from good_summary import FILE, FILES, MODEL, changed, errors, read, write
 from model_weights import write_weights
 from safetensors.numpy import save_file
 from small_experiment import MODEL_CONFIG, make_model, make_small_experiment, plan_of
@@ -41,6 +41,8 @@ def test_config(tmp_path: Path) -> None:
     config = rendered(tmp_path, lora_attn_modules=["o_proj"], apply_lora_to_mlp=False, max_seq_len=100_000)
     assert (config["model"], config["tokenizer"], config["output_dir"]) == ("model", "model", "r4/artifacts")
     assert config["peft"] == {"r": 8, "lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": ["o_proj"]}
+    variants = rendered(tmp_path / "variants", use_dora=True, use_rslora=True)["peft"]
+    assert (variants["use_dora"], variants["use_rslora"]) == (True, True)
     assert config["dataset"]["prompt"] == "${{a}}: {input}"
     assert config["dataset"]["max_seq_len"] == MODEL_CONFIG["max_position_embeddings"]
     assert config["sft"]["max_grad_norm"] == 0, "transformers would clip to 1"
@@ -73,6 +75,12 @@ def test_the_summary_is_checked_by_the_trainer_of_each_run(tmp_path: Path) -> No
         f"{FILE}:6: controls.packed: cannot be used with trl: packs of samples that do not see each other need an "
         "attention that not every device has"
     ]
+    dora = ("lora_rank: 4", "lora_rank: 4, use_dora: true")
+    assert errors_of(tmp_path, dora) == [
+        f"{FILE}:17: runs[0].parameters.use_dora: cannot be used with torchtune: it trains plain LoRA here (write "
+        "trainer `trl`)"
+    ]
+    assert read(tmp_path, changed(dora, ("- name: r4", "- name: r4\n    trainer: trl")))[1] == []
     (tmp_path / "models/tiny/config.json").write_text('{"model_type": "mamba"}')
     (line,) = errors_of(tmp_path, ("controls:", "tools: {preparation: trl}\ncontrols:"))
     assert "its architecture is 'mamba'; trl trains llama, mistral, qwen2, qwen3, gemma2, phi3 here" in line
