@@ -1,18 +1,20 @@
-# make demo    runs the bundled example from nothing to results
+# make demo    runs the bundled example from nothing to results; TRAINER=trl: with TRL, in a folder of its own
 # make test    sets up what the tests need and passes them
 
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
+TRAINER := torchtune
+DEMO := examples/capitalization$(addprefix -,$(filter-out torchtune,$(TRAINER)))
 # Tests of a file run in one process, since they share what one of them makes; files in the order of tests/conftest.py.
 SPREAD := --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo setup test test-fast test-slurm soak bench check format docs clean
 
 demo: setup
-	$(BIN)/python examples/capitalization/prepare.py
-	$(BIN)/snakemake --profile profiles/local
-	cat examples/capitalization/results/summary.md
+	$(BIN)/python examples/capitalization/prepare.py $(TRAINER)
+	$(BIN)/snakemake --profile profiles/local --config experiment_dir=$(DEMO)
+	cat $(DEMO)/results/summary.md
 
 setup: $(SETUP)
 

