@@ -1,6 +1,6 @@
 """How fast the workflow is: on the test cluster, in planning and parsing, in making its results. Prints tables.
 
-    make bench                                            all of it, in some fifteen minutes
+    make bench                                            all of it; `large` alone takes many minutes
     python benchmarks/bench.py [cluster|early|planning|large|results]
 
 Exit status 1 if a goal is missed. Other work on the machine slows it: only ratios compare from one machine to another,
