@@ -338,6 +338,17 @@ def claim_experiment():
     atexit.register(remove_marks, experiment.folder)
     note_own_allocation()
     say_which_links_are_followed()
+    say_what_has_no_effect()
+
+
+def say_what_has_no_effect():
+    """Warn of a setting that the executor does not know."""
+    name = workflow.executor_plugin.name
+    if settings.evaluations_per_job > 1 and name != "slurm-attached":
+        logger.warning(
+            "evaluations_per_job has no effect: only the executor slurm-attached "
+            f"makes evaluations one job, and this is {name}"
+        )
 
 
 def say_which_links_are_followed():

@@ -366,8 +366,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         text = message(event) if self._speaks or level(event) > logging.INFO else None
         self.logger.log(level(event), text, extra={RECORD_ATTRIBUTE: event})
         if isinstance(event, Cancelled):
-            self._cancelled.add(slurm_id(event.submission.job_id))
-            self._earlier.log_end(event.submission, why=f"cancelled by run-experiment: {event.reason}")
+            why = f"cancelled by run-experiment: {event.reason}"
+            if event.goes_on:
+                self._earlier.log_withdrawn(event.submission, why)
+            else:
+                self._cancelled.add(slurm_id(event.submission.job_id))
+                self._earlier.log_end(event.submission, why=why)
 
     def _is_true(self, record: logging.LogRecord) -> bool:
         return not (self._interrupts.received and record.getMessage().startswith(_NOT_TRUE))

@@ -12,12 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from run_experiment.attempts.turns import withdraw
 from run_experiment.common.clock import now, stamp
 from run_experiment.slurm import clients
 from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.job_ids import element_of, slurm_id, submitted_id
 from run_experiment.slurm.ledger import Ledger, Submission
-from snakemake_executor_plugin_slurm_attached.ends.left_behind import made_unseen
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import attempts, is_made, made_unseen
 
 # Seconds for which a job may be on its way although SLURM does not show it: an sbatch that outlived its main process or
 # that got no answer, an accounting that is late.
@@ -122,6 +123,26 @@ def cancel(submissions: Collection[Submission]) -> None:
     """Cancel live jobs, but none that only has the id of one that SLURM forgot. Raises SlurmError."""
     wanted = {(slurm_id(submission.job_id), submission.comment) for submission in submissions}
     clients.cancel([job.job_id for job in clients.queue() if (job.job_id, job.comment) in wanted])
+
+
+def cancel_for(folder: Path, submission: Submission) -> bool:
+    """End what a live job does for a target; returns whether the job itself was cancelled. Raises SlurmError, OSError.
+
+    A job that makes others, too, and has not begun with this one or is done with it, goes on without it.
+    """
+    if _is_shared(submission) and (_is_over(folder, submission) or withdraw(folder, str(submission.job_id))):
+        return False
+    cancel([submission])
+    return True
+
+
+def _is_shared(submission: Submission) -> bool:
+    return slurm_id(submission.job_id) != submission.job_id
+
+
+def _is_over(folder: Path, submission: Submission) -> bool:
+    """Whether a job has made a target, or failed to."""
+    return is_made(folder, submission) or bool(attempts(folder, submission))
 
 
 def with_id(submission: Submission, job_id: str) -> Submission:

@@ -232,7 +232,9 @@ def test_a_training_of_another_experiment_is_taken(complete: ExperimentFolder, t
     taken = re.search(rf"r8 +trained by job (\S+) of {re.escape(str(complete.path))}, from where it is taken", plan)
     assert taken, plan
     assert not (again.path / "r8/trainings").exists()
-    result = snakemake(again.path, "--config", f"reuse={complete.path}", "only=r8/*/*")
+    given = (f"reuse={complete.path}", "only=r8/*/*", "evaluations_per_job=2")
+    result = snakemake(again.path, "--config", *given)
+    assert "evaluations_per_job has no effect" in result.stderr
     assert result.returncode == 0, result.stdout
     record = read_record(again.path / "r8/finetune.json") or {}
     assert record["job_id"] == taken[1]

@@ -21,6 +21,8 @@ MEMORY = ".snakemake/run-experiment"
 JOBS = f"{MEMORY}/jobs"
 # Marks of a session that epochs are trained.
 EPOCHS = f"{MEMORY}/epochs"
+# Which targets jobs of several have begun with, or are not to.
+TURNS = f"{MEMORY}/turns"
 
 # nvidia-smi samples of a job.
 GPU_METRICS = "gpu_metrics.csv"

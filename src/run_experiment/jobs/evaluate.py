@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from run_experiment.attempts.files import Failure
+from run_experiment.attempts.turns import begin
 from run_experiment.common import paths
 from run_experiment.common.json_files import read_record, write_record
 from run_experiment.evaluation.dataset_cache import known_settings
@@ -67,8 +68,12 @@ def _rank(jobs: Iterable[EvaluationJob]) -> dict[str, str]:
 def _in_turn(place: int, named: Named[EvaluationJob], shared: SharedInspect) -> str | None:
     """Run one of several evaluations; returns why it failed."""
     os.environ[PLACE_IN_JOB] = str(place)
+    try:
+        is_wanted = begin(Path(), own_job_id(named.number))
+    except OSError as error:
+        return f"{named.job.subject} failed: {error}"
     # SLURM may start a job again that had made some of its records.
-    return None if _is_made(named) else failure_of(named, partial(evaluate, shared=shared))
+    return None if _is_made(named) or not is_wanted else failure_of(named, partial(evaluate, shared=shared))
 
 
 def _is_made(named: Named[EvaluationJob]) -> bool:

@@ -68,10 +68,14 @@ class Unlogged:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """This command cancelled a job; `reason` says why. Its `Finished` follows."""
+    """This command cancelled a job; `reason` says why. Its `Finished` follows.
+
+    If `goes_on`, SLURM's job makes other targets, and was only kept from making this one.
+    """
 
     submission: Submission
     reason: str
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from run_experiment.attempts.turns import is_withdrawn
 from run_experiment.common.clock import now, stamp
 from run_experiment.slurm import clients
 from run_experiment.slurm.accounted_job import AccountedJob
@@ -20,6 +21,7 @@ from run_experiment.slurm.ledger import Ledger, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
 from snakemake_executor_plugin_slurm_attached.submissions import (
     NOT_SUBMITTED,
+    cancel_for,
     find_ended,
     is_own,
     on_its_way,
@@ -49,7 +51,7 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
     found |= ended
     _note_ids(ledger, noted, found)
     for target, jobs in queued.items():
-        _cancel_others(target, jobs, ledger, tell)
+        _cancel_others(folder, target, jobs, ledger, tell)
     return found
 
 
@@ -60,10 +62,14 @@ def _unsettled(
     settled = ledger.read().settled
     over = {target: one.job_id for target, one in settled.items() if slurm_id(one.job_id) != one.job_id}
     found = {
-        target: [job for job in jobs if target in noted or job.job_id != over.get(target)]
+        target: [job for job in jobs if job.job_id != over.get(target) or _is_noted(job, noted.get(target))]
         for target, jobs in queued.items()
     }
     return {target: jobs for target, jobs in found.items() if jobs}
+
+
+def _is_noted(job: QueuedJob, noted: Submission | None) -> bool:
+    return noted is not None and noted.comment == job.comment
 
 
 def _note_ids(ledger: Ledger, noted: Mapping[str, Submission], found: Mapping[str, Earlier]) -> None:
@@ -118,7 +124,9 @@ def _own(folder: Path, jobs: list[QueuedJob]) -> dict[str, list[QueuedJob]]:
     ours = [job for job in jobs if is_own(folder, job.comment)]
     for job in sorted(ours, key=lambda job: (job.state == "PENDING", in_order(job.job_id))):
         for target in targets_of(job.comment, job.job_id):
-            own.setdefault(target, []).append(_for_target(job, target))
+            one = _for_target(job, target)
+            if not is_withdrawn(folder, one.job_id):
+                own.setdefault(target, []).append(one)
     return own
 
 
@@ -128,12 +136,13 @@ def _for_target(job: QueuedJob, target: str) -> QueuedJob:
     return replace(job, job_id=str(with_id(submission, job.job_id).job_id))
 
 
-def _cancel_others(target: str, jobs: list[QueuedJob], ledger: Ledger, tell: Tell) -> None:
+def _cancel_others(folder: Path, target: str, jobs: list[QueuedJob], ledger: Ledger, tell: Tell) -> None:
     """Cancel all but the first of a target's jobs: two would write to the same files."""
-    clients.cancel([job.job_id for job in jobs[1:]])
     for job in jobs[1:]:
+        submission = _noted(job, target, None)
+        goes_on = not cancel_for(folder, submission)
         ledger.settled(target, job.job_id, "CANCELLED")
-        tell(Cancelled(_noted(job, target, None), f"SLURM job {jobs[0].job_id} makes {target}, too"))
+        tell(Cancelled(submission, f"SLURM job {jobs[0].job_id} makes {target}, too", goes_on))
 
 
 def _is_sound(submission: Submission) -> bool:

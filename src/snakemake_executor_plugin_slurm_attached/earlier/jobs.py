@@ -102,6 +102,10 @@ class EarlierJobs:
         output = output_of(self._folder, submission)
         self._ended.add_unseen(submission, output, self.logged(submission), known, why)
 
+    def log_withdrawn(self, submission: Submission, why: str) -> None:
+        """Log that a job of several targets is not to make this one."""
+        self._ended.add_withdrawn(submission, output_of(self._folder, submission), self.logged(submission), why)
+
     def _found(self) -> dict[str, Earlier]:
         """Those that the ledger and SLURM have now. Raises SlurmError, OSError."""
         self._logged = self._ledger.last_logged()

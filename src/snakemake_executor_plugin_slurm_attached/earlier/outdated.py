@@ -14,17 +14,20 @@ from run_experiment.slurm.events import Cancelled, Event
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import is_made, planned
 from snakemake_executor_plugin_slurm_attached.epochs import sought_training
-from snakemake_executor_plugin_slurm_attached.submissions import cancel
+from snakemake_executor_plugin_slurm_attached.submissions import cancel_for
 
 Tell = Callable[[Event], None]
 
 
 def cancel_outdated(folder: Path, earlier: Mapping[str, Earlier], dag: Any, tell: Tell) -> dict[str, Earlier]:
-    """Cancel jobs that would hold their GPUs for nothing; returns what is known of them then. Raises SlurmError."""
+    """Cancel jobs that would hold their GPUs for nothing; returns what is known of them then.
+
+    Raises SlurmError, OSError.
+    """
     cancelled = {}
     for former in _outdated(folder, earlier, dag):
-        cancel([former.submission])
-        tell(Cancelled(former.submission, "the checkpoints of its run are made again or restored"))
+        goes_on = not cancel_for(folder, former.submission)
+        tell(Cancelled(former.submission, "the checkpoints of its run are made again or restored", goes_on))
         cancelled[former.submission.target] = replace(former, state="CANCELLED", accounted=None)
     return cancelled
 

@@ -82,6 +82,13 @@ class Ended:
         if id_of(submission) not in self._finished:
             self._finish(job)
 
+    def add_withdrawn(self, submission: Submission, output: Path, logged: Logged, why: str) -> None:
+        """Report that a job of several targets is not to make this one, or is done with it: it has no figures yet."""
+        job = Followed(submission, output, logged.state, logged.started)
+        if not is_made(self._folder, submission):
+            job.finished = Finished(submission, False, "CANCELLED", why)
+        self._finish(job)
+
     def update(self, answer: Answer) -> None:
         """Report the jobs that ended once accounting has all their figures, or had the time to."""
         now = time.monotonic()

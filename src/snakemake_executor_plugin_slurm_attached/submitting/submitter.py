@@ -21,7 +21,7 @@ from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
 from snakemake_executor_plugin_slurm_attached.submissions import (
     LONGEST_PAUSE,
     LOST,
-    cancel,
+    cancel_for,
     find,
     fits_comment,
     note_settled,
@@ -258,8 +258,12 @@ class Submitter:
         # Asked for itself: what scancel did although it gave no answer is not there any more.
         if self._sbatch.until_answered(lambda: find(former)):
             state = "CANCELLED"
-            self._sbatch.until_answered(lambda: cancel([former]))
-            self._tell(Cancelled(former, "it is of another configuration, or from before a redo"))
+            goes_on = not self._sbatch.until_answered(lambda: cancel_for(self._folder, former))
+            self._tell(Cancelled(former, "it is of another configuration, or from before a redo", goes_on))
+            if goes_on:
+                note_settled(self._ledger, former, state)
+                self.put(replace(request, former=None))
+                return
         else:
             state = LOST
             self._ended(former)

@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 from tiny_jobs import EVAL_LOG, EVAL_RECORD, LOG, as_it_lies, evaluate, files, leaving, manifest_of, read, write_script
 
+from run_experiment.attempts.turns import withdraw
 from run_experiment.common.json_files import config_hash
 from run_experiment.inputs.data_files import split_hash
 from run_experiment.inputs.file_hashes import file_hash
 from run_experiment.jobs import evaluate as evaluate_module
 from run_experiment.jobs.checks import JobError, require_data_set
+from run_experiment.jobs.main import Named
+from run_experiment.jobs.shared_inspect import SharedInspect
 from run_experiment.jobs.specs import EvaluationJob
+from run_experiment.machine.allocation import own_job_id
 from run_experiment.machine.provenance import installed
 
 
@@ -228,3 +232,18 @@ def tagged(logs: Path) -> str:
         "write_eval_log(log, sys.argv[1] + '/new.eval')\n"
     )
     return "LOGS={folder}\npython write.py {folder} --log-dir $LOGS"
+
+
+def test_an_evaluation_of_several_that_was_withdrawn_is_left_out(
+    evaluation: EvaluationJob, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("RUN_EXPERIMENT_PLACE", "")
+    made: list[str] = []
+    monkeypatch.setattr(evaluate_module, "evaluate", lambda job, *_, **__: made.append(own_job_id("0")))
+    assert withdraw(folder, "17+2")
+    named = Named(evaluation, "0", LOG)
+    shared = SharedInspect(folder)
+    assert [evaluate_module._in_turn(place, named, shared) for place in (1, 2, 3)] == [None] * 3
+    assert made == ["17+1", "17+3"]
+    assert not withdraw(folder, "17+3")

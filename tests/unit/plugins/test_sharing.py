@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from slurm_shims import Cluster, Submitting, wait_for
 
+from run_experiment.attempts.turns import begin
 from run_experiment.slurm.events import Submitted
 from run_experiment.slurm.job_ids import in_order, is_of_slurm, slurm_id, submitted_id
+from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
 from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
 from snakemake_executor_plugin_slurm_attached.submissions import (
     find,
@@ -248,3 +250,38 @@ def test_elements_of_an_array_are_found_again_as_they_wait_and_run(tmp_path: Pat
     assert find(noted["r4/eval/b.json"]) == "1_2"
     first = replace(noted["r4/eval/a.json"], job_id=None)
     assert (find(first), find_submitted(first)) == (None, "1")
+
+
+def outdated(folder: Path, cluster: Cluster, *begun: str) -> tuple[Submitting, str]:
+    """Two targets of a job that runs; the second, `1+2`, is outdated. Returns what scancel was called with, too."""
+    here = Submitting(folder)
+    submitted(here, request(folder, "a"), request(folder, "b"))
+    (comment,) = {one.comment for one in here.ledger.open().values()}
+    show(cluster, folder, ("1", "RUNNING", "tiny.a+1", comment))
+    calls = folder / "scancel"
+    cluster.shim(folder / "bin", "scancel", f'echo "$*" >> {calls}')
+    for job_id in begun:
+        assert begin(folder, job_id)
+    former = here.ledger.open()["r4/eval/b.json"]
+    here = Submitting(folder)
+    here.submitter.put(replace(request(folder, "b"), share=None, former=Earlier(former, "RUNNING")))
+    wait_for(10, lambda: here.accepted_targets or calls.exists())
+    here.submitter.stop()
+    return here, calls.read_text() if calls.exists() else ""
+
+
+def test_an_outdated_evaluation_before_its_turn_costs_the_others_nothing(tmp_path: Path, cluster: Cluster) -> None:
+    here, cancelled = outdated(tmp_path, cluster, "1+1")
+    assert not cancelled
+    assert here.accepted_targets == {"r4/eval/b.json": "2"}
+    assert not begin(tmp_path, "1+2")
+    # Of the job that still runs only the first target is known: the other is made by another job.
+    found = earlier_jobs(tmp_path, here.ledger, here.told.append)
+    assert found["r4/eval/a.json"].submission.job_id == "1+1"
+    assert found["r4/eval/b.json"].submission.job_id == "2"
+
+
+def test_an_outdated_evaluation_that_runs_is_cancelled_with_its_job(tmp_path: Path, cluster: Cluster) -> None:
+    here, cancelled = outdated(tmp_path, cluster, "1+1", "1+2")
+    assert cancelled == "1\n"
+    assert not here.accepted_targets
