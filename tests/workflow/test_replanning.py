@@ -234,7 +234,7 @@ def test_a_training_of_another_experiment_is_taken(complete: ExperimentFolder, t
     assert not (again.path / "r8/trainings").exists()
     given = (f"reuse={complete.path}", "only=r8/*/*", "evaluations_per_job=2")
     result = snakemake(again.path, "--config", *given)
-    assert "evaluations_per_job has no effect" in result.stderr
+    assert "evaluations_per_job has no effect" in result.stdout
     assert result.returncode == 0, result.stdout
     record = read_record(again.path / "r8/finetune.json") or {}
     assert record["job_id"] == taken[1]
