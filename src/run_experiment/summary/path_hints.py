@@ -17,6 +17,8 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _TO_FILL_IN = re.compile(r"<.*>|.*\{\{.*\}\}.*|TODO|FIXME|XXX+|(?:/?path/)?to/.*|your[-_ ].*", re.IGNORECASE)
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
 _OTHER_WEIGHTS = ("*.bin", "*.gguf", "*.pth", "*.pt")
+# Endings of data files and of tasks.
+_OF_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".py")
 # Alike enough for a name in the same folder.
 _ALIKE = 0.8
 
@@ -57,6 +59,18 @@ def folder_within(where: Path, fits: Callable[[Path], bool]) -> str:
     if not found:
         return ""
     return f"; did you mean the folder {shown(str(found[-1].relative_to(where)), 200)} in it?"
+
+
+def file_within(where: Path) -> str:
+    """Hint for a folder in the place of a file: the file in it that may be meant, or how to make one."""
+    for mark, part in (("dataset_dict.json", '["train"]'), ("state.json", "")):
+        if os.path.isfile(where / mark) and (part or os.path.isfile(where / "dataset_info.json")):
+            code = f'load_from_disk("{where.name}"){part}.to_json("train.jsonl")'
+            return f"; save_to_disk of Hugging Face datasets wrote it: write JSON Lines with {code}"
+    if next((path for pattern in ("*", "*/*") for path in where.glob(f"{pattern}.parquet")), None):
+        return "; its Parquet files are not read: save the rows as JSON Lines"
+    found = [path.name for path in sorted(where.glob("*")) if path.suffix.lower() in _OF_FILES]
+    return f"; did you mean the file {shown(found[0], 200)} in it?" if len(found) == 1 else ""
 
 
 def holds_model(folder: Path) -> bool:

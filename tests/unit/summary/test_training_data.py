@@ -273,3 +273,45 @@ def test_doubled_braces_of_a_prompt(folder: Path) -> None:
     assert "evaluation.tasks[0].script: the prompt has {{ or }}, which mean { and };" in line
     write(folder, "cap.py", TASK + "# prompt.format(input=row['input'])\n")
     assert read(folder, text)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("ood.json", {"train": [row("a")], "test": [row("x"), row(" b ")]}, "1 of 2 inputs of split test (row 2)"),
+        ("ood.json", [row("x"), row("a"), row("b")], "2 of 3 inputs of split train (row 2)"),
+        ("ood.json", {"train": [row("a")], "test": [row("x")]}, None),
+        ("words.json", None, None),
+        ("ood.npz", [row("a")], None),
+    ],
+)
+def test_rows_that_are_trained_on_and_asked_from_another_file(
+    folder: Path, name: str, content: Any, found: str | None
+) -> None:
+    with_rows(folder, [row(text) for text in "abcd"])
+    if content:
+        write(folder, name, json.dumps(content))
+    added = ("      script: cap.py\n", f"      script: cap.py\n      dataset: {name}\n")
+    lines = [line for line in read(folder, changed(added))[1] if "memory" in line]
+    asked = f'{found} of "{name}" are in split train of "words.json" as well'
+    advice = 'results there may show memory; remove such rows from "words.json"'
+    place = f"{FILE}:28: evaluation.tasks[0].dataset"
+    assert lines == ([f"{place}: {asked}: {advice}"] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        (["dataset_dict.json", "train/state.json"], 'load_from_disk("saved")["train"].to_json("train.jsonl")'),
+        (["state.json", "dataset_info.json", "data.arrow"], 'load_from_disk("saved").to_json("train.jsonl")'),
+        (["data/train-00000-of-00001.parquet"], "its Parquet files are not read: save the rows as JSON Lines"),
+        (["README.md", "words.jsonl"], 'did you mean the file "words.jsonl" in it?'),
+        (["a.json", "b.json"], "is a folder; expected a file"),
+    ],
+)
+def test_a_folder_in_the_place_of_a_file(folder: Path, files: list[str], hint: str) -> None:
+    for name in files:
+        (folder / "saved" / name).parent.mkdir(parents=True, exist_ok=True)
+        write(folder, f"saved/{name}", "{}")
+    (line,) = errors(folder, changed(("words.json", "saved")))
+    assert line.endswith(hint) or hint in line.partition("; ")[2]

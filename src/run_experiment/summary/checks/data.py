@@ -13,10 +13,11 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
+from run_experiment.summary.checks.evaluated_rows import evaluated_rows
 from run_experiment.summary.checks.training_rows import column_warnings, row_warnings
 from run_experiment.summary.checks.trainings import check_steps
 from run_experiment.summary.draft import Draft, Finding
-from run_experiment.summary.path_hints import why_missing
+from run_experiment.summary.path_hints import file_within, why_missing
 
 Splits = Mapping[str, Sequence[Row]]
 
@@ -38,7 +39,7 @@ def missing_file(
 ) -> Iterator[Finding]:
     """What keeps a path, written as `text`, from being a file with something in it; `hint` is for one that is not."""
     if os.path.isdir(file):
-        yield Finding(path, f"{shown(str(file), 200)} is a folder; expected a file")
+        yield Finding(path, f"{shown(str(file), 200)} is a folder; expected a file{file_within(file)}")
     elif not os.path.isfile(file):
         yield Finding(path, f"there is no file {shown(str(file), 200)}{hint(text, file)}")
     elif os.path.getsize(file) == 0:
@@ -133,7 +134,10 @@ def _trained_on(draft: Draft, folder: Path, file: _DataFile, splits: Splits) -> 
     yield from check_steps(draft, file.place, file.runs, len(rows))
     for columns in dict.fromkeys(draft.merged(run).columns for run in file.runs.values()):
         yield from column_warnings(draft, folder, file.place, file.path, rows, columns)
-        yield from row_warnings(file.place, splits, _rows_of_any_run(draft, file, rows, columns), columns)
+        trained = _rows_of_any_run(draft, file, rows, columns)
+        yield from row_warnings(file.place, splits, trained, columns)
+        names = {run.name for run in file.runs.values() if draft.merged(run).columns == columns}
+        yield from evaluated_rows(draft, folder, file.path, names, trained, columns.input)
 
 
 def _rows_of_any_run(draft: Draft, file: _DataFile, rows: Sequence[Row], columns: Columns) -> Sequence[Row]:

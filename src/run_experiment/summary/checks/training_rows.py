@@ -32,7 +32,7 @@ _DESCRIPTION = re.compile(
 # Of the rows; below it, empty inputs are thought to be meant.
 _MANY_EMPTY = 0.1
 # Splits that say how well a model does on rows that it was not trained on.
-_HELD_OUT = ("validation", "test")
+HELD_OUT = ("validation", "test")
 
 
 def column_warnings(
@@ -107,8 +107,8 @@ def row_warnings(
 def _held_out_rows(
     place: KeyPath, splits: Mapping[str, Sequence[Row]], trained: Sequence[Row], key: str
 ) -> Iterator[Finding]:
-    inputs = {_text(row, key) for row in trained} - {""}
-    found = {name: [_text(row, key) in inputs for row in splits.get(name, ())] for name in _HELD_OUT}
+    inputs = {text_of(row, key) for row in trained} - {""}
+    found = {name: [text_of(row, key) in inputs for row in splits.get(name, ())] for name in HELD_OUT}
     parts = [
         f"{counted(sum(known), 'row', of=len(known))} of split {name} (row {known.index(True) + 1})"
         for name, known in found.items()
@@ -123,7 +123,7 @@ def _disagreeing_rows(place: KeyPath, trained: Sequence[Row], columns: Columns) 
     outputs: dict[str, str] = {}
     found: dict[str, int] = {}
     for number, row in enumerate(trained, start=1):
-        text, output = _text(row, columns.input), _text(row, columns.output)
+        text, output = text_of(row, columns.input), text_of(row, columns.output)
         # Empty inputs have a warning of their own.
         if text and outputs.setdefault(text, output) != output:
             found.setdefault(text, number)
@@ -135,7 +135,7 @@ def _disagreeing_rows(place: KeyPath, trained: Sequence[Row], columns: Columns) 
         yield Finding(place, f"{message} (row {min(found.values())}): {advice}", warning=True)
 
 
-def _text(row: Row, key: str) -> str:
+def text_of(row: Row, key: str) -> str:
     """The text of a row without white space around it; empty if it has none."""
     value = row.get(key) if isinstance(row, dict) else None
     return value.strip() if isinstance(value, str) else ""
