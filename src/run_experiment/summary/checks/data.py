@@ -13,8 +13,7 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
-from run_experiment.summary.checks.evaluated_rows import evaluated_rows
-from run_experiment.summary.checks.training_rows import column_warnings, row_warnings
+from run_experiment.summary.checks.training_rows import column_warnings, evaluated_rows, row_warnings
 from run_experiment.summary.checks.trainings import check_steps
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.path_hints import file_within, why_missing

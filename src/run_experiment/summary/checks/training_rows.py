@@ -4,8 +4,9 @@ about as well, rows that disagree.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from run_experiment.common.files import regular
@@ -14,7 +15,7 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import Columns
 from run_experiment.experiment.resolve import split_script
 from run_experiment.inputs.csv_rows import read_otherwise
-from run_experiment.inputs.data_files import Row
+from run_experiment.inputs.data_files import DataError, Row, read_splits
 from run_experiment.summary.draft import Draft, Finding
 
 # What a model would be given, in the formats of other trainers: an evaluation that reads them is no reason to train
@@ -32,7 +33,9 @@ _DESCRIPTION = re.compile(
 # Of the rows; below it, empty inputs are thought to be meant.
 _MANY_EMPTY = 0.1
 # Splits that say how well a model does on rows that it was not trained on.
-HELD_OUT = ("validation", "test")
+_HELD_OUT = ("validation", "test")
+# Bytes; larger files would take planning too long to read.
+_LARGEST = 50_000_000
 
 
 def column_warnings(
@@ -107,8 +110,8 @@ def row_warnings(
 def _held_out_rows(
     place: KeyPath, splits: Mapping[str, Sequence[Row]], trained: Sequence[Row], key: str
 ) -> Iterator[Finding]:
-    inputs = {text_of(row, key) for row in trained} - {""}
-    found = {name: [text_of(row, key) in inputs for row in splits.get(name, ())] for name in HELD_OUT}
+    inputs = {_text(row, key) for row in trained} - {""}
+    found = {name: [_text(row, key) in inputs for row in splits.get(name, ())] for name in _HELD_OUT}
     parts = [
         f"{counted(sum(known), 'row', of=len(known))} of split {name} (row {known.index(True) + 1})"
         for name, known in found.items()
@@ -123,7 +126,7 @@ def _disagreeing_rows(place: KeyPath, trained: Sequence[Row], columns: Columns) 
     outputs: dict[str, str] = {}
     found: dict[str, int] = {}
     for number, row in enumerate(trained, start=1):
-        text, output = text_of(row, columns.input), text_of(row, columns.output)
+        text, output = _text(row, columns.input), _text(row, columns.output)
         # Empty inputs have a warning of their own.
         if text and outputs.setdefault(text, output) != output:
             found.setdefault(text, number)
@@ -135,7 +138,50 @@ def _disagreeing_rows(place: KeyPath, trained: Sequence[Row], columns: Columns) 
         yield Finding(place, f"{message} (row {min(found.values())}): {advice}", warning=True)
 
 
-def text_of(row: Row, key: str) -> str:
+def evaluated_rows(
+    draft: Draft, folder: Path, training: Path, runs: Collection[str], trained: Sequence[Row], key: str
+) -> Iterator[Finding]:
+    """One warning for each task whose data file has inputs that these runs are trained on.
+
+    A file that is none of our formats is left to its task.
+    """
+    names = {name for entry in draft.matrix.values() if entry.run in runs for name in entry.tasks}
+    inputs: set[str] | None = None
+    for place, task in draft.tasks.items():
+        file = folder / (task.dataset or "")
+        if task.name not in names or task.dataset in (None, "same") or not _is_another(file, training):
+            continue
+        inputs = {_text(row, key) for row in trained} - {""} if inputs is None else inputs
+        found = [part for name, rows in _splits(file, key).items() if (part := _known(name, rows, inputs, key))]
+        if found:
+            message = (
+                f"{' and '.join(found)} of {shown(file.name)} are in split train of {shown(training.name)} as well"
+            )
+            advice = f"results there may show memory; remove such rows from {shown(training.name)}"
+            yield Finding((*place, "dataset"), f"{message}: {advice}", warning=True)
+
+
+def _is_another(file: Path, training: Path) -> bool:
+    return os.path.isfile(file) and not os.path.samefile(file, training) and os.path.getsize(file) <= _LARGEST
+
+
+def _splits(file: Path, key: str) -> Mapping[str, Sequence[Row]]:
+    """The splits that say how well a model does on new rows, else all of them."""
+    try:
+        splits = read_splits(file, [key])
+    except DataError:
+        return {}
+    return {name: splits[name] for name in _HELD_OUT if name in splits} or splits
+
+
+def _known(name: str, rows: Sequence[Row], inputs: set[str], key: str) -> str:
+    known = [_text(row, key) in inputs for row in rows]
+    if not any(known):
+        return ""
+    return f"{counted(sum(known), 'input', of=len(known))} of split {name} (row {known.index(True) + 1})"
+
+
+def _text(row: Row, key: str) -> str:
     """The text of a row without white space around it; empty if it has none."""
     value = row.get(key) if isinstance(row, dict) else None
     return value.strip() if isinstance(value, str) else ""
