@@ -9,7 +9,12 @@ DEMO := examples/capitalization$(addprefix -,$(filter-out torchtune,$(TRAINER)))
 # Tests of a file run in one process, since they share what one of them makes; files in the order of tests/conftest.py.
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo setup test test-fast test-slurm soak bench check format docs clean
+# An environment with TRL as its only trainer, and what `make test-modern` runs there.
+MODERN := .venv-modern
+MODERN_TESTS := tests/unit $(addprefix tests/train/,$(addsuffix .py,test_trl test_dataset test_metrics test_evaluation \
+    test_model_check test_foreign_adapters test_architecture test_cache test_continuing test_shared_process test_vllm))
+
+.PHONY: demo setup test test-fast test-modern test-slurm soak bench check format docs clean
 
 demo: setup
 	$(BIN)/python examples/capitalization/prepare.py $(TRAINER)
@@ -29,6 +34,16 @@ test: test-fast test-slurm
 # Without SLURM: parts, plans, training and evaluation, the workflow on this machine.
 test-fast: setup
 	$(BIN)/pytest --numprocesses 2 $(SPREAD) --ignore tests/slurm
+
+# In an environment of its own with TRL, transformers 5 and no torchtune: what does not need torchtune.
+test-modern: $(MODERN)/.setup
+	$(MODERN)/bin/pytest --numprocesses 2 $(SPREAD) -m "not torchtune" $(MODERN_TESTS)
+
+$(MODERN)/.setup: pyproject.toml tests/modern-versions.txt
+	$(PYTHON) -m venv $(MODERN)
+	$(MODERN)/bin/pip install --disable-pip-version-check --quiet --constraint tests/modern-versions.txt \
+	    --editable ".[train-trl,example,export,test]"
+	touch $(MODERN)/.setup
 
 # On a real SLURM of two nodes, on this machine and beside any other; needs root and Debian's packages. These tests
 # mostly wait.
@@ -62,4 +77,4 @@ docs: setup
 	$(BIN)/python -m run_experiment.trainers.docs
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-modern .pytest_cache .mypy_cache .ruff_cache

@@ -34,6 +34,33 @@ LONGEST = (
 )
 
 
+# A module with this line needs torchtune to be imported.
+OF_TORCHTUNE = "\npytestmark = pytest.mark.torchtune\n"
+
+
+def leaves_out_torchtune(config: pytest.Config) -> bool:
+    """Whether tests that need torchtune are deselected."""
+    return "not torchtune" in str(config.option.markexpr)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules that cannot be imported without torchtune if their tests are deselected."""
+    if collection_path.suffix != ".py" or not leaves_out_torchtune(config):
+        return None
+    return OF_TORCHTUNE in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """How many tests are left out since they need torchtune."""
+    if not leaves_out_torchtune(config):
+        return []
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")]
+    whole = [text for text in texts if OF_TORCHTUNE in text]
+    single = sum(text.count("@pytest.mark.torchtune\n") for text in texts)
+    count = single + sum(text.count("\ndef test_") for text in whole)
+    return [f"{count} test functions need torchtune and are left out, {single} of them in modules of others"]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests of a run."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

@@ -15,6 +15,8 @@ from torchtune import config
 from torchtune.modules.peft import disable_adapter
 from transformers import AutoModelForCausalLM
 
+pytestmark = pytest.mark.torchtune
+
 TOLERANCE = 1e-4
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama-tied": {},

@@ -20,6 +20,8 @@ from torchtune import config
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.torchtune_config import render_config, render_yaml
 
+pytestmark = pytest.mark.torchtune
+
 GOLDEN = Path(__file__).parent / "golden"
 
 # An experiment folder that holds neither model nor data.

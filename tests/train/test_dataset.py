@@ -10,16 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from finetuned import make_training, write_data
+from finetuned import write_data
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
 from tiny_model import LLAMA_TEMPLATE, make_tiny_model
 from transformers.utils import chat_template_utils
 
 from run_experiment.evaluation.vllm import provider
-from run_experiment.finetuning.dataset import PromptCompletionDataset
-from run_experiment.finetuning.encoder import IGNORE_INDEX, Encoder, make_sample
+from run_experiment.finetuning.encoder import IGNORE_INDEX, Encoder, Sample, encoded_split, make_sample
 from run_experiment.finetuning.tokenizer import load_tokenizer
-from run_experiment.finetuning.torchtune_config import render_config
 from run_experiment.inputs.data_files import DataError, read_splits
 from run_experiment.inputs.template_dates import TemplateDates
 
@@ -138,10 +136,10 @@ def test_cut() -> None:
         make_sample([1, 2, 3], [4, 5, 6], train_on_input=True, max_seq_len=3)
 
 
-def load(model: Path, data: Path, **hyperparameters: Any) -> PromptCompletionDataset:
-    cfg = render_config(make_training(model, data, **hyperparameters), "r8/artifacts", Path("/experiment"))
-    arguments = {key: value for key, value in cfg["dataset"].items() if key != "_component_"}
-    return PromptCompletionDataset(load_tokenizer(str(model)), **arguments)
+def load(model: Path, data: Path, max_seq_len: int = 2048) -> list[Sample]:
+    encoder = Encoder(load_tokenizer(str(model)).tokenizer, "chat_completion", "Capitalize: {input}", "")
+    limits: dict[str, Any] = {"first": None, "train_on_input": False, "max_seq_len": max_seq_len}
+    return encoded_split(encoder, data, "train", columns=("input", "output"), **limits)
 
 
 def test_split_is_read_in_order(llama: Path, tmp_path: Path) -> None:

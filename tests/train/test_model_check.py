@@ -16,8 +16,7 @@ from tiny_model import make_tiny_model
 
 from run_experiment.common.json_files import canonical
 from run_experiment.finetuning.architecture import ModelError
-from run_experiment.finetuning.dataset import PromptCompletionDataset
-from run_experiment.finetuning.encoder import IGNORE_INDEX
+from run_experiment.finetuning.encoder import IGNORE_INDEX, Encoder, encoded_split
 from run_experiment.finetuning.model_check import ModelCheck, TrainingSplit, check_model
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.inputs.data_files import DataError
@@ -171,10 +170,9 @@ def test_facts_are_those_of_the_training(model: Path) -> None:
     rows = [*ROWS, LONG]
     facts = check_model(training(model, rows, max_seq_len=400))
     check = training(model, rows)
-    given = {"dataset_type": check.dataset_type, "prompt": check.prompt, "system_prompt": check.system_prompt}
-    samples = PromptCompletionDataset(
-        load_tokenizer(str(model)), data=str(check.data), split="train", train_on_input=False, max_seq_len=400, **given
-    )
+    encoder = Encoder(load_tokenizer(str(model)).tokenizer, check.dataset_type, check.prompt, check.system_prompt)
+    limits: dict[str, Any] = {"first": None, "train_on_input": False, "max_seq_len": 400}
+    samples = encoded_split(encoder, Path(str(check.data)), "train", columns=("input", "output"), **limits)
     lengths = [len(sample["tokens"]) for sample in samples]
     answers = sum(label != IGNORE_INDEX for sample in samples for label in sample["labels"])
     assert facts.train == TrainingSplit(4, sum(lengths), answers)

@@ -25,6 +25,8 @@ from run_experiment.finetuning.torchtune_config import render_yaml
 from run_experiment.inputs.data_files import DataError
 from run_experiment.machine.provenance import installed, told_installed
 
+pytestmark = pytest.mark.torchtune
+
 EPOCHS = 3
 STEPS = len(WORDS) // 2
 _MISSING = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}

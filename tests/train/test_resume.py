@@ -29,6 +29,8 @@ from run_experiment.finetuning.recipe import finetune
 from run_experiment.finetuning.resume_state import CHANGES, JOB, drop_state, last_whole_epoch, resume_changes
 from run_experiment.finetuning.torchtune_config import render_yaml
 
+pytestmark = pytest.mark.torchtune
+
 EPOCHS = 4
 # 21 samples, 8 a step: every epoch leaves a batch of 4 that fills no step, and a sample that fills no batch.
 STEPS = 2

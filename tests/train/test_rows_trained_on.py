@@ -21,6 +21,8 @@ from run_experiment.finetuning.metrics import read_metrics
 from run_experiment.finetuning.model_check import ModelCheck, PackedSteps, check_model, count_packs
 from run_experiment.inputs.data_files import DataError
 
+pytestmark = pytest.mark.torchtune
+
 PACK = 128
 
 

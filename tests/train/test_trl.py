@@ -23,7 +23,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.experiment.model import Model, Training
-from run_experiment.finetuning.dataset import PromptCompletionDataset
 from run_experiment.finetuning.resume_state import CHANGES, JOB
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.trainers.trl import Trl
@@ -102,8 +101,11 @@ def test_curve_and_checkpoints(training: Training, whole: Path) -> None:
     assert len(set(adapters(whole))) == EPOCHS + 1, "the config is the same"
 
 
+@pytest.mark.torchtune
 def test_same_tokens_rates_and_first_loss_as_torchtune(training: Training, tmp_path: Path) -> None:
     """The base model's loss is that of the same batch; later ones differ by the random numbers of the adapter."""
+    from run_experiment.finetuning.dataset import PromptCompletionDataset
+
     given = training.hyperparameters.model_copy(update={"lora_dropout": 0.0, "epochs": 2})
     plain = replace(training, hyperparameters=given)
     ours = train(plain, made(tmp_path / "trl"))

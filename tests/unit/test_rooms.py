@@ -7,6 +7,8 @@ import graphlib
 import re
 from pathlib import Path
 
+import pytest
+
 import run_experiment
 
 SOURCE = Path(run_experiment.__file__).parents[1]
@@ -66,6 +68,39 @@ def test_no_room_imports_one_above_it() -> None:
 
 def test_no_modules_import_each_other() -> None:
     list(graphlib.TopologicalSorter(modules()).static_order())
+
+
+def reached(start: str) -> set[str]:
+    """A module and all that it imports, at once or later."""
+    edges, found, todo = modules(), set(), [start]
+    while todo:
+        found.add(one := todo.pop())
+        todo += edges[one] - found
+    return found
+
+
+def libraries(module: str) -> set[str]:
+    """Other packages that a module imports, at once or later."""
+    path = SOURCE / f"{module.replace('.', '/')}.py"
+    tree = ast.parse((path if path.exists() else path.with_suffix("") / "__init__.py").read_text())
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    found |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in found}
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "place"),
+    [
+        ({"torchtune", "torchao", "omegaconf"}, {"trl", "accelerate"}, "finetuning"),
+        ({"trl", "accelerate"}, {"torchtune", "torchao", "omegaconf"}, "trainers"),
+    ],
+)
+def test_each_trainer_does_without_the_others_packages(own: set[str], others: set[str], place: str) -> None:
+    """One of them is enough to train and to evaluate."""
+    trains = [module for module in modules() if own & libraries(module)]
+    assert trains
+    assert {room(module) for module in trains} == {place}
+    assert [module for start in trains for module in reached(start) if others & libraries(module)] == []
 
 
 def test_rooms_are_small_and_say_what_they_are() -> None:

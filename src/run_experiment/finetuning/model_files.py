@@ -13,6 +13,7 @@ from typing import Any
 from run_experiment.common.errors import CheckpointError
 from run_experiment.finetuning.architecture import ModelError, weight_files, weight_map
 from run_experiment.inputs.safetensors_header import Shape, is_lfs_pointer, tensor_beginnings, tensor_shapes
+from run_experiment.machine.provenance import versions
 
 # Each of these alone, or with others beside it, is a tokenizer.
 _TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
@@ -85,16 +86,27 @@ def _folder_problems(folder: Path, is_base: bool) -> Iterator[str]:
         return
     if is_base and not any(path.is_file() for pattern in _TOKENIZERS for path in folder.glob(pattern)):
         yield f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model's source"
-    if tokenizer.get("tokenizer_class") == "TokenizersBackend" or isinstance(
-        tokenizer.get("extra_special_tokens"), list
-    ):
-        source = folder / "tokenizer_config.json"
-        yield f"{source} is as transformers 5 writes it; save the tokenizer with transformers 4"
-    if "rope_parameters" in config and "rope_theta" not in config:
-        written = "has rope_parameters, as transformers 5 writes it, which transformers 4 leaves out"
-        yield f"{folder / 'config.json'} {written}; save the model with transformers 4"
+    if not _has_transformers_5():
+        yield from _of_transformers_5(folder, config, tokenizer)
     yield from _head_problem(folder, config, shapes)
     yield from _missing_problem(folder, config, shapes)
+
+
+def _has_transformers_5() -> bool:
+    number = versions(("transformers",)).get("transformers", "")
+    return number.partition(".")[0].isdecimal() and int(number.partition(".")[0]) >= 5
+
+
+def _of_transformers_5(folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Iterator[str]:
+    """Of files that transformers 4, which torchtune needs, reads wrong or not at all."""
+    or_else = "or use transformers 5, which trl trains with (docs/trainers.md)"
+    is_new = isinstance(tokenizer.get("extra_special_tokens"), list)
+    if is_new or tokenizer.get("tokenizer_class") == "TokenizersBackend":
+        source = folder / "tokenizer_config.json"
+        yield f"{source} is as transformers 5 writes it; save the tokenizer with transformers 4, {or_else}"
+    if "rope_parameters" in config and "rope_theta" not in config:
+        written = "has rope_parameters, as transformers 5 writes it, which transformers 4 leaves out"
+        yield f"{folder / 'config.json'} {written}; save the model with transformers 4, {or_else}"
 
 
 def _head_problem(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Iterator[str]:

@@ -28,6 +28,7 @@ class Torchtune(Trainer):
     """Trains with `finetuning.recipe`, whose config is torchtune's."""
 
     name = package = "torchtune"
+    extra = "train"
     module = "run_experiment.finetuning.recipe"
 
     def render(self, training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:

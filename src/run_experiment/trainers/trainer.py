@@ -52,8 +52,9 @@ class Trainer(ABC):
 
     # Its name in the summary and in records.
     name: ClassVar[str]
-    # The package whose version marks a training.
+    # The package whose version marks a training, and the extra of this project that installs it.
     package: ClassVar[str]
+    extra: ClassVar[str]
     # The module that job scripts run.
     module: ClassVar[str]
 

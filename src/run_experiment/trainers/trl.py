@@ -21,6 +21,7 @@ class Trl(Trainer):
     """Trains with `trl_recipe`; `sft` in its config is SFTConfig's, `peft` LoraConfig's."""
 
     name = package = "trl"
+    extra = "train-trl"
     module = "run_experiment.trainers.trl_recipe"
 
     def render(self, training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:

@@ -79,9 +79,7 @@ def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]
 def load_model(config: Config) -> Any:
     """The model with a new adapter, drawn from the seed."""
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[config["dtype"]]
-    model = AutoModelForCausalLM.from_pretrained(
-        os.path.abspath(config["model"]), dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
-    )
+    model = AutoModelForCausalLM.from_pretrained(os.path.abspath(config["model"]), dtype=dtype, trust_remote_code=False)
     set_seed(config["sft"]["seed"])
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
 

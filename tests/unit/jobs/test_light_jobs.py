@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from small_experiment import make_small_experiment
 from snakemake_cli import SOURCE
 
 HEAVY = {"numpy", "pandas", "pydantic", "yaml", "torch", "inspect_ai", "safetensors", "snakemake"}
@@ -18,3 +20,28 @@ def test_a_job_begins_without_heavy_imports(script: str) -> None:
     modules = set(result.stdout.split())
     assert "run_experiment.jobs.checks" in modules
     assert not HEAVY & modules
+
+
+PLANNING = """
+import sys
+from snakemake.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+print("imported:", *sys.modules)
+"""
+
+
+def test_planning_imports_no_trainer(tmp_path: Path) -> None:
+    """A login node may have none, and importing one takes seconds."""
+    experiment = make_small_experiment(tmp_path / "experiment")
+    # Jobs in another environment: here nothing has to be installed.
+    settings = [f"experiment_dir={experiment.path}", "environment=activate"]
+    arguments = ["--dry-run", "--profile", "profiles/local", "--config", *settings]
+    command = [sys.executable, "-c", PLANNING, *arguments]
+    result = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    imported = set(result.stdout.rpartition("imported:")[2].split())
+    assert "run_experiment.planning.build" in imported
+    assert not imported & {"torch", "torchtune", "trl", "peft", "transformers", "datasets", "inspect_ai"}

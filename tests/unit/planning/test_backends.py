@@ -11,8 +11,10 @@ from small_experiment import complete, make_small_experiment, plan_of
 
 from run_experiment.common import paths
 from run_experiment.experiment.settings import Settings
-from run_experiment.planning.missing_vllm import missing_vllm
+from run_experiment.planning.missing_packages import missing_packages
 from run_experiment.planning.target import Kind
+from run_experiment.trainers.torchtune import Torchtune
+from run_experiment.trainers.trl import Trl
 
 
 @pytest.fixture
@@ -73,8 +75,9 @@ def test_missing_vllm_is_said_if_jobs_have_this_environment(
 ) -> None:
     def found(*requested: str, **settings: Any) -> list[str]:
         here = Settings(experiment.path, **settings)
-        return [str(error) for error in missing_vllm(plan_of(experiment), here, requested)]
+        return [str(error) for error in missing_packages(plan_of(experiment), here, requested)]
 
+    monkeypatch.setattr(Torchtune, "package", "yaml")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert found() == []
     set_evaluation(experiment, backend="vllm")
@@ -87,3 +90,35 @@ def test_missing_vllm_is_said_if_jobs_have_this_environment(
     (tmp_path / "vllm").write_text("#!/bin/sh\n")
     (tmp_path / "vllm").chmod(0o755)
     assert found() == []
+
+
+def test_a_trainer_that_is_not_installed_is_said_if_jobs_have_this_environment(
+    experiment: ExperimentFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*requested: str, **settings: Any) -> list[str]:
+        here = Settings(experiment.path, **settings)
+        return [str(error) for error in missing_packages(plan_of(experiment), here, requested)]
+
+    monkeypatch.setattr(Torchtune, "package", "yaml")
+    monkeypatch.setattr(Trl, "package", "jinja2")
+    assert found() == []
+    monkeypatch.setattr(Torchtune, "package", "torchtune_that_is_missing")
+    [said] = found()
+    assert said.startswith(
+        "experiment_summary.yaml: tools.preparation: torchtune_that_is_missing is not installed here, for r4, r8: "
+        'install it, `pip install ".[train]"`'
+    )
+    assert "or use `tools.preparation: trl`" in said
+    assert found(paths.eval_record("base", "shout_base")) == [], "nothing of what is asked for is trained"
+    for elsewhere in ({"environment": "conda activate a"}, {"modules": ("module load a",)}):
+        assert found(**elsewhere) == []
+    summary = experiment.read()
+    summary["tools"] = {"preparation": "trl"}
+    experiment.write(summary)
+    assert found() == []
+    monkeypatch.setattr(Trl, "package", "trl_that_is_missing")
+    [said] = found()
+    assert '".[train-trl]"' in said
+    assert "or use `tools.preparation: torchtune`" in said
+    complete(experiment)
+    assert found() == [], "nothing is left to train"

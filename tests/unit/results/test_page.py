@@ -306,7 +306,8 @@ def test_results_are_written_over_old_ones(done: ExperimentFolder) -> None:
     assert read_record(done.path / "r4/finetune.json") is not None
 
 
-TODAY = versions(("torchtune", "inspect-ai"))
+# With a version of torchtune also where it is not installed.
+TODAY = {"torchtune": "0.6.1"} | versions(("torchtune", "inspect-ai"))
 CLEAN = {"commit": "0123456789abcdef", "dirty": False}
 TOLD = {
     "project": CLEAN,
@@ -421,6 +422,7 @@ def test_package_that_is_not_installed_here_is_compared_with_the_newest_record(
         )
         for day, number in ((1, "0.6.0"), (0, "0.7.0"))
     ]
+    monkeypatch.setattr("run_experiment.results.versions.versions", lambda packages: TODAY)
     assert todays_versions(records) == TODAY
     monkeypatch.setattr("run_experiment.results.versions.versions", lambda packages: {"inspect-ai": "0.3.2"})
     assert todays_versions(records) == {"torchtune": "0.6.0", "inspect-ai": "0.3.2"}

@@ -15,6 +15,7 @@ from good_summary import FILE, GOOD, MODEL, changed, errors, read
 from model_weights import write_weights
 from safetensors.numpy import load_file, save_file
 
+from run_experiment.finetuning import model_files
 from run_experiment.finetuning.model_files import expected_shapes
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 2471645608\n"
@@ -22,6 +23,12 @@ WEIGHTS = "model.safetensors"
 
 Edit = Callable[[Path], object]
 Rename = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def transformers_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the environment of torchtune."""
+    monkeypatch.setattr(model_files, "versions", lambda _: {"transformers": "4.57.6"})
 
 
 def config(**changes: Any) -> Edit:
@@ -160,6 +167,14 @@ def test_refused_for_evaluations_alone(folder: Path, edit: Edit, message: str) -
 def test_what_only_training_needs(folder: Path, edit: Edit) -> None:
     edit(folder / "models/tiny")
     read(folder, changed(*ONLY_EVALUATED))
+
+
+def test_files_of_transformers_5_are_fine_where_it_is_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer(tokenizer_class="TokenizersBackend")(folder / "models/tiny")
+    config(**TRANSFORMERS_5)(folder / "models/tiny")
+    assert len(errors(folder, changed(*ONLY_EVALUATED))) == 1
+    monkeypatch.setattr(model_files, "versions", lambda _: {"transformers": "5.24.0"})
+    assert read(folder, changed(*ONLY_EVALUATED))[1] == []
 
 
 def test_rope_that_transformers_4_leaves_out(folder: Path) -> None:
