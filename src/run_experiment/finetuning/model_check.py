@@ -148,7 +148,7 @@ class _Encoded:
 
 
 def without_torch() -> None:
-    """Have transformers imported without torch, for tokenizers alone, and without asking the Hub for anything."""
+    """Have transformers 4 imported without torch, for tokenizers alone, and without asking the Hub for anything."""
     os.environ |= {"USE_TORCH": "0", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "HF_HUB_OFFLINE": "1"}
 
 
