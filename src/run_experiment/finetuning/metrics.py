@@ -103,12 +103,15 @@ class MetricsLogger:
         """
         values = {_RENAMED.get(name, name): float(value) for name, value in payload.items()}
         known = {name: value for name, value in values.items() if name in COLUMNS}
-        self._writer.writerow({"epoch": self._epoch, "step": step} | known)
-        if self._wandb_run is not None:
-            self._wandb_run.log({"epoch": self._epoch} | known, step=step)
+        self._write(known, step)
         for name, what in _MUST_BE_FINITE.items():
             if not math.isfinite(value := known.get(name, 0.0)):
                 raise DivergedError(what, value, self._epoch, step)
+
+    def _write(self, row: Mapping[str, float], step: int) -> None:
+        self._writer.writerow({"epoch": self._epoch, "step": step} | row)
+        if self._wandb_run is not None:
+            self._wandb_run.log({"epoch": self._epoch} | row, step=step)
 
     def log(self, name: str, data: Any, step: int) -> None:
         """Write a row of one scalar."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from run_experiment.experiment.schema import Hyperparameters
 
 
+# The module that starts the processes of a training.
+LAUNCHER = "run_experiment.trainers.torchrun"
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Samples per batch and batches per step: the product affects the result, the batch alone the memory."""
@@ -27,6 +31,17 @@ class Sizes:
     def text(self) -> str:
         """`8 × 1`."""
         return f"{self.batch} × {self.accumulation}"
+
+    def shared(self, devices: int) -> Sizes | None:
+        """The sizes of each of several devices that share the samples of a step; None if the samples do not divide.
+
+        A device has no more samples at once than it would have alone.
+        """
+        samples, rest = divmod(self.batch * self.accumulation, devices)
+        if rest:
+            return None
+        batch = next(size for size in range(min(self.batch, samples), 0, -1) if samples % size == 0)
+        return Sizes(batch, samples // batch)
 
 
 @dataclass(frozen=True)
@@ -58,9 +73,15 @@ class Trainer(ABC):
     # The module that job scripts run.
     module: ClassVar[str]
 
-    def command(self, config: str) -> list[str]:
-        """The command of a training with a config file."""
-        return ["python", "-m", self.module, "--config", config]
+    # Whether several devices can share a training.
+    shares: ClassVar[bool] = False
+
+    def command(self, config: str, processes: int = 1) -> list[str]:
+        """The command of a training with a config file, which some processes of one node share."""
+        arguments = ["-m", self.module, "--config", config]
+        if processes == 1:
+            return ["python", *arguments]
+        return ["python", "-m", LAUNCHER, "--standalone", f"--nproc-per-node={processes}", *arguments]
 
     @abstractmethod
     def render(self, training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:

@@ -23,6 +23,7 @@ class Trl(Trainer):
     name = package = "trl"
     extra = "train-trl"
     module = "run_experiment.trainers.trl_recipe"
+    shares = True
 
     def render(self, training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:
         """A config with SFTConfig's and LoraConfig's names."""

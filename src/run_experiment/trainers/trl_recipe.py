@@ -32,8 +32,10 @@ from run_experiment.finetuning.resume_state import CHANGES
 from run_experiment.finetuning.tokenizer import ModelTokenizer, load_tokenizer
 from run_experiment.inputs.data_files import DataError
 from run_experiment.machine.provenance import tell_installed
+from run_experiment.trainers import process_group
+from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_state import STATES, deciding, drop_state, newest_state
-from run_experiment.trainers.trl_training import Collator, EpochSampler, EpochTrainer, Interrupts
+from run_experiment.trainers.trl_training import Collator, EpochSampler, EpochTrainer, Interrupts, MutedMetrics
 
 Config = dict[str, Any]
 
@@ -41,10 +43,11 @@ Config = dict[str, Any]
 def resolved(config: Config) -> Config:
     """A config with the changes of this attempt, its device and dtype chosen, and the folder that its output links to.
 
-    Raises DataError if the device is not there.
+    Its sizes are those of this process. Raises DataError if the device is not there.
     """
     if path := os.environ.get(CHANGES):
         config = merged(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    config = _of_process(config)
     output = Path(config["output_dir"])
     if output.is_symlink():
         # The link follows the newest configuration.
@@ -58,6 +61,16 @@ def resolved(config: Config) -> Config:
     if dtype == "auto":
         dtype = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return {**config, "output_dir": str(output), "device": device, "dtype": dtype}
+
+
+def _of_process(config: Config) -> Config:
+    """A config with this process's share of the batches. Raises DataError if the processes cannot share them."""
+    devices, sizes = process_group.count(), Trl().sizes(config)
+    if devices == 1 or sizes is None:
+        return config
+    if (shared := sizes.shared(devices)) is None:
+        raise DataError(f"{devices} processes cannot share the {sizes.batch * sizes.accumulation} samples of a step")
+    return merged(config, Trl().with_sizes(shared))
 
 
 def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]:
@@ -91,11 +104,12 @@ def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
     """
     output, sft, tokenizer = Path(config["output_dir"]), config["sft"], load_tokenizer(config["tokenizer"])
     train = samples(tokenizer, config["dataset"])
-    per_step = sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"]
+    per_step = sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"] * process_group.count()
     steps = min(len(train) // per_step, config["max_steps_per_epoch"] or len(train))
     if not steps:
         raise DataError(f"the training split has fewer samples than one step takes ({per_step})")
-    metrics = MetricsLogger(str(output), config.get("wandb_project"))
+    log = MetricsLogger if process_group.is_first() else MutedMetrics
+    metrics = log(str(output), config.get("wandb_project"))
     metrics.log_config(config)
     return EpochTrainer(
         output_dir=output,
@@ -115,10 +129,15 @@ def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
 
 def _arguments(config: Config, output: Path, steps: int) -> SFTConfig:
     """SFTConfig of a config, and what a config cannot change: how it is logged and saved."""
+    if process_group.count() > 1 and config["device"] == "cpu":
+        # accelerate would number CPUs, and torch loads nothing to `cpu:0`.
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     arguments = SFTConfig(
         output_dir=str(output / STATES),
         max_steps=steps * config["sft"]["num_train_epochs"],
         use_cpu=config["device"] == "cpu",
+        ddp_backend=("gloo" if config["device"] == "cpu" else "nccl") if process_group.count() > 1 else None,
+        ddp_find_unused_parameters=False,
         logging_steps=1,
         logging_strategy="steps",
         logging_nan_inf_filter=False,
@@ -141,7 +160,8 @@ def _state(config: Config) -> str | None:
     found = newest_state(output) if config.get("resume_from") else None
     if found is None:
         # Nothing may resume from an older training that this one overwrites.
-        drop_state(output)
+        if process_group.is_first():
+            drop_state(output)
         return None
     folder, facts = found
     if facts["config"] != (now := deciding(config)):
@@ -156,21 +176,24 @@ def finetune(config: Config, interrupts: Interrupts) -> None:
     """Train as a config says; exits with a message if data, device or a loss that is not finite do not allow it."""
     try:
         config = resolved(config)
-        tell_installed(Path(config["output_dir"]), "trl", "accelerate")
-        print(yaml.safe_dump(config, sort_keys=False), flush=True)
+        if process_group.is_first():
+            tell_installed(Path(config["output_dir"]), "trl", "accelerate")
+            print(yaml.safe_dump(config, sort_keys=False), flush=True)
         state = _state(config)
         trainer = make_trainer(config, interrupts)
         trainer.train(resume_from_checkpoint=state)
+    # All processes end with the same error; one says it.
     except DivergedError as error:
-        sys.exit(error.explained(trainer.state.max_steps))
+        sys.exit(error.explained(trainer.state.max_steps) if process_group.is_first() else 1)
     except DataError as error:
-        sys.exit(str(error))
+        sys.exit(str(error) if process_group.is_first() else 1)
 
 
 def main() -> None:
     """Train as the config file that the command line names says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", required=True, type=Path)
+    process_group.end_with_parent()
     interrupts = Interrupts()
     interrupts.listen()
     finetune(yaml.safe_load(parser.parse_args().config.read_text(encoding="utf-8")), interrupts)

@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample
 from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
 from run_experiment.finetuning.resume_state import published_epoch
+from run_experiment.trainers import process_group
 from run_experiment.trainers.trl_state import finish_state, state_folder
 
 Batch = dict[str, torch.Tensor]
@@ -100,7 +101,11 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         self._losses: list[torch.Tensor] = []
         self._tokens, self._step_began = 0, time.perf_counter()
         super().__init__(**given)
-        self.per_epoch = len(sampler) // (self.args.train_batch_size * self.args.gradient_accumulation_steps)
+        per_process = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        self.per_epoch = len(sampler) // (per_process * process_group.count())
+        if process_group.count() > 1:
+            # Each process draws its own dropout.
+            torch.manual_seed(self.args.seed + process_group.rank())
         self.add_callback(_Epochs(self, save_every, interrupts))
 
     def _get_train_sampler(self, *_: Any) -> EpochSampler:
@@ -119,10 +124,12 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         if not self._losses:
             return
         seconds = time.perf_counter() - self._step_began
+        loss, tokens = process_group.summed([float(torch.stack(self._losses).sum()), self._tokens], self.args.device)
         row: dict[str, Any] = {
-            "loss": float(torch.stack(self._losses).sum()),
+            # Scaled for the mean of all processes' gradients.
+            "loss": loss / process_group.count(),
             "lr": self.lr_scheduler.get_last_lr()[0],
-            "tokens_per_second": self._tokens / seconds,
+            "tokens_per_second": tokens / seconds,
         }
         if self.args.max_grad_norm:
             row["grad_norm"] = logs["grad_norm"]
@@ -151,8 +158,9 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         if self._validation:
             self._curve.log_dict({"validation_loss": self.validation_loss()}, step=self.state.global_step)
         self._curve.sync()
-        with published_epoch(self._output_dir, epoch) as folder:
-            save_adapter(self.model, folder)
+        if process_group.is_first():
+            with published_epoch(self._output_dir, epoch) as folder:
+                save_adapter(self.model, folder)
 
     def _require_finite(self, epoch: int) -> None:
         for weights in self.model.parameters():
@@ -161,24 +169,32 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """Mean loss of the validation split's completion tokens. Draws no random numbers."""
+        """Mean loss of the validation split's completion tokens, of which each process takes its share of batches.
+
+        Draws no random numbers.
+        """
         total, tokens, size = 0.0, 0, self.args.train_batch_size
         self.model.eval()
-        for start in range(0, len(self._validation), size):
+        for start in range(size * process_group.rank(), len(self._validation), size * process_group.count()):
             batch = self._prepare_inputs(self.data_collator(self._validation[start : start + size]))
             labels = batch.pop("labels")[:, 1:]
             logits = self.model(**batch).logits[:, :-1].float()
             total += float(cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum"))
             tokens += int((labels != IGNORE_INDEX).sum())
         self.model.train()
-        return total / tokens
+        loss, counted = process_group.summed([total, tokens], self.args.device)
+        return loss / counted
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Not SFTTrainer's, which writes a model card.
         Trainer._save_checkpoint(self, model, trial)
         self._curve.sync()
-        facts = {"step": self.state.global_step, "epochs": self.complete_epochs, "config": self._deciding}
-        finish_state(state_folder(self._output_dir, self.state.global_step), facts)
+        # Each process writes its random numbers.
+        process_group.wait_for_all()
+        if process_group.is_first():
+            facts = {"step": self.state.global_step, "epochs": self.complete_epochs, "config": self._deciding}
+            finish_state(state_folder(self._output_dir, self.state.global_step), facts)
+        process_group.wait_for_all()
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]
@@ -192,13 +208,17 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]
         self._trainer.begin_epoch()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not self._interrupts.received and time.monotonic() - self._saved < self._save_every:
+        due = time.monotonic() - self._saved >= self._save_every
+        # Any process may be the first to know; all save the same step.
+        asked, interrupted = process_group.summed([due, self._interrupts.received], args.device)
+        if not asked and not interrupted:
             return
         # The state at the end of an epoch is saved once that is published.
         control.should_save = bool(state.global_step % self._trainer.per_epoch)
         if control.should_save:
             self._saved = time.monotonic()
-        control.should_training_stop |= self._interrupts.received
+        if interrupted:
+            self._interrupts.received = control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # An epoch that is stopped ends, too.
@@ -210,6 +230,20 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         if self._interrupts.received and state.global_step < state.max_steps:
             raise SystemExit(128 + signal.SIGTERM)
+
+
+class MutedMetrics(MetricsLogger):
+    """The curve in a process that is not the first: it writes nothing, but ends as the first one does."""
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Begin nothing."""
+
+    def begin_epoch(self, epoch: int, step: int | None = None) -> None:
+        """Remember the epoch, for messages."""
+        self._epoch = epoch
+
+    def _write(self, row: Mapping[str, float], step: int) -> None:
+        pass
 
 
 def save_adapter(model: Any, folder: Path) -> None:
