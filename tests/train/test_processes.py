@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from finetuned import make_training, write_data
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from run_experiment.experiment.model import Training
+from run_experiment.trainers.torchrun import exit_status
 from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_config import render
 from run_experiment.trainers.trl_recipe import finetune
 from run_experiment.trainers.trl_training import Interrupts
 
-EPOCHS, STEPS = 2, 3
+EPOCHS = 3
 TRAINER = Trl()
 
-# Each process trains twice: one gets SIGTERM after step 2, then, resumed, is killed in step 5.
+# Each process trains twice: one gets SIGTERM after step 2, then, resumed, is killed in step 8.
 INTERRUPTED_THEN_KILLED = """
 import os, signal
 from pathlib import Path
@@ -43,7 +46,7 @@ def after_step(*_):
     steps.append(1)
     if process_group.rank() == 1 and len(steps) == 2:
         interrupts.received = True
-    if process_group.rank() == 1 and len(steps) == 5:
+    if process_group.rank() == 1 and len(steps) == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 
 register_optimizer_step_post_hook(after_step)
@@ -72,7 +75,7 @@ def training(llama: Path, tmp_path: Path) -> Training:
 
 
 def test_two_processes(training: Training, tmp_path: Path) -> None:
-    """Killed and resumed, they have the losses of one process with the same samples a step."""
+    """They have the losses of one process with the same samples a step, which may also resume what they left."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     for folder in (alone, together):
         folder.mkdir()
@@ -85,26 +88,44 @@ def test_two_processes(training: Training, tmp_path: Path) -> None:
     assert killed.stdout.count("resumes after step 2") == 2, "both stopped after the step in which one was asked to"
     state = TRAINER.resumption(together / "artifacts")
     assert state is not None
-    assert (state.state, state.epochs) == ("step 3", 1)
-    (together / "changes.yaml").write_text(yaml.safe_dump(dict(state.changes)))
-    ended = run(TRAINER.command("finetune.yaml", 2), together, RUN_EXPERIMENT_CHANGES="changes.yaml")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("output_dir: artifacts") == 1, "one process says what it trains"
+    assert (state.state, state.epochs) == ("step 6", 2)
+    assert killed.stdout.count("output_dir: artifacts") == 2, "one process says what it trains, twice"
     train_alone(training, alone)
+    train_alone(training, together, state.changes)
     assert [row["step"] for row in rows(together)] == [row["step"] for row in rows(alone)]
     for ours, theirs in zip(rows(together), rows(alone), strict=True):
         for name in ("loss", "lr", "grad_norm", "validation_loss"):
             assert float(ours[name] or 0) == pytest.approx(float(theirs[name] or 0), rel=1e-5, abs=1e-12)
 
 
-def run(command: list[str], folder: Path, **environment: str) -> Any:
-    cores = {"OMP_NUM_THREADS": "2", **environment}
+@pytest.mark.parametrize(
+    ("failures", "status"),
+    [
+        ([(0, 1), (1, -9)], 137),
+        ([(1, -15), (1, 1)], 1),
+        ([(0, 1), (30, -9)], 1),
+        ([(0, 143), (0, 143)], 143),
+        ([(0, -15)], 143),
+    ],
+)
+def test_exit_status(failures: list[tuple[int, int]], status: int) -> None:
+    """Seconds and codes of failures; torchrun ends the others with SIGTERM, and after 30 seconds with SIGKILL."""
+    found = [ProcessFailure(0, 1, code, "") for _, code in failures]
+    for failure, (second, _) in zip(found, failures, strict=True):
+        failure.timestamp = second
+    assert exit_status(found) == status
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     python = [sys.executable, *command[1:]]
-    return subprocess.run(python, cwd=folder, env={**os.environ, **cores}, capture_output=True, text=True)
+    return subprocess.run(python, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def train_alone(training: Training, folder: Path) -> None:
-    finetune(render(training, str(folder / "artifacts"), folder), Interrupts())
+def train_alone(training: Training, folder: Path, changes: Mapping[str, Any] | None = None) -> None:
+    config = {**render(training, "artifacts", folder), **(changes or {})}
+    with contextlib.chdir(folder):
+        finetune(config, Interrupts())
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

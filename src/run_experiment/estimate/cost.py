@@ -132,8 +132,11 @@ class Judge:
         for key, wider in zip(likeness(target.kind, target.config), _WIDER[target.kind], strict=True):
             for source, by_key in self._sources.items():
                 if found := self._each(source, key, amount, wider):
-                    gpus = max(one.gpus for one in by_key[key])
-                    return Job(subject, run, target.kind, gpus, found.times(epochs), source)
+                    had = max(one.gpus for one in by_key[key])
+                    gpus = self._gpus(run, target, had)
+                    # GPUs that share a training take as many GPU-seconds as one.
+                    share = had / gpus if gpus else 1
+                    return Job(subject, run, target.kind, gpus, found.times(epochs * share), source)
         return self._guessed(subject, run, target, amount * epochs)
 
     def _seconds_each(self, source: Source, key: str, amount: int, wider: tuple[float, float]) -> Seconds | None:
@@ -144,7 +147,14 @@ class Judge:
         is_cpu = mapping(target.config.get("hyperparameters")).get("device") == "cpu" or self._gpu is None
         model = self._plan.experiment.run_by_name[run].model.path
         seconds = guess(model, tokens, None if is_cpu else self._gpu) if target.kind is Kind.TRAINING else None
-        return Job(subject, run, target.kind, int(not is_cpu), seconds, Source.SIZE)
+        gpus = self._gpus(run, target, int(not is_cpu))
+        return Job(subject, run, target.kind, gpus, seconds and seconds.times(1 / max(gpus, 1)), Source.SIZE)
+
+    def _gpus(self, run: str, target: Target, usual: int) -> int:
+        """GPUs of a job: those that a training asks for, else as many as usual."""
+        compute = self._plan.experiment.run_by_name[run].compute
+        is_given = compute and compute.gpus and target.kind is Kind.TRAINING
+        return compute.devices if usual and compute and is_given else usual
 
 
 def _seconds_each(likes: Sequence[Measurement], amount: int, wider: tuple[float, float]) -> Seconds | None:

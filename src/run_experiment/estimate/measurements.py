@@ -13,6 +13,7 @@ from typing import Annotated
 from platformdirs import user_data_path
 from pydantic import Field, TypeAdapter, ValidationError
 
+from run_experiment.common import paths
 from run_experiment.common.json_files import mapping, write_atomically
 from run_experiment.estimate.likeness import epochs_of, likeness
 from run_experiment.estimate.sizes import Sizes
@@ -76,13 +77,20 @@ def _measurement(target: Target, record: JobRecord, seconds: float, sizes: Sizes
         kind=target.kind,
         seconds=seconds,
         epochs=epochs_of(target.kind, record.config),
-        gpus=len(gpus),
+        gpus=len(gpus) * _nodes(target, sizes.plan),
         likeness=likeness(target.kind, record.config),
         job=f"{sizes.plan.experiment.folder / target.path} {record.ended}",
         amount=sizes.measured(target, record),
         gpu=gpus[0] if gpus else "",
         tokens_per_second=sizes.tokens_per_second(target, record),
     )
+
+
+def _nodes(target: Target, plan: Plan) -> int:
+    """Nodes of a job, of which its record knows the first one's GPUs."""
+    run, _ = paths.target_of(target.path)
+    compute = plan.experiment.run_by_name[run].compute if target.kind is Kind.TRAINING else None
+    return (compute and compute.nodes) or 1
 
 
 def _gpus(record: JobRecord) -> list[str]:

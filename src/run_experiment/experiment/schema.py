@@ -180,9 +180,11 @@ class Hyperparameters(Section):
     """How a run is trained. In `controls` they hold for all runs, in a run's `parameters` for that run."""
 
     epochs: PositiveInt = Field(1, le=10_000, description="Passes over the training split.")
-    batch_size: PositiveInt = Field(4, description="Samples a step and device.")
+    batch_size: PositiveInt = Field(4, description="Samples that a device takes at once, at the most.")
     gradient_accumulation_steps: PositiveInt = Field(
-        1, description="Batches an optimizer step; the effective batch size is the product."
+        1,
+        description="Batches an optimizer step. The product with `batch_size` is the effective batch size, on however "
+        "many GPUs: they share its samples.",
     )
     seed: Seed = Field(14, description="Seed of the initialisation and of the data order.")
     lr: PositiveNumber = Field(3e-4, description="Peak learning rate.")
@@ -394,7 +396,8 @@ class Compute(Section):
     """What a job requests of the cluster; what is absent is estimated, or is the settings'."""
 
     time: Annotated[str, Field(pattern=f"^{TIME_PATTERN}$")] | None = Field(None, description="Time limit, HH:MM:SS.")
-    gpus: NonNegativeInt | None = Field(None, description="GPUs.")
+    gpus: NonNegativeInt | None = Field(None, description="GPUs on each node; several share a training by `trl`.")
+    nodes: PositiveInt | None = Field(None, description="Nodes that share a training by `trl`; absent: one.")
     mem: Annotated[str, Field(pattern=f"^{MEMORY_PATTERN}$")] | None = Field(None, description="Memory, like 80G.")
     cpus_per_task: PositiveInt | None = Field(None, description="CPU cores.")
     partition: Option | None = Field(None, description="Partition, instead of the settings'.")
@@ -410,6 +413,11 @@ class Compute(Section):
     def options(self) -> Mapping[str, str]:
         """Further options of sbatch by their full names; the value of a flag is empty."""
         return self._options
+
+    @property
+    def devices(self) -> int:
+        """GPUs of all nodes, or nodes without GPUs, that share a training."""
+        return (self.nodes or 1) * max(1, self.gpus or 1)
 
     def key(self, name: str) -> str:
         """The key of the run that a request is or would be written at: `compute.time`."""

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from run_experiment.jobscripts.edits import COMMANDS_BEGIN, Existing, Rendered, 
 from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.jobscripts.sbatch_lines import family
 from run_experiment.trainers.known import TRAINERS
+from run_experiment.trainers.trainer import Trainer
 
 # Cores of a training or an evaluation; Snakemake passes their number on to torch.
 CPUS = 4
@@ -46,12 +47,14 @@ KEPT_HEAD = "Rendered with your own #SBATCH and environment lines"
 
 @dataclass(frozen=True)
 class Request:
-    """Resources that a job requests; `given` is what the summary says."""
+    """Resources that a job requests; `given` is what the summary says. All but `nodes` are of each node."""
 
     time: str
     gpus: int
     mem: str
     given: Compute
+    nodes: int = 1
+    processes: int = 1
 
 
 class JobScripts:
@@ -83,17 +86,17 @@ class JobScripts:
         if run.training is None or run.output_dir is None:
             raise ValueError(f"{run.name} is not trained by a script of ours")
         config, trainer = paths.finetune_config(run.name), TRAINERS[run.training.trainer]
-        command = shlex.join(trainer.command(config))
         limit = self.time_limit(paths.finetune_record(run.name), "04:00:00")
         weights = self._weights_gb(run.training.model.path)
         request = _training_request(run.compute, run.training, weights, limit)
+        commands = _training_commands(trainer, config, request)
         return {
             config: Rendered(
                 "",
                 trainer.render(run.training, str(run.output_dir), self._experiment.folder, self._dated_tokenizer(run)),
             ),
             paths.finetune_script(run.name): Rendered(
-                self._head(paths.job_name(self._experiment.name, run.name), request), _commands([command])
+                self._head(paths.job_name(self._experiment.name, run.name), request), _commands(commands)
             ),
         }
 
@@ -244,9 +247,10 @@ class JobScripts:
             "partition": request.given.partition or settings.partition,
             "qos": request.given.qos,
             "constraint": request.given.constraint,
-            "nodes": 1,
-            "ntasks": 1,
-            "cpus-per-task": request.given.cpus_per_task or CPUS,
+            "nodes": request.nodes,
+            # torchrun is the one task of a node.
+            "ntasks" if request.nodes == 1 else "ntasks-per-node": 1,
+            "cpus-per-task": request.given.cpus_per_task or CPUS * request.processes,
             "gres": f"gpu:{request.gpus}" if request.gpus else None,
             "mem": request.mem,
             "time": request.time,
@@ -331,26 +335,46 @@ def _lines(command: list[str]) -> str:
     return " ".join(f"\\\n  {word}" if word.startswith("-") else word for word in words)
 
 
+def _training_commands(trainer: Trainer, config: str, request: Request) -> list[str]:
+    """Commands of a training, which all processes on all nodes of its job share."""
+    command = trainer.command(config, request.processes, request.nodes)
+    if request.nodes == 1:
+        return [shlex.join(command)]
+    options = [f"--nodes={request.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    return [
+        "# torchrun's processes meet on the first node, which runs this script, at a port that other jobs do not use.",
+        "export PET_RDZV_ID=$SLURM_JOB_ID PET_RDZV_ENDPOINT=$(hostname):$((20000 + SLURM_JOB_ID % 10000))",
+        # Steps do not inherit the number of cores.
+        f'srun {shlex.join(options)} --cpus-per-task="$SLURM_CPUS_PER_TASK" \\\n  {shlex.join(command)}',
+    ]
+
+
 def _training_request(compute: Compute | None, training: Training, weights_gb: float, time: str) -> Request:
     """Resources of a training."""
     given = training.hyperparameters
     gpus = 0 if given.device == "cpu" or (compute and compute.gpus == 0) else 1
     # Without a GPU, `auto` is fp32.
     in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus)
-    return _request(compute, weights_gb, gpus=gpus, in_fp32=in_fp32, time=time)
+    shared = compute if compute and TRAINERS[training.trainer].shares else Compute()
+    processes = max(1, shared.gpus or 1) if given.device != "cpu" else 1
+    request = _request(compute, weights_gb, gpus=gpus, in_fp32=in_fp32, time=time, processes=processes)
+    return replace(request, nodes=shared.nodes or 1)
 
 
-def _request(compute: Compute | None, weights_gb: float, *, gpus: int, in_fp32: bool, time: str) -> Request:
+def _request(
+    compute: Compute | None, weights_gb: float, *, gpus: int, in_fp32: bool, time: str, processes: int = 1
+) -> Request:
     """Resources of a job: the summary's, else one GPU, and memory by the size of the model."""
     given = compute or Compute()
     # While a model is loaded its weights are in memory twice: as stored, mostly in bf16, and as used. More than one GPU
-    # would not help: trainings are single-device, and inspect-ai's `hf` provider uses one.
+    # helps only trainings that can share it: inspect-ai's `hf` provider uses one.
     weights = weights_gb * (3 if in_fp32 else 2)
     return Request(
         time=given.time or time,
         gpus=gpus if given.gpus is None else given.gpus,
-        mem=given.mem or f"{_ROOM_GB + math.ceil(weights)}G",
+        mem=given.mem or f"{processes * (_ROOM_GB + math.ceil(weights))}G",
         given=given,
+        processes=processes,
     )
 
 

@@ -109,10 +109,13 @@ def _memory_text(metrics: JobMetrics) -> str:
 def _gpu_text(metrics: JobMetrics, gpu: GpuSummary | None) -> str:
     if gpu is None or not gpu.samples:
         return f"no samples of {counted(metrics.gpus, 'GPU')}" if metrics.gpus else "no GPU samples"
-    name = "GPU" if gpu.gpus == 1 else f"{gpu.gpus} GPUs"
+    # Only those of the first node are sampled.
+    total = max(gpu.gpus, metrics.gpus)
+    name = "GPU" if total == 1 else f"{total} GPUs"
     busy = f"mean {_rounded(gpu.mean_utilization)}, max {_rounded(gpu.max_utilization)}"
+    busy += f" ({gpu.gpus} sampled)" if gpu.gpus < total else ""
     memory = f"{_gigabytes(gpu.peak_memory_mib)} of {_gigabytes(gpu.total_memory_mib)} GB"
-    power = f"{gpu.mean_power_w:.0f} W{'' if gpu.gpus == 1 else ' each'}" if gpu.mean_power_w is not None else "unknown"
+    power = f"{gpu.mean_power_w:.0f} W{'' if total == 1 else ' each'}" if gpu.mean_power_w is not None else "unknown"
     return ", ".join(
         [
             f"{name} {busy if gpu.mean_utilization is not None else 'utilization unknown'}",

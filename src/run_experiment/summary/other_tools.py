@@ -20,7 +20,7 @@ _VALIDATION = "put rows into a split named validation, and set validation_during
 _EVERY_EPOCH = "every epoch ends with a checkpoint"
 _LORA = "leave it out: runs train LoRA adapters"
 _PRECISION = "models are trained in bf16 or fp32 (dtype)"
-_ONE_GPU = "leave it out: a run trains on one GPU"
+_GPUS = "write gpus: N in a run's compute, with trainer: trl"
 _TEMPLATE = "the chat template is that of the model's folder (dataset_type: chat_completion)"
 _ATTENTION = "leave it out: torch chooses it"
 _MODULES = "write lora_attn_modules and apply_lora_to_mlp"
@@ -39,7 +39,7 @@ _WAYS_OUT = {
     "dataset_name": _DATA,
     "dataset_text_field": "name the columns in input_key and output_key",
     "datasets": _DATA,
-    "deepspeed": _ONE_GPU,
+    "deepspeed": _GPUS,
     "do_eval": _VALIDATION,
     "do_train": "leave it out: runs of type fine-tuned are trained",
     "eval_steps": _VALIDATION,
@@ -50,7 +50,7 @@ _WAYS_OUT = {
     "flash_attention": _ATTENTION,
     "flash_attn": _ATTENTION,
     "fp16": "write dtype: bf16 or fp32",
-    "fsdp": _ONE_GPU,
+    "fsdp": _GPUS,
     "gres": "write gpus: N",
     "load_in_4bit": _PRECISION,
     "load_in_8bit": _PRECISION,
@@ -63,9 +63,9 @@ _WAYS_OUT = {
     "model_name_or_path": _MODEL,
     "modules_to_save": "leave it out: runs train LoRA matrices alone",
     "nodelist": _LINES,
-    "nodes": "jobs run on one node",
+    "nodes": "it is a key of a run's compute",
     "ntasks": "jobs are one process",
-    "num_gpus": _ONE_GPU,
+    "num_gpus": _GPUS,
     "optim": "leave it out: the optimizer is AdamW",
     "optimizer": "leave it out: the optimizer is AdamW; its lr and weight_decay are keys of controls",
     "output_dir": "checkpoints go to the runs' folders beside this file, or below output.base_directory",

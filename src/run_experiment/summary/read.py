@@ -16,6 +16,7 @@ from run_experiment.summary.backends import check_backends
 from run_experiment.summary.checks.files import check_files
 from run_experiment.summary.checks.references import check_references
 from run_experiment.summary.checks.types import check_types
+from run_experiment.summary.devices import check_devices
 from run_experiment.summary.draft import Finding, draft_of, errors_of, warnings_of
 
 
@@ -51,6 +52,7 @@ def read_summary(path: Path, *, strict: bool | None = None) -> tuple[ExperimentS
     findings += _elsewhere(check_references(draft, folder, strict), findings)
     findings += _elsewhere(check_files(draft, folder), findings)
     findings += _elsewhere(check_backends(draft, folder), findings)
+    findings += _elsewhere(check_devices(draft, folder), findings)
     if errors := errors_of(source, findings):
         raise InputError(path.name, errors)
     assert summary is not None

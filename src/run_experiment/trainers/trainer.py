@@ -76,12 +76,13 @@ class Trainer(ABC):
     # Whether several devices can share a training.
     shares: ClassVar[bool] = False
 
-    def command(self, config: str, processes: int = 1) -> list[str]:
-        """The command of a training with a config file, which some processes of one node share."""
+    def command(self, config: str, processes: int = 1, nodes: int = 1) -> list[str]:
+        """The command of a training with a config file, which so many processes on each node share."""
         arguments = ["-m", self.module, "--config", config]
-        if processes == 1:
+        if processes * nodes == 1:
             return ["python", *arguments]
-        return ["python", "-m", LAUNCHER, "--standalone", f"--nproc-per-node={processes}", *arguments]
+        where = ["--standalone"] if nodes == 1 else [f"--nnodes={nodes}", "--rdzv-backend=c10d"]
+        return ["python", "-m", LAUNCHER, *where, f"--nproc-per-node={processes}", *arguments]
 
     @abstractmethod
     def render(self, training: Training, output_dir: str, folder: Path, tokenizer: str | None = None) -> str:

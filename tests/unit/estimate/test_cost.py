@@ -54,6 +54,22 @@ def test_a_training_like_one_that_was_made(experiment: ExperimentFolder) -> None
     assert (job.seconds, job.gpus, job.source) == (Seconds(61.5, 30.75, 123), 1, Source.OWN)
 
 
+def test_gpus_that_share_a_training_take_as_many_gpu_seconds(experiment: ExperimentFolder) -> None:
+    values = experiment.read()
+    values["controls"]["batch_size"] = 4
+    for run in values["runs"][:2]:
+        run["trainer"] = "trl"
+    values["runs"][0]["compute"] = {"gpus": 2, "nodes": 2}
+    experiment.write(values)
+    train(experiment, "r8", seed=1, provenance=GPU)
+    found = of(experiment)
+    job = by_name(found)["r4"]
+    assert (job.seconds, job.gpus, job.source) == (Seconds(61.5 / 4, 30.75 / 4, 123 / 4), 4, Source.OWN)
+    # The record of a job knows the GPUs of its first node.
+    train(experiment, "r4", seed=1, provenance={"gpus": 2 * GPU["gpus"]})
+    assert {one.gpus for one in measured(plan_of(experiment))} == {1, 4}
+
+
 def test_time_grows_with_epochs(experiment: ExperimentFolder) -> None:
     train(experiment, "r8", seed=1)
     values = experiment.read()

@@ -22,12 +22,14 @@ from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.jobscripts.edits import Rendered, parse
+from run_experiment.jobscripts.own_recipe import trainer_in
 from run_experiment.jobscripts.render import KEPT_HEAD, KEPT_WHOLE, JobScripts
 from run_experiment.jobscripts.sbatch_lines import read_options
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.submitted_scripts import SubmittedScripts
 from run_experiment.slurm.ledger import PATH, Ledger, Submission
 from run_experiment.summary.read import read_summary
+from run_experiment.trainers.known import TRAINERS
 
 GOLDEN = Path(__file__).parent / "golden"
 SITE = {
@@ -93,9 +95,22 @@ def test_requests_of_a_run_take_the_place_of_the_settings_(experiment: Experimen
     assert SITE["partition"] in rendered(experiment, plan_of(experiment, **SITE), "r8/finetune.slurm")
 
 
+@pytest.mark.parametrize(("compute", "golden"), [({"gpus": 4}, "gpus"), ({"gpus": 2, "nodes": 2}, "nodes")])
+def test_a_training_that_several_gpus_share(experiment: ExperimentFolder, compute: dict[str, int], golden: str) -> None:
+    values = experiment.read()
+    values["controls"]["batch_size"] = 4
+    values["runs"][0] |= {"compute": compute, "trainer": "trl"}
+    experiment.write(values)
+    text = rendered(experiment, plan_of(experiment, **SITE), "r4/finetune.slurm")
+    assert bash_reads(text)
+    assert_golden(text, GOLDEN / f"finetune_{golden}.slurm")
+    script = experiment.path / "r4/finetune.slurm"
+    assert trainer_in(script) is TRAINERS["trl"]
+
+
 def test_further_options_take_the_place_of_what_they_exclude(experiment: ExperimentFolder) -> None:
     values = experiment.read()
-    options = {"gpus_per_node": "a100:2", "mem-per-cpu": "4G", "exclusive": True, "nodelist": "n1", "nodes": 2}
+    options = {"gpus_per_node": "a100:2", "mem-per-cpu": "4G", "exclusive": True, "nodelist": "n1", "switches": 2}
     values["runs"][0]["slurm_overrides"] = options
     experiment.write(values)
     text = rendered(experiment, plan_of(experiment, **SITE), "r4/finetune.slurm")
@@ -106,7 +121,7 @@ def test_further_options_take_the_place_of_what_they_exclude(experiment: Experim
         "--mem-per-cpu=4G",
         "--exclusive",
         "--nodelist=n1",
-        "--nodes=2",
+        "--switches=2",
     ]
     names = [option.partition("=")[0] for option in found]
     assert len(names) == len(set(names))

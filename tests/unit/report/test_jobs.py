@@ -37,6 +37,18 @@ def test_what_the_log_says_of_a_job_is_read_back_whole() -> None:
     ("metrics", "gpu", "expected"),
     [
         (JobMetrics(17), None, {"wall_seconds": 17, "limit_seconds": None}),
+        (
+            JobMetrics(17, gpus=8),
+            GpuSummary(4, 3, 50, 93, 2048, 4096, 350),
+            {
+                "wall_seconds": 17,
+                "limit_seconds": None,
+                "gpus": 8,
+                "gpu_percent": 50,
+                "gpu_memory_gb": 2.0,
+                "gpu_total_gb": 4.0,
+            },
+        ),
         (JobMetrics(17, gpus=2), None, {"wall_seconds": 17, "limit_seconds": None, "gpus": 2}),
         (
             JobMetrics(60, None, 1, 30, 512.0),

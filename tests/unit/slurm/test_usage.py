@@ -77,6 +77,12 @@ def test_a_job_without_slurm() -> None:
     assert metrics_text(metrics, GPU).startswith("wall time 00:01:02 without a time limit, CPU unknown, memory unknown")
 
 
+def test_gpus_of_other_nodes_count_though_they_are_not_sampled() -> None:
+    """As GPU-hours are computed from this text."""
+    text = metrics_text(JobMetrics(3600, gpus=8), GpuSummary(4, 3, 50, 93, 31_123, 163_118, 350))
+    assert text.endswith("8 GPUs mean 50%, max 93% (4 sampled), peak memory 30.4 of 159.3 GB, power 350 W each")
+
+
 @pytest.mark.parametrize(
     ("gpu", "text"),
     [

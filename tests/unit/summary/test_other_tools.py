@@ -97,7 +97,7 @@ OF_TRAINERS = {
     "warmup_ratio: 0.1": "write num_warmup_steps",
     "datasets: [x]": "name the data file in data.training.path, or that of one run in its data",
     "output_dir: out": "checkpoints go to the runs' folders beside this file, or below output.base_directory",
-    "deepspeed: x.json": "leave it out: a run trains on one GPU",
+    "deepspeed: x.json": "write gpus: N in a run's compute, with trainer: trl",
 }
 
 

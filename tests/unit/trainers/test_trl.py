@@ -55,6 +55,21 @@ def test_config(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("sizes", "devices", "shared"),
+    [
+        (Sizes(4, 2), 2, Sizes(4, 1)),
+        (Sizes(4, 1), 4, Sizes(1, 1)),
+        (Sizes(1, 8), 4, Sizes(1, 2)),
+        (Sizes(3, 4), 2, Sizes(3, 2)),
+        (Sizes(4, 3), 2, Sizes(3, 2)),
+        (Sizes(2, 1), 4, None),
+    ],
+)
+def test_devices_share_the_samples_of_a_step(sizes: Sizes, devices: int, shared: Sizes | None) -> None:
+    assert sizes.shared(devices) == shared
+
+
 def test_layers_that_are_one(tmp_path: Path) -> None:
     layers = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
     (tmp_path / "config.json").write_text('{"model_type": "phi3"}')
