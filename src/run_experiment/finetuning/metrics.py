@@ -108,7 +108,7 @@ class MetricsLogger:
             if not math.isfinite(value := known.get(name, 0.0)):
                 raise DivergedError(what, value, self._epoch, step)
 
-    def _write(self, row: Mapping[str, float], step: int) -> None:
+    def _write(self, row: dict[str, float], step: int) -> None:
         self._writer.writerow({"epoch": self._epoch, "step": step} | row)
         if self._wandb_run is not None:
             self._wandb_run.log({"epoch": self._epoch} | row, step=step)

@@ -34,12 +34,12 @@ def exit_status(failures: Collection[ProcessFailure]) -> int:
 
 def main(arguments: list[str]) -> None:
     """Run torchrun; exits with the status of the process that failed."""
-    given = run.parse_args(arguments)
+    given = run.parse_args(arguments)  # type: ignore[no-untyped-call]
     # The processes' own messages are to be the last in the log.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     _share_cores(int(given.nproc_per_node))
     try:
-        run.run(given)
+        run.run(given)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         sys.exit(exit_status(error.failures.values()))
     except SignalException as error:

@@ -242,7 +242,7 @@ class MutedMetrics(MetricsLogger):
         """Remember the epoch, for messages."""
         self._epoch = epoch
 
-    def _write(self, row: Mapping[str, float], step: int) -> None:
+    def _write(self, row: dict[str, float], step: int) -> None:
         pass
 
 
