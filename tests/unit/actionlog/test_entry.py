@@ -400,5 +400,5 @@ def test_writing_goes_on_where_another_process_keeps_the_lock(tmp_path: Path) ->
 
 def test_the_docs_name_all_actions_and_no_others() -> None:
     text = (Path(__file__).parents[3] / "docs/logs.md").read_text()
-    table = text[text.index("| what there is to do") : text.index("`Job ID: 17+2`")]
+    table = "".join(line for line in text.splitlines() if line.startswith("|"))
     assert set(re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", table)) == set(Action)
