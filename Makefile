@@ -14,7 +14,7 @@ MODERN := .venv-modern
 MODERN_TESTS := tests/unit $(addprefix tests/train/,$(addsuffix .py,test_trl test_dataset test_metrics test_evaluation \
     test_model_check test_foreign_adapters test_architecture test_cache test_continuing test_shared_process test_vllm))
 
-.PHONY: demo setup test test-fast test-modern test-slurm soak bench check format docs clean
+.PHONY: demo setup test test-fast test-modern test-slurm test-gpu soak bench check format docs clean
 
 demo: setup
 	$(BIN)/python examples/capitalization/prepare.py $(TRAINER)
@@ -51,6 +51,17 @@ test-slurm: setup
 	tests/slurm/cluster up
 	$(BIN)/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder tests/slurm
 
+# On a machine with an NVIDIA GPU and nothing else set up. vLLM gets an environment of its own if it can be installed;
+# the end of the output says what was measured, and what could not be run.
+test-gpu:
+	@nvidia-smi -L || { echo "make test-gpu needs an NVIDIA GPU, and nvidia-smi finds none: nothing was tested"; exit 1; }
+	@$(MAKE) setup
+	@[ -x .venv-vllm/bin/vllm ] || { $(PYTHON) -m venv .venv-vllm && .venv-vllm/bin/pip install --disable-pip-version-check --quiet vllm; } \
+		|| echo "vLLM cannot be installed: its tests are not run"
+	RUN_EXPERIMENT_TEST_GPU=1 \
+	RUN_EXPERIMENT_TEST_VLLM="$$([ -x .venv-vllm/bin/vllm ] && echo "source $$PWD/.venv-vllm/bin/activate")" \
+	$(BIN)/pytest tests/gpu
+
 # An experiment to which everything happens, in about 6 minutes, on a cluster of its own. `make soak SEED=N` draws again
 # what happened with that seed, `FORM=short` is a smaller one of about 2 minutes, which `test-slurm` has with one seed.
 soak: setup
@@ -77,4 +88,4 @@ docs: setup
 	$(BIN)/python -m run_experiment.trainers.docs
 
 clean:
-	rm -rf .venv .venv-modern .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-modern .venv-vllm .pytest_cache .mypy_cache .ruff_cache

@@ -16,6 +16,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # What programs keep for their user, as how long jobs took, is of this test run alone.
 os.environ["XDG_DATA_HOME"] = str(begin_test_run() / "data")
 
+# They need a GPU: `make test-gpu` has them collected.
+collect_ignore = [] if os.environ.get("RUN_EXPERIMENT_TEST_GPU") else ["gpu"]
 
 # Modules of the longest tests. They start first, so that none of them runs alone at the end.
 LONGEST = (
