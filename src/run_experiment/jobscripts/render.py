@@ -343,7 +343,8 @@ def _training_commands(trainer: Trainer, config: str, request: Request) -> list[
     options = [f"--nodes={request.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     return [
         "# torchrun's processes meet on the first node, which runs this script, at a port that other jobs do not use.",
-        "export PET_RDZV_ID=$SLURM_JOB_ID PET_RDZV_ENDPOINT=$(hostname):$((20000 + SLURM_JOB_ID % 10000))",
+        "export PET_RDZV_ID=${SLURM_JOB_ID:?compute.nodes needs SLURM}",
+        "export PET_RDZV_ENDPOINT=$(hostname):$((20000 + SLURM_JOB_ID % 10000))",
         # Steps do not inherit the number of cores.
         f'srun {shlex.join(options)} --cpus-per-task="$SLURM_CPUS_PER_TASK" \\\n  {shlex.join(command)}',
     ]
