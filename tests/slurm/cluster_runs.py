@@ -20,7 +20,7 @@ from scaffolded import Scaffold, make_scaffolded
 from snakemake_cli import Snakemake
 
 from run_experiment.common import paths
-from run_experiment.slurm.job_ids import slurm_id
+from run_experiment.slurm.job_ids import in_order, slurm_id
 from run_experiment.slurm.ledger import PATH as LEDGER
 
 # Tests have no time to wait for what is right for a real cluster.
@@ -91,13 +91,22 @@ def run(folder: Path, *arguments: str, seconds: float = 180, config: Sequence[st
 def jobs(folder: Path) -> list[ClusterJob]:
     """All jobs that were ever submitted for an experiment, in order, as sacct has them.
 
-    A job of several targets is one for each; elements of an array that wait are left out.
+    A job of several targets is one for each.
     """
     columns = "JobID,JobName%200,State,Start,End,AllocTRES%200,WorkDir%500"
     lines = client("sacct", "-XnP", "-S", "now-1day", "-o", columns).splitlines()
-    rows = [line.split("|") for line in lines]
-    own = [_job(row) for row in rows if row[-1] == str(folder) and "[" not in row[0]]
-    return [one for job in own for one in ([job] if "+" not in job.name else _by_target(folder, job))]
+    own = [_job(row) for row in (line.split("|") for line in lines) if row[-1] == str(folder)]
+    started = {job.job_id: job for job in own if "[" not in job.job_id}
+    waiting = {one: replace(job, job_id=one) for job in own if "[" in job.job_id for one in _elements(job.job_id)}
+    found = sorted((waiting | started).values(), key=lambda job: in_order(job.job_id))
+    return [one for job in found for one in ([job] if "+" not in job.name else _by_target(folder, job))]
+
+
+def _elements(job_id: str) -> list[str]:
+    """Elements of an array that have one row while they wait, as `17_[2]` or `17_[1-3]`; some may have started."""
+    array, _, text = job_id.rstrip("]").partition("_[")
+    first, _, last = text.partition("-")
+    return [f"{array}_{number}" for number in range(int(first), int(last or first) + 1)]
 
 
 def _by_target(folder: Path, job: ClusterJob) -> list[ClusterJob]:
@@ -140,7 +149,7 @@ def settled(folder: Path, count: int) -> list[ClusterJob]:
         found = jobs(folder)
         return len(found) >= count and all(job.end for job in found)
 
-    until(over, 120)
+    until(over)
     return jobs(folder)
 
 

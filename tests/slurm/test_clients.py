@@ -156,7 +156,7 @@ def test_accounts_know_a_job_by_its_name_and_folder(tmp_path: Path) -> None:
     found = job("exit 3", f"--job-name={name}", f"--chdir={tmp_path}")
     job("exit 3", f"--job-name={name}")
     # What is asked for by its time is shown later than by its id.
-    until(lambda: accounted_ids(name, tmp_path, since) == [found], 60)
+    until(lambda: accounted_ids(name, tmp_path, since) == [found])
     assert accounted_ids("tiny.r8", tmp_path, since) == []
     assert accounted_ids(name, tmp_path, since + timedelta(hours=1)) == []
 

@@ -104,7 +104,9 @@ def test_accounting_has_gpus_memory_and_time() -> None:
     assert sacct(job, "AllocCPUS,ReqMem,Timelimit,State,ExitCode")[0] == "2|400M|00:10:00|COMPLETED|0:0"
     assert int(sacct(job, "ElapsedRaw")[0]) >= 3
     assert sacct(job, "TotalCPU")[0] >= "00:03.000"
-    assert 200 * 1024 < int(sacct(job, "MaxRSS")[1].removesuffix("K")) < 300 * 1024
+    # In K, or in M if that is a whole number.
+    peak = sacct(job, "MaxRSS")[1]
+    assert 200 < int(peak[:-1]) / {"K": 1024, "M": 1}[peak[-1]] < 300
 
 
 def test_too_much_memory_ends_a_job() -> None:
@@ -144,7 +146,7 @@ def test_a_dead_node_loses_its_jobs_and_comes_back() -> None:
     lost, kept = start("sleep 300", "--nodelist=n2", "--no-requeue"), start("sleep 300", "--nodelist=n1")
     assert cluster("kill", "n2").returncode == 0
     assert cluster("status").returncode == 1
-    until(lambda: sacct(lost, "State")[0] == "NODE_FAIL", 60)
+    until(lambda: sacct(lost, "State")[0] == "NODE_FAIL")
     assert sacct(kept, "State")[0] == "RUNNING"
     slurm("scancel", kept)
     assert cluster("up").returncode == 0

@@ -141,7 +141,7 @@ def test_the_most_jobs_in_the_queue_count_the_users_others(tmp_path: Path) -> No
     watcher = threading.Thread(target=watch)
     watcher.start()
     started = Run(experiment.path, *AT_ONCE, "--slurm-attached-max-queued", "3", environment=epilog)
-    until(lambda: len(jobs(experiment.path)) == 2, 90)
+    until(lambda: len(jobs(experiment.path)) == 2)
     client("scancel", others[0])
     try:
         assert started.wait() == 0, started.output
@@ -179,7 +179,7 @@ def test_many_jobs_cost_slurm_little(tmp_path: Path) -> None:
         environment = shim(tmp_path / "shims", name, f'echo "{name} $1" >> {calls}\nexec "$real" "$@"')
     begun = time.monotonic()
     started = Run(experiment.path, *AT_ONCE, "--slurm-attached-poll-seconds", "10", environment=environment)
-    until(lambda: started.output.count(": submitted as SLURM job") == 200, 150)
+    until(lambda: started.output.count(": submitted as SLURM job") == 200)
     time.sleep(1)
     before = len(calls.read_text().splitlines())
     time.sleep(25)

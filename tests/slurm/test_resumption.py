@@ -59,12 +59,12 @@ def test_a_training_killed_again_and_again_comes_to_the_same(tmp_path: Path) -> 
     command = Run(killed.path, "r4/finetune.json", *AT_ONCE, config=[f"retries={KILLS}"])
     finished: dict[Path, tuple[int, int]] = {}
     for step in sorted(random.Random().sample(range(1, EPOCHS * STEPS), KILLS)):
-        until(lambda step=step: len(rows(killed)) >= step, 120)
+        until(lambda step=step: len(rows(killed)) >= step)
         finished |= epochs_of(killed)
         before = stamp(killed.path / METRICS)[0]
         kill(killed, random.Random().choice(["", "finetuning.recipe"]))
         # The next try begins a file of its own, with the rows of whole epochs.
-        until(lambda before=before: stamp(killed.path / METRICS)[0] != before, 120)
+        until(lambda before=before: stamp(killed.path / METRICS)[0] != before)
 
     assert command.wait(300) == 0, command.output
     assert reference.wait(300) == 0, reference.output
@@ -127,7 +127,7 @@ def test_an_evaluation_that_was_killed_computes_what_is_missing(tmp_path: Path, 
     target = "base/eval/shout_base.json"
 
     started = Run(experiment.path, target, *AT_ONCE)
-    until(lambda: len(computed.read_text().split()) >= done, 120)
+    until(lambda: len(computed.read_text().split()) >= done)
     time.sleep(2)
     kill(experiment, command)
     (experiment.path / "killed").touch()

@@ -95,7 +95,7 @@ def test_elements_of_an_array_are_jobs_of_their_own(tmp_path: Path) -> None:
         experiment.edit(f"{run}/finetune.slurm", "#SBATCH --gres=gpu:1", "#SBATCH --nodelist=n1 --gres=gpu:4")
     arrays = ["--slurm-attached-array-jobs", "run_finetune"]
     first = Run(experiment.path, *AT_ONCE, *arrays, config=["only=r4,r8"])
-    until(lambda: [job.state for job in jobs(experiment.path)] == ["RUNNING", "PENDING"], 60)
+    until(lambda: [job.state for job in jobs(experiment.path)] == ["RUNNING", "PENDING"])
     first.kill()
     runs, waits = (job.job_id for job in jobs(experiment.path))
     assert [runs, waits] == [f"{submitted_id(runs)}_{number}" for number in (1, 2)]

@@ -83,6 +83,7 @@ class AccountedJob:
 def read_jobs(rows: Iterable[Sequence[str]]) -> dict[str, AccountedJob]:
     """Jobs by id, each of its own row and those of its steps, such as `17.batch`."""
     jobs: dict[str, dict[str, str]] = {}
+    waiting: dict[str, dict[str, str]] = {}
     steps: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         values = dict(zip(FIELDS, row, strict=True))
@@ -91,8 +92,11 @@ def read_jobs(rows: Iterable[Sequence[str]]) -> dict[str, AccountedJob]:
         if step:
             steps.setdefault(job_id, {})[step] = values
         else:
-            jobs |= dict.fromkeys(_elements(job_id), values)
-    return {job_id: _accounted(job_id, values, steps.get(job_id, {})) for job_id, values in jobs.items()}
+            known = waiting if _SHARED_ROW.fullmatch(job_id) else jobs
+            known |= dict.fromkeys(_elements(job_id), values)
+    # The row of elements that wait may keep naming those that have started, which have rows of their own.
+    of_each = waiting | jobs
+    return {job_id: _accounted(job_id, values, steps.get(job_id, {})) for job_id, values in of_each.items()}
 
 
 def _elements(job_id: str) -> list[str]:

@@ -200,10 +200,10 @@ row 9 other 0 '' RUNNING 0:0 None Unknown Unknown Unknown n1
 
 
 def test_accounts_of_arrays(shim: Shim) -> None:
-    """Elements that wait share a row."""
+    """Elements that wait share a row, which may still name one that has started."""
     rows = """
 row 7_1 a 0 '' COMPLETED 0:0 None Unknown Unknown Unknown n1
-row 7_[2,4-5%2] a 0 '' PENDING 0:0 None Unknown Unknown Unknown 'None assigned'
+row 7_[1-2,4-5%2] a 0 '' PENDING 0:0 None Unknown Unknown Unknown 'None assigned'
 """
     calls = shim("sacct", SACCT + rows)
     found = accounting(["7_5", "7_1+2", "7_3", "7_2", "8"])
