@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,21 @@ def train(training: Training, folder: Path, changes: dict[str, Any] | None = Non
     recipe.train()
     recipe.cleanup()
     return recipe
+
+
+def signalled_at_step(module: str, step: int, number: signal.Signals) -> str:
+    """Code that runs the module of a training, which gets a signal right after an optimizer step."""
+    return f"""
+import os, runpy
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+steps = []
+
+def send(*_):
+    steps.append(1)
+    if len(steps) == {step}:
+        os.kill(os.getpid(), {int(number)})
+
+register_optimizer_step_post_hook(send)
+runpy.run_module({module!r}, run_name="__main__")
+"""

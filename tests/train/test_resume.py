@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from finetuned import ARTIFACTS, WORDS, make_training, set_up, train
+from finetuned import ARTIFACTS, WORDS, make_training, set_up, signalled_at_step, train
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torchtune import config
 
@@ -245,20 +245,7 @@ def test_killed_and_gone_on_by_the_command_that_jobs_run(
     assert json.loads((artifacts / "epoch_2/trained.json").read_text())["job_id"] == "17"
 
 
-KILLED_AT_STEP_5 = """
-import os, runpy, signal
-from torch.optim.optimizer import register_optimizer_step_post_hook
-
-steps = []
-
-def kill(*_):
-    steps.append(1)
-    if len(steps) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-register_optimizer_step_post_hook(kill)
-runpy.run_module("run_experiment.finetuning.recipe", run_name="__main__")
-"""
+KILLED_AT_STEP_5 = signalled_at_step("run_experiment.finetuning.recipe", 5, signal.SIGKILL)
 
 
 def test_a_training_that_is_done_just_ends(training: Training, uninterrupted: Path, tmp_path: Path) -> None:

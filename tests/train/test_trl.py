@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from finetuned import make_training, write_data
+from finetuned import make_training, signalled_at_step, write_data
 from finetuned import train as train_with_torchtune
 from tiny_model import HIDDEN_SIZE, make_tiny_model
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -174,20 +174,7 @@ class cut_off_after:
         return True
 
 
-TERMINATED_AT_STEP_8 = """
-import os, runpy, signal
-from torch.optim.optimizer import register_optimizer_step_post_hook
-
-steps = []
-
-def terminate(*_):
-    steps.append(1)
-    if len(steps) == 8:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-register_optimizer_step_post_hook(terminate)
-runpy.run_module("run_experiment.trainers.trl_recipe", run_name="__main__")
-"""
+TERMINATED_AT_STEP_8 = signalled_at_step("run_experiment.trainers.trl_recipe", 8, signal.SIGTERM)
 
 
 def test_a_signal_saves_the_state_of_the_step(training: Training, whole: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from statistics import median
 from run_experiment.common import paths
 from run_experiment.common.json_files import mapping
 from run_experiment.estimate.likeness import epochs_of, likeness
-from run_experiment.estimate.measurements import Measurement, Store, measured, told_apart
+from run_experiment.estimate.measurements import Measurement, all_known
 from run_experiment.estimate.model_size import guess
 from run_experiment.estimate.seconds import Seconds
 from run_experiment.estimate.sizes import Sizes
@@ -97,7 +97,7 @@ def estimate(
 
 def judge_of(plan: Plan) -> Judge:
     """Judges by all that is known here: the records of the plan's experiment, and the store."""
-    return Judge(plan, *told_apart(plan.experiment.folder, measured(plan), Store().read()))
+    return Judge(plan, *all_known(plan))
 
 
 class Judge:

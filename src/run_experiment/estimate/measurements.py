@@ -99,6 +99,11 @@ def _gpus(record: JobRecord) -> list[str]:
     return [str(mapping(gpu).get("name") or "") for gpu in found] if isinstance(found, list) else []
 
 
+def all_known(plan: Plan) -> tuple[list[Measurement], list[Measurement]]:
+    """What the records and the store say, of the plan's experiment and of others."""
+    return told_apart(plan.experiment.folder, measured(plan), Store().read())
+
+
 def told_apart(
     experiment: Path, own: Iterable[Measurement], kept: Iterable[Measurement]
 ) -> tuple[list[Measurement], list[Measurement]]:

@@ -9,7 +9,7 @@ from statistics import median
 from run_experiment.common import paths
 from run_experiment.estimate.cost import Source
 from run_experiment.estimate.likeness import likeness
-from run_experiment.estimate.measurements import Measurement, Store, measured, told_apart
+from run_experiment.estimate.measurements import Measurement, all_known
 from run_experiment.estimate.sizes import training_size
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.snapshot import Snapshot
@@ -50,5 +50,5 @@ class ExpectedSpeeds:
 
     @cached_property
     def _known(self) -> dict[Source, list[Measurement]]:
-        own, others = told_apart(self._plan.experiment.folder, measured(self._plan), Store().read())
+        own, others = all_known(self._plan)
         return {Source.OWN: own, Source.OTHERS: others}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from typing import BinaryIO
 
 from run_experiment.common.files import try_lock
 from run_experiment.common.secret_values import without_secrets
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Terminated(BaseException):
@@ -85,6 +88,12 @@ def ending_deferred() -> Iterator[Callable[[], None]]:
         yield _ending.resume
     finally:
         _ending.is_deferred = False
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal once its parent is gone, even by SIGKILL; Linux alone can."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import distributed
 
-_PR_SET_PDEATHSIG = 1
+from run_experiment.machine import processes
 
 
 def count() -> int:
@@ -31,7 +30,7 @@ def is_first() -> bool:
 def end_with_parent() -> None:
     """Have this process killed if torchrun is, which starts it in a session of its own."""
     if count() > 1:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        processes.end_with_parent(signal.SIGKILL)
 
 
 def summed(values: Sequence[float], device: torch.device) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shlex
@@ -13,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,7 @@ import httpx
 from run_experiment.common.json_files import read_record
 from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.evaluation.vllm.ranks import LARGEST_RANK, adapter_rank, served_rank
-from run_experiment.machine.processes import signal_group
+from run_experiment.machine.processes import end_with_parent, signal_group
 
 # Names that the base model and the adapter of a server's command are served by.
 BASE, ADAPTER = "base", "adapter"
@@ -36,7 +36,6 @@ _SET = {"VLLM_NO_USAGE_STATS": "1"}
 _CACHE = "VLLM_CACHE_ROOT"
 # conda's function, which a shell that is not interactive lacks.
 _CONDA = 'eval "$("${CONDA_EXE:-conda}" shell.bash hook)" || exit; '
-_PR_SET_PDEATHSIG = 1
 
 
 class ServerError(Exception):
@@ -126,18 +125,12 @@ def running(
         env=environment,
         stdin=subprocess.DEVNULL,
         process_group=0 if own_group else None,
-        preexec_fn=_end_with_parent,
+        preexec_fn=partial(end_with_parent, signal.SIGTERM),
     )
     try:
         yield process
     finally:
         _end(process, own_group)
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process once its parent is gone, even by SIGKILL; Linux alone can."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes], own_group: bool) -> None:

@@ -111,13 +111,8 @@ def _held_out_rows(
     place: KeyPath, splits: Mapping[str, Sequence[Row]], trained: Sequence[Row], key: str
 ) -> Iterator[Finding]:
     inputs = {_text(row, key) for row in trained} - {""}
-    found = {name: [_text(row, key) in inputs for row in splits.get(name, ())] for name in _HELD_OUT}
-    parts = [
-        f"{counted(sum(known), 'row', of=len(known))} of split {name} (row {known.index(True) + 1})"
-        for name, known in found.items()
-        if any(known)
-    ]
-    if parts:
+    found = (_known(name, splits.get(name, ()), inputs, key, "row") for name in _HELD_OUT)
+    if parts := list(filter(None, found)):
         message = f"split train has the {key} of {' and '.join(parts)} as well"
         yield Finding(place, f"{message}: results there may show memory; remove such rows from train", warning=True)
 
@@ -152,10 +147,10 @@ def evaluated_rows(
         if task.name not in names or task.dataset in (None, "same") or not _is_another(file, training):
             continue
         inputs = {_text(row, key) for row in trained} - {""} if inputs is None else inputs
-        found = [part for name, rows in _splits(file, key).items() if (part := _known(name, rows, inputs, key))]
-        if found:
+        found = (_known(name, rows, inputs, key, "input") for name, rows in _splits(file, key).items())
+        if parts := list(filter(None, found)):
             message = (
-                f"{' and '.join(found)} of {shown(file.name)} are in split train of {shown(training.name)} as well"
+                f"{' and '.join(parts)} of {shown(file.name)} are in split train of {shown(training.name)} as well"
             )
             advice = f"results there may show memory; remove such rows from {shown(training.name)}"
             yield Finding((*place, "dataset"), f"{message}: {advice}", warning=True)
@@ -174,11 +169,12 @@ def _splits(file: Path, key: str) -> Mapping[str, Sequence[Row]]:
     return {name: splits[name] for name in _HELD_OUT if name in splits} or splits
 
 
-def _known(name: str, rows: Sequence[Row], inputs: set[str], key: str) -> str:
+def _known(name: str, rows: Sequence[Row], inputs: set[str], key: str, noun: str) -> str:
+    """How many rows of a split have an input that is trained on, and the first; empty if none has."""
     known = [_text(row, key) in inputs for row in rows]
     if not any(known):
         return ""
-    return f"{counted(sum(known), 'input', of=len(known))} of split {name} (row {known.index(True) + 1})"
+    return f"{counted(sum(known), noun, of=len(known))} of split {name} (row {known.index(True) + 1})"
 
 
 def _text(row: Row, key: str) -> str:
