@@ -112,6 +112,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         extra_token,
         r"fills up batches has the token '<\|new\|>' with id \d+, but .* rows",
     ),
+    "unknown architecture": (
+        lambda model: edit_json(model / "config.json", model_type="newest"),
+        "transformers cannot load its config.json .*newest",
+    ),
+    "no language model": (
+        lambda model: edit_json(model / "config.json", model_type="t5"),
+        "its architecture, 't5', is no language model",
+    ),
     "word beyond the embedding": (extra_word, "row 2 of split train has the token 'river' with id"),
 }
 
@@ -124,7 +132,13 @@ def test_damaged_model_is_refused(model: Path, damage: Callable[[Path], Any], me
         check_model(training(model, ROWS))
 
 
-@pytest.mark.parametrize("damage", ["no tokenizer files", "no eos token", "no system prompts", "broken template"])
+DAMAGES_OF_EVALUATIONS = (
+    *("no tokenizer files", "no eos token", "no system prompts", "broken template", "unknown architecture"),
+    "no language model",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES_OF_EVALUATIONS)
 def test_model_that_is_only_evaluated(model: Path, damage: str) -> None:
     assert check_model(evaluation(model)).rows == 0
     DAMAGES[damage][0](model)

@@ -18,6 +18,7 @@ import torch
 import yaml
 from finetuned import make_training, signalled_at_step, write_data
 from finetuned import train as train_with_torchtune
+from safetensors.torch import load_file, save_file
 from tiny_model import HIDDEN_SIZE, make_tiny_model
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -25,9 +26,10 @@ from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.experiment.model import Model, Training
 from run_experiment.finetuning.resume_state import CHANGES, JOB
 from run_experiment.finetuning.tokenizer import load_tokenizer
+from run_experiment.inputs.data_files import DataError
 from run_experiment.trainers.trl import Trl
-from run_experiment.trainers.trl_config import ARCHITECTURES, render
-from run_experiment.trainers.trl_recipe import finetune, samples
+from run_experiment.trainers.trl_config import render
+from run_experiment.trainers.trl_recipe import finetune, load_model, samples
 from run_experiment.trainers.trl_training import Interrupts
 
 EPOCHS, STEPS = 3, 6
@@ -237,6 +239,10 @@ def test_variants_of_lora(training: Training, tmp_path: Path, variant: str) -> N
     assert ("lora_magnitude_vector" in str(weights[1])) == (variant == "use_dora")
 
 
+# The last three have names of layers, or sizes, that none of the others has.
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "gemma3_text", "olmo2", "gpt_neox")
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_architectures(training: Training, tmp_path: Path, architecture: str) -> None:
     model = make_model(tmp_path / "model", architecture)
@@ -245,6 +251,7 @@ def test_architectures(training: Training, tmp_path: Path, architecture: str) ->
         update={
             "epochs": 1,
             "lora_attn_modules": ("q_proj", "k_proj", "v_proj", "output_proj"),
+            "lora_target_modules": ("all-linear",) if architecture == "gpt_neox" else None,
             "max_steps_per_epoch": 2,
         }
     )
@@ -252,6 +259,18 @@ def test_architectures(training: Training, tmp_path: Path, architecture: str) ->
     adapter = train(trained, tmp_path) / "epoch_0"
     verify_checkpoint(adapter, trained.model)
     assert_evaluated_as_trained(adapter, model)
+
+
+def test_weights_that_are_missing_end_the_training(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = make_model(tmp_path / "model", "olmo2")
+    weights = load_file(model / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"model: the weights lack model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_model(yaml.safe_load(TRAINER.render(replace(training, model=Model("tiny", model)), "out", tmp_path)))
 
 
 def assert_evaluated_as_trained(adapter: Path, model: Path) -> None:

@@ -41,7 +41,7 @@ def _levels(kind: Kind, config: Config) -> list[Any]:
     given = mapping(config.get("hyperparameters"))
     speed = {name: given.get(name) for name in _OF_SPEED}
     # Absent for most trainings, and in what older versions measured.
-    speed |= {name: True for name in ("packed", "use_dora") if given.get(name)}
+    speed |= {name: given[name] for name in ("packed", "use_dora", "lora_target_modules") if given.get(name)}
     speed |= {"trainer": config["trainer"]} if "trainer" in config else {}
     work = {"model": model, "data": config.get("data"), "steps": given.get("max_steps_per_epoch")}
     return [{**work, **speed}, {"model": model, "speed": speed}, work, model]

@@ -163,6 +163,7 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "training_samples": (None,),
     "use_dora": (False,),
     "use_rslora": (False,),
+    "lora_target_modules": (None,),
     "input_key": (None, DEFAULT_COLUMNS.input),
     "output_key": (None, DEFAULT_COLUMNS.output),
 }
@@ -212,6 +213,18 @@ class Hyperparameters(Section):
         description="Attention projections that get LoRA matrices; `o_proj` is taken for `output_proj`.",
     )
     apply_lora_to_mlp: bool = Field(True, description="Whether the MLP gets LoRA matrices too.")
+    lora_target_modules: (
+        Annotated[
+            tuple[str, ...],
+            Field(min_length=1, strict=False),
+            BeforeValidator(_as_list, json_schema_input_type=list[str] | str),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Layers that get LoRA matrices by the model's own names, or `all-linear`, in place of what "
+        "`lora_attn_modules` and `apply_lora_to_mlp` name (trainer `trl`).",
+    )
     max_seq_len: PositiveInt | None = Field(None, description="Tokens a sample is cut to.")
     packed: bool = Field(
         False,

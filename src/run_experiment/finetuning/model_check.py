@@ -155,6 +155,7 @@ def without_torch() -> None:
 def check_model(check: ModelCheck) -> CheckFacts:
     """Check a model. Raises ModelError or DataError, with all that a user needs to mend it."""
     started = time.monotonic()
+    _require_known_architecture(check)
     loaded = _tokenizer(check)
     encoder = Encoder(loaded.tokenizer, check.dataset_type, check.prompt, check.system_prompt)
     encoded = list(_encoded_rows(check, encoder)) if check.data else [_question(check, encoder)]
@@ -177,6 +178,25 @@ def _training_split(check: ModelCheck, encoded: Sequence[_Encoded]) -> TrainingS
     samples = count_packs(lengths, check.max_seq_len) if check.packed else len(rows)
     answers = sum(length - one.prompt for length, one in zip(lengths, rows, strict=True))
     return TrainingSplit(samples, sum(lengths), answers)
+
+
+def _require_known_architecture(check: ModelCheck) -> None:
+    """Raise ModelError if transformers cannot build the model, with which it is trained or evaluated."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if check.weights is None:
+        return
+    try:
+        config = AutoConfig.from_pretrained(check.weights, trust_remote_code=False)
+    # An architecture that it does not know, or values that it does not take: whichever error these raise there.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        raise ModelError(f"{check.weights}: transformers cannot load its config.json ({reason})") from error
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(
+            f"{check.weights}: its architecture, {config.model_type!r}, is no language model of transformers"
+        )
 
 
 def _tokenizer(check: ModelCheck) -> ModelTokenizer:

@@ -115,7 +115,8 @@ def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
     hyperparameters = config.get("hyperparameters", {})
     kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
     # A pack is longer than a sample; DoRA computes the weights that it scales.
-    kind |= {name: True for name in ("packed", "use_dora") if hyperparameters.get(name)}
+    others = ("packed", "use_dora", "lora_target_modules")
+    kind |= {name: hyperparameters[name] for name in others if hyperparameters.get(name)}
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 

@@ -23,7 +23,7 @@ _PRECISION = "models are trained in bf16 or fp32 (dtype)"
 _GPUS = "write gpus: N in a run's compute, with trainer: trl"
 _TEMPLATE = "the chat template is that of the model's folder (dataset_type: chat_completion)"
 _ATTENTION = "leave it out: torch chooses it"
-_MODULES = "write lora_attn_modules and apply_lora_to_mlp"
+_MODULES = "write lora_target_modules: all-linear with trainer: trl, or lora_attn_modules and apply_lora_to_mlp"
 _MLP = "write apply_lora_to_mlp: true for the matrices of the MLP"
 _RESUMES = "leave it out: a training that was cut off resumes by itself"
 

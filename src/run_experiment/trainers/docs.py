@@ -38,6 +38,7 @@ _OTHERS: Mapping[str, Any] = {
     "use_rslora": True,
     "lora_attn_modules": ("k_proj",),
     "apply_lora_to_mlp": False,
+    "lora_target_modules": ["all-linear"],
     "max_seq_len": 7,
     "packed": True,
     "training_samples": 3,

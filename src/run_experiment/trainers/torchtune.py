@@ -21,6 +21,7 @@ _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
 CANNOT: Mapping[str, str] = {
     "use_dora": "it trains plain LoRA here (write trainer `trl`)",
     "use_rslora": "it trains plain LoRA here (write trainer `trl`, or another lora_alpha)",
+    "lora_target_modules": "write lora_attn_modules and apply_lora_to_mlp (or trainer `trl`)",
 }
 
 

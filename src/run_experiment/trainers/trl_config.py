@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.model_files import folder_problem, weight_shapes
 
-# Architectures of transformers that are tested: trained, loaded again, with peft's outputs.
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3")
 SFT = "sft"
 # TRL's names of the sizes.
 BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
@@ -27,6 +25,11 @@ _ATTENTION = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "outpu
 _MLP = ("gate_proj", "up_proj", "down_proj")
 # Layers that some architectures have in place of several, which can only be adapted together.
 _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+ALL_LINEAR = "all-linear"
+# Ends of the names of embeddings and output layers, which are no part of what repeats by layer.
+_OUTER = ("embed_tokens", "lm_head", "embed_out", "wte", "wpe")
+# Keys of a config.json with the sizes of a part that is not for text alone, by how they end.
+_PARTS = ("vision_config", "audio_config", "text_config", "thinker_config")
 # Minutes of work that an interruption costs at the most.
 _SAVE_EVERY = 10
 
@@ -72,9 +75,11 @@ def max_seq_len(training: Training) -> int:
 def model_problem(model_dir: Path) -> str | None:
     """Why a model cannot be trained. Raises ModelError or CheckpointError."""
     config = _config(model_dir)
-    if config.get("model_type") not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        return f"{model_dir}: its architecture is {config.get('model_type')!r}; trl trains {known} here"
+    if not isinstance(config.get("model_type"), str):
+        return f"{model_dir / 'config.json'} has no model_type, by which transformers knows an architecture"
+    if part := next((key for key in _PARTS if key in config), None):
+        advice = "only text is trained: save its language model by itself, as …ForCausalLM"
+        return f"{model_dir} is made of several models ({part} in config.json); {advice}"
     if config.get("quantization_config"):
         return f"{model_dir}: its weights are quantized"
     return folder_problem(model_dir)
@@ -94,7 +99,7 @@ def option_problems(given: Hyperparameters, model_dir: Path) -> dict[str, str]:
     try:
         _targets(given, model_dir)
     except ModelError as error:
-        found["lora_attn_modules"] = str(error)
+        found["lora_target_modules" if given.lora_target_modules else "lora_attn_modules"] = str(error)
     return found
 
 
@@ -133,9 +138,11 @@ def _variant(given: Hyperparameters) -> dict[str, bool]:
     return {name: True for name, wanted in chosen.items() if wanted}
 
 
-def _targets(given: Hyperparameters, model_dir: Path) -> list[str]:
-    """Names of the model's layers that get LoRA matrices. Raises ModelError if it has them only together."""
-    layers = {name.split(".")[-2] for name in weight_shapes(model_dir) if name.count(".") > 1}
+def _targets(given: Hyperparameters, model_dir: Path) -> list[str] | str:
+    """Names of the model's layers that get LoRA matrices, or `all-linear`. Raises ModelError if it lacks one."""
+    layers = _layers(model_dir)
+    if given.lora_target_modules:
+        return _named(given.lora_target_modules, layers, model_dir)
     asked = [_ATTENTION[name] for name in given.lora_attn_modules] + list(_MLP if given.apply_lora_to_mlp else ())
     fused = {part: whole for whole, parts in _FUSED.items() if whole in layers for part in parts}
     targets = list(dict.fromkeys(fused.get(name, name) for name in asked))
@@ -144,8 +151,26 @@ def _targets(given: Hyperparameters, model_dir: Path) -> list[str]:
             together = ", ".join(_FUSED[whole])
             raise ModelError(f"lacks {missing[0]}: {model_dir} has {together} in one layer, {whole}")
     if unknown := next((name for name in targets if name not in layers), None):
-        raise ModelError(f"{model_dir} has no layers named {unknown}")
+        there = ", ".join(sorted(layers))
+        raise ModelError(
+            f"{model_dir} has no layers named {unknown}; lora_target_modules can name those there: {there}"
+        )
     return targets
+
+
+def _layers(model_dir: Path) -> set[str]:
+    """Names of the model's layers with a matrix, as peft takes them, but for those before and after all others."""
+    matrices = [name.split(".") for name, shape in weight_shapes(model_dir).items() if len(shape) == 2]
+    return {name[-2] for name in matrices if len(name) > 2 and name[-2] not in _OUTER}
+
+
+def _named(targets: Sequence[str], layers: Set[str], model_dir: Path) -> list[str] | str:
+    """Layers by the model's own names. Raises ModelError if it lacks one."""
+    if ALL_LINEAR in targets:
+        return ALL_LINEAR
+    if unknown := next((name for name in targets if name not in layers), None):
+        raise ModelError(f"{model_dir} has no layers named {unknown}; there are {', '.join(sorted(layers))}")
+    return list(dict.fromkeys(targets))
 
 
 def _sft(given: Hyperparameters) -> dict[str, Any]:

@@ -90,9 +90,19 @@ def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]
 
 
 def load_model(config: Config) -> Any:
-    """The model with a new adapter, drawn from the seed."""
+    """The model with a new adapter, drawn from the seed. Raises DataError if weights are missing."""
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[config["dtype"]]
-    model = AutoModelForCausalLM.from_pretrained(os.path.abspath(config["model"]), dtype=dtype, trust_remote_code=False)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        os.path.abspath(config["model"]), dtype=dtype, trust_remote_code=False, output_loading_info=True
+    )
+    # transformers only warns, and computes with random numbers.
+    if missing := sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}):
+        raise DataError(
+            f"{config['model']}: the weights lack {missing[0]}, or have it in another shape; copy the model again"
+        )
+    if not hasattr(model, model.base_model_prefix):
+        # transformers 4 has a wrong name for Gemma 3's layers, by which TRL asks for them.
+        model.base_model_prefix = "model"
     set_seed(config["sft"]["seed"])
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
 

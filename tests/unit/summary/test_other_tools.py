@@ -93,7 +93,9 @@ OF_TRAINERS = {
     "val_set_size: 0.1": VALIDATION,
     "eval_strategy: epoch": VALIDATION,
     "load_in_4bit: true": "models are trained in bf16 or fp32 (dtype)",
-    "lora_target: all": "write lora_attn_modules and apply_lora_to_mlp",
+    "lora_target: all": "write lora_target_modules: all-linear with trainer: trl, or lora_attn_modules and "
+    "apply_lora_to_mlp",
+    "target_modules: [q_proj]": "lora_target_modules",
     "warmup_ratio: 0.1": "write num_warmup_steps",
     "datasets: [x]": "name the data file in data.training.path, or that of one run in its data",
     "output_dir: out": "checkpoints go to the runs' folders beside this file, or below output.base_directory",

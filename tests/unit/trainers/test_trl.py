@@ -41,6 +41,7 @@ def test_config(tmp_path: Path) -> None:
     config = rendered(tmp_path, lora_attn_modules=["o_proj"], apply_lora_to_mlp=False, max_seq_len=100_000)
     assert (config["model"], config["tokenizer"], config["output_dir"]) == ("model", "model", "r4/artifacts")
     assert config["peft"] == {"r": 8, "lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": ["o_proj"]}
+    assert rendered(tmp_path / "all", lora_target_modules="all-linear")["peft"]["target_modules"] == "all-linear"
     variants = rendered(tmp_path / "variants", use_dora=True, use_rslora=True)["peft"]
     assert (variants["use_dora"], variants["use_rslora"]) == (True, True)
     assert config["dataset"]["prompt"] == "${{a}}: {input}"
@@ -73,11 +74,17 @@ def test_devices_share_the_samples_of_a_step(sizes: Sizes, devices: int, shared:
 def test_layers_that_are_one(tmp_path: Path) -> None:
     layers = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
     (tmp_path / "config.json").write_text('{"model_type": "phi3"}')
-    save_file({f"model.layers.0.{name}.weight": np.zeros(1) for name in layers}, tmp_path / "model.safetensors")
+    save_file({f"model.layers.0.{name}.weight": np.zeros((2, 2)) for name in layers}, tmp_path / "model.safetensors")
     alone = Hyperparameters()
     assert "lacks k_proj" in TRAINER.option_problems(alone, tmp_path)["lora_attn_modules"]
     together = alone.model_copy(update={"lora_attn_modules": ("q_proj", "k_proj", "v_proj")})
     assert TRAINER.option_problems(together, tmp_path) == {}
+    by_name = alone.model_copy(update={"lora_target_modules": ("qkv_proj", "k_proj")})
+    there = "down_proj, gate_up_proj, o_proj, qkv_proj"
+    message = f"{tmp_path} has no layers named k_proj; there are {there}"
+    assert TRAINER.option_problems(by_name, tmp_path) == {"lora_target_modules": message}
+    for named in (("qkv_proj",), ("all-linear",)):
+        assert TRAINER.option_problems(alone.model_copy(update={"lora_target_modules": named}), tmp_path) == {}
 
 
 def test_the_summary_is_checked_by_the_trainer_of_each_run(tmp_path: Path) -> None:
@@ -96,9 +103,16 @@ def test_the_summary_is_checked_by_the_trainer_of_each_run(tmp_path: Path) -> No
         "trainer `trl`)"
     ]
     assert read(tmp_path, changed(dora, ("- name: r4", "- name: r4\n    trainer: trl")))[1] == []
-    (tmp_path / "models/tiny/config.json").write_text('{"model_type": "mamba"}')
-    (line,) = errors_of(tmp_path, ("controls:", "tools: {preparation: trl}\ncontrols:"))
-    assert "its architecture is 'mamba'; trl trains llama, mistral, qwen2, qwen3, gemma2, phi3 here" in line
+    for config, message in (
+        (
+            '{"model_type": "gemma3", "text_config": {}}',
+            "is made of several models (text_config in config.json); only text",
+        ),
+        ('{"vocab_size": 2}', "config.json has no model_type"),
+    ):
+        (tmp_path / "models/tiny/config.json").write_text(config)
+        (line,) = errors_of(tmp_path, ("controls:", "tools: {preparation: trl}\ncontrols:"))
+        assert message in line
 
 
 def errors_of(folder: Path, *changes: tuple[str, str]) -> list[str]:
