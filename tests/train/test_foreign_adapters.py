@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from run_experiment.checkpoints.publish import publish_checkpoint
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.common.errors import CheckpointError
 from run_experiment.experiment.model import Model
@@ -41,9 +42,11 @@ def test_an_adapter_must_have_every_tensor_that_its_config_asks_for(
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(llama), config)
     with torch.no_grad():
         for weights in adapted.parameters():
-            weights += 0.01
+            if weights.requires_grad:
+                weights += 0.01
     adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     verify_checkpoint(tmp_path / "adapter", Model("tiny", llama))
+    assert_loaded_whole(publish_checkpoint(tmp_path / "adapter", Model("tiny", llama), tmp_path / "loadable"), adapted)
     path = tmp_path / "adapter/adapter_model.safetensors"
     tensors = load_file(path)
     name = next(name for name in tensors if name.endswith(end))
@@ -52,10 +55,17 @@ def test_an_adapter_must_have_every_tensor_that_its_config_asks_for(
         verify_checkpoint(tmp_path / "adapter", Model("tiny", llama))
 
 
+def assert_loaded_whole(loadable: Path, adapted: PeftModel) -> None:
+    """What evaluations load has the outputs of the adapted model: transformers only warns of tensors left out."""
+    tokens = torch.arange(5, 25).reshape(2, 10)
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(loadable)(tokens).logits, adapted.eval()(tokens).logits)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"peft_type": "HIRA"}, "HIRA"),
+        ({"peft_type": "NEWEST"}, "NEWEST"),
         ({"peft_type": "lora"}, "lora"),
     ],
 )

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import HIDDEN_SIZE, make_tiny_model
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from run_experiment.checkpoints.publish import publish_checkpoint
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.experiment.model import Model, Training
 from run_experiment.finetuning.resume_state import CHANGES, JOB
@@ -234,7 +235,7 @@ def test_variants_of_lora(training: Training, tmp_path: Path, variant: str) -> N
     resumed = train(varied, interrupted) / "epoch_0"
     weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (plain, whole, resumed)]
     assert weights[0] != weights[1] == weights[2]
-    assert_evaluated_as_trained(whole, training.model.path)
+    assert_evaluated_as_trained(publish_checkpoint(whole, training.model, tmp_path / "loadable"), training.model.path)
     assert verify_checkpoint(whole, training.model).kind == "adapter"
     assert ("lora_magnitude_vector" in str(weights[1])) == (variant == "use_dora")
 

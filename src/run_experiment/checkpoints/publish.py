@@ -33,7 +33,7 @@ def publish_checkpoint(checkpoint: Path, model: Model, target: Path) -> Path:
 
 
 def _publish_adapter(checkpoint: Path, model: Model, target: Path) -> Path:
-    """Publish `adapter_config.json` with the base model's absolute path and a link to the weights, and nothing else.
+    """Publish `adapter_config.json` with the base model's absolute path and the weights, and nothing else.
 
     A `config.json` beside them would be taken for a whole model's.
     """
@@ -49,7 +49,10 @@ def _publish_adapter(checkpoint: Path, model: Model, target: Path) -> Path:
         new = Path(beside) / "new"
         new.mkdir()
         (new / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
-        _link(weights, new / ADAPTER_WEIGHTS, from_folder=target.absolute())
+        if config.get("use_dora"):
+            _copy_dora(weights, new / ADAPTER_WEIGHTS)
+        else:
+            _link(weights, new / ADAPTER_WEIGHTS, from_folder=target.absolute())
         if target.exists():
             target.rename(Path(beside) / "old")
         new.rename(target)
@@ -65,6 +68,18 @@ def _is_published(target: Path, text: str, weights: Path) -> bool:
         )
     except OSError:
         return False
+
+
+def _copy_dora(source: Path, target: Path) -> None:
+    """Copy the weights of a DoRA adapter with names that transformers 5 loads, too.
+
+    It takes no magnitudes that are named as peft saves them, says so only in a warning, and computes with others.
+    """
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(source)
+    named = {f"{name}.weight" if name.endswith(".lora_magnitude_vector") else name: tensors[name] for name in tensors}
+    save_file(named, target, metadata={"format": "pt"})
 
 
 def _link(source: Path, target: Path, from_folder: Path) -> None:
