@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 import pytest
 from finetuned import write_data
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
+from provider_inputs import provider_inputs
 from tiny_model import LLAMA_TEMPLATE, make_tiny_model
 from transformers.utils import chat_template_utils
 
@@ -23,36 +23,6 @@ from run_experiment.inputs.template_dates import TemplateDates
 
 PROMPTS = ["Capitalize: {input}", "  {input}\n\n", "{input}\n<|eot_id|><|im_end|>", 'é "🦊" {{"a": {input}}}']
 SYSTEM_PROMPTS = ["", "You are helpful.\n"]
-
-
-def provider_inputs(model: Path, conversations: list[list[ChatMessage]], **model_args: Any) -> list[list[int]]:
-    """The token ids that reach `generate` of the model that inspect-ai's `hf` provider loads."""
-    count = len(conversations)
-    loaded = get_model(
-        "hf/local",
-        model_path=str(model),
-        device="cpu",
-        memoize=False,
-        config=GenerateConfig(max_tokens=1, max_connections=count),
-        **model_args,
-    )
-    api: Any = loaded.api
-    generate = api.model.generate
-    fed: list[list[int]] = []
-
-    def spy(*args: Any, **kwargs: Any) -> Any:
-        ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
-        fed.extend(row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True))
-        return generate(*args, **kwargs)
-
-    api.model.generate = spy
-
-    async def ask() -> None:
-        await asyncio.gather(*(loaded.generate(conversation) for conversation in conversations))
-
-    asyncio.run(ask())
-    assert len(fed) == count
-    return fed
 
 
 def vllm_prompt(model: Path, conversation: list[ChatMessage], **model_args: Any) -> list[int]:

@@ -18,6 +18,8 @@ import torch
 import yaml
 from finetuned import make_training, signalled_at_step, write_data
 from finetuned import train as train_with_torchtune
+from inspect_ai.model import ChatMessage, ChatMessageUser
+from provider_inputs import provider_inputs
 from safetensors.torch import load_file, save_file
 from tiny_model import HIDDEN_SIZE, make_tiny_model
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -25,6 +27,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from run_experiment.checkpoints.publish import publish_checkpoint
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.experiment.model import Model, Training
+from run_experiment.finetuning.encoder import Encoder
 from run_experiment.finetuning.resume_state import CHANGES, JOB
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.inputs.data_files import DataError
@@ -244,6 +247,24 @@ def test_variants_of_lora(training: Training, tmp_path: Path, variant: str) -> N
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "gemma3_text", "olmo2", "gpt_neox")
 
 
+TURNS = "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
+# What families of models do in their chat templates: the end of a text, other names of roles, an empty reasoning.
+TEMPLATES = {
+    "phi3": TURNS + "{{ '<|assistant|>\n' if add_generation_prompt else eos_token }}",
+    "mistral": "{{ bos_token }}{% for m in messages %}{{ ' ' + m.content + eos_token if m.role == 'assistant' else "
+    "'[INST] ' + m.content + ' [/INST]' }}{% endfor %}",
+    "gemma2": "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% for m in messages %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' + "
+    "m.content | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+    "qwen3": "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}",
+}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_architectures(training: Training, tmp_path: Path, architecture: str) -> None:
     model = make_model(tmp_path / "model", architecture)
@@ -259,7 +280,9 @@ def test_architectures(training: Training, tmp_path: Path, architecture: str) ->
     trained = replace(training, model=Model("tiny", model), hyperparameters=given)
     adapter = train(trained, tmp_path) / "epoch_0"
     verify_checkpoint(adapter, trained.model)
-    assert_evaluated_as_trained(adapter, model)
+    loadable = publish_checkpoint(adapter, trained.model, tmp_path / "loadable")
+    assert_evaluated_as_trained(loadable, model)
+    assert_prompted_as_trained(loadable, trained)
 
 
 def test_weights_that_are_missing_end_the_training(
@@ -288,11 +311,23 @@ def assert_evaluated_as_trained(adapter: Path, model: Path) -> None:
     assert not torch.allclose(evaluated, base, atol=1e-4)
 
 
+def assert_prompted_as_trained(loadable: Path, training: Training) -> None:
+    """inspect-ai answers the prompts that were trained on, token for token, with the adapter."""
+    given = training.prompting
+    encoder = Encoder(load_tokenizer(str(training.model.path)).tokenizer, given.dataset_type, given.prompt, "")
+    prompt, _ = encoder.encode({"input": "apple", "output": "Apple"})
+    asked: list[ChatMessage] = [ChatMessageUser(content=given.prompt.format(input="apple"))]
+    tokenizer = {"tokenizer_path": str(training.model.path)}
+    assert provider_inputs(loadable, [asked], **tokenizer) == [prompt]
+
+
 def make_model(folder: Path, architecture: str) -> Path:
-    """A tiny model of an architecture, with the Llama one's tokenizer."""
+    """A tiny model of an architecture with its family's chat template, and the Llama one's tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     make_tiny_model(folder)
+    if architecture in TEMPLATES:
+        (folder / "chat_template.jinja").write_text(TEMPLATES[architecture], encoding="utf-8")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = AutoConfig.for_model(
         architecture,
