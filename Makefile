@@ -62,8 +62,9 @@ test-gpu:
 	RUN_EXPERIMENT_TEST_VLLM="$$([ -x .venv-vllm/bin/vllm ] && echo "source $$PWD/.venv-vllm/bin/activate")" \
 	$(BIN)/pytest tests/gpu
 
-# An experiment to which everything happens, in about 6 minutes, on a cluster of its own. `make soak SEED=N` draws again
-# what happened with that seed, `FORM=short` is a smaller one of about 2 minutes, which `test-slurm` has with one seed.
+# An experiment of job arrays and shared jobs to which everything happens, and whose main process is killed 20 times, in
+# about 6 minutes, on a cluster of its own. `make soak SEED=N` draws again what happened with that seed; `FORM=alone` has
+# a job for each target; `FORM=short` is a smaller one of about 2 minutes, which `test-slurm` has with one seed.
 soak: setup
 	RUN_EXPERIMENT_SOAK=$(or $(FORM),long) RUN_EXPERIMENT_SOAK_SEED=$(or $(SEED),random) $(BIN)/pytest --capture no tests/slurm/test_soak.py
 

@@ -21,6 +21,8 @@ def make_log(experiment: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory() as logs:
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         command = ["inspect", "eval", "shout.py@shout", "--model", "mockllm/model", "--display", "none"]
+        # As rendered scripts say it.
+        command += ["-M", "do_sample=false", "--max-tokens", "3"]
         environment = {**os.environ, "PATH": tools, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": logs}
         environment |= {"HF_DATASETS_CACHE": f"{logs}/datasets", "INSPECT_LOG_FORMAT": "eval"}
         run = [*command, "--log-dir", logs, "-T", f"data_path={experiment / 'words.json'}"]

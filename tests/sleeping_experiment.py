@@ -1,4 +1,7 @@
-"""An experiment whose jobs only take time, on a GPU each: what it takes longer than they sleep is the workflow's."""
+"""An experiment whose jobs only take time, on a GPU each: what it takes longer than they sleep is the workflow's.
+
+Its scripts are as a user edited them. `render_evaluations` has evaluations with rendered ones, which can share a job.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +75,18 @@ for ((epoch = next; epoch < EPOCHS; epoch++)); do
     mv "$new" "RUN/artifacts/epoch_$epoch"
 done"""
 
+# Stands for inspect-ai in rendered scripts; the evaluation that `fails_once` names fails the first time.
+_INSPECT = """#!/bin/bash
+while [ "$1" != --task-config ]; do shift; done
+if grep -qsx "$2" ../fails_once; then
+    rm ../fails_once
+    echo 'ValueError: the first time'
+    exit 3
+fi
+sleep {seconds}
+exec python -I -S {leave_log} ../made/log.eval
+"""
+
 
 def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
     """The experiment, in a folder `experiment`."""
@@ -93,6 +108,25 @@ def make_sleeping(folder: Path, work: Work) -> ExperimentFolder:
     for run, seconds in zip(work.runs, work.trainings, strict=True):
         _write_scripts(experiment.path, run, seconds, work)
     return experiment
+
+
+def render_evaluations(experiment: ExperimentFolder, work: Work) -> str:
+    """Have evaluations rendered; returns the setting with which their scripts find what stands for inspect-ai."""
+    values = experiment.read()
+    values["evaluation"]["compute"] = {"time": "00:10:00", "gpus": 1, "cpus_per_task": 1, "mem": "800M"}
+    experiment.write(values)
+    for script in experiment.path.glob("*/eval/*.slurm"):
+        script.unlink()
+    program = experiment.path.with_name("programs") / "inspect"
+    program.parent.mkdir()
+    program.write_text(_INSPECT.format(seconds=work.evaluation, leave_log=LEAVE_LOG))
+    program.chmod(0o755)
+    return f"modules=export PATH={program.parent}:$PATH"
+
+
+def fail_once(experiment: ExperimentFolder, record: str) -> None:
+    """Have a rendered evaluation fail the first time; `record` is the path of its record."""
+    experiment.path.with_name("fails_once").write_text(record.replace(".json", ".args.yaml") + "\n")
 
 
 def times_file(target: str) -> str:

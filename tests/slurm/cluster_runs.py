@@ -20,7 +20,7 @@ from scaffolded import Scaffold, make_scaffolded
 from snakemake_cli import Snakemake
 
 from run_experiment.common import paths
-from run_experiment.slurm.job_ids import in_order, slurm_id
+from run_experiment.slurm.job_ids import in_order, slurm_id, submitted_id
 from run_experiment.slurm.ledger import PATH as LEDGER
 
 # Tests have no time to wait for what is right for a real cluster.
@@ -93,28 +93,49 @@ def jobs(folder: Path) -> list[ClusterJob]:
 
     A job of several targets is one for each.
     """
+    return [one for job in _accounted(folder) for one in ([job] if "+" not in job.name else _by_target(folder, job))]
+
+
+def unnoted(folder: Path) -> list[str]:
+    """Jobs and arrays of several targets of which the ledger lacks some."""
+    # Once each: what was found again is noted again.
+    noted = {one["job_id"] for one in _noted(folder) if one["event"] == "accepted"}
+    accepted = Counter(map(submitted_id, noted))
+    wanted = {submitted_id(job.job_id): job.name for job in _accounted(folder) if "+" in job.name}
+    sizes = {job_id: 1 + int(name.rpartition("+")[2]) for job_id, name in wanted.items()}
+    return [
+        f"job {job_id}: the ledger has {accepted[job_id]} targets of it, not {size}"
+        for job_id, size in sizes.items()
+        if accepted[job_id] != size
+    ]
+
+
+def _accounted(folder: Path) -> list[ClusterJob]:
+    """An experiment's jobs, each element of an array by itself."""
     columns = "JobID,JobName%200,State,Start,End,AllocTRES%200,WorkDir%500"
     lines = client("sacct", "-XnP", "-S", "now-1day", "-o", columns).splitlines()
     own = [_job(row) for row in (line.split("|") for line in lines) if row[-1] == str(folder)]
     started = {job.job_id: job for job in own if "[" not in job.job_id}
     waiting = {one: replace(job, job_id=one) for job in own if "[" in job.job_id for one in _elements(job.job_id)}
-    found = sorted((waiting | started).values(), key=lambda job: in_order(job.job_id))
-    return [one for job in found for one in ([job] if "+" not in job.name else _by_target(folder, job))]
+    return sorted((waiting | started).values(), key=lambda job: in_order(job.job_id))
 
 
 def _elements(job_id: str) -> list[str]:
-    """Elements of an array that have one row while they wait, as `17_[2]` or `17_[1-3]`; some may have started."""
+    """Elements of an array that have one row while they wait, as `17_[2]` or `17_[1,3-5%2]`; some may have started."""
     array, _, text = job_id.rstrip("]").partition("_[")
-    first, _, last = text.partition("-")
-    return [f"{array}_{number}" for number in range(int(first), int(last or first) + 1)]
+    ends = [part.split("-") for part in text.partition("%")[0].split(",")]
+    return [f"{array}_{number}" for part in ends for number in range(int(part[0]), int(part[-1]) + 1)]
 
 
 def _by_target(folder: Path, job: ClusterJob) -> list[ClusterJob]:
-    """A job that has its name with others, or makes several targets, as the ledger has it: by the name of each."""
+    """A job that has its name with others, or makes several targets, as the ledger has it: by the name of each.
+
+    One that the ledger does not have keeps its name, which is that of no target.
+    """
     noted = {one["job_id"]: one["target"] for one in _noted(folder) if one["event"] == "accepted"}
     own = {job_id: target for job_id, target in noted.items() if slurm_id(job_id) == job.job_id}
     experiment = job.name.partition(".")[0]
-    return [replace(job, job_id=job_id, name=f"{experiment}.{_name(target)}") for job_id, target in own.items()]
+    return [replace(job, job_id=one, name=f"{experiment}.{_name(target)}") for one, target in own.items()] or [job]
 
 
 def _noted(folder: Path) -> list[dict[str, str]]:

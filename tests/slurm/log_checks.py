@@ -16,6 +16,7 @@ import pandas as pd
 from cluster_runs import ClusterJob
 
 from run_experiment.actionlog.entry import Action, Log
+from run_experiment.slurm.job_ids import slurm_id
 from run_experiment.slurm.states import is_live
 
 Records = Mapping[str, Mapping[str, Any]]
@@ -27,6 +28,8 @@ SUBMISSIONS = (Action.SUBMIT_JOB, Action.SUBMIT_EVAL)
 _QUEUED_AGAIN = ("NODE_FAIL", "PREEMPTED")
 # Ends that say nothing of what the job had done until then.
 _FROM_OUTSIDE = (*_QUEUED_AGAIN, "CANCELLED")
+# The same for a job that makes other targets, too, of which one failed.
+_OF_SEVERAL = (*_FROM_OUTSIDE, "FAILED")
 _TIME = re.compile(r" at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
@@ -78,9 +81,10 @@ def not_made_once(jobs: Sequence[ClusterJob], records: Records) -> list[str]:
 
 
 def _as_made(job: ClusterJob, records: Records) -> ClusterJob:
-    """A job as completed if it left its record and was then ended from outside: cancelled, or by a dead node."""
+    """A job as completed if it left its record and then ended otherwise: cancelled, by a dead node, for others."""
     left = records.get(subject_of(job), {}).get("job_id") == job.job_id
-    return replace(job, state="COMPLETED") if left and job.state in _FROM_OUTSIDE else job
+    outside = _OF_SEVERAL if slurm_id(job.job_id) != job.job_id else _FROM_OUTSIDE
+    return replace(job, state="COMPLETED") if left and job.state in outside else job
 
 
 def two_at_once(jobs: Iterable[ClusterJob]) -> list[str]:
@@ -158,31 +162,43 @@ def wrong_metrics(job: ClusterJob, table: pd.DataFrame) -> list[str]:
 
 
 def wrong_on_page(jobs: Sequence[ClusterJob], rows: Sequence[Mapping[str, Any]], records: Records) -> list[str]:
-    """Jobs that the page's table of jobs (`rows`) lacks, or has with another state, length or GPU-hours."""
-    found = []
+    """Jobs that the page's table of jobs (`rows`) lacks, or has with another state, length or GPU-hours.
+
+    Of SLURM's jobs that make several targets the page has each one's part, which are no more than the whole.
+    """
+    found, shared = [], dict[str, list[tuple[ClusterJob, Mapping[str, Any]]]]()
     for job in (_as_made(job, records) for job in jobs):
         shown = [row for row in rows if row["job_id"] == job.job_id]
         states = [row["state"] for row in shown]
         if states != [job.state]:
             found.append(f"{describe(job)}: the page's table of jobs has it as {states}")
         else:
-            found += [
-                f"{describe(job)}: on the page its {name} is {value}" for name, value in _wrong_use(job, shown[0])
-            ]
-    return found
+            shared.setdefault(slurm_id(job.job_id), []).append((job, shown[0]))
+    return found + [problem for parts in shared.values() for problem in _wrong_use(parts)]
 
 
-def _wrong_use(job: ClusterJob, row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Figures of a page's row that are not those of accounting, but for a rounding or the clocks of two machines."""
-    ended = datetime.fromisoformat(row["ended"]) if "ended" in row else None
-    # SLURM may take a job for lost and run it once more, after its record was there.
-    if not (job.start and job.end and ended) or ended < job.start - NEAR:
+def _wrong_use(parts: Sequence[tuple[ClusterJob, Mapping[str, Any]]]) -> Iterator[str]:
+    """Figures of the page's rows of a job that are not those of accounting, but for a rounding or two clocks."""
+    # SLURM may take a job for lost and run it once more, after a record was there.
+    known = [(job, row) for job, row in parts if job.start and job.end and _is_of_last_start(job, row)]
+    if not known:
         return
-    ran = job.end - job.start
+    job, near = known[0][0], NEAR.total_seconds() * len(known)
+    assert job.start
+    assert job.end
     for name, a_second in (("seconds", 1.0), ("gpu_hours", job.gpus / 3600)):
-        expected = ran.total_seconds() * a_second
-        if name in row and abs(row[name] - expected) > NEAR.total_seconds() * a_second + 1e-6:
-            yield name, row[name]
+        expected = (job.end - job.start).total_seconds() * a_second
+        given = [row[name] for _, row in known if name in row]
+        difference = sum(given) - expected
+        # Between its targets, a job works for none of them.
+        too_little = difference < 0 and job.job_id == slurm_id(job.job_id)
+        if given and (difference > 0 or too_little) and abs(difference) > near * a_second + 1e-6:
+            yield f"{describe(job)}: on the page its {name} is {' + '.join(map(str, given))}"
+
+
+def _is_of_last_start(job: ClusterJob, row: Mapping[str, Any]) -> bool:
+    ended = datetime.fromisoformat(row["ended"]) if "ended" in row else None
+    return bool(job.start and ended and ended >= job.start - NEAR)
 
 
 def incomplete(table: pd.DataFrame, records: Records) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -16,13 +17,16 @@ from cluster_runs import AT_ONCE, ClusterJob, Run, client, jobs, until
 from experiments import ExperimentFolder
 from log_checks import subject_of
 from own_cluster import OwnCluster
-from sleeping_experiment import Work
+from sleeping_experiment import Work, fail_once
 
+from run_experiment.slurm.job_ids import slurm_id, submitted_id
+from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.states import is_live
 
 # Waits for what takes seconds on an idle machine.
 PATIENCE = 300
-_ONCE = "set -e\n[ -e ../failed ] || { touch ../failed; echo 'ValueError: the first time'; exit 3; }\n"
+# A main process is killed at the latest after so many seconds, or after so many lines of its ledger.
+_LONGEST_LIFE, _MOST_LINES = 12, 12
 
 
 class AllMadeError(Exception):
@@ -31,11 +35,12 @@ class AllMadeError(Exception):
 
 @dataclass
 class Soak:
-    """An experiment that the same command is started for, again and again. `queued`: most jobs in the queue."""
+    """An experiment that the same command, with these `arguments` and settings, is started for, again and again."""
 
     experiment: ExperimentFolder
     work: Work
-    queued: int
+    arguments: Sequence[str]
+    settings: Sequence[str]
     cluster: OwnCluster
     random: Random
     starts: list[Run] = field(default_factory=list)
@@ -48,18 +53,21 @@ class Soak:
 
     def start(self) -> None:
         """Start the command."""
-        queued = ("--slurm-attached-max-queued", str(self.queued))
-        self.starts.append(Run(self.experiment.path, *AT_ONCE, *queued))
+        self.starts.append(Run(self.experiment.path, *AT_ONCE, *self.arguments, config=self.settings))
 
     def fail_once(self) -> None:
         """Have an evaluation fail the first time."""
         self.fails_once = self.random.choice([subject for subject in self.work.records if "/" in subject])
-        script = self.work.records[self.fails_once].replace(".json", ".slurm")
-        self.experiment.edit(script, "set -e\n", _ONCE)
+        fail_once(self.experiment, self.work.records[self.fails_once])
 
     def records(self) -> dict[str, dict[str, Any]]:
         """The records that are there, by subject."""
         return {subject: self.experiment.record(path) for subject, path in self.work.records.items() if self._has(path)}
+
+    def noted(self) -> int:
+        """Lines of the ledger, each from before or after something that lasts."""
+        ledger = self.experiment.path / LEDGER
+        return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
 
     def _has(self, path: str) -> bool:
         return (self.experiment.path / path).exists()
@@ -84,10 +92,13 @@ class Soak:
         return min(found, key=lambda job: (job.start, job.job_id))
 
     def _running(self) -> list[ClusterJob]:
+        """Jobs that run, by what they have not made yet."""
         # Accounting hears some seconds late of a job that was lost.
-        running = set(client("squeue", "-h", "-tRUNNING", "-o%A").split())
-        found = [job for job in jobs(self.experiment.path) if job.state == "RUNNING" and job.job_id in running]
-        return [job for job in found if subject_of(job) != self.fails_once]
+        running = set(client("squeue", "-h", "-tRUNNING", "-o%i").split())
+        found = [job for job in jobs(self.experiment.path) if job.state == "RUNNING"]
+        spared = {slurm_id(job.job_id) for job in found if subject_of(job) == self.fails_once}
+        unmade = self.work.records.keys() - self.records().keys()
+        return [job for job in found if slurm_id(job.job_id) in running - spared and subject_of(job) in unmade]
 
     def _is_made(self) -> bool:
         """Whether nothing is left to make but what fails once, which nothing else is to happen to."""
@@ -112,8 +123,11 @@ class Soak:
 
 
 def kill(soak: Soak) -> None:
-    """The main process is killed while a job runs."""
-    soak.oldest()
+    """The main process is killed at any moment, often while it submits or notes an end."""
+    end = time.monotonic() + soak.random.uniform(0, _LONGEST_LIFE)
+    lines = soak.noted() + soak.random.randint(1, _MOST_LINES)
+    while time.monotonic() < end and soak.noted() < lines:
+        time.sleep(0.01)
     soak.main.kill()
     soak.start()
 
@@ -150,26 +164,39 @@ def lose_database(soak: Soak) -> None:
 def lose_node(soak: Soak) -> None:
     """A node dies with its jobs; it is back when SLURM has noticed. Its jobs, queued again, start soon."""
     job = soak.oldest()
-    node = client("sacct", "-nXPj", job.job_id, "-oNodeList").strip()
+    node = client("sacct", "-nXPj", slurm_id(job.job_id), "-oNodeList").strip()
     with soak.cluster.without(node, "kill"):
         until(lambda: not client("squeue", "-h", "-w", node, "-tRUNNING,COMPLETING"), PATIENCE)
-    # SLURM waits two minutes with them. It has missed the ends of those that began as soon as their node was back.
-    for job_id in client("squeue", "-h", "-tPENDING", "-o%i").split():
-        _start_soon(job_id)
+    _start_soon()
+
+
+def requeue(soak: Soak) -> None:
+    """A job that runs is queued again, by hand; it starts soon."""
+    job_id = slurm_id(soak.oldest().job_id)
+    result = subprocess.run(["scontrol", "requeue", job_id], capture_output=True, text=True, timeout=60, check=False)
+    # It may have ended meanwhile.
+    assert result.returncode == 0 or "completing or completed" in result.stderr, result.stderr
+    until(lambda: not client("squeue", "-h", "-j", job_id, "-tRUNNING,COMPLETING"), PATIENCE)
+    _start_soon()
 
 
 def cancel(soak: Soak) -> None:
-    """A job that runs is cancelled."""
-    job = soak.oldest()
-    client("scancel", job.job_id)
-    until(lambda: not is_live(client("sacct", "-nXPj", job.job_id, "-oState").strip()))
+    """A job that runs is cancelled, or all of the array that it is of."""
+    job_id = slurm_id(soak.oldest().job_id)
+    client("scancel", soak.random.choice([job_id, submitted_id(job_id)]))
+    until(lambda: not is_live(client("sacct", "-nXPj", job_id, "-oState").strip()))
 
 
-def _start_soon(job_id: str) -> None:
-    """Have a job start in some seconds, unless it has started meanwhile."""
-    command = ("scontrol", "update", f"jobid={job_id}", "starttime=now+5")
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == 0 or "no longer pending" in result.stderr, result.stderr
+def _start_soon() -> None:
+    """Have all jobs that wait start as soon as they can.
+
+    SLURM waits two minutes with those that are queued again. It has missed the ends of those that began as soon as
+    their node was back.
+    """
+    for job_id in client("squeue", "-hr", "-tPENDING", "-o%i").split():
+        command = ("scontrol", "update", f"jobid={job_id}", "starttime=now+5")
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0 or "no longer pending" in result.stderr, result.stderr
 
 
 def _interrupt(soak: Soak) -> None:
@@ -179,7 +206,8 @@ def _interrupt(soak: Soak) -> None:
 
 
 FAULTS: dict[str, Callable[[Soak], None]] = {
-    fault.__name__: fault for fault in (kill, interrupt, leave, lose_controller, lose_database, lose_node, cancel)
+    fault.__name__: fault
+    for fault in (kill, interrupt, leave, lose_controller, lose_database, lose_node, requeue, cancel)
 }
 
 

@@ -1,6 +1,7 @@
 """An experiment to which everything happens comes to its end: each target is made once, whatever happens meanwhile.
 
-`make soak` has a long form, of about 6 minutes, and draws a new seed; the short one takes about 2.
+`make soak` has a long form, of about 6 minutes, and draws a new seed; the short one takes about 2. Both have early
+evaluation, shared jobs and job arrays; the form `alone` is the long one with a job for each target.
 What happens and when is drawn from the seed, which is printed; a failure says how to have the same happen again.
 """
 
@@ -16,11 +17,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from cluster_runs import jobs, run, settled
+from cluster_runs import jobs, run, settled, unnoted
 from log_checks import all_problems, wrong_on_page
 from own_cluster import OwnCluster, own_cluster
 from page_reading import data_of
-from sleeping_experiment import Work, make_sleeping
+from sleeping_experiment import Work, make_sleeping, render_evaluations
 from soak import FAULTS, AllMadeError, Soak, schedule
 
 from run_experiment.actionlog.reader import read_action_logs
@@ -28,18 +29,35 @@ from run_experiment.actionlog.reader import read_action_logs
 
 @dataclass(frozen=True)
 class Form:
-    """How much is made, with at most so many jobs in the queue, and what happens meanwhile."""
+    """How much is made, with at most so many jobs in the queue, and what happens meanwhile.
+
+    `together`: job arrays, whose elements have so many evaluations; None: each target has a job of its own.
+    """
 
     runs: int
     training: tuple[int, int]
     evaluation: int
     queued: int
     faults: tuple[str, ...]
+    together: int | None
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments of the command."""
+        return ["--slurm-attached-max-queued", str(self.queued), *(ARRAYS if self.together else ())]
+
+    @property
+    def settings(self) -> list[str]:
+        """Settings of the experiment."""
+        return [f"evaluations_per_job={self.together or 1}"]
 
 
+ARRAYS = ["--slurm-attached-array-jobs", "all"]
+MANY = (*FAULTS, *["kill"] * 19, "interrupt", "leave")
 FORMS = {
-    "short": Form(4, (6, 12), 5, 4, tuple(FAULTS)),
-    "long": Form(12, (20, 50), 18, 8, (*FAULTS, "kill", "interrupt", "leave")),
+    "short": Form(4, (6, 12), 5, 4, (*FAULTS, "kill"), 2),
+    "long": Form(12, (20, 50), 18, 8, MANY, 3),
+    "alone": Form(12, (20, 50), 18, 8, MANY, None),
 }
 
 
@@ -72,7 +90,9 @@ def everything_happens(tmp_path: Path, cluster: OwnCluster, form: Form, seed: in
     """Play what a seed draws, and compare the logs with SLURM's accounting."""
     random, begun = Random(seed), time.monotonic()
     work = Work([random.randint(*form.training) for _ in range(form.runs)], form.evaluation)
-    soak = Soak(make_sleeping(tmp_path, work), work, form.queued, cluster, random)
+    experiment = make_sleeping(tmp_path, work)
+    settings = [*form.settings, render_evaluations(experiment, work)]
+    soak = Soak(experiment, work, form.arguments, settings, cluster, random)
     soak.fail_once()
     say(begun, f"SEED={seed}; {soak.fails_once} fails once")
     try:
@@ -84,8 +104,9 @@ def everything_happens(tmp_path: Path, cluster: OwnCluster, form: Form, seed: in
     assert soak.records().keys() == work.records.keys()
     problems = all_problems(found, read_action_logs(soak.experiment.path), soak.records())
     problems += wrong_on_page(found, data_of(soak.experiment)["jobs"], soak.records())
+    problems += unnoted(soak.experiment.path)
     assert not problems, "\n".join(problems)
-    again = run(soak.experiment.path)
+    again = run(soak.experiment.path, config=soak.settings)
     assert "Nothing to be done" in again.output
     assert jobs(soak.experiment.path) == found
 

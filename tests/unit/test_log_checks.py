@@ -9,7 +9,7 @@ from datetime import datetime
 import pandas as pd
 import pytest
 from cluster_runs import ClusterJob
-from log_checks import all_problems, subject_of
+from log_checks import all_problems, subject_of, wrong_on_page
 
 from run_experiment.actionlog.reader import COLUMNS
 
@@ -86,6 +86,36 @@ def test_a_record_counts_although_its_job_was_then_ended_from_outside(state: str
     assert problems(entries, [ended, FAILED, EVALUATION]) == []
     entries[2] |= {"details": f"RUNNING → {state}"}
     assert f"{TRAINED}the last state in the log is {state}" in problems(entries, [ended, FAILED, EVALUATION])
+
+
+SHARED = [replace(EVALUATION, job_id=f"13+{place}", name=f"tiny.r{place}.shout.e0") for place in (1, 2)]
+
+
+def test_a_record_counts_although_another_target_of_its_job_failed() -> None:
+    """Alone, a job that failed has no record."""
+    failed, made = (replace(job, state="FAILED") for job in SHARED)
+    records = {"r2/shout/epoch0": {"job_id": "13+2"}}
+    rows = [
+        {"job_id": "13+1", "state": "FAILED", "seconds": 20, "ended": "2025-01-31T10:06:00"},
+        {"job_id": "13+2", "state": "COMPLETED", "seconds": 30, "ended": "2025-01-31T10:06:00"},
+    ]
+    assert wrong_on_page([failed, made], rows, records) == []
+    alone = replace(made, job_id="13")
+    assert wrong_on_page([alone], [rows[1] | {"job_id": "13"}], {"r2/shout/epoch0": {"job_id": "13"}}) != []
+
+
+@pytest.mark.parametrize(("seconds", "wrong"), [(30, False), (10, False), (60, True)])
+def test_targets_of_a_job_have_no_more_than_its_time_together(seconds: int, wrong: bool) -> None:
+    records = {f"r{place}/shout/epoch0": {"job_id": f"13+{place}"} for place in (1, 2)}
+    common = {"state": "COMPLETED", "seconds": seconds, "ended": "2025-01-31T10:06:00"}
+    rows = [common | {"job_id": job.job_id} for job in SHARED]
+    assert bool(wrong_on_page(SHARED, rows, records)) is wrong
+
+
+@pytest.mark.parametrize(("seconds", "wrong"), [(60, False), (57, True), (63, True)])
+def test_a_job_has_its_time_on_the_page(seconds: int, wrong: bool) -> None:
+    row = {"job_id": "11", "state": "COMPLETED", "seconds": seconds, "ended": "2025-01-31T10:02:00"}
+    assert bool(wrong_on_page([TRAINING], [row], RECORDS)) is wrong
 
 
 def test_a_job_that_never_started_has_an_end_alone() -> None:

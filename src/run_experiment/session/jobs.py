@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.actionlog.entry import Action, Entry, Log
+from run_experiment.attempts import history
 from run_experiment.common import paths
-from run_experiment.common.clock import now
+from run_experiment.common.clock import CLOCK_SKEW, now
 from run_experiment.common.json_files import read_record
 from run_experiment.machine.gpu_samples import GpuSummary, summarize
 from run_experiment.machine.process_usage import usage_from
@@ -105,13 +106,30 @@ class FollowedJob:
         record = read_record(folder / self.submission.target) or {}
         is_made = record.get("job_id") == self.job_id and "seconds" in record
         by_record = metrics_text(_by_record(record), gpu) if is_made else ""
-        if by_record and slurm_id(self.job_id) != self.job_id:
-            return f"{by_record}; by its record, since SLURM's job {slurm_id(self.job_id)} made others, too"
+        is_shared = slurm_id(self.job_id) != self.job_id
+        others = f"since SLURM's job {slurm_id(self.job_id)} made others, too"
+        if by_record and is_shared:
+            return f"{by_record}; by its record, {others}"
         if self.accounted and not is_live(self.accounted.state):
+            if is_shared:
+                return f"{metrics_text(self._by_attempts(folder, self.accounted), gpu)}; by its attempts, {others}"
             return metrics_text(JobMetrics.of_slurm(self.accounted), gpu)
         if by_record:
             return f"{by_record}; by its record, accounting has no figures"
         return "unknown: accounting has no figures"
+
+    def _by_attempts(self, folder: Path, accounted: AccountedJob) -> JobMetrics:
+        """What a job took, in its last start, for a target that it did not make."""
+        run, _ = paths.target_of(self.submission.target)
+        seconds = 0.0
+        for attempt in history.read(folder, run, self.job_id):
+            if not (attempt.began and accounted.started and accounted.ended):
+                continue
+            if attempt.began >= accounted.started - CLOCK_SKEW:
+                # The end of one that was cut off may have been noted late.
+                ended = min(attempt.ended or accounted.ended, accounted.ended)
+                seconds += max(0.0, (ended - attempt.began).total_seconds())
+        return JobMetrics(round(seconds))
 
     def _gpu(self, folder: Path) -> GpuSummary | None:
         samples = self.samples(folder)
