@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from log_checks import all_problems
-from session_logs import EVAL4, R4, R8, SUBJECTS
+from session_logs import BASE, EVAL4, EVAL8, R4, R8, SUBJECTS
 from session_logs import plan as whole_plan
 from simulated_cluster import SimulatedCluster
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
@@ -36,9 +36,11 @@ from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings,
 from snakemake_executor_plugin_slurm_attached.earlier import find
 from snakemake_executor_plugin_slurm_attached.following import ended, follower, questions
 from snakemake_executor_plugin_slurm_attached.submitting import pacing, submitter
+from snakemake_executor_plugin_slurm_attached.submitting.arguments import Call
+from snakemake_executor_plugin_slurm_attached.submitting.sharing import Share, sbatch_arguments
 
-NAMES = {R4: "x.r4", R8: "x.r8", EVAL4: "x.r4.shout.e0"}
-NEEDS = {EVAL4: (R4,)}
+NAMES = {R4: "x.r4", R8: "x.r8", EVAL4: "x.r4.shout.e0", EVAL8: "x.r8.shout.e0", BASE: "x.base.shout"}
+NEEDS = {EVAL4: (R4,), EVAL8: (R8,)}
 
 
 class Killed(BaseException):
@@ -66,12 +68,37 @@ class Answered:
         return self._results.pop() if self._results else None
 
 
+class Gathering:
+    """In place of a lock: calls `then` when what is gathered is all."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.depth = 0
+        self._then = then
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.depth -= 1
+        if not self.depth and kind is None:
+            self._then()
+
+
 class AtOnce(submitter.Submitter):
     """Submits in the thread that asks for it."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.gathering: Any = Gathering(self._submit_all)
+
     def put(self, request: submitter.Request) -> None:
         self._waiting.put((0, next(self._number), request))
-        self._begin(self._waiting.get()[2])
+        if not self.gathering.depth:
+            self._submit_all()
+
+    def _submit_all(self) -> None:
+        while not self._waiting.empty():
+            self._begin(self._waiting.get()[2])
         while self._held:
             self._ask_at = 0
             self._let_go()
@@ -107,13 +134,11 @@ class SimulatedExecutor(Executor):
         self.__post_init__()
 
     def _request(self, job: Any, submission: ledger.Submission, former: Any = None) -> submitter.Request:
-        name, target, comment, config_hash = (
-            submission.name,
-            submission.target,
-            submission.comment,
-            submission.config_hash,
-        )
-        return submitter.Request(submission, [name, target, comment, config_hash], "", "", 0, 0, former, again=True)
+        call = Call((), "")
+        arguments = sbatch_arguments(self._folder, submission, call)
+        again, together = self._retried[submission.target] > 0, self.session.experiment.together
+        share = None if former or again or not together else Share(*together, ("key",), call, "", call)
+        return submitter.Request(submission, arguments, "", "", 0, 0, former, again=again or not together, share=share)
 
     def report_job_submission(self, job_info: Any, register_job: bool = True) -> None:
         self.session.active.append(job_info)
@@ -223,6 +248,7 @@ class Session(logging.Handler):
             self.log.close()
 
     def _run_ready(self) -> None:
+        ready = []
         for target in [target for target in self.jobs if target not in {*self.begun, *self.over}]:
             needs = [self.over.get(need, need not in self.jobs) for need in NEEDS.get(target, ())]
             if False in [self.over.get(need) for need in NEEDS.get(target, ())]:
@@ -231,7 +257,9 @@ class Session(logging.Handler):
                 self.begun.add(target)
                 job = self.jobs[target]
                 self.observe(RuleStarted(job.jobid, [target], []))
-                self.executor.run_jobs([job])
+                ready.append(job)
+        if ready:
+            self.executor.run_jobs(ready)
 
     def _look(self) -> None:
         active, self.active = self.active, []
@@ -250,13 +278,15 @@ class Session(logging.Handler):
 class Experiment:
     """The experiment, on its cluster; `writes` are those of its last session, which is killed at the `last` one.
 
-    `logs_late`: events reach the action logs after what the executor does next.
+    `logs_late`: events reach the action logs after what the executor does next. `together`: the most targets of a job
+    and the most elements of an array; None if each job is submitted by itself.
     """
 
     folder: Path
     cluster: SimulatedCluster
     targets: tuple[str, ...]
     logs_late: bool = False
+    together: tuple[int, int] | None = None
     config_hash: str = "ab" * 32
     writes: int = 0
     last: int | None = None
@@ -312,7 +342,7 @@ class Experiment:
         """What is wrong once all is made."""
         records = {SUBJECTS[target]: self._record(target) for target in self.targets}
         table = read_action_logs(self.folder)
-        found = all_problems(self.cluster.accounts(), table, {k: v for k, v in records.items() if v})
+        found = all_problems(self.cluster.accounts(NAMES), table, {k: v for k, v in records.items() if v})
         found += [f"{subject} is not made" for subject, record in records.items() if not record]
         return found
 
@@ -324,7 +354,9 @@ def simulated(experiment: Experiment) -> Iterator[None]:
 
     def submit(arguments: list[str], script: str) -> str:
         experiment.write()
-        return cluster.submit(*arguments)
+        name, comment = (arguments[arguments.index(option) + 1] for option in ("--job-name", "--comment"))
+        last = next((one.rpartition("-")[2] for one in arguments if one.startswith("--array=")), "1")
+        return cluster.submit(name, comment, int(last), experiment.config_hash)
 
     def before(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:

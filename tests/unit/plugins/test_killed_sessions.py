@@ -6,11 +6,12 @@ import json
 import os
 import random
 import signal
+from itertools import cycle
 from pathlib import Path
 
 import pytest
-from session_logs import EVAL4, R4, R8
-from simulated_cluster import LIVES, SimulatedCluster
+from session_logs import BASE, EVAL4, EVAL8, R4, R8
+from simulated_cluster import LIVES, SHARED_LIVES, SimulatedCluster
 from simulated_sessions import Experiment, Session, SimulatedExecutor, simulated
 
 from run_experiment.actionlog.entry import Log
@@ -31,10 +32,17 @@ MOST_WRITES = 80
 Kills = list[tuple[int, int | None]]
 
 
-def killed(folder: Path, targets: tuple[str, ...], lives: list[str], kills: Kills, logs_late: bool = False) -> bool:
+def killed(
+    folder: Path,
+    targets: tuple[str, ...],
+    lives: list[str],
+    kills: Kills,
+    logs_late: bool = False,
+    together: tuple[int, int] | None = None,
+) -> bool:
     """Kill sessions, then run others until all is made; returns whether the last of them came to its write at all."""
     cluster = SimulatedCluster(folder, *lives)
-    experiment = Experiment(folder, cluster, targets, logs_late)
+    experiment = Experiment(folder, cluster, targets, logs_late, together)
     was_killed = False
     with simulated(experiment):
         for write, pause in kills:
@@ -42,7 +50,7 @@ def killed(folder: Path, targets: tuple[str, ...], lives: list[str], kills: Kill
             was_killed = experiment.writes == write
             cluster.until_over() if pause is None else [cluster.sleep(1) for _ in range(pause)]
         while not experiment.session():
-            assert len(cluster.jobs) < 20
+            assert len(cluster.jobs) < 30
         cluster.until_over()
         logs = [(folder / log.file).read_text() for log in Log]
         experiment.session()
@@ -93,6 +101,24 @@ def test_two_jobs_of_which_one_waits_for_the_other(tmp_path: Path, logs_late: bo
     raise AssertionError("a session has more writes")
 
 
+@pytest.mark.parametrize("pause", PAUSES)
+def test_each_target_of_shared_jobs_and_arrays_is_accounted_for(tmp_path: Path, pause: int | None) -> None:
+    """A job of two, and one of one, in an array or each by itself."""
+    for write, life in zip(range(4, MOST_WRITES), cycle(SHARED_LIVES), strict=False):
+        targets, together = (EVAL4, EVAL8, BASE), (2, 1 + write % 2)
+        if not killed(folder(tmp_path, write), targets, [life], [(write, pause)], write % 3 == 0, together):
+            return
+    raise AssertionError("a session has more writes")
+
+
+@pytest.mark.parametrize("life", SHARED_LIVES)
+def test_targets_of_an_array_that_was_accepted_and_never_noted_are_found_at_its_end(tmp_path: Path, life: str) -> None:
+    """Eight writes are those of the logs' beginning, the intentions and the submission."""
+    assert killed(tmp_path, (EVAL4, EVAL8, BASE), [life], [(8, None)], together=(2, 2))
+    lines = (tmp_path / LEDGER).read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines[:4]] == [*["intended"] * 3, "accepted"]
+
+
 HISTORIES: dict[str, tuple[tuple[str, ...], list[str], Kills, bool]] = {
     "the last end is logged before that of the job which it replaced": (
         (R4, EVAL4),
@@ -128,6 +154,16 @@ def test_sessions_of_any_history(tmp_path: Path, seed: int) -> None:
     lives = drawn.choices(list(LIVES), k=drawn.randint(0, 6))
     kills = [(drawn.randrange(3, 45), drawn.choice([0, 1, 3, 5, None])) for _ in range(drawn.randint(1, 3))]
     killed(tmp_path, targets, lives, kills, logs_late=drawn.random() < 0.5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sessions_of_any_history_with_shared_jobs_and_arrays(tmp_path: Path, seed: int) -> None:
+    drawn = random.Random(seed)
+    targets = drawn.choice([(R4, R8), (R4, R8, EVAL4, EVAL8), (EVAL4, EVAL8, BASE), (R4, EVAL4, EVAL8, BASE)])
+    lives = drawn.choices([*LIVES, *SHARED_LIVES], k=drawn.randint(0, 6))
+    kills = [(drawn.randrange(3, 60), drawn.choice([0, 1, 3, 5, None])) for _ in range(drawn.randint(1, 3))]
+    together = (drawn.randint(1, 3), drawn.randint(1, 3))
+    killed(tmp_path, targets, lives, kills, drawn.random() < 0.5, together)
 
 
 def folder(parent: Path, write: int) -> Path:
