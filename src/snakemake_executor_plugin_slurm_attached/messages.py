@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
+from run_experiment.common.text import shortened
 from run_experiment.slurm.events import (
     Cancelled,
     Changed,
@@ -19,6 +21,7 @@ from run_experiment.slurm.events import (
     Submitted,
 )
 from run_experiment.slurm.job_ids import slurm_id
+from run_experiment.slurm.ledger import Submission
 
 
 def level(event: Event) -> int:
@@ -43,8 +46,8 @@ def message(event: Event) -> str | None:
             return event.text
         case Changed(submission, before, after, _):
             return f"{submission.name}: SLURM job {submission.job_id} {before} → {after}"
-        case Held(submission, reason, remedy):
-            return f"{submission.name}: SLURM job {submission.job_id} waits ({reason}): {remedy}"
+        case Held(submissions, reason, remedy, again=False):
+            return f"{_waits(submissions)} ({reason}): {remedy}"
         case PollFailed(_, reason):
             return f"SLURM does not say how the jobs are, asking on: {reason}"
         case Polled(_, restored=True):
@@ -55,6 +58,12 @@ def message(event: Event) -> str | None:
             job_ids = dict.fromkeys(slurm_id(submission.job_id) for submission in submissions)
             return _goodbye(list(job_ids), cancelled)
     return None
+
+
+def _waits(submissions: Sequence[Submission]) -> str:
+    if len(submissions) == 1:
+        return f"{submissions[0].name}: SLURM job {submissions[0].job_id} waits"
+    return f"{len(submissions)} jobs wait ({shortened([submission.name for submission in submissions])})"
 
 
 def _goodbye(job_ids: list[str], cancelled: bool) -> str:

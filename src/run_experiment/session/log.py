@@ -209,9 +209,9 @@ class SessionLog:
             self._see_whether_trained(followed)
 
     def _on_held(self, event: Held) -> None:
-        followed = self._jobs.of(event.submission)
-        entry = entries.held(followed.job, followed.job_id, followed.state, event.reason, event.remedy)
-        self._write(followed.job.log, entry)
+        for followed in map(self._jobs.of, event.submissions):
+            entry = entries.held(followed.job, followed.job_id, followed.state, event.reason, event.remedy)
+            self._write(followed.job.log, entry)
 
     # Ends
 

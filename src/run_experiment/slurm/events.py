@@ -109,11 +109,15 @@ class Changed:
 
 @dataclass(frozen=True)
 class Held:
-    """A job waits for a reason that does not pass by itself, or not soon; `remedy` is what to do about it."""
+    """Jobs wait for a reason that does not pass by itself, or not soon; `remedy` is what to do about it.
 
-    submission: Submission
+    `again` if others were waiting for it already, and the same remedy helps them all.
+    """
+
+    submissions: tuple[Submission, ...]
     reason: str
     remedy: str
+    again: bool = False
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,6 @@ class Follower:
 
     def _note_held(self, answer: Answer) -> None:
         """Report reasons for which jobs wait; accounting keeps those that are over, so only the queue is believed."""
-        for job in self._jobs.values() if answer.queued is not None else ():
-            queued = answer.waiting(job.submission)
-            self._transitions.held(job, queued.reason if queued else "")
+        if answer.queued is not None:
+            waiting = ((job, answer.waiting(job.submission)) for job in self._jobs.values())
+            self._transitions.held([(job, queued.reason if queued else "") for job, queued in waiting])

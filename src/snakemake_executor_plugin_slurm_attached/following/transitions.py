@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from run_experiment.slurm.clients import QueuedJob
 from run_experiment.slurm.events import Changed, Event, Finished, Held
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
-from run_experiment.slurm.waits import remedy
+from run_experiment.slurm.waits import is_of_each_job, remedy
 
 Tell = Callable[[Event], None]
 
@@ -41,7 +41,7 @@ class Followed:
     finished: Finished | None = None
     # Why this command cancelled it.
     cancelled: str = ""
-    # What was last reported of why it waits; whether the queue said why since it waits.
+    # What to do about its wait, as last reported; whether the queue said why since it waits.
     held: str = ""
     explained: bool = False
 
@@ -102,13 +102,26 @@ class Transitions:
         reported = job.started if job.state == "RUNNING" else None
         return reported is not None and started_again(self._folder, job.submission.target, job.job_id, reported)
 
-    def held(self, job: Followed, reason: str) -> None:
-        """Report, once, the reason for which a job waits if that does not pass by itself, or not soon."""
-        advice = remedy(reason, job.job_id)
-        if advice and advice != job.held:
-            self._tell(Held(job.submission, reason, advice))
-        job.held = advice
-        job.explained = bool(reason)
+    def held(self, reasons: Iterable[tuple[Followed, str]]) -> None:
+        """Report, once, the reasons for which jobs wait if those do not pass by themselves, or not soon.
+
+        Jobs that began to wait for the same reason are reported together.
+        """
+        known: set[str] = set()
+        new: dict[str, list[tuple[Followed, str]]] = {}
+        for job, reason in reasons:
+            known |= {job.held}
+            # What to do counts: SLURM names now one and now another of several limits.
+            advice = remedy(reason)
+            if advice and advice != job.held:
+                new.setdefault(advice, []).append((job, reason))
+            job.held, job.explained = advice, bool(reason)
+        for advice, waiting in new.items():
+            reason = waiting[0][1]
+            again = advice in known and not is_of_each_job(reason)
+            jobs = [job for job, _ in waiting]
+            told = remedy(reason, *(job.job_id for job in jobs))
+            self._tell(Held(tuple(job.submission for job in jobs), reason, told, again))
 
     def _change(self, job: Followed, state: str, found: AccountedJob | None) -> None:
         before, job.state = job.state, state

@@ -16,9 +16,11 @@ from run_experiment.slurm.amounts import moment
 from run_experiment.slurm.clients import accounting
 from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled, PollFailed
 from run_experiment.slurm.ledger import Ledger, Logged, Submission
+from run_experiment.slurm.waits import remedy
 from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
 from snakemake_executor_plugin_slurm_attached.ends.verdict import End
 from snakemake_executor_plugin_slurm_attached.following.follower import Follower
+from snakemake_executor_plugin_slurm_attached.following.transitions import Followed, Transitions
 from snakemake_executor_plugin_slurm_attached.submissions import planned_submission
 
 # What `accounting` and `queue` ask for, in that order.
@@ -448,6 +450,25 @@ def test_a_wait_that_does_not_pass_by_itself_is_reported_once(
     here.again().again()
     expected = [(reason, advice)] if advice else []
     assert [(one.reason, one.remedy) for one in here.events if isinstance(one, Held)] == expected
+
+
+@pytest.mark.parametrize(("reason", "again"), [("AssocGrpGRES", True), ("JobHeldUser", False)])
+def test_jobs_that_wait_for_one_reason_are_reported_together(
+    tmp_path: Path, job: Submission, reason: str, again: bool
+) -> None:
+    """What has to be done for each job is told of each."""
+    events: list[Event] = []
+    transitions = Transitions(tmp_path, events.append)
+    first, second, third = (Followed(replace(job, job_id=number), tmp_path) for number in ("17", "18", "19"))
+    transitions.held([(first, reason), (second, reason)])
+    # SLURM names now one limit and now another.
+    transitions.held([(first, reason.replace("GRES", "CPULimit")), (second, reason)])
+    transitions.held([(first, reason), (second, reason), (third, reason)])
+    together = Held((first.submission, second.submission), reason, remedy(reason, "17", "18"))
+    assert events == [together, Held((third.submission,), reason, remedy(reason, "19"), again)]
+    transitions.held([(one, "Priority") for one in (first, second, third)])
+    transitions.held([(first, reason), (second, "None"), (third, "None")])
+    assert events[2:] == [Held((first.submission,), reason, remedy(reason, "17"))]
 
 
 def test_the_queue_is_asked_why_jobs_wait(slurm: Slurm, job: Submission, reported: Reported) -> None:

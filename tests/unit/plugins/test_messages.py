@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ended_jobs import R4
 
-from run_experiment.slurm.events import Finished
+from run_experiment.slurm.events import Finished, Held
 from snakemake_executor_plugin_slurm_attached.messages import level, message
 
 
@@ -17,3 +17,10 @@ def test_a_job_that_is_submitted_again_is_told_in_one_line() -> None:
     event = Finished(R4, False, "TIMEOUT", why, "out of time")
     assert (level(event), message(event)) == (logging.WARNING, told)
     assert message(replace(event, again="")) is None
+
+
+def test_jobs_that_wait_for_one_reason_are_told_of_in_one_line() -> None:
+    event = Held((R4, replace(R4, name="tiny.r8", job_id="18")), "Licenses", "others hold it")
+    assert message(event) == "2 jobs wait (tiny.r4, tiny.r8) (Licenses): others hold it"
+    assert message(replace(event, submissions=(R4,))) == "tiny.r4: SLURM job 17 waits (Licenses): others hold it"
+    assert message(replace(event, again=True)) is None

@@ -108,7 +108,7 @@ def test_a_job_that_slurm_starts_again(session: Session) -> None:
 
 def test_a_wait_that_does_not_pass_by_itself(session: Session) -> None:
     """It breaks no chain of transitions."""
-    session.tell(Submitted(submission(R4)), Held(submission(R4), "JobHeldUser", "it is held")).start(R4)
+    session.tell(Submitted(submission(R4)), Held((submission(R4),), "JobHeldUser", "it is held")).start(R4)
     assert [row[1:] for row in session.rows(Action.STATE_CHANGE)[:1]] == [
         ("PENDING → PENDING", "Waits (JobHeldUser): it is held")
     ]
