@@ -91,6 +91,8 @@ _SHORT = {
     "v": "verbose",
     "W": "wait",
 }
+# What parts the jobs of a heterogeneous job.
+_HETEROGENEOUS = frozenset({"hetjob", "packjob", ":"})
 # Short options without a value, which may share a word with others.
 _FLAGS = re.compile(r"-([HhIOQRsVvW]*)(.*)", re.DOTALL)
 
@@ -169,8 +171,17 @@ def parse(words: Iterable[Word], problems: list[Problem]) -> list[Option]:
         elif found and not found[-1].value and "=" not in found[-1].written:
             found[-1] = replace(found[-1], value=word.text, written=f"{found[-1].written} {word.written}")
         else:
-            problems.append(Problem(word.line, "", f"{word.text!r} is not an option of sbatch"))
+            problems.append(Problem(word.line, "", f"{word.text!r} is {_why_no_option(word.text)}"))
     return found
+
+
+def _why_no_option(text: str) -> str:
+    if text in _HETEROGENEOUS:
+        return f"not allowed: {_ONE_JOB}"
+    # As text processors and web pages have them.
+    if re.match("[\u2010-\u2015\u2212]", text):
+        return "not an option of sbatch; it begins with a typographic dash: write -"
+    return f"not an option of sbatch{'; it has a no-break space: write a plain one' * (chr(0xA0) in text)}"
 
 
 def _long(word: Word) -> list[Option]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import unicodedata
@@ -16,6 +17,7 @@ from run_experiment.common.yaml_lines import shown
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _TO_FILL_IN = re.compile(r"<.*>|.*\{\{.*\}\}.*|TODO|FIXME|XXX+|(?:/?path/)?to/.*|your[-_ ].*", re.IGNORECASE)
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
+_SAVE_IT = "save the model as safetensors, with transformers' save_pretrained"
 _OTHER_WEIGHTS = ("*.bin", "*.gguf", "*.pth", "*.pt")
 # Endings of data files and of tasks.
 _OF_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".py")
@@ -25,8 +27,10 @@ _ALIKE = 0.8
 
 def why_missing(text: str, where: Path) -> str:
     """Hint for a path, written as `text`, at which the file or folder that it stands for is not; empty without one."""
-    if "://" in text:
+    if "://" in text or _is_hub_name(text, where):
         return "; nothing is downloaded: write the path of a copy on this machine"
+    if glob.has_magic(text) and glob.glob(str(where)):
+        return "; it is a pattern, which is not looked up: write the path of one"
     if "\\" in text:
         return "; write / in place of \\, and the path that it has on this machine"
     if _TO_FILL_IN.fullmatch(text):
@@ -36,6 +40,8 @@ def why_missing(text: str, where: Path) -> str:
     if where.is_symlink() and not os.path.exists(where):
         return f"; it is a link to {shown(os.readlink(where), 200)}, which is not there"
     if os.path.isfile(where):
+        if any(where.match(pattern) for pattern in _OTHER_WEIGHTS):
+            return f"; it is a file of weights that is not read: {_SAVE_IT}, and write its folder"
         return f"; it is a file: write {shown(os.path.dirname(text) or '.', 200)}"
     if os.path.exists(where):
         return "; what is there is no regular file"
@@ -48,9 +54,10 @@ def closed_folder(where: Path) -> Path | None:
     return next((way for way in ways if os.path.isdir(way) and not os.access(way, os.X_OK)), None)
 
 
-def is_hub_name(text: str, folder: Path) -> bool:
-    """Whether a path is rather an `organisation/model`: its first part is no folder either."""
-    return bool(_HUB_NAME.fullmatch(text)) and not os.path.isdir(folder / text.split("/")[0])
+def _is_hub_name(text: str, where: Path) -> bool:
+    """Whether a path is rather an `organisation/model` or data set of the Hub: its first part is no folder either."""
+    is_name = _HUB_NAME.fullmatch(text) and not _TO_FILL_IN.fullmatch(text)
+    return bool(is_name) and where.suffix.lower() not in _OF_FILES and not os.path.isdir(where.parent)
 
 
 def folder_within(where: Path, fits: Callable[[Path], bool]) -> str:
@@ -92,7 +99,7 @@ def broken_link(model: Path) -> Path | None:
 def other_weights(model: Path) -> str:
     """Hint at weights of another format in a model's folder; empty if there are none."""
     found = next((path.name for pattern in _OTHER_WEIGHTS for path in sorted(model.glob(pattern))), None)
-    return f"; {found} is not read: save the model as safetensors, with transformers' save_pretrained" if found else ""
+    return f"; {found} is not read: {_SAVE_IT}" if found else ""
 
 
 def sharded_state(folder: Path) -> str:

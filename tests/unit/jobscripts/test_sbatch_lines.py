@@ -131,6 +131,22 @@ def test_every_refused_option_is_refused_with_what_to_do() -> None:
             read_options(script(f"--{name}=1"))
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("hetjob", "'hetjob' is not allowed: one script is one job"),
+        ("--mem=1G : --mem=2G", "':' is not allowed: one script is one job"),
+        ("\u2013\u2013mem=1G", "'––mem=1G' is not an option of sbatch; it begins with a typographic dash: write -"),
+        ("\u00a0--mem=1G", "'\\xa0--mem=1G' is not an option of sbatch; it has a no-break space: write a plain one"),
+        ("mem=1G", "'mem=1G' is not an option of sbatch"),
+    ],
+)
+def test_words_that_are_no_option(line: str, why: str) -> None:
+    with pytest.raises(SbatchError) as caught:
+        read_options(script(line))
+    assert str(caught.value) == f"job script:2: {why}"
+
+
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(SbatchError) as caught:
         read_options(script("--array=1-3", "--mem=4G", "--hold --wrap=x", "--job-name='x"))

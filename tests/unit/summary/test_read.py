@@ -156,7 +156,7 @@ BAD: list[tuple[str, list[tuple[str, str]], str]] = [
     ("path-home", [("models/tiny", "~/tiny")], '11: models.base[0].path: "~/tiny": ~ and $ are not expanded; write the full path'),
     # Files
     ("model", [("models/tiny", "models/big")], '11: models.base[0].path: there is no folder "DIR/models/big"'),
-    ("model-hub", [("models/tiny", "meta-llama/Llama-3.2-1B")], '11: models.base[0].path: there is no folder "DIR/meta-llama/Llama-3.2-1B"; models are not downloaded: give the folder'),
+    ("model-hub", [("models/tiny", "meta-llama/Llama-3.2-1B")], '11: models.base[0].path: there is no folder "DIR/meta-llama/Llama-3.2-1B"; nothing is downloaded: write the path of a copy on this machine'),
     ("model-config", [("models/tiny", "models")], '11: models.base[0].path: "DIR/models" has no config.json; did you mean the folder "tiny" in it?'),
     ("model-untrainable", [("models/tiny", "models/bert")], "11: models.base[0].path: DIR/models/bert: torchtune cannot train this model: its architecture is 'bert'; supported are llama, qwen2"),
     ("data", [("words.json", "word.json")], '14: data.training.path: there is no file "DIR/word.json"; did you mean words.json?'),

@@ -26,10 +26,11 @@ def with_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("w.csv", "input, output\na, A\n", 'row 1 of split train: output is missing; the row has "input", " output"'),
+        ("w.csv", "input, output\na, A\n", 'row 1 of split train: output is missing; the row has "input", " output"; output_key names another column'),
         ("w.csv", "sep=;\ninput;output\na;A\n", "the first line is Excel's sep=, not the names of the columns: delete it"),
         ("w.csv", "Input|Output\na|A\n", 'row 1 of split train: input is missing; the row has "Input|Output"'),
         ("w.csv", "prompt,answer\na,A\n", 'row 1 of split train: input is missing; the row has "prompt", "answer"'),
+        ("w.json", '{"Training": [{}], "dev": []}', 'split train is missing; there is "Training", "dev": rename "Training" to train'),
         ("w.jsonl", '{"messages": []}\n', 'row 1 of split train: input is missing; the row has "messages"'),
         ("w.json", '[{"input": "a", "output": "A"}, {"input": "b \\ud83d", "output": ""}]', "row 2 of split train: input has half of a character at position 3 (\\ud83d"),
         ("w.jsonl", '{"input": "a", "output": "\\udc00"}', "row 1 of split train: output has half of a character at position 1"),
@@ -91,6 +92,7 @@ def row(text: str, output: str = "X") -> dict[str, Any]:
         (["a", "", " ", "d"], {"test": ["", "e"]}, None),
         ("abcd", {"test": "ecb"}, "2 of 3 rows of split test (row 2)"),
         (["a", " b\n", "c", "b"], {"validation": ["b "]}, "1 of 1 row of split validation (row 1)"),
+        (["\u00e4", *"bcd"], {"test": ["a\u0308", "x"]}, "1 of 2 rows of split test (row 1)"),
         ("abcd", {"test": "xd", "validation": "da"}, "2 of 2 rows of split validation (row 1) and 1 of 2 rows of split test (row 2)"),
     ],
 )  # fmt: skip

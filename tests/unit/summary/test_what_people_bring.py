@@ -35,6 +35,9 @@ GIVEN = ("type: control", "type: eval-only\n    checkpoint_path: out")
         (DATA, "path: https://x.org/words.json", "nothing is downloaded: write the path of a copy on this machine"),
         (DATA, "path: <path to data>", "it looks like a placeholder that was not filled in"),
         (DATA, "path: Words.json", "did you mean words.json?"),
+        (DATA, "path: tatsu-lab/alpaca", "nothing is downloaded: write the path of a copy on this machine"),
+        (DATA, "path: '*.json'", "it is a pattern, which is not looked up: write the path of one"),
+        ("models/tiny", "HuggingFaceTB/SmolLM2", "nothing is downloaded: write the path of a copy on this machine"),
         ("runs:\n", "output: {base_directory: words.json}\nruns:\n", 'words.json" is no folder'),
         ("runs:\n", "output: {base_directory: words.json/more}\nruns:\n", 'words.json" is no folder'),
         ("runs:\n", "output: {base_directory: /proc/1/more}\nruns:\n", 'you have no right to write in "/proc/1"'),
@@ -168,3 +171,13 @@ def test_a_summary_that_is_a_link_to_nothing(folder: Path) -> None:
 )
 def test_warned_of(folder: Path, old: str, new: str, warning: str) -> None:
     assert [line.rpartition(": ")[2] for line in read(folder, changed((old, new)))[1]] == [warning.rpartition(": ")[2]]
+
+
+def test_a_file_of_weights_in_place_of_a_model(folder: Path) -> None:
+    """Its folder would be of no use either."""
+    write(folder, "tiny.gguf", "GGUF")
+    (found,) = errors(folder, changed(("models/tiny", "tiny.gguf")))
+    assert found.endswith(
+        "it is a file of weights that is not read: save the model as safetensors, with transformers' "
+        "save_pretrained, and write its folder"
+    )

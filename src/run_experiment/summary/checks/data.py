@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from run_experiment.common.suggestions import did_you_mean
+from run_experiment.common.suggestions import closest, did_you_mean
 from run_experiment.common.text import counted
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
@@ -110,7 +110,8 @@ def _split_problem(name: str, splits: Splits, columns: Sequence[str]) -> str | N
     rows = splits.get(name)
     if not rows:
         there = "is empty" if name in splits else f"is missing; there is {', '.join(map(shown, splits))}"
-        return f"split {name} {there}"
+        meant = None if name in splits else closest(name, splits)
+        return f"split {name} {there}" + (f": rename {shown(meant)} to {name}" if meant else "")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             return f"row {number} of split {name} is not an object with {' and '.join(columns)}"
@@ -122,7 +123,8 @@ def _split_problem(name: str, splits: Splits, columns: Sequence[str]) -> str | N
 
 def _value_problem(row: Row, key: str) -> str | None:
     if key not in row:
-        return f"is missing; the row has {', '.join(map(shown, row)) or 'nothing'}"
+        other = f"; {key}_key names another column" if row and key in DEFAULT_COLUMNS else ""
+        return f"is missing; the row has {', '.join(map(shown, row)) or 'nothing'}{other}"
     value = row[key]
     return text_problem(value) if isinstance(value, str) else f"is {shown(value)}, not text"
 

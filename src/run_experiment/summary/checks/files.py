@@ -20,7 +20,6 @@ from run_experiment.summary.path_hints import (
     broken_link,
     folder_within,
     holds_model,
-    is_hub_name,
     other_weights,
     why_missing,
 )
@@ -45,9 +44,7 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
     for path, model in draft.models.items():
         place, where = (*path, "path"), folder / model.path
         if not os.path.isdir(where):
-            hub = "; models are not downloaded: give the folder" if is_hub_name(model.path, folder) else ""
-            hint = hub or why_missing(model.path, where)
-            yield Finding(place, f"there is no folder {shown(str(where), 200)}{hint}")
+            yield Finding(place, f"there is no folder {shown(str(where), 200)}{why_missing(model.path, where)}")
         elif not os.access(where, os.R_OK | os.X_OK):
             yield Finding(place, f"you have no right to look into {shown(str(where), 200)}")
         elif broken := broken_link(where):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -178,6 +179,6 @@ def _known(name: str, rows: Sequence[Row], inputs: set[str], key: str, noun: str
 
 
 def _text(row: Row, key: str) -> str:
-    """The text of a row without white space around it; empty if it has none."""
+    """The text of a row as people see it: without white space around it, accents in one form; empty if it has none."""
     value = row.get(key) if isinstance(row, dict) else None
-    return value.strip() if isinstance(value, str) else ""
+    return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else ""
