@@ -53,6 +53,7 @@ show_plan()
 
 
 onstart:
+    watch_for_garbage()
     interrupt_local_jobs_at_hangup()
     claim_experiment()
     keep_to_budget()

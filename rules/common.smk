@@ -4,6 +4,7 @@
 
 import atexit
 import functools
+import gc
 import shlex
 import sys
 from contextlib import suppress
@@ -45,6 +46,10 @@ from run_experiment.summary.read import read_summary
 from run_experiment.planning.target import mark_stale
 
 SOURCE = Path(workflow.basedir)
+
+# A plan and Snakemake's graph are millions of objects that live until the end: to look through them for garbage, while
+# they grow, takes a third of the time of planning. `watch_for_garbage` turns it on again.
+gc.disable()
 
 
 @functools.cache
@@ -325,6 +330,12 @@ def target(path, wildcards):
     if name not in plan.targets:
         raise WorkflowError(f"{name} is not made in this experiment")
     return plan[name]
+
+
+def watch_for_garbage():
+    """Collect garbage from now on, but not among what was planned: a session may take days."""
+    gc.freeze()
+    gc.enable()
 
 
 def claim_experiment():
