@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,18 @@ def summary(model: Path, epochs: int = 2) -> dict[str, Any]:
 
 
 def make_experiment(folder: Path, epochs: int = 2) -> ExperimentFolder:
-    """An experiment in `folder` that torchtune and inspect-ai run in a minute; the model lies beside the folder."""
+    """An experiment in `folder` that runs in a minute; the model lies beside the folder.
+
+    Its trainer is torchtune, and TRL where that is not installed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = make_tiny_model(folder.parent / "model")
     experiment = ExperimentFolder(folder)
     rows = [{"input": word, "output": word.upper()} for word in WORDS]
     experiment.write_data({"train": rows[:8], "validation": rows[8:10], "test": rows[10:]})
     (folder / "shout.py").write_text(TASK)
-    experiment.write(summary(model, epochs))
+    trainer = {} if find_spec("torchtune") else {"tools": {"preparation": "trl"}}
+    experiment.write(summary(model, epochs) | trainer)
     return experiment
 
 

@@ -94,10 +94,14 @@ from run_experiment.checkpoints.lora_shapes import expected_shapes
 run, epochs = sys.argv[1], int(sys.argv[2])
 output = Path(sys.argv[3] if len(sys.argv) > 3 else f"{run}/artifacts")
 config = yaml.safe_load(Path(run, "finetune.yaml").read_text())
-if config["optimizer"]["lr"] == 13:
+if "sft" in config:
+    lr, rank, model = config["sft"]["learning_rate"], config["peft"]["r"], Path(config["model"])
+else:
+    lr, rank = config["optimizer"]["lr"], config["model"]["lora_rank"]
+    model = Path(config["checkpointer"]["checkpoint_dir"])
+if lr == 13:
     sys.exit("ValueError: unlucky learning rate")
-adapter = {"peft_type": "LORA", "r": config["model"]["lora_rank"], "lora_alpha": 8, "target_modules": ["q_proj"]}
-model = Path(config["checkpointer"]["checkpoint_dir"])
+adapter = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": ["q_proj"]}
 shapes = expected_shapes(adapter, json.loads((model / "config.json").read_text()))
 for epoch in range(epochs):
     folder = output / f"epoch_{epoch}"

@@ -18,6 +18,9 @@ from tiny_model import make_tiny_model
 from run_experiment.actionlog.reader import read_action_logs
 from run_experiment.inputs.fingerprints import model_fingerprint
 
+# Those trainings were torchtune's.
+pytestmark = pytest.mark.torchtune
+
 OLDER = Path(__file__).with_name("older_folder")
 R4 = ("--config", "only=r4,r4/*/*")
 

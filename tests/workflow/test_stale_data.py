@@ -127,6 +127,7 @@ def test_dry_run_says_what_is_of_the_old_and_why(
     assert said(result.stdout) == expected
 
 
+@pytest.mark.torchtune
 def test_prompt_is_told_as_it_was_and_is(tmp_path: Path) -> None:
     """Also to evaluations of what is not trained: their task takes it. A cache does not depend on it."""
     experiment = make_small_experiment(tmp_path / "experiment")
