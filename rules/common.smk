@@ -31,7 +31,7 @@ from run_experiment.inputs.file_hashes import hash_memory
 from run_experiment.jobscripts.render import CPUS
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.build import make_plan
-from run_experiment.planning.missing_packages import missing_packages
+from run_experiment.planning.missing_packages import missing_nodes, missing_packages
 from run_experiment.planning.redone.move import move_records
 from run_experiment.common.errors import InputError
 from run_experiment.common.files import links_at_top
@@ -153,9 +153,13 @@ def jobs_are_submitted():
 @functools.cache
 def refuse_bad_scripts():
     """End with all that is wrong with the job scripts, before any job is submitted."""
-    end_with(missing_packages(plan, settings, workflow.dag_settings.targets))
+    requested = workflow.dag_settings.targets
+    missing = missing_packages(plan, settings, requested)
     if jobs_are_submitted():
-        end_with(scripts.refusals(workflow.dag_settings.targets))
+        end_with(missing)
+        end_with(scripts.refusals(requested))
+    else:
+        end_with([*missing, *missing_nodes(plan, requested)])
 
 
 def try_job_scripts():

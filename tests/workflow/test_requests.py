@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from experiments import ExperimentFolder
 from scaffolded import make_scaffolded
+from small_experiment import make_small_experiment
 from snakemake_cli import planned, ran, snakemake
 
 UNUSABLE = "#SBATCH --array=1-3\n#SBATCH --mem=4G stray\n"
@@ -113,6 +114,19 @@ def test_on_this_machine_they_mean_nothing(fresh: ExperimentFolder) -> None:
     result = snakemake(fresh.path, "r4/finetune.json", "--resources", "gpu_jobs=1", "gpu=1")
     assert result.returncode == 0, result.stdout
     assert ran(result.stdout) == Counter(run_finetune=1)
+
+
+def test_several_nodes_are_refused_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    experiment = make_small_experiment(tmp_path / "experiment")
+    summary = experiment.read()
+    summary["tools"] = {"preparation": "trl"}
+    summary["runs"][0]["compute"] = {"nodes": 2}
+    experiment.write(summary)
+    problem = "runs[].compute.nodes: r4: several nodes need SLURM"
+    here = snakemake(experiment.path, "-n")
+    assert (here.returncode, problem in here.stdout) == (2, True)
+    assert problem not in snakemake(experiment.path, "-n", "--executor", "slurm", "--jobs=5", profile="default").stdout
 
 
 def test_one_job_at_a_time_has_this_machine_s_gpu(fresh: ExperimentFolder) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common.json_files import Config, short_hash, write_record
-from run_experiment.common.text import shortened
+from run_experiment.common.text import clipped, shortened
 from run_experiment.evaluation.environment import cache_environment
 from run_experiment.evaluation.model_stand_ins import model_stand_ins
 from run_experiment.evaluation.settings import task_settings
@@ -36,6 +36,7 @@ _NOT_OF_THE_HUB = frozenset(
 _HINTS = {
     r"No module named '[^']*/|attempted relative import": "a task is loaded as a file, not as a part of a "
     "package: import modules beside it without the dot",
+    r"ValidationError: Sample: ": "the task has to make text of it, as by str()",
     r"\bKeyError: ": "does the data have a split or a column of that name?",
     # `datasets` makes the folder's whole path a file's name, and shortens it by characters, not by bytes.
     r"File name too long.*\.lock": "Hugging Face datasets cannot work in a folder with so long a path that is not "
@@ -65,11 +66,21 @@ def failed_at(config: Config) -> str:
 
 def failure_text(error: BaseException) -> str:
     """Why a task did not load its data, with what to do if that is known."""
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {_first_of(error) or error}"
     # `datasets` says only that something went wrong.
     if (cause := error.__cause__) and type(error).__name__ == "DatasetGenerationError":
         text = f"{text}: {type(cause).__name__}: {cause}"
     return with_hint(text, _HINTS)
+
+
+def _first_of(error: BaseException) -> str:
+    """The first value that pydantic found wrong, as in a `Sample`; its own text is a paragraph for each."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return ""
+    first = error.errors()[0]
+    return f"{error.title}: {first['loc'][0]}: {first['msg']}, not {clipped(repr(first['input']), 60)}"
 
 
 def prebuild(

@@ -1,4 +1,4 @@
-"""Trainers and vLLM that are not installed where jobs would run: this is known before any job starts."""
+"""Trainers, vLLM and nodes that jobs would not find where they run: this is known before any job starts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.text import shortened
+from run_experiment.evaluation.vllm.missing import no_vllm
 from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.settings import Settings
+from run_experiment.machine.allocation import own_allocation
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.submitted_scripts import made_for
 from run_experiment.trainers.known import TRAINERS
@@ -29,6 +31,16 @@ def missing_packages(plan: Plan, settings: Settings, requested: Collection[str])
         return []
     made = {target.path for target in made_for(plan, requested)}
     return [*_missing_trainers(plan, made), *([] if settings.vllm_environment else _missing_vllm(plan, made))]
+
+
+def missing_nodes(plan: Plan, requested: Collection[str]) -> list[InputError]:
+    """An error for trainings on several nodes, where jobs run on this machine only; none within an allocation."""
+    made = {target.path for target in made_for(plan, requested)}
+    runs = [run.name for run in _trained(plan, made) if run.compute and (run.compute.nodes or 1) > 1]
+    if not runs or own_allocation():
+        return []
+    problem = f"{shortened(runs)}: several nodes need SLURM: use `--profile profiles/slurm`, or leave nodes out"
+    return [InputError(paths.SUMMARY, [Problem(0, "runs[].compute.nodes", problem)])]
 
 
 def _missing_trainers(plan: Plan, made: Collection[str]) -> Iterator[InputError]:
@@ -69,11 +81,8 @@ def _missing_vllm(plan: Plan, made: Collection[str]) -> list[InputError]:
     without = [item.subject for item in _served(plan, made)]
     if not without:
         return []
-    problem = (
-        f"there is no program `vllm` here for {shortened(without)}: install vLLM, in an environment of its own since "
-        "it needs another torch, and name that in the setting vllm_environment; or use `backend: hf`"
-    )
-    return [InputError(paths.SUMMARY, [Problem(0, "evaluation.backend", problem)])]
+    problem = Problem(0, "evaluation.backend", no_vllm(f"here for {shortened(without)}"))
+    return [InputError(paths.SUMMARY, [problem])]
 
 
 def _has_vllm() -> bool:

@@ -7,6 +7,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from inspect_ai.dataset import Sample
 
 from run_experiment.evaluation.dataset_cache import failure_text
 
@@ -42,6 +43,14 @@ def test_what_to_do(tmp_path: Path, code: str, hint: str) -> None:
 
 def test_an_error_that_says_it_itself() -> None:
     assert failure_text(ValueError("no answer in row 3")) == "ValueError: no answer in row 3"
+
+
+@pytest.mark.parametrize("value", [4, None])
+def test_a_value_that_is_no_text_is_named(value: object) -> None:
+    with pytest.raises(ValueError, match="validation errors for Sample") as error:
+        Sample(input="2+2", target=value)
+    expected = f"ValidationError: Sample: target: Input should be a valid string, not {value}"
+    assert failure_text(error.value) == f"{expected} (the task has to make text of it, as by str())"
 
 
 def test_what_hugging_face_s_own_error_is_about() -> None:

@@ -11,7 +11,7 @@ from small_experiment import complete, make_small_experiment, plan_of
 
 from run_experiment.common import paths
 from run_experiment.experiment.settings import Settings
-from run_experiment.planning.missing_packages import missing_packages
+from run_experiment.planning.missing_packages import missing_nodes, missing_packages
 from run_experiment.planning.target import Kind
 from run_experiment.trainers.torchtune import Torchtune
 from run_experiment.trainers.trl import Trl
@@ -89,6 +89,25 @@ def test_missing_vllm_is_said_if_jobs_have_this_environment(
         assert found(**elsewhere) == []
     (tmp_path / "vllm").write_text("#!/bin/sh\n")
     (tmp_path / "vllm").chmod(0o755)
+    assert found() == []
+
+
+def test_several_nodes_need_a_cluster(experiment: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*requested: str) -> list[str]:
+        return [str(error) for error in missing_nodes(plan_of(experiment), requested)]
+
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    summary = experiment.read()
+    summary["tools"] = {"preparation": "trl"}
+    summary["runs"][1]["compute"] = {"nodes": 1}
+    experiment.write(summary)
+    assert found() == []
+    summary["runs"][0]["compute"] = {"nodes": 2}
+    experiment.write(summary)
+    way_out = "several nodes need SLURM: use `--profile profiles/slurm`, or leave nodes out"
+    assert found() == [f"experiment_summary.yaml: runs[].compute.nodes: r4: {way_out}"]
+    assert found(paths.finetune_record("r8")) == []
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
     assert found() == []
 
 

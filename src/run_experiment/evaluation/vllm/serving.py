@@ -19,6 +19,7 @@ import httpx
 
 from run_experiment.common.json_files import read_record
 from run_experiment.common.paths import ADAPTER_CONFIG
+from run_experiment.evaluation.vllm.missing import no_vllm
 from run_experiment.evaluation.vllm.ranks import LARGEST_RANK, adapter_rank, served_rank
 from run_experiment.machine.processes import end_with_parent, signal_group
 
@@ -169,8 +170,5 @@ def version_once_ready(socket: Path, server: subprocess.Popen[bytes]) -> str:
 def why_ended(status: int) -> str:
     """Why a server that ended before it could answer did so."""
     if status == 127:
-        return (
-            "there is no program `vllm` in this environment; install vLLM, in an environment of its own since it needs "
-            "another torch, and name that in the setting vllm_environment, or use `backend: hf`"
-        )
+        return no_vllm("in this environment")
     return f"the server ended with exit status {status} before it could answer; what it said is above"
