@@ -71,6 +71,7 @@ class Attempt:
     begun: dict[str, Any]
     events: list[dict[str, str]]
     provenance: Future[dict[str, Any]]
+    started_by_slurm: Future[datetime | None]
     usage: ProcessUsage
 
     def begin(self, **facts: Any) -> None:
@@ -104,7 +105,8 @@ class Attempt:
         A job that SLURM started again also says when, by SLURM: accounting may show that start after this record.
         """
         restarts, started = own_restarts(), started_at(os.getpid()) or self.started
-        by_slurm = _start_by_slurm(self.job_id) if restarts else None
+        # At the end once more, if SLURM did not answer at the beginning.
+        by_slurm = self.started_by_slurm.result() or _start_by_slurm(self.job_id)
         times = {"started": stamp(by_slurm or started), "ended": stamp(now())}
         return {"restarts": restarts, **times, "start_known_to_slurm": by_slurm is not None}
 
@@ -121,7 +123,9 @@ class ScriptEnd:
 
 
 def _start_by_slurm(job_id: str) -> datetime | None:
-    """When SLURM last started this job; None if it does not answer."""
+    """When SLURM last started this job; None if it did not start it again, or does not answer."""
+    if not own_restarts():
+        return None
     try:
         return query_start(job_id)
     except (SlurmError, ValueError):
@@ -138,9 +142,10 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
     with ExitStack() as stack:
         lock = _alone(stack, job, local_id, log)
         events: list[dict[str, str]] = []
-        # In parallel, since a driver may take seconds to list the GPUs.
-        made_with = stack.enter_context(ThreadPoolExecutor(1)).submit(_made_with, job)
-        facts = (events, made_with, stack.enter_context(counted_usage()))
+        # In parallel, since a driver may take seconds to list the GPUs, and SLURM to answer.
+        aside = stack.enter_context(ThreadPoolExecutor(2))
+        made_with, started = aside.submit(_made_with, job), aside.submit(_start_by_slurm, own_job_id(local_id))
+        facts = (events, made_with, started, stack.enter_context(counted_usage()))
         for rest in range(job.retries, -1, -1):
             try:
                 with _attempt(job, name, local_id, (log, lock), facts) as current:
@@ -216,7 +221,7 @@ def _attempt(
     name: str,
     local_id: str,
     files: tuple[Path, BinaryIO],
-    facts: tuple[list[dict[str, str]], Future[dict[str, Any]], ProcessUsage],
+    facts: tuple[list[dict[str, str]], Future[dict[str, Any]], Future[datetime | None], ProcessUsage],
 ) -> Iterator[Attempt]:
     """An attempt at a job; if it fails, its folder keeps its files, with a record that says why."""
     job_id = own_job_id(local_id)

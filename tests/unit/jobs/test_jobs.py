@@ -267,6 +267,25 @@ def test_a_record_and_an_attempt_say_which_start_of_the_job_they_are_of(
     assert history.read(Path(), "r4", "18")[0].restarts == 2
 
 
+@pytest.mark.parametrize("answers", ["[ ! -e ran ]", "[ -e ran ]"], ids=["as it begins", "as it ends"])
+def test_a_job_that_slurm_started_again_knows_when_although_slurm_answers_only_once(
+    training: FinetuneJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str
+) -> None:
+    squeue = tmp_path / "bin/squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f"#!/bin/sh\n{answers} && echo 2025-01-31T12:00:00\ntouch asked\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    until_asked = "for _ in $(seq 100); do [ -e asked ] && break; sleep 0.1; done"
+    write_script("r4/finetune.slurm", f"{TRAIN}\n{until_asked}\ntouch ran")
+    finetune(training, "1", LOG)
+    allocation = read(RECORD)["allocation"]
+    assert allocation["start_known_to_slurm"]
+    assert allocation["started"].startswith("2025-01-31T12:00:00")
+
+
 def test_what_a_script_leaves_in_the_background_ends_with_it(training: FinetuneJob) -> None:
     write_script("r4/finetune.slurm", f"{TRAIN}\nsleep 60 &")
     finetune(training, "1", LOG)
