@@ -1,7 +1,7 @@
 """How fast the workflow is: on the test cluster, in planning and parsing, in making its results. Prints tables.
 
     make bench                                            all of it; `large` alone takes many minutes
-    python benchmarks/bench.py [cluster|early|planning|large|results]
+    python benchmarks/bench.py [planning|large|following|results|cluster|early]
 
 Exit status 1 if a goal is missed. Other work on the machine slows it: only ratios compare from one machine to another,
 and a missed goal counts when the machine was idle.
@@ -24,6 +24,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
 
 from cluster import BenchmarkError, figures, last_path, observe  # noqa: E402
 from early import early_figures  # noqa: E402
+from following import following_figures  # noqa: E402
 from large import large_figures  # noqa: E402
 from planning import log_figures, planning_figures  # noqa: E402
 from results_page import results_figures  # noqa: E402
@@ -69,6 +70,13 @@ def large_benchmark(folder: Path) -> list[Figure]:
     return found
 
 
+def following_benchmark(folder: Path) -> list[Figure]:
+    """Follow many jobs of a large experiment, and print what that cost."""
+    found = following_figures(folder)
+    print(table("Following many jobs", found))
+    return found
+
+
 def results_benchmark(folder: Path) -> list[Figure]:
     """Make the results of a large experiment and open their page in a browser, and print how long that took."""
     found = results_figures(folder)
@@ -79,6 +87,7 @@ def results_benchmark(folder: Path) -> list[Figure]:
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "planning": planning_benchmark,
     "large": large_benchmark,
+    "following": following_benchmark,
     "results": results_benchmark,
     "cluster": cluster_benchmark,
     "early": early_benchmark,
