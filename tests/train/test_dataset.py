@@ -68,7 +68,7 @@ def test_prompts_are_those_of_the_evaluation(
 
 def test_bos_is_doubled_as_in_the_evaluation(llama: Path) -> None:
     tokenizer = load_tokenizer(str(llama)).tokenizer
-    prompt, _ = Encoder(tokenizer, "chat_completion", "{input}", "").encode({"input": "a", "output": "b"})
+    prompt = Encoder(tokenizer, "chat_completion", "{input}", "").encode({"input": "a", "output": "b"}).prompt
     assert prompt[:3].count(tokenizer.bos_token_id) == 2
 
 

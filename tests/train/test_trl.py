@@ -315,7 +315,7 @@ def assert_prompted_as_trained(loadable: Path, training: Training) -> None:
     """inspect-ai answers the prompts that were trained on, token for token, with the adapter."""
     given = training.prompting
     encoder = Encoder(load_tokenizer(str(training.model.path)).tokenizer, given.dataset_type, given.prompt, "")
-    prompt, _ = encoder.encode({"input": "apple", "output": "Apple"})
+    prompt = encoder.encode({"input": "apple", "output": "Apple"}).prompt
     asked: list[ChatMessage] = [ChatMessageUser(content=given.prompt.format(input="apple"))]
     tokenizer = {"tokenizer_path": str(training.model.path)}
     assert provider_inputs(loadable, [asked], **tokenizer) == [prompt]

@@ -166,6 +166,7 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "lora_target_modules": (None,),
     "input_key": (None, DEFAULT_COLUMNS.input),
     "output_key": (None, DEFAULT_COLUMNS.output),
+    "mask_history": (True,),
 }
 
 
@@ -250,6 +251,10 @@ class Hyperparameters(Section):
     clip_grad_norm: PositiveNumber | None = Field(None, description="Gradient norm to clip to.")
     shuffle: bool = Field(True, description="Whether the training split is shuffled every epoch.")
     train_on_input: bool = Field(False, description="Whether the loss counts the prompt's tokens too.")
+    mask_history: bool = Field(
+        True,
+        description="Whether the loss leaves out all answers of a conversation (rows with `messages`) but the last.",
+    )
     validation_during_training: bool = Field(
         False, description="Whether the loss on the validation split is computed after every epoch."
     )

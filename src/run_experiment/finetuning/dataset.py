@@ -20,7 +20,7 @@ class PromptCompletionDataset(Dataset[Sample]):
 
     Texts may come in pieces (a list), which are joined. Raises DataError, naming the row, where a sample cannot be
     made or `max_seq_len` leaves nothing of its completion. `max_samples` takes only the first rows, `input_key` and
-    `output_key` are the columns of the data.
+    `output_key` are the columns of the data; without `mask_history` all answers of conversations are trained.
     """
 
     def __init__(
@@ -37,9 +37,10 @@ class PromptCompletionDataset(Dataset[Sample]):
         max_samples: int | None = None,
         input_key: str | Sequence[str] = "input",
         output_key: str | Sequence[str] = "output",
+        mask_history: bool = True,
     ) -> None:
         self._samples = encoded_split(
-            Encoder(tokenizer.tokenizer, dataset_type, "".join(prompt), "".join(system_prompt)),
+            Encoder(tokenizer.tokenizer, dataset_type, "".join(prompt), "".join(system_prompt), mask_history),
             Path("".join(data)),
             split,
             first=max_samples,

@@ -5,12 +5,13 @@ Without torch: the training and the check before it on a login node use the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import TemplateError
 
+from run_experiment.inputs.conversations import MESSAGES, conversation_problem, is_conversation
 from run_experiment.inputs.data_files import DataError, Row, read_splits, text_problem
 
 if TYPE_CHECKING:
@@ -22,17 +23,38 @@ Message = dict[str, str]
 Sample = dict[str, list[int]]
 
 
-class Encoder:
-    """Turns a row into the token ids of its prompt and of its completion."""
+class Encoded(NamedTuple):
+    """Token ids of a row: its prompt, its completion, and where in the prompt other answers are that are trained."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, dataset_type: str, prompt: str, system_prompt: str) -> None:
+    prompt: list[int]
+    completion: list[int]
+    answers: Sequence[tuple[int, int]] = ()
+
+
+class Encoder:
+    """Turns a row into the token ids of its prompt and of its completion.
+
+    Without `mask_history` all answers of a conversation are trained, with it the last one.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        dataset_type: str,
+        prompt: str,
+        system_prompt: str,
+        mask_history: bool = True,
+    ) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
         self._system_prompt = system_prompt
+        self._mask_history = mask_history
         self._uses_template = dataset_type == "chat_completion" and tokenizer.chat_template is not None
 
-    def encode(self, row: Row) -> tuple[list[int], list[int]]:
-        """Token ids of prompt and completion. Raises DataError for a row without `input` or `output`."""
+    def encode(self, row: Row) -> Encoded:
+        """A row's token ids. Raises DataError for one without `messages` that lacks `input` or `output`."""
+        if MESSAGES in row:
+            return self._encode_conversation(row[MESSAGES])
         missing = [key for key in ("input", "output") if row.get(key) is None]
         if missing:
             raise DataError(f"no `{'` and no `'.join(missing)}`")
@@ -41,7 +63,34 @@ class Encoder:
                 raise DataError(f"{key} {problem}")
         messages = self._messages(str(row["input"]))
         text = self._whole_prompt(messages)
-        return self._prompt_ids(text), self._completion(messages, text, str(row["output"]))
+        return Encoded(self._prompt_ids(text), self._completion(messages, text, str(row["output"])))
+
+    def _encode_conversation(self, given: list[Message]) -> Encoded:
+        if problem := conversation_problem(given):
+            raise DataError(f"{MESSAGES} {problem}")
+        if self._prompt != "{input}":
+            raise DataError(f"{MESSAGES} are given as they are, without the prompt {self._prompt!r}")
+        asked = [{"role": message["role"], "content": message["content"]} for message in given[:-1]]
+        if asked[0]["role"] != "system":
+            asked = [*self._system(), *asked]
+        text = self._whole_prompt(asked)
+        prompt = self._prompt_ids(text)
+        completion = self._completion(asked, text, given[-1]["content"])
+        return Encoded(prompt, completion, () if self._mask_history else list(self._answers(asked, prompt)))
+
+    def _answers(self, asked: list[Message], prompt: list[int]) -> Iterator[tuple[int, int]]:
+        """Where answers begin and end in the tokens of a prompt: the tokens before one are those that ask for it."""
+        for index, message in enumerate(asked):
+            if message["role"] != "assistant":
+                continue
+            if not self._uses_template:
+                raise DataError("mask_history: false needs a chat template: without one, earlier answers have no end")
+            before = self._prompt_ids(self.render_prompt(asked[:index]))
+            after = self._prompt_ids(self._apply_template(asked[: index + 1], add_generation_prompt=False))
+            if after[: len(before)] != before or prompt[: len(after)] != after:
+                what = f"shows the answer in message {index + 1} otherwise to later questions than when it is asked for"
+                raise DataError(f"the model's chat template {what}: train the last answer only (mask_history: true)")
+            yield len(before), len(after)
 
     def encode_prompt(self, value: str) -> list[int]:
         """Token ids of the prompt of an input, without its answer. Raises DataError."""
@@ -63,8 +112,10 @@ class Encoder:
         return text
 
     def _messages(self, value: str) -> list[Message]:
-        system = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
-        return [*system, {"role": "user", "content": self._filled(value)}]
+        return [*self._system(), {"role": "user", "content": self._filled(value)}]
+
+    def _system(self) -> list[Message]:
+        return [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
 
     def _filled(self, value: str) -> str:
         """The prompt of an input, as `prompt.format(input=…)` in a task makes it."""
@@ -94,7 +145,7 @@ class Encoder:
             )
         # The others come from a template's own operations, with a content that is no list, say.
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            hint = " (with a system prompt)" if self._system_prompt else ""
+            hint = " (with a system prompt)" if messages[0]["role"] == "system" else ""
             raise DataError(f"the model's chat template refuses the prompt{hint}: {error}") from error
         return str(rendered)
 
@@ -111,14 +162,24 @@ def _is_within(part: str, text: str) -> bool:
     return part in text or "".join(part.split()) in "".join(text.split())
 
 
-def make_sample(prompt: list[int], completion: list[int], *, train_on_input: bool, max_seq_len: int) -> Sample:
+def make_sample(
+    prompt: list[int],
+    completion: list[int],
+    answers: Sequence[tuple[int, int]] = (),
+    *,
+    train_on_input: bool,
+    max_seq_len: int,
+) -> Sample:
     """Tokens cut to `max_seq_len`, with labels. Raises DataError where the cut leaves no completion."""
     if len(prompt) >= max_seq_len:
         raise DataError(f"its prompt has {len(prompt)} tokens, so max_seq_len {max_seq_len} cuts its answer off")
     tokens = [*prompt, *completion][:max_seq_len]
     # Nothing predicts the first token, so it never counts.
     ignored = 1 if train_on_input else len(prompt)
-    return {"tokens": tokens, "labels": [IGNORE_INDEX] * ignored + tokens[ignored:]}
+    labels = [IGNORE_INDEX] * ignored + tokens[ignored:]
+    for begin, end in answers:
+        labels[begin:end] = tokens[begin:end]
+    return {"tokens": tokens, "labels": labels}
 
 
 def encoded_split(
@@ -135,8 +196,8 @@ def encoded_split(
     samples = []
     for index, row in enumerate(split_rows(path, split, first, columns)):
         try:
-            prompt, completion = encoder.encode(row)
-            samples.append(make_sample(prompt, completion, train_on_input=train_on_input, max_seq_len=max_seq_len))
+            encoded = encoder.encode(row)
+            samples.append(make_sample(*encoded, train_on_input=train_on_input, max_seq_len=max_seq_len))
         except DataError as error:
             raise DataError(f"{path}: {split}[{index}]: {error}") from error
     return samples
@@ -145,12 +206,17 @@ def encoded_split(
 def split_rows(
     path: Path, split: str, first: int | None = None, columns: Sequence[str] = ("input", "output")
 ) -> list[Row]:
-    """`input` and `output` of the rows of a split of a data file, or of its first ones.
+    """`input` and `output` of the rows of a split of a data file, or of its first ones; `messages` of conversations.
 
-    `columns` are the ones that have them. Raises DataError if there are no rows.
+    `columns` are the ones that have input and output. Raises DataError if there are no rows.
     """
     splits = read_splits(path, columns)
     if not splits.get(split):
         raise DataError(f"{path} has no split `{split}`; it has {', '.join(splits)}")
     of_input, of_output = columns
-    return [{"input": row.get(of_input), "output": row.get(of_output)} for row in splits[split][:first]]
+    return [
+        {MESSAGES: row[MESSAGES]}
+        if is_conversation(row, of_input)
+        else {"input": row.get(of_input), "output": row.get(of_output)}
+        for row in splits[split][:first]
+    ]

@@ -72,7 +72,8 @@ class ModelCheck:
     `config` is all that its outcome depends on; `tokenizer` the folder of the tokenizer, `weights` that of the weights
     whose embedding the tokens index (None if it is not known). `evaluated`: the model is evaluated, too.
     `training_samples` are the rows of the training split that count, None for all; `columns` those of input and output;
-    `packed` is what PackedSteps takes, None if samples are not packed.
+    without `mask_history` all answers of conversations are trained; `packed` is what PackedSteps takes, None if samples
+    are not packed.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ModelCheck:
     max_seq_len: int = 0
     training_samples: int | None = None
     columns: Sequence[str] = ("input", "output")
+    mask_history: bool = True
     packed: Mapping[str, Any] | None = None
 
     @property
@@ -138,11 +140,12 @@ class CheckFacts:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Lengths of a row's prompt and of the whole sample, and its largest token id."""
+    """Tokens of a row's prompt, of other answers in it that are trained, and of the whole sample; its largest id."""
 
     row: str
     split: str
     prompt: int
+    answers: int
     sample: int
     largest_id: int
 
@@ -157,7 +160,7 @@ def check_model(check: ModelCheck) -> CheckFacts:
     started = time.monotonic()
     _require_known_architecture(check)
     loaded = _tokenizer(check)
-    encoder = Encoder(loaded.tokenizer, check.dataset_type, check.prompt, check.system_prompt)
+    encoder = Encoder(loaded.tokenizer, check.dataset_type, check.prompt, check.system_prompt, check.mask_history)
     encoded = list(_encoded_rows(check, encoder)) if check.data else [_question(check, encoder)]
     _require_known_ids(check, loaded, encoded)
     _require_short_prompts(check, encoded)
@@ -176,7 +179,7 @@ def _training_split(check: ModelCheck, encoded: Sequence[_Encoded]) -> TrainingS
     rows = [one for one in encoded if one.split == "train"]
     lengths = [min(one.sample, check.max_seq_len) for one in rows]
     samples = count_packs(lengths, check.max_seq_len) if check.packed else len(rows)
-    answers = sum(length - one.prompt for length, one in zip(lengths, rows, strict=True))
+    answers = sum(length - one.prompt + one.answers for length, one in zip(lengths, rows, strict=True))
     return TrainingSplit(samples, sum(lengths), answers)
 
 
@@ -232,10 +235,11 @@ def _encoded_rows(check: ModelCheck, encoder: Encoder) -> Iterator[_Encoded]:
 def _encoded(path: Path, number: int, split: str, encoder: Encoder, row: Row) -> _Encoded:
     name = f"row {number} of split {split}"
     try:
-        prompt, completion = encoder.encode(row)
+        prompt, completion, answers = encoder.encode(row)
     except DataError as error:
         raise DataError(f"{path}: {name}: {error}") from error
-    return _Encoded(name, split, len(prompt), len(prompt) + len(completion), max([*prompt, *completion]))
+    trained = sum(end - begin for begin, end in answers)
+    return _Encoded(name, split, len(prompt), trained, len(prompt) + len(completion), max([*prompt, *completion]))
 
 
 def _question(check: ModelCheck, encoder: Encoder) -> _Encoded:
@@ -244,7 +248,7 @@ def _question(check: ModelCheck, encoder: Encoder) -> _Encoded:
         prompt = encoder.encode_prompt(_QUESTION)
     except DataError as error:
         raise DataError(f"{check.tokenizer}: {error}") from error
-    return _Encoded("a question", "", len(prompt), len(prompt), max(prompt))
+    return _Encoded("a question", "", len(prompt), 0, len(prompt), max(prompt))
 
 
 def count_packs(lengths: Iterable[int], size: int) -> int:

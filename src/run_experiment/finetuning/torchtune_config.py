@@ -98,6 +98,7 @@ def _dataset(training: Training, split: str, model_max_seq_len: int, folder: Pat
         "train_on_input": given.train_on_input,
         "max_seq_len": _shorter(given.max_seq_len, model_max_seq_len),
         **_columns(given),
+        **({} if given.mask_history else {"mask_history": False}),
     }
 
 

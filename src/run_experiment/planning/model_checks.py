@@ -49,6 +49,7 @@ class ModelChecks:
             hashes=given["data"],
             training_samples=hyperparameters.training_samples,
             columns=hyperparameters.columns,
+            mask_history=hyperparameters.mask_history,
             packed=_packed_steps(hyperparameters) if hyperparameters.packed else None,
         )
         return check
@@ -76,6 +77,7 @@ class ModelChecks:
         config = {**facts, **limit, "files": self._hashes(tokenizer.iterdir()), "data": hashes or {}}
         # Checks of other trainings keep their names.
         config |= {"packed": training["packed"]} if training.get("packed") else {}
+        config |= {} if training.get("mask_history", True) else {"mask_history": False}
         config |= (
             {"columns": columns} if (columns := training.get("columns", DEFAULT_COLUMNS)) != DEFAULT_COLUMNS else {}
         )

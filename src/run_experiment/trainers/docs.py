@@ -48,6 +48,7 @@ _OTHERS: Mapping[str, Any] = {
     "clip_grad_norm": 1.0,
     "shuffle": False,
     "train_on_input": True,
+    "mask_history": False,
     "validation_during_training": True,
     "compile": True,
     "enable_activation_checkpointing": True,

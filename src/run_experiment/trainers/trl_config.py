@@ -115,7 +115,8 @@ def _dataset(training: Training, split: str, folder: Path) -> dict[str, Any]:
         "max_seq_len": max_seq_len(training),
     }
     columns = {"input_key": given.columns.input, "output_key": given.columns.output}
-    return found | (columns if given.columns != DEFAULT_COLUMNS else {})
+    found |= columns if given.columns != DEFAULT_COLUMNS else {}
+    return found | ({} if given.mask_history else {"mask_history": False})
 
 
 def _first(given: Hyperparameters) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _of_process(config: Config) -> Config:
 
 def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]:
     """The samples of a split, as the evaluation prompts. Raises DataError."""
-    encoder = Encoder(tokenizer.tokenizer, given["dataset_type"], given["prompt"], given["system_prompt"])
+    prompting = (given["dataset_type"], given["prompt"], given["system_prompt"])
+    encoder = Encoder(tokenizer.tokenizer, *prompting, given.get("mask_history", True))
     columns = (given.get("input_key", DEFAULT_COLUMNS.input), given.get("output_key", DEFAULT_COLUMNS.output))
     encoded = encoded_split(
         encoder,

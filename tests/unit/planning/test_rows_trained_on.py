@@ -35,7 +35,9 @@ def wanted(experiment: ExperimentFolder) -> list[str]:
     return [path for path in (R4, R8) if plan[path].wanted]
 
 
-@pytest.mark.parametrize("values", [{}, {"packed": False}, {"input_key": "input", "output_key": "output"}])
+@pytest.mark.parametrize(
+    "values", [{}, {"packed": False}, {"mask_history": True}, {"input_key": "input", "output_key": "output"}]
+)
 def test_what_means_nothing_makes_nothing_again(done: ExperimentFolder, values: dict[str, Any]) -> None:
     done.set_parameters("r4", **values)
     assert set(plan_of(done)[R4].config["hyperparameters"]) == BEFORE
@@ -44,7 +46,13 @@ def test_what_means_nothing_makes_nothing_again(done: ExperimentFolder, values: 
 
 @pytest.mark.parametrize(
     "values",
-    [{"packed": True, "max_seq_len": 64}, {"training_samples": 4}, {"input_key": "text"}, {"output_key": "text"}],
+    [
+        {"packed": True, "max_seq_len": 64},
+        {"mask_history": False},
+        {"training_samples": 4},
+        {"input_key": "text"},
+        {"output_key": "text"},
+    ],
 )
 def test_what_means_something_trains_again(done: ExperimentFolder, values: dict[str, Any]) -> None:
     splits = done.data()
@@ -77,6 +85,17 @@ def test_check_of_a_model_sees_the_rows_of_its_training(done: ExperimentFolder) 
     plan = plan_of(done)
     again = plan.model_checks.of_training(plan.experiment.run_by_name["r4"], _training(plan))
     assert again.name != check.name
+
+
+def test_check_of_a_model_sees_which_answers_are_trained(done: ExperimentFolder) -> None:
+    names = set()
+    for mask_history in (True, False):
+        done.set_parameters("r4", mask_history=mask_history)
+        plan = plan_of(done)
+        check = plan.model_checks.of_training(plan.experiment.run_by_name["r4"], _training(plan))
+        assert check.mask_history is mask_history
+        names.add(check.name)
+    assert len(names) == 2
 
 
 def _training(plan: Any) -> Any:

@@ -31,7 +31,8 @@ def with_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
         ("w.csv", "Input|Output\na|A\n", 'row 1 of split train: input is missing; the row has "Input|Output"'),
         ("w.csv", "prompt,answer\na,A\n", 'row 1 of split train: input is missing; the row has "prompt", "answer"'),
         ("w.json", '{"Training": [{}], "dev": []}', 'split train is missing; there is "Training", "dev": rename "Training" to train'),
-        ("w.jsonl", '{"messages": []}\n', 'row 1 of split train: input is missing; the row has "messages"'),
+        ("w.jsonl", '{"messages": []}\n', "row 1 of split train: messages is empty"),
+        ("w.jsonl", '{"conversations": []}\n', 'row 1 of split train: input is missing; the row has "conversations"'),
         ("w.json", '[{"input": "a", "output": "A"}, {"input": "b \\ud83d", "output": ""}]', "row 2 of split train: input has half of a character at position 3 (\\ud83d"),
         ("w.jsonl", '{"input": "a", "output": "\\udc00"}', "row 1 of split train: output has half of a character at position 1"),
     ],
@@ -78,6 +79,58 @@ def test_columns_that_training_leaves_out(folder: Path, rows: list[dict[str, Any
     with_rows(folder, rows)
     found = [f"{FILE}:14: data.training.path: {warning}"] if warning else []
     assert read(folder, GOOD)[1] == found
+
+
+def said(*roles: str, **more: Any) -> dict[str, Any]:
+    """A conversation in which each says its role and place."""
+    return {"messages": [{"role": role, "content": f"{role} {place}", **more} for place, role in enumerate(roles)]}
+
+
+UNPROMPTED = changed(('  prompt: "Capitalize: {input}"\n', ""))
+
+
+def test_conversations_are_trained_on(folder: Path) -> None:
+    rows = [said("system", "user", "assistant"), said("user", "assistant", "user", "assistant", tool_calls=None), *ROWS]
+    with_rows(folder, rows)
+    assert read(folder, UNPROMPTED)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": "hi"}, "is no list of messages"),
+        ({"messages": ["hi"]}, "cannot be trained on: message 1 is no object with role and content"),
+        ({"messages": [{"content": "hi"}]}, "cannot be trained on: message 1 has no role"),
+        (said("human", "gpt"), 'cannot be trained on: message 1 has the role "human"; roles are system, user, assistant'),
+        (said("user", "assistant", content=None), "cannot be trained on: message 1 has the content null, not text"),
+        (said("user", "assistant", content="\ud83d"), "cannot be trained on: message 1 has half of a character at position 1"),
+        (said("user", "assistant", weight=0), 'cannot be trained on: message 1 has "weight"; a message has role and content only'),
+        (said("user", "user", "assistant"), "cannot be trained on: message 2 is of user, not of assistant; after a system message, user and assistant take turns"),
+        (said("system", "assistant"), "cannot be trained on: message 2 is of assistant, not of user"),
+        (said("user", "assistant", "system"), "cannot be trained on: message 3 is of system, not of user"),
+        (said("user", "assistant", "user"), "ends with a message of user: the last one is the answer that is trained, of assistant"),
+        (said("system"), "ends with a message of system"),
+        (said("user", "assistant", "user", "assistant", content="<think>"), "cannot be trained on: message 2 has <think>: only the last answer may have reasoning"),
+    ],
+)  # fmt: skip
+def test_conversations_that_cannot_be_trained_on(folder: Path, row: dict[str, Any], message: str) -> None:
+    with_rows(folder, [said("user", "assistant"), row])
+    (line,) = errors(folder, GOOD)
+    assert line.startswith(f"{FILE}:14: data.training.path: row 2 of split train: messages {message}")
+
+
+def test_conversations_have_no_prompt_around_them(folder: Path) -> None:
+    with_rows(folder, [*ROWS, said("user", "assistant")])
+    (line,) = errors(folder, GOOD)
+    assert 'controls.prompt: row 5 of split train of "words.json" has messages, which are given as they are' in line
+
+
+def test_conversations_that_are_trained_on_and_asked(folder: Path) -> None:
+    asked = said("system", "user", "assistant", "user", "assistant")
+    splits = {"train": [*ROWS, asked, said("user", "assistant")], "test": [said("user", "assistant", "user"), asked]}
+    write(folder, "words.json", json.dumps(splits))
+    (line,) = read(folder, UNPROMPTED)[1]
+    assert "split train has the input of 1 of 2 rows of split test (row 2) as well" in line
 
 
 def row(text: str, output: str = "X") -> dict[str, Any]:

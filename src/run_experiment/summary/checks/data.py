@@ -12,6 +12,7 @@ from run_experiment.common.text import counted
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import RunEntry, TrainingData
+from run_experiment.inputs.conversations import MESSAGES, as_pair, conversation_problem, is_conversation
 from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
 from run_experiment.summary.checks.training_rows import column_warnings, evaluated_rows, row_warnings
 from run_experiment.summary.checks.trainings import check_steps
@@ -100,25 +101,34 @@ def _used_splits(draft: Draft, file: _DataFile, splits: Splits, columns: Sequenc
     if any(draft.merged(run).validation_during_training for run in file.runs.values()):
         needed.append("validation")
     for name in needed:
-        problem = _split_problem(name, splits, list(dict.fromkeys(key for pair in columns for key in pair)))
+        problem = _split_problem(name, splits, columns)
         if problem:
             reason = " (validation_during_training)" if name == "validation" else ""
             yield Finding(file.place, problem + reason)
 
 
-def _split_problem(name: str, splits: Splits, columns: Sequence[str]) -> str | None:
+def _split_problem(name: str, splits: Splits, columns: Sequence[Columns]) -> str | None:
     rows = splits.get(name)
     if not rows:
         there = "is empty" if name in splits else f"is missing; there is {', '.join(map(shown, splits))}"
         meant = None if name in splits else closest(name, splits)
         return f"split {name} {there}" + (f": rename {shown(meant)} to {name}" if meant else "")
+    keys = [key for pair in columns for key in pair]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            return f"row {number} of split {name} is not an object with {' and '.join(columns)}"
-        for key in columns:
-            if problem := _value_problem(row, key):
-                return f"row {number} of split {name}: {key} {problem}"
+            return f"row {number} of split {name} is not an object with {' and '.join(dict.fromkeys(keys))}"
+        for pair in columns:
+            if problem := _row_problem(row, pair):
+                return f"row {number} of split {name}: {problem}"
     return None
+
+
+def _row_problem(row: Row, columns: Columns) -> str | None:
+    if is_conversation(row, columns.input):
+        problem = conversation_problem(row[MESSAGES])
+        return f"{MESSAGES} {problem}" if problem else None
+    found = ((key, _value_problem(row, key)) for key in columns)
+    return next((f"{key} {problem}" for key, problem in found if problem), None)
 
 
 def _value_problem(row: Row, key: str) -> str | None:
@@ -129,16 +139,32 @@ def _value_problem(row: Row, key: str) -> str | None:
     return text_problem(value) if isinstance(value, str) else f"is {shown(value)}, not text"
 
 
-def _trained_on(draft: Draft, folder: Path, file: _DataFile, splits: Splits) -> Iterator[Finding]:
-    rows = splits["train"]
+def _trained_on(draft: Draft, folder: Path, file: _DataFile, file_splits: Splits) -> Iterator[Finding]:
+    rows = file_splits["train"]
     yield from _more_than_there_are(draft, file, len(rows))
     yield from check_steps(draft, file.place, file.runs, len(rows))
+    yield from _prompts_of_conversations(draft, file, rows)
     for columns in dict.fromkeys(draft.merged(run).columns for run in file.runs.values()):
+        splits = {name: [as_pair(row, columns) for row in split] for name, split in file_splits.items()}
+        rows = splits["train"]
         yield from column_warnings(draft, folder, file.place, file.path, rows, columns)
         trained = _rows_of_any_run(draft, file, rows, columns)
         yield from row_warnings(file.place, splits, trained, columns)
         names = {run.name for run in file.runs.values() if draft.merged(run).columns == columns}
         yield from evaluated_rows(draft, folder, file.path, names, trained, columns.input)
+
+
+def _prompts_of_conversations(draft: Draft, file: _DataFile, rows: Sequence[Row]) -> Iterator[Finding]:
+    """Prompts of runs that are trained on conversations, which have no input to put into one."""
+    for path, run in file.runs.items():
+        given = draft.merged(run)
+        number = next((number for number, row in enumerate(rows, 1) if is_conversation(row, given.columns.input)), None)
+        if number and given.prompt != "{input}":
+            message = (
+                f"row {number} of split train of {shown(file.path.name)} has {MESSAGES}, which are given as they are"
+            )
+            yield Finding(draft.place_of(path, run, "prompt"), f"{message}: leave prompt out")
+            return
 
 
 def _rows_of_any_run(draft: Draft, file: _DataFile, rows: Sequence[Row], columns: Columns) -> Sequence[Row]:
