@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -61,6 +62,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     single = sum(text.count("@pytest.mark.torchtune\n") for text in texts)
     count = single + sum(text.count("\ndef test_") for text in whole)
     return [f"{count} test functions need torchtune and are left out, {single} of them in modules of others"]
+
+
+# Modules and tests live until the end: looking for garbage among them takes longer than many a test.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there by now out of all later searches for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

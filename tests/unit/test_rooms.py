@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MOST_MODULES = 12
 
 
+@cache
 def modules() -> dict[str, set[str]]:
     """Every module of ours by its dotted name, and those that it imports."""
     found = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
@@ -79,6 +81,7 @@ def reached(start: str) -> set[str]:
     return found
 
 
+@cache
 def libraries(module: str) -> set[str]:
     """Other packages that a module imports, at once or later."""
     path = SOURCE / f"{module.replace('.', '/')}.py"
