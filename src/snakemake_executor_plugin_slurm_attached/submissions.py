@@ -18,7 +18,7 @@ from run_experiment.slurm import clients
 from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.job_ids import element_of, slurm_id, submitted_id
 from run_experiment.slurm.ledger import Ledger, Submission
-from snakemake_executor_plugin_slurm_attached.ends.left_behind import attempts, is_made, made_unseen
+from snakemake_executor_plugin_slurm_attached.ends.left_behind import attempts, has_begun, is_made, made_unseen
 
 # Seconds for which a job may be on its way although SLURM does not show it: an sbatch that outlived its main process or
 # that got no answer, an accounting that is late.
@@ -130,7 +130,7 @@ def cancel_for(folder: Path, submission: Submission) -> bool:
 
     A job that makes others, too, and has not begun with this one or is done with it, goes on without it.
     """
-    if _is_shared(submission) and (_is_over(folder, submission) or withdraw(folder, str(submission.job_id))):
+    if _is_shared(submission) and (_is_over(folder, submission) or _is_withdrawn(folder, submission)):
         return False
     cancel([submission])
     return True
@@ -138,6 +138,11 @@ def cancel_for(folder: Path, submission: Submission) -> bool:
 
 def _is_shared(submission: Submission) -> bool:
     return slurm_id(submission.job_id) != submission.job_id
+
+
+def _is_withdrawn(folder: Path, submission: Submission) -> bool:
+    """Withdraw a target from its job, unless that has begun with it: an attempt shows this if its note was removed."""
+    return not has_begun(folder, submission) and withdraw(folder, str(submission.job_id))
 
 
 def _is_over(folder: Path, submission: Submission) -> bool:

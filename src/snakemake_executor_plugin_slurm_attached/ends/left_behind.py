@@ -127,6 +127,11 @@ def attempts(folder: Path, submission: Submission) -> list[Attempt]:
     return [attempt for attempt in found if attempt.own_error is not None]
 
 
+def has_begun(folder: Path, submission: Submission) -> bool:
+    """Whether a job has left an attempt, which may still run."""
+    return _last(folder, submission, str(submission.job_id)) is not None
+
+
 def _last(folder: Path, submission: Submission, job_id: str) -> Attempt | None:
     """A job's last attempt, which may say nothing of its end."""
     run, _ = paths.target_of(submission.target)
