@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,16 +43,26 @@ def cell_files(folder: Path, run: str, task: str, epoch: int | None) -> list[str
     return []
 
 
-def cell_configs(experiment: Experiment) -> dict[tuple[str, str], Path | None]:
-    """Evaluations with a job script in a folder of their own, by run and cell: the config beside it, if there is one.
+def foreign_cells(experiment: Experiment) -> dict[tuple[str, str], list[str]]:
+    """Files of the evaluations that have a job script in a folder of their own, by run and cell; as `cell_files`.
 
-    Paths are absolute.
+    Raises OSError if a folder cannot be read.
     """
+    # One look at a run's folder, not some for each of its evaluations: on a shared file system each takes its time.
+    runs = {run.name for run in experiment.runs if _has_cells(experiment.folder / paths.eval_folder(run.name))}
     found = {}
     for one in experiment.evaluations:
-        if files := cell_files(experiment.folder, one.run.name, one.task.name, one.epoch):
-            found[one.run.name, one.cell] = experiment.folder / files[1] if len(files) > 1 else None
-    return found
+        if one.run.name in runs:
+            found[one.run.name, one.cell] = cell_files(experiment.folder, one.run.name, one.task.name, one.epoch)
+    return {key: files for key, files in found.items() if files}
+
+
+def _has_cells(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(Path(entry, CELL_SCRIPT).is_file() for entry in entries if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def working_directory(folder: Path, script: str) -> str:

@@ -29,7 +29,6 @@ from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.template_dates import TemplateDates
 from run_experiment.jobscripts.edits import COMMANDS_BEGIN, Existing, Rendered, parse
-from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.jobscripts.sbatch_lines import family
 from run_experiment.trainers.known import TRAINERS
 from run_experiment.trainers.trainer import Trainer
@@ -60,11 +59,19 @@ class Request:
 class JobScripts:
     """The rendered files of one experiment, by their path relative to its folder.
 
+    `foreign` are the files of evaluations that another tool left in folders of their own, by run and cell.
     Raises InputError for lines in the settings that cannot be in a script.
     """
 
-    def __init__(self, experiment: Experiment, settings: Settings, determinants: Determinants) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        determinants: Determinants,
+        foreign: Mapping[tuple[str, str], list[str]] | None = None,
+    ) -> None:
         self._experiment = experiment
+        self._foreign = foreign or {}
         self._settings = settings
         self._environment = _environment(settings)
         self._vllm_environment = _vllm_environment(settings)
@@ -112,7 +119,7 @@ class JobScripts:
 
     def _evaluation(self, evaluation: Evaluation, cache: str) -> dict[str, Rendered]:
         run, cell = evaluation.run.name, evaluation.cell
-        if others := self._cell_files(evaluation):
+        if others := self._foreign.get((run, cell)):
             return {path: Rendered("", "") for path in others}
         call = self._determinants.call(evaluation)
         arguments, script = paths.task_arguments(run, cell), paths.eval_script(run, cell)
@@ -169,10 +176,7 @@ class JobScripts:
         """Paths of an evaluation's job script (first) and of its arguments or configs."""
         run, cell = evaluation.run.name, evaluation.cell
         ours = [paths.eval_script(run, cell), paths.task_arguments(run, cell), *self._task_config(evaluation)]
-        return self._cell_files(evaluation) or ours
-
-    def _cell_files(self, evaluation: Evaluation) -> list[str]:
-        return cell_files(self._experiment.folder, evaluation.run.name, evaluation.task.name, evaluation.epoch)
+        return self._foreign.get((run, cell)) or ours
 
     def existing(self, path: str) -> Existing | None:
         """A file of the experiment as it is on disk; None if it does not exist. Raises InputError if it is not text."""

@@ -23,7 +23,7 @@ from run_experiment.inputs.configuration import Config, DataSet, Determinants, d
 from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
-from run_experiment.jobscripts.foreign import cell_configs
+from run_experiment.jobscripts.foreign import foreign_cells
 from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.failed_steps import FailedStep, failed_cache, failed_check, failed_verification
 from run_experiment.planning.model_checks import ModelChecks
@@ -70,10 +70,11 @@ class _Builder:
         self._hashes: dict[tuple[str, int | None], Config | None] = {}
         # Why data sets could not be cached, by their name.
         self._uncached: dict[str, FailedStep | None] = {}
-        foreign_configs = cell_configs(experiment)
-        self._determinants = Determinants(memory, foreign_configs)
+        foreign = foreign_cells(experiment)
+        configs = {key: experiment.folder / files[1] if files[1:] else None for key, files in foreign.items()}
+        self._determinants = Determinants(memory, configs)
         self._data_sets = data_sets(experiment, self._determinants)
-        self._scripts = JobScripts(experiment, settings, self._determinants)
+        self._scripts = JobScripts(experiment, settings, self._determinants, foreign)
         self._plan = Plan(
             experiment=experiment,
             snapshot=snapshot,

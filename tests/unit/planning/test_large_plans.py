@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,22 @@ def test_evaluations_that_call_a_task_alike_share_what_determines_it(tmp_path: P
     plan = plan_of(make_small_experiment(tmp_path / "experiment"))
     first, second = (plan[f"{name}.json"].config for name in ("r4/eval/shout_epoch0", "r8/eval/shout_epoch1"))
     assert first["task"] is second["task"]
+
+
+def test_scripts_of_another_tool_are_looked_for_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = make_small_experiment(tmp_path / "experiment")
+    cells = [experiment.path / f"r4/eval/shout_epoch{epoch}/cell.slurm" for epoch in (0, 1)]
+    cells[1].parent.mkdir(parents=True)
+    cells[1].touch()
+    asked: list[Any] = []
+    stat = os.stat
+
+    def counted(path: Any, *given: Any, **options: Any) -> os.stat_result:
+        asked.append(path)
+        return stat(path, *given, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    plan_of(experiment)
+    scripts = {Path(path) for path in asked if str(path).endswith("cell.slurm")}
+    # Of the run without such a folder none is looked for.
+    assert scripts == set(cells)
