@@ -22,19 +22,22 @@ from inspect_ai.model import ChatMessage, ChatMessageUser
 from provider_inputs import provider_inputs
 from safetensors.torch import load_file, save_file
 from tiny_model import HIDDEN_SIZE, make_tiny_model
+from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 
 from run_experiment.checkpoints.publish import publish_checkpoint
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.experiment.model import Model, Training
 from run_experiment.finetuning.encoder import Encoder
+from run_experiment.finetuning.model_check import count_packs
 from run_experiment.finetuning.resume_state import CHANGES, JOB
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.inputs.data_files import DataError
 from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_config import render
 from run_experiment.trainers.trl_recipe import finetune, load_model, samples
-from run_experiment.trainers.trl_training import Interrupts
+from run_experiment.trainers.trl_training import Batch, Collator, Interrupts, packs, require_packs
 
 EPOCHS, STEPS = 3, 6
 # Columns that no clock says.
@@ -283,6 +286,57 @@ def test_architectures(training: Training, tmp_path: Path, architecture: str) ->
     loadable = publish_checkpoint(adapter, trained.model, tmp_path / "loadable")
     assert_evaluated_as_trained(loadable, model)
     assert_prompted_as_trained(loadable, trained)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2", "phi3", "gemma3_text", "gpt_neox"])
+def test_a_sample_in_a_pack_is_as_it_is_alone(tmp_path: Path, architecture: str) -> None:
+    """Its answers are predicted with the same loss, also where layers see a window of tokens only."""
+    folder = make_model(tmp_path / "model", architecture)
+    config = AutoConfig.from_pretrained(folder)
+    if getattr(config, "sliding_window", None):
+        config.sliding_window = 8
+    model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32)
+    require_packs(model)
+    drawn = random.Random(0)
+    tokens = [[drawn.randrange(200) for _ in range(length)] for length in (7, 30, 5, 12, 21, 3)]
+    alone = [{"input_ids": one, "labels": [-100, *one[1:]]} for one in tokens]
+    packed = packs(alone, 40)
+    assert [len(one["input_ids"]) for one in packed] == [37, 38, 3]
+    assert [one for pack in packed for one in pack["labels"]] == [one for sample in alone for one in sample["labels"]]
+
+    def losses(batch: Batch) -> torch.Tensor:
+        labels = batch.pop("labels")
+        logits = model(**batch, use_cache=False).logits.detach()
+        found = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none")
+        return found[labels[:, 1:].flatten() != -100]
+
+    collate = Collator(0)
+    each = torch.cat([losses(collate([sample])) for sample in alone])
+    torch.testing.assert_close(losses(collate(packed)), each, rtol=1e-5, atol=1e-5)
+
+
+def test_packs_whose_samples_see_each_other_are_refused() -> None:
+    model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=16, n_layer=1, n_head=2))
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.normal_()
+    with pytest.raises(DataError, match="in the architecture bloom: leave packed out"):
+        require_packs(model)
+
+
+def test_a_packed_training_resumes(training: Training, tmp_path: Path) -> None:
+    values = {"packed": True, "max_seq_len": 128, "epochs": 1, "batch_size": 1, "gradient_accumulation_steps": 1}
+    packed = replace(training, hyperparameters=training.hyperparameters.model_copy(update=values))
+    whole, cut = train(packed, made(tmp_path / "whole")), made(tmp_path / "cut")
+    with cut_off_after(2):
+        train(packed, cut, save_every=0)
+    train(packed, cut)
+    assert rows(whole) == rows(cut / "artifacts")
+    names = [one / "epoch_0/adapter_model.safetensors" for one in (whole, cut / "artifacts")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+    single = load_tokenizer(str(training.model.path))
+    lengths = [len(one["input_ids"]) for one in samples(single, render(packed, "out", Path.cwd())["dataset"])]
+    assert len([row for row in rows(whole) if row["loss"]]) == count_packs(lengths, 128) < len(lengths)
 
 
 def test_weights_that_are_missing_end_the_training(

@@ -87,7 +87,6 @@ def model_problem(model_dir: Path) -> str | None:
 
 # Why a key that is set cannot be done; `docs` has the same texts.
 CANNOT: Mapping[str, str] = {
-    "packed": "packs of samples that do not see each other need an attention that not every device has",
     "compile": "torch.compile is not tested with it",
     "enable_activation_offloading": "is not tested with it",
 }
@@ -120,7 +119,9 @@ def _dataset(training: Training, split: str, folder: Path) -> dict[str, Any]:
 
 
 def _first(given: Hyperparameters) -> dict[str, Any]:
-    return {"max_samples": given.training_samples} if given.training_samples else {}
+    """What a training does with its training split alone."""
+    packed = {"packed": True} if given.packed else {}
+    return packed | ({"max_samples": given.training_samples} if given.training_samples else {})
 
 
 def _lora(given: Hyperparameters, model_dir: Path) -> dict[str, Any]:

@@ -35,7 +35,15 @@ from run_experiment.machine.provenance import tell_installed
 from run_experiment.trainers import process_group
 from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_state import STATES, deciding, drop_state, newest_state
-from run_experiment.trainers.trl_training import Collator, EpochSampler, EpochTrainer, Interrupts, MutedMetrics
+from run_experiment.trainers.trl_training import (
+    Collator,
+    EpochSampler,
+    EpochTrainer,
+    Interrupts,
+    MutedMetrics,
+    packs,
+    require_packs,
+)
 
 Config = dict[str, Any]
 
@@ -91,7 +99,10 @@ def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]
 
 
 def load_model(config: Config) -> Any:
-    """The model with a new adapter, drawn from the seed. Raises DataError if weights are missing."""
+    """The model with a new adapter, drawn from the seed.
+
+    Raises DataError if weights are missing, or the training is packed and the model does not keep samples apart.
+    """
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[config["dtype"]]
     model, found = AutoModelForCausalLM.from_pretrained(
         os.path.abspath(config["model"]), dtype=dtype, trust_remote_code=False, output_loading_info=True
@@ -105,7 +116,10 @@ def load_model(config: Config) -> Any:
         # transformers 4 has a wrong name for Gemma 3's layers, by which TRL asks for them.
         model.base_model_prefix = "model"
     set_seed(config["sft"]["seed"])
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
+    if config["dataset"].get("packed"):
+        require_packs(adapted)
+    return adapted
 
 
 def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
@@ -115,6 +129,8 @@ def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
     """
     output, sft, tokenizer = Path(config["output_dir"]), config["sft"], load_tokenizer(config["tokenizer"])
     train = samples(tokenizer, config["dataset"])
+    if config["dataset"].get("packed"):
+        train = packs(train, config["dataset"]["max_seq_len"])
     per_step = sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"] * process_group.count()
     steps = min(len(train) // per_step, config["max_steps_per_epoch"] or len(train))
     if not steps:
@@ -157,6 +173,8 @@ def _arguments(config: Config, output: Path, steps: int) -> SFTConfig:
         disable_tqdm=True,
         bf16=False,
         max_length=None,
+        # Those of the data set are all used, also the positions in packs.
+        remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         **config["sft"],
     )

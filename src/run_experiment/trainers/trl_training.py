@@ -21,6 +21,7 @@ from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample
 from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
 from run_experiment.finetuning.resume_state import published_epoch
+from run_experiment.inputs.data_files import DataError
 from run_experiment.trainers import process_group
 from run_experiment.trainers.trl_state import finish_state, state_folder
 
@@ -45,19 +46,65 @@ class EpochSampler(Sampler[int]):
         return iter(order[: self._used])
 
 
+def packs(samples: Sequence[Sample], size: int) -> list[Sample]:
+    """Samples in their order in packs of at most `size` tokens; `position_ids` begin anew with each sample.
+
+    No sample's first label is counted, so none is predicted from the sample before it.
+    """
+    made: list[Sample] = []
+    for sample in samples:
+        placed = {**sample, "position_ids": list(range(len(sample["input_ids"])))}
+        if made and len(made[-1]["input_ids"]) + len(sample["input_ids"]) <= size:
+            made[-1] = {name: made[-1][name] + placed[name] for name in placed}
+        else:
+            made.append(placed)
+    return made
+
+
+@torch.no_grad()
+def require_packs(model: Any) -> None:
+    """Raise DataError if samples of a pack see each other in a model.
+
+    transformers hides them by their positions, but not in every architecture, and does not say where.
+    """
+    training, positions = model.training, torch.arange(8, device=model.device)
+    model.eval()
+    # The same sample after two others, in one shape, so that its numbers are the same if it does not see them.
+    found = [_after(model, before, positions) for before in (positions, positions.flip(0))]
+    model.train(training)
+    first, second = found
+    if first is None or second is None or not torch.allclose(first, second, rtol=1e-4, atol=1e-5):
+        kind = model.config.model_type
+        raise DataError(f"samples of a pack would see each other in the architecture {kind}: leave packed out")
+
+
+def _after(model: Any, before: torch.Tensor, sample: torch.Tensor) -> torch.Tensor | None:
+    """Logits of a sample in a pack behind another one; None if a model takes no positions."""
+    ids, positions = (torch.cat(pair)[None] for pair in ((before, sample), (sample, sample)))
+    try:
+        logits: torch.Tensor = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    except TypeError:
+        return None
+    return logits[:, len(before) :].float()
+
+
 class Collator:
-    """Makes batches of samples, filled up with a token that no loss counts."""
+    """Makes batches of samples or packs, filled up with a token that no loss counts."""
 
     def __init__(self, pad_id: int) -> None:
         self._pad_id = pad_id
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """A batch with TRL's names."""
-        return {
+        batch = {
             "input_ids": self._padded(samples, "input_ids", self._pad_id),
             "labels": self._padded(samples, "labels", IGNORE_INDEX),
-            "attention_mask": pad_sequence([torch.ones(len(one["input_ids"])).long() for one in samples], True),
         }
+        if "position_ids" in samples[0]:
+            # Without a mask, with which transformers would not look at the positions.
+            return {**batch, "position_ids": self._padded(samples, "position_ids", 0)}
+        mask = [torch.ones(len(one["input_ids"])).long() for one in samples]
+        return {**batch, "attention_mask": pad_sequence(mask, True)}
 
     def _padded(self, samples: Sequence[Sample], name: str, padding: int) -> torch.Tensor:
         return pad_sequence([torch.tensor(one[name]) for one in samples], True, padding)
