@@ -112,7 +112,7 @@ def unnoted(folder: Path) -> list[str]:
 
 def _accounted(folder: Path) -> list[ClusterJob]:
     """An experiment's jobs, each element of an array by itself."""
-    columns = "JobID,JobName%200,State,Start,End,AllocTRES%200,WorkDir%500"
+    columns = "JobID,JobName%200,State,Start,End,AllocTRES%200,NodeList%200,WorkDir%500"
     lines = client("sacct", "-XnP", "-S", "now-1day", "-o", columns).splitlines()
     own = [_job(row) for row in (line.split("|") for line in lines) if row[-1] == str(folder)]
     started = {job.job_id: job for job in own if "[" not in job.job_id}
@@ -151,9 +151,11 @@ def _name(target: str) -> str:
 
 
 def _job(row: list[str]) -> ClusterJob:
-    job_id, name, state, start, end, tres, _ = row
+    job_id, name, state, start, end, tres, nodes, _ = row
     gpus = next((int(item.partition("=")[2]) for item in tres.split(",") if item.startswith("gres/gpu=")), 0)
-    return ClusterJob(job_id, name, state.split()[0], _time(start), _time(end), gpus)
+    # One that is cancelled before it has nodes may have the time of that as its start.
+    started = None if nodes == "None assigned" else _time(start)
+    return ClusterJob(job_id, name, state.split()[0], started, _time(end), gpus)
 
 
 def _time(text: str) -> datetime | None:
