@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.attempts.turns import withdraw
-from run_experiment.common.clock import now, stamp
+from run_experiment.common.clock import NODE_CLOCK_SKEW, now, stamp
 from run_experiment.slurm import clients
 from run_experiment.slurm.errors import NoAccountingError
 from run_experiment.slurm.job_ids import element_of, slurm_id, submitted_id
@@ -175,19 +175,26 @@ def output_of(folder: Path, submission: Submission) -> Path:
     return folder / OUTPUTS / f"{submission.name[:_MOST_OF_A_NAME]}-{slurm_id(submission.job_id or unknown)}.out"
 
 
-def find_ended(folder: Path, submission: Submission) -> Submission:
+def find_ended(folder: Path, submission: Submission, ledger: Ledger) -> Submission:
     """A submission of unknown id, with that of the job that it brought and that has ended, if it did.
 
-    Raises SlurmError.
+    A job of the same name that the ledger knows is another one: times alone would not tell, since SLURM's clock may
+    differ from ours. Raises SlurmError, OSError.
     """
-    found = made_unseen(folder, submission)
+    if submission.job_id:
+        return submission
+    others = ledger.other_jobs(submission)
+    found = made_unseen(folder, submission, others)
     if found.job_id:
         return found
     try:
-        job_ids = clients.accounted_ids(submission.name, folder, datetime.fromisoformat(submission.time))
+        since = datetime.fromisoformat(submission.time) - NODE_CLOCK_SKEW
+        job_ids = clients.accounted_ids(submission.name, folder, since)
     except NoAccountingError:
         return submission
-    return with_id(submission, job_ids[-1]) if job_ids else submission
+    known = set(map(submitted_id, others))
+    new = [job_id for job_id in job_ids if job_id not in known]
+    return with_id(submission, new[-1]) if new else submission
 
 
 def is_own(folder: Path, comment: str) -> bool:

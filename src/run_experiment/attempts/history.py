@@ -15,6 +15,7 @@ from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.json_files import Config, config_hash, read_record
 from run_experiment.common.text import clipped, harmless
+from run_experiment.experiment.records import allocation_of
 from run_experiment.slurm.ends import meaning
 from run_experiment.slurm.job_ids import is_of_slurm
 
@@ -71,13 +72,19 @@ class Attempt:
         return self.ended or self.began
 
     @property
-    def place(self) -> tuple[float, int]:
-        """Sort key among the attempts of a run; later ones are greater."""
+    def clock(self) -> float:
+        """Seconds of its machine's clock when it began."""
         with suppress(KeyError, TypeError, ValueError):
             # Has fractions of a second, and is not set back when summer time ends.
-            return float(self.begun["clock"]), number_of(self.folder)
+            return float(self.begun["clock"])
         began = self.began or self.ended
-        return began.timestamp() if began else _OLDEST, number_of(self.folder)
+        return began.timestamp() if began else _OLDEST
+
+    @property
+    def slurm_start(self) -> datetime | None:
+        """When SLURM started its job, by SLURM's clock; None if the job did not ask."""
+        start = allocation_of(self.begun)
+        return start.started if start.start_known_to_slurm else None
 
     @property
     def was_cancelled(self) -> bool:
@@ -123,7 +130,17 @@ class Attempt:
 def read(folder: Path, run: str, job_id: str | None = None) -> list[Attempt]:
     """Attempts at all targets of a run in the experiment `folder`, or only those of one job; oldest first."""
     found = [_Files(path) for path in folders(folder / paths.attempts(run), job_id)]
-    return sorted((_attempt(one, found) for one in found if one.known), key=lambda attempt: attempt.place)
+    return _in_order([_attempt(one, found) for one in found if one.known])
+
+
+def _in_order(attempts: list[Attempt]) -> list[Attempt]:
+    """Attempts, oldest first: those of a job, which come in their order, may be of nodes whose clocks differ."""
+    latest: dict[str, float] = {}
+    places: list[tuple[float, int, int]] = []
+    for one in attempts:
+        latest[one.job_id] = max(one.clock, latest.get(one.job_id, _OLDEST))
+        places.append((latest[one.job_id], number_of(one.folder), len(places)))
+    return [attempts[index] for *_, index in sorted(places)]
 
 
 class History:

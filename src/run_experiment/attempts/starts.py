@@ -23,4 +23,5 @@ def started_again(folder: Path, target: str, job_id: str, since: datetime) -> bo
         return last.started > since
     run, _ = paths.target_of(target)
     earlier = (one for one in history.read(folder, run, job_id) if one.restarts < last.restarts)
-    return any(one.began is not None and one.began >= since - CLOCK_SKEW for one in earlier)
+    starts = (one.slurm_start or one.began for one in earlier)
+    return any(start is not None and start >= since - CLOCK_SKEW for start in starts)

@@ -1,4 +1,6 @@
-"""Files of several processes: locks that end with their process, links that are replaced in one step or refused."""
+"""Files of several processes: locks that end with their process, links that are replaced in one step or refused, stamps
+that tell what was written.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ import fcntl
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from run_experiment.common.paths import SUMMARY
+
+Stamps = Mapping[Path, tuple[int, int]]
 
 
 def try_lock(file: IO[bytes] | int, *, shared: bool = False) -> bool:
@@ -33,6 +37,16 @@ def regular(path: Path) -> Path:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return path
+
+
+def stamps(files: Iterable[Path]) -> Stamps:
+    """Time (ns) and size of files, by which a later look tells what was written since; without those that are gone."""
+    found = {}
+    for path in files:
+        with suppress(OSError):
+            status = path.stat()
+            found[path] = (status.st_mtime_ns, status.st_size)
+    return found
 
 
 def replace_link(link: Path, folder: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from run_experiment.common.files import Stamps, stamps
 from run_experiment.evaluation.environment import METADATA
 from run_experiment.evaluation.errors import EvalError
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from run_experiment.evaluation.log_file import Spec
 
 _TAG = "run-experiment:"
-
-# Logs by path, with what changes when one is written to.
-Logs = Mapping[Path, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -42,26 +40,18 @@ def tag(attempt: str) -> str:
     return f"{_TAG}{attempt}"
 
 
-def logs_in(folders: Iterable[Path], trees: Iterable[Path] = ()) -> dict[Path, tuple[int, int]]:
+def logs_in(folders: Iterable[Path], trees: Iterable[Path] = ()) -> Stamps:
     """Logs that lie in folders, and anywhere in trees but for their hidden folders."""
-    found: dict[Path, tuple[int, int]] = {}
     paths = [path for folder in folders for path in folder.glob("*.eval")]
-    for path in [*paths, *(path for tree in trees for path in tree.rglob("*.eval") if not _is_hidden(path, tree))]:
-        try:
-            status = path.stat()
-        # Another job is just moving it.
-        except OSError:
-            continue
-        if path.is_file():
-            found[path.resolve()] = (status.st_mtime_ns, status.st_size)
-    return found
+    paths += [path for tree in trees for path in tree.rglob("*.eval") if not _is_hidden(path, tree)]
+    return {path.resolve(): stamp for path, stamp in stamps(paths).items() if path.is_file()}
 
 
 def _is_hidden(path: Path, tree: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(tree).parts)
 
 
-def own_logs(wanted: Wanted, folders: Iterable[Path], before: Logs, now: Logs) -> list[Path]:
+def own_logs(wanted: Wanted, folders: Iterable[Path], before: Stamps, now: Stamps) -> list[Path]:
     """New logs of an attempt's script, newest last: those in folders of its own, else those with its tag.
 
     If there are none, new ones whose headers say that they are of this evaluation.

@@ -14,11 +14,12 @@ from zipfile import is_zipfile
 from run_experiment.actionlog.entry import Action
 from run_experiment.attempts import history
 from run_experiment.common import paths
+from run_experiment.common.files import Stamps
 from run_experiment.common.json_files import config_hash
 from run_experiment.common.text import counted
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome
-from run_experiment.evaluation.find_log import Logs, Wanted, logs_in, own_logs, tag, the_log
+from run_experiment.evaluation.find_log import Wanted, logs_in, own_logs, tag, the_log
 from run_experiment.evaluation.partial_log import PartialLog, keep_best, reused_samples
 from run_experiment.jobs.checks import JobError, require_checkpoint, require_inputs
 from run_experiment.jobs.run import Attempt, Entry
@@ -99,7 +100,7 @@ class LogPlace:
     usual: Path
     folders: tuple[Path, ...]
     trees: tuple[Path, ...]
-    before: Logs
+    before: Stamps
     earlier: Earlier
     start_entry: Entry | None
 

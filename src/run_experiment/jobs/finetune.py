@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from run_experiment.attempts.saved import SAVED, saved_files
 from run_experiment.attempts.trainings import (
     KeptTraining,
     Sought,
@@ -27,6 +28,7 @@ from run_experiment.attempts.trainings import (
     unfinished_training,
 )
 from run_experiment.common import paths
+from run_experiment.common.files import Stamps, stamps
 from run_experiment.common.json_files import read_record, write_record
 from run_experiment.finetuning.metrics import METRICS_FILE, final_losses, read_pace
 from run_experiment.finetuning.resume_state import JOB
@@ -114,12 +116,15 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
     if not start.trained:
         # It describes an attempt that this one does not resume.
         (folder / INSTALLED).unlink(missing_ok=True)
+    places = [place_in(folder, sought.output, Path(one)) for one in sought.checkpoints]
+    before = stamps(path for place in (*places, *map(Path, job.elsewhere)) for path in files_in(place))
+    current.begin(**{SAVED: saved_files(Path(), job.output_dir, job.checkpoints)})
     with learning(current, start):
         environment = {JOB: current.job_id, **start.environment(current.folder)}
         if failed := run_job_script(job, script, current, environment, samples).failed:
             raise failed
     folder = _folder_written(sought, folder)
-    checkpoints = _written_checkpoints(sought, job.elsewhere, current, folder, start.trained)
+    checkpoints = _written_checkpoints(sought, job.elsewhere, (current.log, folder, before), start.trained)
     record = current.record()
     facts = {
         "provenance": with_installed(record["provenance"], told_installed(folder)),
@@ -159,28 +164,35 @@ def _folder_written(sought: Sought, folder: Path) -> Path:
 
 
 def _written_checkpoints(
-    sought: Sought, elsewhere: list[str], current: Attempt, folder: Path, trained: int
+    sought: Sought, elsewhere: list[str], written: tuple[Path, Path, Stamps], trained: int
 ) -> list[str]:
-    """Folders of the checkpoints, one an epoch, all but the first `trained` written by this job. Raises JobError."""
+    """Folders of the checkpoints, one an epoch, all but the first `trained` written by this job. Raises JobError.
+
+    `written` are its log, the folder that it wrote to, and the checkpoints' files as they were before.
+    """
+    log, folder, before = written
     # Not through the link, which another job may have changed.
     places = {one: place_in(folder, sought.output, Path(one)) for one in sought.checkpoints}
-    wrong = _find_fault(places, current, trained)
+    wrong = _find_fault(places, before, trained)
     if wrong and elsewhere:
-        if not (also_wrong := _find_fault({one: Path(one) for one in elsewhere}, current)):
+        if not (also_wrong := _find_fault({one: Path(one) for one in elsewhere}, before)):
             return elsewhere
         wrong = f"{wrong}, and {also_wrong}"
     if wrong:
-        raise JobError(failure(wrong, current.log))
+        raise JobError(failure(wrong, log))
     return sought.checkpoints
 
 
-def _find_fault(checkpoints: Mapping[str, Path], current: Attempt, trained: int = 0) -> str | None:
-    """What is wrong with checkpoints, given their places by their names."""
+def _find_fault(checkpoints: Mapping[str, Path], before: Stamps, trained: int = 0) -> str | None:
+    """What is wrong with checkpoints, given their places by their names, and their files as they were before.
+
+    That a file was written shows in its stamp being another one: a file server's clock may differ from ours.
+    """
     for epoch, (name, place) in enumerate(checkpoints.items()):
         files = files_in(place)
         if not files:
             return f"{name} was not written"
-        if epoch >= trained and max(path.stat().st_mtime for path in files) < current.started.timestamp() - 1:
+        if epoch >= trained and all(before.get(path) == stamp for path, stamp in stamps(files).items()):
             return f"{name} is older than the training"
     return None
 

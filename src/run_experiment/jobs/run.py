@@ -99,14 +99,15 @@ class Attempt:
             "events": self.events,
         }
 
-    def allocation(self) -> dict[str, Any]:
+    def allocation(self, *, failed: bool = False) -> dict[str, Any]:
         """Which start of the SLURM job this is, and its own times; the attempt may be the second one within it.
 
-        A job that SLURM started again also says when, by SLURM: accounting may show that start after this record.
+        A job that SLURM started again, or may start again after it `failed`, also says when, by SLURM: accounting may
+        show that start after this record, and has its times by another clock.
         """
         restarts, started = own_restarts(), started_at(os.getpid()) or self.started
         # At the end once more, if SLURM did not answer at the beginning.
-        by_slurm = self.started_by_slurm.result() or _start_by_slurm(self.job_id)
+        by_slurm = self.started_by_slurm.result() or _start_by_slurm(self.job_id, failed=failed)
         times = {"started": stamp(by_slurm or started), "ended": stamp(now())}
         return {"restarts": restarts, **times, "start_known_to_slurm": by_slurm is not None}
 
@@ -122,9 +123,9 @@ class ScriptEnd:
     out_of_memory: bool
 
 
-def _start_by_slurm(job_id: str) -> datetime | None:
-    """When SLURM last started this job; None if it did not start it again, or does not answer."""
-    if not own_restarts():
+def _start_by_slurm(job_id: str, *, failed: bool = False) -> datetime | None:
+    """When SLURM last started this job; None if it neither started it again nor `failed`, or SLURM does not answer."""
+    if not (own_restarts() or failed):
         return None
     try:
         return query_start(job_id)
@@ -310,5 +311,8 @@ def _keep(attempt: Attempt, why: dict[str, Any]) -> None:
     with suppress(Exception):
         if not (kept := attempt.folder / LOG).exists():
             shutil.copy(attempt.log, kept)
-        write_record(attempt.folder / ENDED, {**why, **attempt.record()})
+        record = {**why, **attempt.record()}
+        write_record(attempt.folder / ENDED, record)
         (attempt.folder / BEGUN).unlink(missing_ok=True)
+        # Last of all, since SLURM may be slow to answer, and to kill this job.
+        write_record(attempt.folder / ENDED, record | {"allocation": attempt.allocation(failed=True)})

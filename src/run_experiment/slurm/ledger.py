@@ -132,6 +132,12 @@ class Ledger:
         unsettled = {target: submissions[-1] for target, submissions in _unsettled(entries).items()}
         return Noted(unsettled, _settled_jobs(entries))
 
+    def other_jobs(self, submission: Submission) -> set[str]:
+        """Ids of jobs that a submission of unknown id did not bring: noted for its target, or of another comment."""
+        noted = filter(None, map(_submission, self._entries()))
+        same = submission.target, submission.comment
+        return {one.job_id for one in noted if one.job_id and (one.target == same[0] or one.comment != same[1])}
+
     def open(self) -> dict[str, Submission]:
         """By target, the last submission that is not settled."""
         return {target: submissions[-1] for target, submissions in self._unsettled().items()}

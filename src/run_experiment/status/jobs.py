@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from run_experiment.attempts.files import ENDED, LOG
 from run_experiment.attempts.history import Attempt
-from run_experiment.common.clock import CLOCK_SKEW, moment_of, now
+from run_experiment.common.clock import moment_of, now
 from run_experiment.common.process_identity import started_at
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.slurm.accounted_job import AccountedJob
@@ -26,7 +26,6 @@ from run_experiment.status.sources import (
     ask,
     aware,
     first_line,
-    written_at,
 )
 
 # How late accounting may be, or a record on a shared file system.
@@ -106,7 +105,7 @@ class Jobs:
             return self.ended(left, log)
         # squeue was asked only for the user's own jobs.
         if self.answer.source is None or (self.answer.source == "squeue" and submission.uid != os.getuid()):
-            return self._last_known(submission, since, log)
+            return self._last_known(submission, log)
         if is_new:
             return Evidence(State.PENDING, job_id, since, "SLURM does not show it yet", certain=False)
         reason = f"SLURM no longer knows job {job_id}, and it left no record"
@@ -146,17 +145,18 @@ class Jobs:
         state = State.CANCELLED if job.state == "CANCELLED" else State.FAILED
         return Evidence(state, job.job_id, ended, reason, read_on, job.state)
 
-    def _last_known(self, submission: Submission, since: datetime | None, log: str) -> Evidence:
-        """State of a job without an answer from SLURM: running if its log is newer than its submission."""
-        written = written_at(self._folder / log)
-        began = since is not None and written is not None and written >= since - CLOCK_SKEW
-        state, read_on = (State.RUNNING, log) if began else (State.PENDING, None)
-        return Evidence(state, submission.job_id, since, "last known state", read_on, certain=False)
+    def _last_known(self, submission: Submission, log: str) -> Evidence:
+        """State of a job without an answer from SLURM: running if it said that it began."""
+        left, read_on = self._attempt(submission), self._existing(log)
+        if left:
+            return Evidence(State.RUNNING, submission.job_id, left.began, "last known state", read_on, certain=False)
+        since = moment_of(submission.time)
+        return Evidence(State.PENDING, submission.job_id, since, "last known state", certain=False)
 
     def _attempt(self, submission: Submission) -> Attempt | None:
         """The job's last attempt that left files."""
-        newest = self._snapshot.history.newest(submission.target)
-        return newest if newest and newest.job_id == submission.job_id else None
+        lefts = self._snapshot.history.at(submission.target)
+        return next((left for left in reversed(lefts) if left.job_id == submission.job_id), None)
 
     def _number(self, target: str, job: Evidence) -> int:
         """Number of a live job's attempt, among those with its configuration."""

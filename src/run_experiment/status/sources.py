@@ -90,11 +90,3 @@ def _last_text(path: Path, most: int = 65_536) -> str:
 def aware(moment: datetime | None) -> datetime | None:
     """The time with its UTC offset; naive times are local."""
     return moment.astimezone() if moment else None
-
-
-def written_at(path: Path) -> datetime | None:
-    """When a file was last written; None if it does not exist."""
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
-    except OSError:
-        return None

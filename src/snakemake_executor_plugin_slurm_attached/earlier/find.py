@@ -43,7 +43,8 @@ def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]
         if _is_sound(submission) and is_own(folder, submission.comment)
     }
     queued = _unsettled(_queued(folder, noted), noted, ledger)
-    ended = _ended(folder, {target: submission for target, submission in noted.items() if target not in queued})
+    left = {target: submission for target, submission in noted.items() if target not in queued}
+    ended = _ended(folder, left, ledger)
     found = {
         target: Earlier(_noted(jobs[0], target, noted.get(target)), jobs[0].state, is_queued=True)
         for target, jobs in queued.items()
@@ -97,9 +98,9 @@ def _queued(folder: Path, noted: dict[str, Submission]) -> dict[str, list[Queued
     return _own(folder, clients.queue())
 
 
-def _ended(folder: Path, noted: dict[str, Submission]) -> dict[str, Earlier]:
+def _ended(folder: Path, noted: dict[str, Submission], ledger: Ledger) -> dict[str, Earlier]:
     """What became of jobs that are not in the queue, by target; without those that were never accepted."""
-    seen = {target: find_ended(folder, submission) for target, submission in noted.items()}
+    seen = {target: find_ended(folder, submission, ledger) for target, submission in noted.items()}
     submitted = {target: submission for target, submission in seen.items() if submission.job_id}
     accounted = _accounted([str(submission.job_id) for submission in submitted.values()])
     found = {}

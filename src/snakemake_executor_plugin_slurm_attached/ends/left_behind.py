@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from run_experiment.attempts import history
 from run_experiment.attempts.history import Attempt
+from run_experiment.attempts.saved import SAVED, saved_files
 from run_experiment.common import paths
-from run_experiment.common.clock import CLOCK_SKEW
+from run_experiment.common.clock import CLOCK_SKEW, NODE_CLOCK_SKEW, moment_of
 from run_experiment.common.json_files import read_record
 from run_experiment.common.places import no_space
 from run_experiment.machine.exit_status import with_hint
@@ -22,7 +22,6 @@ from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ends import describe
 from run_experiment.slurm.job_ids import is_of_slurm
 from run_experiment.slurm.ledger import Submission
-from run_experiment.trainers.known import saved_states
 from snakemake_executor_plugin_slurm_attached.ends.retry_policy import NOT_OPENED, Left
 
 # What a try takes memory by.
@@ -50,17 +49,18 @@ def is_made(folder: Path, submission: Submission) -> bool:
     return has_config(record, submission) and submission.job_id in made_by
 
 
-def made_unseen(folder: Path, submission: Submission) -> Submission:
-    """A submission of unknown id, with that of the job that made its target since then, if one did."""
+def made_unseen(folder: Path, submission: Submission, others: Collection[str]) -> Submission:
+    """A submission of unknown id, with that of the job that made its target since then, if one did.
+
+    It is none of the `others`. Its record has the time of its node.
+    """
     record = read_record(folder / submission.target) or {}
     job_id = str(record.get("job_id"))
-    if submission.job_id or not is_of_slurm(job_id) or not has_config(record, submission):
+    if submission.job_id or not is_of_slurm(job_id) or job_id in others or not has_config(record, submission):
         return submission
-    try:
-        since = datetime.fromisoformat(str(record.get("started"))) >= datetime.fromisoformat(submission.time)
-    except (ValueError, TypeError):
-        return submission
-    return replace(submission, job_id=job_id) if since else submission
+    started, submitted = moment_of(record.get("started")), moment_of(submission.time)
+    is_new = started is not None and submitted is not None and started >= submitted - NODE_CLOCK_SKEW
+    return replace(submission, job_id=job_id) if is_new else submission
 
 
 def has_config(record: dict[str, Any] | None, submission: Submission) -> bool:
@@ -97,27 +97,20 @@ def read_left(folder: Path, job: AccountedJob, submission: Submission, output: P
     return Left(
         reported=_report(folder, job, submission) is not None,
         over_memory=any(map(_OVER_MEMORY.search, last_lines(output, most=20))),
-        goes_on=_saved_epoch(folder, facts, job.started) if "checkpoints" in facts else begun.get("goes_on", True),
+        goes_on=_has_saved(folder, facts, submission) if "checkpoints" in facts else begun.get("goes_on", True),
         output=output.exists(),
         smaller=any(isinstance(size, int) and size > 1 for size in map(begun.get, _SIZES)),
     )
 
 
-def _saved_epoch(folder: Path, facts: Mapping[str, Any], since: datetime | None) -> bool:
-    """Whether a training has saved something since then to resume from; of another tool's, any file counts."""
-    if output := facts.get("output_dir"):
-        found = saved_states(folder / output)
-    else:
-        found = (path for checkpoint in facts["checkpoints"] for path in (folder / checkpoint).glob("*"))
-    return since is not None and any(_modified(path) >= since.timestamp() for path in found)
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    # It was removed meanwhile.
-    except OSError:
-        return 0
+def _has_saved(folder: Path, facts: Mapping[str, Any], submission: Submission) -> bool:
+    """Whether a training has saved something to resume from since the last start of its job began."""
+    run, _ = paths.target_of(submission.target)
+    tries = history.read(folder, run, str(submission.job_id))
+    own = (one.begun for one in tries if one.restarts == tries[-1].restarts)
+    before = next((begun[SAVED] for begun in own if SAVED in begun), None)
+    now = saved_files(folder, facts.get("output_dir"), facts["checkpoints"])
+    return before is not None and any(before.get(name) != stamp for name, stamp in now.items())
 
 
 def attempts(folder: Path, submission: Submission) -> list[Attempt]:
@@ -145,5 +138,9 @@ def _report(folder: Path, job: AccountedJob, submission: Submission) -> Attempt 
 
 
 def _is_of_last_start(attempt: Attempt, job: AccountedJob) -> bool:
-    """Whether an attempt ended after the job's last start, as far as the clocks of two machines tell."""
-    return attempt.ended is None or (job.started is not None and attempt.ended >= job.started - CLOCK_SKEW)
+    """Whether an attempt is of a job's last start: by SLURM's times, else as far as two machines' clocks tell."""
+    if job.started is None:
+        return attempt.ended is None
+    if attempt.slurm_start:
+        return abs(attempt.slurm_start - job.started) <= CLOCK_SKEW
+    return attempt.ended is None or attempt.ended >= job.started - CLOCK_SKEW

@@ -141,7 +141,7 @@ class Sbatch:
     def _ended_unseen(self, submission: Submission) -> str | None:
         """Id of a job that SLURM accepted without saying so, and that has left the queue since."""
         try:
-            return self.until_answered(lambda: find_ended(self._folder, submission)).job_id
+            return self.until_answered(lambda: find_ended(self._folder, submission, self._ledger)).job_id
         except PassingError:
             raise
         # Accounts that cannot be asked know nothing.

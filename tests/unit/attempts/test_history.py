@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from run_experiment.actionlog.entry import Action
 from run_experiment.attempts.files import Failure, note_slurm_end
 from run_experiment.attempts.history import Attempt, History
 from run_experiment.attempts.notices import notices
+from run_experiment.attempts.starts import started_again
 from run_experiment.common.json_files import write_record
 
 TARGET = "r4/finetune.json"
@@ -55,6 +57,27 @@ def test_oldest_first_when_clocks_go_back() -> None:
     attempt("2", "attempt.json", started=None)
 
     assert [one.job_id for one in attempts()] == ["2", "16", "17", "18"]
+
+
+def test_attempts_of_a_job_are_in_their_order_whatever_the_clocks_of_its_nodes() -> None:
+    """SLURM started it again on a node whose clock is four minutes behind."""
+    attempt("17", "attempt.json", started="2026-01-01T10:10", clock=1767261600.0, failure="interrupted", error="killed")
+    attempt("17.2", "attempt.json", started="2026-01-01T10:06", clock=1767261360.0, failure="error", error="no data")
+    attempt("18", "begun.json", started="2026-01-01T10:20", clock=1767262200.0)
+
+    assert [one.folder.name for one in attempts()] == ["17", "17.2", "18"]
+
+
+@pytest.mark.parametrize("minutes", [-4, 4], ids=["behind", "ahead"])
+def test_starts_of_a_job_are_told_apart_whatever_the_clock_of_its_node(minutes: int) -> None:
+    """Its first start failed at 10:00, its second one left a record without SLURM's time."""
+    start = datetime(2026, 1, 1, 10).astimezone()
+    own = (start + timedelta(minutes=minutes)).isoformat()
+    allocation = {"restarts": 0, "started": start.isoformat(), "start_known_to_slurm": True}
+    attempt("17", "attempt.json", started=own, error="killed", allocation=allocation, restarts=0)
+    write_record(Path(TARGET), {"job_id": "17", "allocation": {"restarts": 1, "started": own}})
+    assert started_again(Path(), TARGET, "17", start) is True
+    assert started_again(Path(), TARGET, "17", start + timedelta(minutes=2)) is False
 
 
 def test_one_that_was_killed_says_only_how_it_began() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from run_experiment.common.files import Stamps
 from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.find_log import (
-    Logs,
     Wanted,
     contradiction,
     logs_in,
@@ -49,7 +49,7 @@ def write_log(path: Path, **spec: Any) -> Path:
     return path
 
 
-def found(wanted: Wanted, folder: Path, before: Logs | None = None) -> list[str]:
+def found(wanted: Wanted, folder: Path, before: Stamps | None = None) -> list[str]:
     """Names of the logs that are the job's."""
     logs = own_logs(
         wanted, [folder / "attempt"], before or {}, logs_in([folder / "attempt", folder / "logs"], [folder])

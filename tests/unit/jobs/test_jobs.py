@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -209,10 +210,16 @@ def test_checkpoint_that_was_not_written_is_a_failure(training: FinetuneJob) -> 
     assert not RECORD.exists()
 
 
+def test_checkpoints_count_whatever_the_file_server_s_clock_says(training: FinetuneJob) -> None:
+    """It may be minutes behind that of the node."""
+    write_script("r4/finetune.slurm", f"{TRAIN}\ntouch -d '-4 min' r4/artifacts/*/*")
+    finetune(training, "1", LOG)
+    assert read(RECORD)["checkpoints"] == training.checkpoints
+
+
 def test_checkpoint_of_an_earlier_training_is_a_failure(training: FinetuneJob) -> None:
     Path("elsewhere").mkdir()
     Path("elsewhere/adapter").write_text("old")
-    os.utime("elsewhere/adapter", (1, 1))
     with pytest.raises(JobError, match=r"^elsewhere is older than the training"):
         finetune(replace(training, checkpoints=["elsewhere"]), "1", LOG)
 
@@ -284,6 +291,24 @@ def test_a_job_that_slurm_started_again_knows_when_although_slurm_answers_only_o
     allocation = read(RECORD)["allocation"]
     assert allocation["start_known_to_slurm"]
     assert allocation["started"].startswith("2025-01-31T12:00:00")
+
+
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_a_failed_attempt_says_when_slurm_started_its_job(
+    training: FinetuneJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: str
+) -> None:
+    """By that it is told from one of an earlier or later start, whatever the clock of its node."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/squeue").write_text("#!/bin/sh\necho 2025-01-31T12:00:00\n")
+    (tmp_path / "bin/squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    write_script("r4/finetune.slurm", "exit 1")
+    with pytest.raises(JobError):
+        finetune(training, "1", LOG)
+    (attempt,) = history.read(Path(), "r4", "17")
+    assert attempt.slurm_start == datetime(2025, 1, 31, 12).astimezone()
 
 
 def test_what_a_script_leaves_in_the_background_ends_with_it(training: FinetuneJob) -> None:

@@ -106,6 +106,13 @@ def test_what_the_executor_sets_is_left_out() -> None:
         "--export-file=x",
         # An abbreviation of two options is none for sbatch either.
         "--exp=ALL",
+        "--clusters=other",
+        "--clus=other",
+        "-M other",
+        "--container=x",
+        "--gid=0",
+        "--usage",
+        "--version",
         "--test-only",
         "--uid=0",
         "--help",

@@ -14,6 +14,7 @@ from slurm_shims import Cluster
 
 from run_experiment.attempts.redone import move_away
 from run_experiment.common import paths
+from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import write_record
 from run_experiment.slurm import clients
 from run_experiment.slurm.accounted_job import AccountedJob
@@ -23,7 +24,7 @@ from run_experiment.slurm.ledger import Ledger
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier, Fate
 from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
 from snakemake_executor_plugin_slurm_attached.earlier.outdated import cancel_outdated
-from snakemake_executor_plugin_slurm_attached.submissions import planned_submission
+from snakemake_executor_plugin_slurm_attached.submissions import find_ended, planned_submission, together
 
 
 class Node:
@@ -34,6 +35,37 @@ class Node:
     def __init__(self, output: str, job_file: str = "") -> None:
         self.output = [output]
         self.params = SimpleNamespace(job=job_file)
+
+
+@pytest.mark.parametrize("minutes", [-4, 4], ids=["behind", "ahead"])
+def test_a_record_tells_which_job_made_it_whatever_its_node_s_clock(
+    tmp_path: Path, cluster: Cluster, minutes: int
+) -> None:
+    """The session was killed before it knew the job's id. One that the ledger knows made the record before."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    unknown = replace(R4, job_id=None)
+    started = (NOON + timedelta(minutes=minutes)).isoformat()
+    write_record(tmp_path / R4.target, {"job_id": "18", "config_hash": R4.config_hash, "started": started})
+    assert find_ended(tmp_path, unknown, ledger).job_id == "18"
+    ledger.accepted(R4, "18")
+    ledger.settled(R4.target, "18", "COMPLETED")
+    ledger.intend(unknown)
+    cluster.shim(tmp_path / "bin", "sacct", "true")
+    assert find_ended(tmp_path, unknown, ledger) == unknown
+
+
+def test_elements_of_an_array_are_found_although_others_are_noted(tmp_path: Path, cluster: Cluster) -> None:
+    """The session was killed as it noted the ids of what one sbatch brought."""
+    names = ("r4/finetune.json", "r8/finetune.json")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    r4, r8 = together(tmp_path, [[replace(R4, target=name, job_id=None, time=stamp(now()))] for name in names])
+    ledger.intend(r4)
+    ledger.intend(r8)
+    ledger.accepted(r4, "17_1")
+    find = "for word; do case $word in --delimiter=*) mark=${word#--delimiter=};; esac; done"
+    row = f"17_1${{mark}}{r8.name}$mark$(date +%Y-%m-%dT%H:%M:%S)$mark{tmp_path}$mark"
+    cluster.shim(tmp_path / "bin", "sacct", f'{find}; echo "{row}"')
+    assert find_ended(tmp_path, r8, ledger).job_id == "17_2"
 
 
 def test_live_jobs_on_checkpoints_that_are_replaced_are_cancelled(tmp_path: Path, cluster: Cluster) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -12,6 +14,7 @@ from ended_jobs import LIMITS, NOON, R4, TRAINING, accounted
 
 from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure
+from run_experiment.attempts.saved import saved_files
 from run_experiment.common.json_files import write_record
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import read_left, why_failed
 from snakemake_executor_plugin_slurm_attached.ends.retry_policy import judge
@@ -65,6 +68,21 @@ def test_what_a_job_reported_is_of_its_last_try_in_its_last_start(tmp_path: Path
     assert left() == (True, True)
 
 
+@pytest.mark.parametrize("minutes", [-4, 4], ids=["behind", "ahead"])
+def test_what_a_job_reported_is_of_its_last_start_whatever_its_node_s_clock(tmp_path: Path, minutes: int) -> None:
+    """A job that failed knows from SLURM when that started it."""
+    ended = (NOON + timedelta(minutes=minutes)).isoformat()
+
+    def left(start: datetime) -> bool:
+        allocation = {"restarts": 0, "started": start.isoformat(), "ended": ended, "start_known_to_slurm": True}
+        facts = {"ended": ended, "error": "too little", "allocation": allocation}
+        write_record(tmp_path / "r4/attempts/17/attempt.json", facts)
+        return read_left(tmp_path, accounted("FAILED", "0:9"), R4, tmp_path / "17.out", TRAINING).reported
+
+    assert left(NOON) is True
+    assert left(NOON - timedelta(minutes=2)) is False
+
+
 @pytest.mark.parametrize(
     ("line", "over_memory"),
     [
@@ -94,15 +112,36 @@ def test_slurm_may_only_say_in_words_that_memory_ran_out(tmp_path: Path, line: s
     ],
 )
 def test_a_training_goes_on_from_an_epoch_that_its_job_saved(
-    tmp_path: Path, facts: dict[str, object], file: str, goes_on: bool
+    tmp_path: Path, facts: dict[str, Any], file: str, goes_on: bool
 ) -> None:
-    path = tmp_path / file
+    """Whatever time a file server gives the file: its clock may be behind SLURM's."""
+    path, begun = tmp_path / file, tmp_path / "r4/attempts/17/begun.json"
+    path.parent.mkdir(parents=True)
+    write_record(begun, {"saved": {}})
+    path.touch()
+    os.utime(path, (NOON.timestamp() - 180, NOON.timestamp() - 180))
+
+    def left() -> bool:
+        return read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on
+
+    assert left() is goes_on
+    # The next try in the same start found it, one of the next start did not add to it.
+    there = saved_files(tmp_path, facts["output_dir"], facts["checkpoints"])
+    write_record(begun.parents[1] / "17.2/begun.json", {"saved": there})
+    assert left() is goes_on
+    write_record(begun.parents[1] / "17.3/begun.json", {"saved": there, "restarts": 1})
+    assert left() is False
+    path.write_text("anew")
+    assert left() is goes_on
+
+
+def test_a_job_that_did_not_come_to_its_training_saved_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r4/artifacts/epoch_1/recipe_state.pt"
     path.parent.mkdir(parents=True)
     path.touch()
-    os.utime(path, (NOON.timestamp() + 60, NOON.timestamp() + 60))
-    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is goes_on
-    os.utime(path, (NOON.timestamp() - 60, NOON.timestamp() - 60))
-    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", facts).goes_on is False
+    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", TRAINING).goes_on is False
+    write_record(tmp_path / "r4/attempts/17/begun.json", {})
+    assert read_left(tmp_path, accounted("TIMEOUT"), R4, tmp_path / "17.out", TRAINING).goes_on is False
 
 
 @pytest.mark.parametrize(("begun", "goes_on"), [({"goes_on": True}, True), ({"goes_on": False}, False)])

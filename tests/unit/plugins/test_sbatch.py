@@ -53,16 +53,22 @@ def test_a_submission_that_slurm_accepts_after_its_answer_was_given_up_is_not_ma
     assert here.ledger.open()["a/finetune.json"].job_id == "41"
 
 
+@pytest.mark.parametrize("minutes", [-4, 0, 4], ids=["behind", "alike", "ahead"])
 def test_a_job_that_ended_before_it_was_looked_for_is_not_submitted_again(
-    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
+    """Whatever SLURM's clock says beside ours; an earlier job for the same target is not taken for it."""
     monkeypatch.setattr(f"{PLUGIN}.submissions.ON_ITS_WAY", 0.0)
     late = 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
     cluster.shim(tmp_path / "bin", "sbatch", f"echo x >> {tmp_path}/tries; {late}")
-    fields = f"43${{mark}}a$mark$(date +%Y-%m-%dT%H:%M:%S)$mark{tmp_path}$mark"
+    time_of = f"$(date -d '{minutes} min' +%Y-%m-%dT%H:%M:%S)"
+    rows = "; ".join(f'echo "{job_id}${{mark}}a$mark{time_of}$mark{tmp_path}$mark"' for job_id in (43, 44))
     find = "for word; do case $word in --delimiter=*) mark=${word#--delimiter=};; esac; done"
-    cluster.shim(tmp_path / "bin", "sacct", f'{find}; echo "{fields}"')
+    cluster.shim(tmp_path / "bin", "sacct", f"{find}; {rows}")
     here = Submitting(tmp_path)
+    former = request("a").submission
+    here.ledger.accepted(former, "44")
+    here.ledger.settled(former.target, "44", "FAILED")
     here.submitter.put(request("a"))
     wait_for(10, lambda: here.accepted)
     here.submitter.stop()

@@ -557,8 +557,10 @@ def test_runs_that_differ_otherwise_are_no_replicates() -> None:
     other = a_run("d", 2, 4)
     assert other.training
     by_trl = replace(other, training=replace(other.training, trainer="trl"))
-    runs = [a_run("a", 1, 4), a_run("b", 2, 8), a_run("c", 1, 4), by_trl]
-    cells, text = seeds_of(runs, {("t", name, 0): ones(1, 1) for name in "abcd"})
+    prompting = replace(other.training.prompting, dataset_type="text_completion")
+    of_text = replace(other, name="e", training=replace(other.training, prompting=prompting))
+    runs = [a_run("a", 1, 4), a_run("b", 2, 8), a_run("c", 1, 4), by_trl, of_text]
+    cells, text = seeds_of(runs, {("t", name, 0): ones(1, 1) for name in "abcde"})
     assert (cells, text) == ([], "")
 
 

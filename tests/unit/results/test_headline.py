@@ -50,6 +50,14 @@ def test_the_summary_names_the_metric(name: str) -> None:
     assert found == Headline("judge/tone/mean", "lower")
 
 
+def test_a_scorer_s_name_does_not_mean_its_spread() -> None:
+    """A task may list its metrics in any order."""
+    names = ("match/stderr", "match/accuracy")
+    assert of(*names, metric=TaskMetric(name="match")).metric == "match/accuracy"
+    assert of(*names, metric=TaskMetric(name="match/stderr")).metric == "match/stderr"
+    assert of(*names, metric=TaskMetric(name="stderr")).metric == "match/stderr"
+
+
 def test_what_the_summary_leaves_out_is_known_or_not() -> None:
     assert of("match/accuracy", "x/mae", metric=TaskMetric(name="mae")) == Headline("x/mae", "lower")
     assert of("judge/mean", metric=TaskMetric(better="higher")) == Headline("judge/mean", "higher")

@@ -235,9 +235,9 @@ def test_a_job_that_is_submitted_again_is_shown_as_its_newest_try(
     assert "r4     running, attempt 3  42 " in capsys.readouterr().out
     # That a try failed is not the end of its job.
     (clients / "sacct").unlink()
-    assert shown() == ("pending", "42", 3)
+    assert shown() == ("running", "42", 3)
     new.set_parameters("r4", lr=0.001)
-    assert shown() == ("pending", "42", 3)
+    assert shown() == ("running", "42", 3)
 
 
 def test_a_local_job_s_second_try(new: ExperimentFolder, status: Callable[..., Any]) -> None:

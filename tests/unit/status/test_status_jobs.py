@@ -19,6 +19,7 @@ from status_cases import NOW, TRAIN_R4, fail, items, play_sacct, play_squeue, st
 from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import claim, observe
+from run_experiment.common.json_files import write_record
 from run_experiment.machine.processes import locked
 
 
@@ -132,6 +133,14 @@ def test_without_slurm_states_are_the_last_known(
     log = new.path / paths.training_log("r4")
     log.parent.mkdir(parents=True)
     log.write_text("epoch 0\n")
+    # By the clocks of its node and of the file server, it began before it was submitted.
+    os.utime(log, (NOW.timestamp() - 240, NOW.timestamp() - 240))
+    began = (NOW - timedelta(minutes=4)).isoformat()
+    begun = {"target": "finetune", "job_id": "41", "started": began, "clock": NOW.timestamp() - 240}
+    write_record(new.path / "r4/attempts/41/begun.json", begun)
+    # The log of an earlier job, of which the file server's clock says that it was written since.
+    (new.path / paths.training_log("r8")).write_text("epoch 0\n")
+    os.utime(new.path / paths.training_log("r8"), (NOW.timestamp() + 240, NOW.timestamp() + 240))
     fail(new, "base/eval/shout_base.json", "43")
     said = status(new)
     found = items(said)

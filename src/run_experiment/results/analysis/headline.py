@@ -54,7 +54,9 @@ def headline(task: Task, found: Iterable[Mapping[str, float | None]]) -> Headlin
     values = _values(found)
     given = task.metric
     if given and given.name:
-        name = next((one for one in values if is_named(one, given.name)), None)
+        named = {one: of_each for one, of_each in values.items() if is_named(one, given.name)}
+        # Who names a scorer does not mean its spread.
+        name = given.name if given.name in named else _first(named) or next(iter(named), None)
         if name is None:
             return Headline(None, None, f"no evaluation has the metric {given.name} of evaluation.tasks")
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def seed_means(cells: Sequence[Cell]) -> list[SeedMean]:
 def _without_seed(run: Run) -> str:
     assert run.training
     hyperparameters = run.training.hyperparameters.model_dump(mode="json", exclude={"seed"})
-    prompting = [run.training.prompting.prompt, run.training.prompting.system_prompt]
+    prompting = asdict(run.training.prompting)
     return canonical([run.model.name, str(run.training.data), run.training.trainer, hyperparameters, prompting])
 
 
