@@ -36,7 +36,7 @@ from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.inputs.data_files import DataError
 from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_config import render
-from run_experiment.trainers.trl_recipe import finetune, load_model, samples
+from run_experiment.trainers.trl_recipe import finetune, load_model, resolved, samples
 from run_experiment.trainers.trl_training import Batch, Collator, Interrupts, packs, require_packs
 
 EPOCHS, STEPS = 3, 6
@@ -464,3 +464,12 @@ def make_model(folder: Path, architecture: str) -> Path:
 def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.delenv(CHANGES, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DataError, match=rf"^device is '{device}', which torch .* cannot use here .*set device: auto"):
+        resolved({"output_dir": str(tmp_path / "out"), "device": device, "dtype": "fp32"})

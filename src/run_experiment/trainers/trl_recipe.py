@@ -47,6 +47,9 @@ from run_experiment.trainers.trl_training import (
 
 Config = dict[str, Any]
 
+# Those that a machine may lack.
+_DEVICES = {"cuda": torch.cuda, "mps": torch.backends.mps}
+
 
 def resolved(config: Config) -> Config:
     """A config with the changes of this attempt, its device and dtype chosen, and the folder that its output links to.
@@ -63,9 +66,9 @@ def resolved(config: Config) -> Config:
     device, dtype = config["device"], config["dtype"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
+    elif device in _DEVICES and not _DEVICES[device].is_available():
         advice = "ask for a GPU (#SBATCH --gpus=1), load its driver or set device: auto"
-        raise DataError(f"device is 'cuda', which torch {torch.__version__} cannot use here ({advice})")
+        raise DataError(f"device is {device!r}, which torch {torch.__version__} cannot use here ({advice})")
     if dtype == "auto":
         dtype = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return {**config, "output_dir": str(output), "device": device, "dtype": dtype}
