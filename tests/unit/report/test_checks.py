@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from run_experiment.report.checks.checks import _is_cut, _limited, _saturation, _shortened, _unchanged
+from run_experiment.report.checks.checks import _is_cut, _limited, _saturation, _shortened, _texts, _unchanged
 from run_experiment.report.checks.classes import class_figures
 from run_experiment.report.checks.losses import loss_checks
 from run_experiment.report.values import check_row
@@ -114,6 +114,18 @@ def test_samples_that_a_limit_ended_are_counted() -> None:
         )
     ]
     assert list(_limited("shout", {"base/shout/base": LogSamples(ended[1:2])})) == []
+
+
+def test_texts_among_scores_are_counted() -> None:
+    """inspect-ai counts them as 0, so the mean hides them."""
+    answer = Answer("shout", "judge@mode/tone/mean", "higher")
+    logs = {"r4/shout/epoch0": LogSamples((SampleScores(1, ""), SampleScores(2, "", texts=["judge/tone"])))}
+    assert list(_texts(replace(answer, metric="match/accuracy"), logs)) == []
+    assert list(_texts(answer, {"r4/shout/epoch0": LogSamples(logs["r4/shout/epoch0"].samples[1:])})) == []
+    found = "in 1 of 1 results; most in r4/shout/epoch0: 1 of 2 samples"
+    verdict = "count as 0: have the scorer give numbers, or C, P, I and N"
+    assert list(_texts(answer, logs)) == list(_texts(replace(answer, metric="judge/tone/mean"), logs))
+    assert list(_texts(answer, logs)) == [check_row("shout", "texts as scores", found, verdict)]
 
 
 def classified(answers: Sequence[tuple[str, str]], value: Callable[[bool], Any] = float) -> LogSamples:

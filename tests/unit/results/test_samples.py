@@ -33,6 +33,14 @@ def test_values_count_as_in_inspects_metrics(log: Path) -> None:
     assert found == [1, 0, 0.5, 0, 1, 0.25, 1, 0.5, None, None, None, None]
 
 
+def test_scores_that_are_a_text_in_any_epoch_are_named(log: Path) -> None:
+    """Reductions have 0 in their place."""
+    rows = [sample(1, "C"), sample(1, "refused", epoch=2), sample(2, "I"), sample(3, {"tone": "odd", "facts": 1})]
+    write_log(log, rows, [{"scorer": "match", "samples": [{"sample_id": 1, "value": 0.5}]}])
+    assert [list(one.texts) for one in read(log).samples] == [["match"], [], ["match/tone"]]
+    assert (read(log).texts("match"), read(log).texts("match/tone")) == (1, 1)
+
+
 def test_scores_with_keys_and_of_several_scorers(log: Path) -> None:
     both = sample(1, {"tone": 2, "facts": "C"}, scorer="judge")
     both["scores"]["exact"] = {"value": "I"}

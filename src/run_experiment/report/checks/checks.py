@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ def checks(records: Records, logs: Logs, analysis: Analysis, curves: Sequence[Ma
         rows += [*_scored(answer.task, scores), *_saturation(answer, scores)]
         rows += [*class_checks(answer, analysis), *_cut(records, logs, answer)]
         read = {score.subject: samples[score.subject] for score in scores if score.subject in samples}
-        rows += _limited(answer.task, read)
+        rows += [*_limited(answer.task, read), *_texts(answer, read)]
     return sorted(_shortened(rows), key=lambda row: row["verdict"] == FINE)
 
 
@@ -123,6 +124,20 @@ def _limited(task: str, logs: Mapping[str, LogSamples]) -> Iterator[Row]:
         worst = f"most in {most}: {found[most].total()} of {len(logs[most].samples)} samples ({limits})"
         verdict = "scored as far as they came: raise the limit in the task, or ask for less"
         yield check_row(task, "ended by a limit", f"in {len(found)} of {len(logs)} results; {worst}", verdict)
+
+
+def _texts(answer: Answer, logs: Mapping[str, LogSamples]) -> Iterator[Row]:
+    """Texts among the numbers of a score, in the logs of a task's results by subject."""
+    # Reducers have names of their own in metrics, such as `judge@mode/tone/mean`.
+    name = re.sub("@[^/]*", "", (answer.metric or "").rpartition("/")[0])
+    counts = {subject: read.texts(name) for subject, read in logs.items()}
+    # Of texts alone there is no mean.
+    found = {subject: count for subject, count in counts.items() if 0 < count < len(logs[subject].samples)}
+    if found:
+        most = max(found, key=lambda subject: found[subject])
+        worst = f"most in {most}: {found[most]} of {len(logs[most].samples)} samples"
+        verdict = "count as 0: have the scorer give numbers, or C, P, I and N"
+        yield check_row(answer.task, "texts as scores", f"in {len(found)} of {len(logs)} results; {worst}", verdict)
 
 
 def _is_cut(summary: Summary, most: int) -> bool:

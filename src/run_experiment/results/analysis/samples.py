@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from run_experiment.inputs.file_hashes import HashMemory
 
 # Where the cache of an experiment is, and the version of what it holds.
 CACHE = f"{paths.MEMORY}/samples"
-_VERSION = 3
+_VERSION = 4
 
 # Metadata longer than this name no cluster.
 _LONGEST = 100
@@ -45,7 +45,8 @@ class SampleScores:
     Scores are named as metrics begin: `match`, `judge/tone`, `match@mode`; None if there is no number. `target` is a
     short hash of the target. `error` says that at least one of its epochs failed; `limit` is the kind of limit
     (`token`, `time`, …) that ended one of them, empty if none did. `label` is the target as the name of a class,
-    `answers` are the answers of the first epoch likewise, by scorer; empty if they are too long for one.
+    `answers` are the answers of the first epoch likewise, by scorer; empty if they are too long for one. `texts` names
+    the scores whose value is a text that inspect-ai counts as 0.
     """
 
     id: int | str
@@ -57,6 +58,7 @@ class SampleScores:
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     label: str = ""
     answers: Mapping[str, str] = field(default_factory=dict)
+    texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class LogSamples:
     def limited(self) -> Counter[str]:
         """How many samples were ended by a limit, by its kind."""
         return Counter(one.limit for one in self.samples if one.limit)
+
+    def texts(self, name: str) -> int:
+        """How many samples have a text in place of a number as this score."""
+        return sum(name in one.texts for one in self.samples)
 
 
 def read_samples(log: Path, memory: HashMemory, cache: Path) -> LogSamples:
@@ -140,6 +146,7 @@ def _samples(log: Path) -> Iterator[SampleScores]:
             metadata=_scalars(epochs[0].get("metadata")),
             label=label(epochs[0].get("target")),
             answers=_answers(epochs[0].get("scores")),
+            texts=_texts(epochs),
         )
 
 
@@ -182,20 +189,31 @@ def _means(epochs: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
     scored. Used for logs without reductions.
     """
     values: dict[str, list[float | None]] = {}
-    for one in epochs:
-        for scorer, score in (one.get("scores") or {}).items():
-            value = score.get("value") if isinstance(score, Mapping) else None
-            for name, found in _numbers(scorer, value).items():
-                values.setdefault(name, []).append(found)
+    for name, value in _values(epochs):
+        values.setdefault(name, []).append(number(value))
     scored = {name: [value for value in found if value is not None] for name, found in values.items()}
     return {name: fmean(found) if found else None for name, found in scored.items()}
 
 
+def _texts(epochs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the scores of a sample that are no number in one of its epochs, but a text."""
+    return sorted({name for name, value in _values(epochs) if isinstance(value, str) and number(value) is None})
+
+
+def _values(epochs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Scores of a sample's epochs as its scorers gave them, by name."""
+    for one in epochs:
+        for scorer, score in (one.get("scores") or {}).items():
+            yield from _parts(scorer, score.get("value") if isinstance(score, Mapping) else None).items()
+
+
 def _numbers(name: str, value: Any) -> dict[str, float | None]:
-    """A score as numbers by name: one of each key if it has keys."""
-    if isinstance(value, Mapping):
-        return {f"{name}/{key}": number(one) for key, one in value.items()}
-    return {name: number(value)}
+    return {part: number(one) for part, one in _parts(name, value).items()}
+
+
+def _parts(name: str, value: Any) -> dict[str, Any]:
+    """A score by name: one of each key if it has keys."""
+    return {f"{name}/{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
 
 
 def _scalars(metadata: Any) -> dict[str, Scalar]:
