@@ -36,6 +36,8 @@ def job_environment(folder: Path, cache: Path, logs: Path, unfinished: Path, tag
         **log_environment(logs.absolute(), tag),
         # A task that makes its samples from a set has them in the same order every time.
         "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
+        # inspect-ai breaks its messages into lines of 80 characters, and of an error the last line is told.
+        "COLUMNS": os.environ.get("COLUMNS", "200"),
         EVAL_SET_FOLDER: str(unfinished.absolute()),
     }
 

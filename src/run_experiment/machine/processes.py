@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -17,6 +18,10 @@ from run_experiment.common.files import try_lock
 from run_experiment.common.secret_values import without_secrets
 
 _PR_SET_PDEATHSIG = 1
+# Colours and the like.
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# Of wandb, which ends after the script that it logs, and of the shell's and the program `time`.
+_AFTERWARDS = re.compile(r"wandb:.*|(real|user|sys)\s+[\d.]+(m[\d.]+s)?")
 
 
 class Terminated(BaseException):
@@ -161,7 +166,12 @@ def tail(log: Path, size: int = 16_384) -> str:
 
 
 def last_lines(log: Path, most: int = 5) -> list[str]:
-    """The last lines of a log that are not blank, without the environment's secrets: they get into records."""
+    """The last lines of a log that are not blank, without the environment's secrets: they get into records.
+
+    What programs say of themselves after an error, and escape sequences of terminals, are left out.
+    """
     # Before the text is split: a secret may have several lines.
-    text = without_secrets(tail(log))
-    return [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-most:]
+    text = without_secrets(_ESCAPE.sub("", tail(log)))
+    lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    ends = (at for at in range(len(lines), 0, -1) if not _AFTERWARDS.fullmatch(lines[at - 1]))
+    return lines[: next(ends, len(lines))][-most:]

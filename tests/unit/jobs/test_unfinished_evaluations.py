@@ -361,6 +361,13 @@ def test_a_task_that_makes_its_samples_from_a_set_has_the_same_order_every_time(
     assert f"seed {expected}\n" in LOG.read_text()
 
 
+def test_a_long_error_of_inspect_ai_is_told_whole(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It prints them with rich, which breaks lines."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    error = f"ERROR: {'no docker ' * 12}here"
+    fails(evaluation(f"python -c 'import rich; rich.print(\"{error}\"); exit(1)'\n"), f"exit status 1: {error}")
+
+
 # Needs memory for so many samples at once.
 FITS = """
 number=${{INSPECT_EVAL_MAX_CONNECTIONS:-{asked}}}; echo $number >> tries
