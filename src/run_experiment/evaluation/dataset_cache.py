@@ -32,15 +32,20 @@ _NOT_OF_THE_HUB = frozenset(
     {"downloads", "arrow", "audiofolder", "cache", "csv", "generator", "imagefolder", "json", "parquet", "pandas"}
     | {"sql", "text", "webdataset", "xml"}
 )
+# `datasets` makes the whole path of a data set a lock's name, and shortens it by characters, not by bytes.
+LONG_PATH = (
+    "Hugging Face datasets cannot work in a folder with so long a path that is not ASCII: move the experiment to a "
+    "shorter or plain path, or read the data with json_dataset of inspect-ai"
+)
+_LONGEST_NAME, _HASH_AND_ENDING = 255, 28
+_WITHIN = f"/huggingface/datasets/json/default-{16 * '0'}/0.0.0/{64 * '0'}.lock"
 # Of errors of tasks that load their data: what to do.
 _HINTS = {
     r"No module named '[^']*/|attempted relative import": "a task is loaded as a file, not as a part of a "
     "package: import modules beside it without the dot",
     r"ValidationError: Sample: ": "the task has to make text of it, as by str()",
     r"\bKeyError: ": "does the data have a split or a column of that name?",
-    # `datasets` makes the folder's whole path a file's name, and shortens it by characters, not by bytes.
-    r"File name too long.*\.lock": "Hugging Face datasets cannot work in a folder with so long a path that is not "
-    "ASCII: move the experiment to a shorter or plain path, or read the data with json_dataset of inspect-ai",
+    r"File name too long.*\.lock": LONG_PATH,
     r"object has no attribute '(__registry_info__|attribs|dataset)'": "the task's function has to return a Task of "
     "inspect-ai",
 }
@@ -57,6 +62,14 @@ class CacheFacts:
     samples: int
     seconds: float
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_too_long(folder: Path) -> bool:
+    """Whether Hugging Face `datasets` cannot lock the data sets in a cache folder."""
+    name = f"{folder.absolute()}{_WITHIN}"
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - _HASH_AND_ENDING] + _HASH_AND_ENDING * "_"
+    return len(name.encode()) > _LONGEST_NAME
 
 
 def failed_at(config: Config) -> str:

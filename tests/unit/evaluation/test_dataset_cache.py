@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from inspect_ai.dataset import Sample
 
-from run_experiment.evaluation.dataset_cache import failure_text
+from run_experiment.evaluation.dataset_cache import failure_text, is_too_long
 
 
 def load(task: Path) -> None:
@@ -65,6 +66,22 @@ def test_what_hugging_face_s_own_error_is_about() -> None:
         "DatasetGenerationError: An error occurred while generating the dataset: KeyError: 'test' "
         "(does the data have a split or a column of that name?)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a" * 200, False), ("é" * 20, False), ("é" * 90, True), ("a" * 227 + "é" * 20, False)]
+)
+def test_a_path_that_hugging_face_datasets_cannot_lock_is_known_before(
+    tmp_path: Path, name: str, expected: bool
+) -> None:
+    """As its own locks have it."""
+    from datasets.utils._filelock import FileLock
+
+    folder = Path("/", name)
+    assert is_too_long(folder) is expected
+    within = f"huggingface/datasets/json/default-{16 * '0'}/0.0.0/{64 * '0'}.lock"
+    with pytest.raises(OSError, match="too long") if expected else nullcontext():
+        FileLock(str(tmp_path / f"{folder}/{within}".replace("/", "_"))).acquire()
 
 
 def test_a_path_that_hugging_face_datasets_cannot_lock_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from good_summary import FILE, FILES, GOOD, changed, errors, read, write
+from good_summary import FILE, FILES, GOOD, TASK, changed, errors, read, write
 
 from run_experiment.common.errors import InputError
 from run_experiment.summary.read import read_summary
@@ -181,3 +181,12 @@ def test_a_file_of_weights_in_place_of_a_model(folder: Path) -> None:
         "it is a file of weights that is not read: save the model as safetensors, with transformers' "
         "save_pretrained, and write its folder"
     )
+
+
+def test_a_folder_that_hugging_face_datasets_cannot_work_in(tmp_path: Path, folder: Path) -> None:
+    """Its path is long, and not ASCII; other readers of data work there."""
+    place = shutil.copytree(folder, tmp_path / ("é" * 90))
+    assert read(place, GOOD)[1] == []
+    write(place, "cap.py", TASK.replace("...", "hf_dataset(data_path)"))
+    (found,) = errors(place, GOOD)
+    assert "tasks[0].script: Hugging Face datasets cannot work in a folder with so long a path" in found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
+from run_experiment.evaluation.dataset_cache import LONG_PATH, is_too_long
 from run_experiment.experiment.columns import DEFAULT_COLUMNS
 from run_experiment.experiment.model import Prompting
 from run_experiment.experiment.resolve import generation_of, split_script
@@ -55,6 +56,7 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
     yield from check_scorers(draft, path, signature, folder / file)
     yield from check_prompts_taken(draft, path, task, signature, folder)
     yield from _doubled_braces(draft, path, task, folder / file)
+    yield from _long_path(path, task, folder, folder / file)
 
 
 def _arguments(
@@ -117,6 +119,14 @@ def _doubled_braces(draft: Draft, path: KeyPath, task: TaskEntry, script: Path) 
     if doubled and ".format(" not in script.read_text(encoding="utf-8", errors="replace"):
         message = "the prompt has {{ or }}, which mean { and }; a task that does not fill it with"
         yield Finding((*path, "script"), f"{message} prompt.format(input=…) keeps them doubled", warning=True)
+
+
+def _long_path(path: KeyPath, task: TaskEntry, folder: Path, script: Path) -> Iterator[Finding]:
+    """A task that reads its data with Hugging Face `datasets`, in a folder where that cannot work."""
+    # As long as the folder that a cache is made in.
+    cache = folder / f"cache/.{task.name}-{12 * '0'}.{7 * '0'}"
+    if is_too_long(cache) and "hf_dataset(" in script.read_text(encoding="utf-8", errors="replace"):
+        yield Finding((*path, "script"), LONG_PATH)
 
 
 def _offered(draft: Draft, task: TaskEntry) -> set[str]:
