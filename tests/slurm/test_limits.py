@@ -244,7 +244,7 @@ def test_waits_for_a_full_queue_and_a_drained_partition_are_told_once(tmp_path: 
     try:
         started = Run(experiment.path, *AT_ONCE, "--slurm-attached-max-queued", "2")
         started.until(said)
-        assert said in (experiment.path / "run-torchtune.log").read_text()
+        until(lambda: said in (experiment.path / "run-torchtune.log").read_text())
         status = [sys.executable, "-c", "from run_experiment.cli import main; main()", "status", str(experiment.path)]
         assert said in subprocess.run(status, capture_output=True, text=True, timeout=60, check=True).stdout
         client("scancel", *others)
