@@ -65,12 +65,12 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         client("scontrol", "suspend", ids["tiny.r4"])
         started.until(f"tiny.r8: SLURM job {waiting} waits ({limit}")
         started.until(f"tiny.r4: SLURM job {ids['tiny.r4']} RUNNING → SUSPENDED")
-        assert "until somebody resumes it" in (experiment.path / "run-torchtune.log").read_text()
+        until(lambda: "until somebody resumes it" in (experiment.path / "run-torchtune.log").read_text())
         client("scontrol", "resume", ids["tiny.r4"])
         client("scontrol", "uhold", waiting)
         held = f"JobHeldUser): it is held: release it with `scontrol release {waiting}`"
         started.until(f"tiny.r8: SLURM job {waiting} waits ({held}")
-        assert f"Waits ({held}" in (experiment.path / "run-torchtune.log").read_text()
+        until(lambda: f"Waits ({held}" in (experiment.path / "run-torchtune.log").read_text())
         stuck = look(experiment.path, environment)["r8"]
         assert (stuck["is_stuck"], stuck["reason"]) == (True, held.replace("):", ":"))
         client("scontrol", "release", waiting)
