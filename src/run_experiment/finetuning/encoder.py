@@ -5,7 +5,7 @@ Without torch: the training and the check before it on a login node use the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -180,6 +180,16 @@ def make_sample(
     for begin, end in answers:
         labels[begin:end] = tokens[begin:end]
     return {"tokens": tokens, "labels": labels}
+
+
+def begin_packs(lengths: Iterable[int], size: int) -> Iterator[bool]:
+    """Whether each sample, by its length, begins a pack of at most `size` tokens, as one does that does not fit."""
+    used = size
+    for length in lengths:
+        used += length
+        if begins := used > size:
+            used = length
+        yield begins
 
 
 def encoded_split(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.text import clipped, counted, harmless
 from run_experiment.finetuning.architecture import ModelError
-from run_experiment.finetuning.encoder import Encoder, split_rows
+from run_experiment.finetuning.encoder import Encoder, begin_packs, split_rows
 from run_experiment.finetuning.model_files import embedding_size
 from run_experiment.inputs.data_files import DataError, Row
 
@@ -252,13 +252,8 @@ def _question(check: ModelCheck, encoder: Encoder) -> _Encoded:
 
 
 def count_packs(lengths: Iterable[int], size: int) -> int:
-    """Packs of samples of these lengths, none longer than `size` tokens: a sample that does not fit begins the next."""
-    packs, used = 0, size
-    for length in lengths:
-        used += length
-        if used > size:
-            packs, used = packs + 1, length
-    return packs
+    """Packs of samples of these lengths, none longer than `size` tokens."""
+    return sum(begin_packs(lengths, size))
 
 
 def _odd_packs(check: ModelCheck, encoded: Sequence[_Encoded]) -> Iterator[str]:

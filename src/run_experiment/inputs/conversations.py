@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from run_experiment.common.text import clipped
 from run_experiment.experiment.columns import Columns
 from run_experiment.inputs.data_files import Row, text_problem
 
@@ -73,5 +74,4 @@ def _reasoning_problem(messages: list[Mapping[str, str]]) -> str | None:
 
 def _shown(value: Any) -> str:
     """A value as JSON has it, in at most 40 characters."""
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return clipped(json.dumps(value), 40)

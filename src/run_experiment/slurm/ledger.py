@@ -134,9 +134,9 @@ class Ledger:
 
     def other_jobs(self, submission: Submission) -> set[str]:
         """Ids of jobs that a submission of unknown id did not bring: noted for its target, or of another comment."""
+        target, comment = submission.target, submission.comment
         noted = filter(None, map(_submission, self._entries()))
-        same = submission.target, submission.comment
-        return {one.job_id for one in noted if one.job_id and (one.target == same[0] or one.comment != same[1])}
+        return {one.job_id for one in noted if one.job_id and (one.target == target or one.comment != comment)}
 
     def open(self) -> dict[str, Submission]:
         """By target, the last submission that is not settled."""

@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from run_experiment.common.paths import ADAPTER_CONFIG
-from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample
+from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample, begin_packs
 from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
 from run_experiment.finetuning.resume_state import published_epoch
 from run_experiment.inputs.data_files import DataError
@@ -52,12 +52,13 @@ def packs(samples: Sequence[Sample], size: int) -> list[Sample]:
     No sample's first label is counted, so none is predicted from the sample before it.
     """
     made: list[Sample] = []
-    for sample in samples:
-        placed = {**sample, "position_ids": list(range(len(sample["input_ids"])))}
-        if made and len(made[-1]["input_ids"]) + len(sample["input_ids"]) <= size:
-            made[-1] = {name: made[-1][name] + placed[name] for name in placed}
-        else:
+    lengths = [len(sample["input_ids"]) for sample in samples]
+    for sample, length, begins in zip(samples, lengths, begin_packs(lengths, size), strict=True):
+        placed = {**sample, "position_ids": list(range(length))}
+        if begins:
             made.append(placed)
+        else:
+            made[-1] = {name: made[-1][name] + placed[name] for name in placed}
     return made
 
 
