@@ -50,7 +50,7 @@ def killed(
             was_killed = experiment.writes == write
             cluster.until_over() if pause is None else [cluster.sleep(1) for _ in range(pause)]
         while not experiment.session():
-            assert len(cluster.jobs) < 30
+            assert len(cluster.jobs) < 20
         cluster.until_over()
         logs = [(folder / log.file).read_text() for log in Log]
         experiment.session()
