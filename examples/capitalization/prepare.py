@@ -128,6 +128,10 @@ def convert(gguf_file: Path, target: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
         do_sample=False,
     )
+    if getattr(model, "hf_quantizer", None):
+        # transformers 5 takes the weights that it has de-quantized for quantized still, and would not save them.
+        model.hf_quantizer = None
+        del model.config.quantization_config
     model.save_pretrained(target, safe_serialization=True)
     tokenizer.save_pretrained(target)
 
