@@ -36,7 +36,7 @@ from run_experiment.planning.redone.move import move_records
 from run_experiment.common.errors import InputError
 from run_experiment.common.files import links_at_top
 from run_experiment.common.places import unusable_places
-from run_experiment.experiment.schema import NAME_PATTERN
+from run_experiment.experiment.section import NAME_PATTERN
 from run_experiment.machine.hangup import interrupt_at_hangup
 from run_experiment.session.events import RECORD_ATTRIBUTE as SESSION_PLAN
 from run_experiment.session.plan import session_plan

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Model, Prompting, Training
-from run_experiment.experiment.schema import Hyperparameters
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
-from run_experiment.experiment.schema import Backend, Compute, Hyperparameters, RunType, TaskMetric
+from run_experiment.experiment.compute import Compute
+from run_experiment.experiment.evaluation_section import Backend, TaskMetric
+from run_experiment.experiment.hyperparameters import Hyperparameters
+from run_experiment.experiment.schema import RunType
 
 # What trains if the summary does not say.
 DEFAULT_TRAINER = "torchtune"

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from run_experiment.common import paths
-from run_experiment.experiment.model import Evaluation, Experiment, Generation, Model, Prompting, Run, Task, Training
-from run_experiment.experiment.schema import (
+from run_experiment.experiment.evaluation_section import (
     Backend,
-    ControlsSection,
     EvaluationSection,
     EvaluationSettings,
-    ExperimentSummary,
-    Hyperparameters,
     MatrixEntry,
-    RunEntry,
     TaskEntry,
 )
+from run_experiment.experiment.hyperparameters import Hyperparameters
+from run_experiment.experiment.model import Evaluation, Experiment, Generation, Model, Prompting, Run, Task, Training
+from run_experiment.experiment.schema import ControlsSection, ExperimentSummary, RunEntry
 
 T = TypeVar("T")
 

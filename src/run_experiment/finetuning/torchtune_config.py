@@ -12,8 +12,8 @@ import yaml
 
 from run_experiment.common.paths import portable
 from run_experiment.experiment.columns import DEFAULT_COLUMNS
+from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Training
-from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.architecture import ModelError, checkpoint_type, lora_builder, weight_files
 
 COMPONENTS = "run_experiment.finetuning"

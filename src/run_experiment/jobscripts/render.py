@@ -23,8 +23,8 @@ from run_experiment.common.json_files import canonical, write_atomically
 from run_experiment.common.yaml_lines import shown
 from run_experiment.evaluation.command import eval_command, former_eval_command
 from run_experiment.evaluation.environment import EVAL_SET_FOLDER, MAX_CONNECTIONS, cache_exports
+from run_experiment.experiment.compute import Compute
 from run_experiment.experiment.model import Evaluation, Experiment, Run, Training
-from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.template_dates import TemplateDates

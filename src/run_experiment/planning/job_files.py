@@ -12,9 +12,9 @@ from run_experiment.attempts.trainings import trained_epoch
 from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_identity
 from run_experiment.common import paths
 from run_experiment.common.json_files import same_config
+from run_experiment.experiment.compute import Compute
 from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.records import read_manifest, read_training
-from run_experiment.experiment.schema import Compute
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Config
 from run_experiment.jobs.specs import EvaluationJob, FinetuneJob, Job

@@ -10,8 +10,8 @@ from typing import Any
 from run_experiment.checkpoints.verify import tokenizer_folder
 from run_experiment.common.json_files import Config, short_hash
 from run_experiment.experiment.columns import DEFAULT_COLUMNS
+from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Evaluation, Experiment, Prompting, Run, Training
-from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.model_check import ModelCheck, PackedSteps
 from run_experiment.inputs.configuration import Determinants
 from run_experiment.inputs.file_hashes import HashMemory

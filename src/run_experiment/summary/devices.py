@@ -7,7 +7,8 @@ from pathlib import Path
 
 from run_experiment.common.paths import finetune_script
 from run_experiment.common.yaml_lines import KeyPath
-from run_experiment.experiment.schema import Compute, RunEntry
+from run_experiment.experiment.compute import Compute
+from run_experiment.experiment.schema import RunEntry
 from run_experiment.jobscripts.edits import parse
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.trainers.known import TRAINERS

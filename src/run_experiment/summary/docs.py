@@ -7,17 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from run_experiment.experiment.schema import (
-    ITEM,
-    MEMORY_PATTERN,
-    NAME_PATTERN,
-    OPTION_PATTERN,
-    TIME_PATTERN,
-    ExperimentSummary,
-    Parameters,
-    Section,
-    sections,
-)
+from run_experiment.experiment.compute import MEMORY_PATTERN, OPTION_PATTERN, TIME_PATTERN
+from run_experiment.experiment.schema import ITEM, ExperimentSummary, Parameters, sections
+from run_experiment.experiment.section import NAME_PATTERN, Section
 
 PAGE = Path("docs/experiment_summary.md")
 SCHEMA = Path("config/experiment_summary.schema.json")
@@ -69,7 +61,7 @@ _INTRO = f"""\
 # `experiment_summary.yaml`
 
 The one file that a user writes: which models are trained on what and how, and on what they are evaluated.
-This page is generated from the models in `src/run_experiment/experiment/schema.py`, by `make docs`.
+This page is generated from the models in `src/run_experiment/experiment/`, by `make docs`.
 
 - Paths are relative to the folder of the file and stay below it; what lies elsewhere is written as a full path.
 - Text that YAML would read as something else is quoted: `"no"`, `"012"`, `"12:30:00"`, `"{{input}}"`.

@@ -14,19 +14,17 @@ from pydantic import ValidationError
 
 from run_experiment.common.errors import Problem
 from run_experiment.common.yaml_lines import KeyPath, Source, dotted
+from run_experiment.experiment.evaluation_section import EvaluationSettings, MatrixEntry, TaskEntry
 from run_experiment.experiment.schema import (
     BaseModelEntry,
     ControlsSection,
-    EvaluationSettings,
     ExperimentSummary,
-    MatrixEntry,
     OutputSection,
     RunEntry,
-    Section,
-    TaskEntry,
     ToolsSection,
     TrainingData,
 )
+from run_experiment.experiment.section import Section
 
 AnySection = TypeVar("AnySection", bound=Section)
 

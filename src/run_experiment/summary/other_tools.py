@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from run_experiment.common.suggestions import SYNONYMS
-from run_experiment.experiment.schema import (
-    Compute,
-    ControlsSection,
-    EvaluationSection,
-    EvaluationSettings,
-    OutputSection,
-    RunEntry,
-    Section,
-)
+from run_experiment.experiment.compute import Compute
+from run_experiment.experiment.evaluation_section import EvaluationSection, EvaluationSettings
+from run_experiment.experiment.schema import ControlsSection, OutputSection, RunEntry
+from run_experiment.experiment.section import Section
 
 _LINES = "write it in the #SBATCH lines of the job script"
 _MODEL = "name the model's folder in models.base"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from run_experiment.common.suggestions import closest
-from run_experiment.experiment.schema import Compute
+from run_experiment.experiment.compute import Compute
 from run_experiment.jobscripts.sbatch_lines import LEFT_OUT, Option, refusal
 from run_experiment.summary.checks.types import MISSPELT
 from run_experiment.summary.draft import Draft, Finding

@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
+from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Model, Prompting, Training
-from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.model_files import expected_shapes
 from run_experiment.trainers.known import TRAINERS
 from run_experiment.trainers.trainer import Trainer

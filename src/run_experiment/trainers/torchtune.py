@@ -12,8 +12,8 @@ from run_experiment.finetuning import resume_state
 from run_experiment.trainers.trainer import Resumption, Sizes, Trainer, whole_numbers
 
 if TYPE_CHECKING:
+    from run_experiment.experiment.hyperparameters import Hyperparameters
     from run_experiment.experiment.model import Training
-    from run_experiment.experiment.schema import Hyperparameters
 
 _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
 

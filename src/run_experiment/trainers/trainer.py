@@ -12,8 +12,8 @@ from run_experiment.common.json_files import Config
 
 if TYPE_CHECKING:
     # A job holds its GPU while it imports.
+    from run_experiment.experiment.hyperparameters import Hyperparameters
     from run_experiment.experiment.model import Training
-    from run_experiment.experiment.schema import Hyperparameters
 
 
 # The module that starts the processes of a training.

@@ -11,8 +11,8 @@ from run_experiment.trainers import trl_state
 from run_experiment.trainers.trainer import Resumption, Sizes, Trainer, whole_numbers
 
 if TYPE_CHECKING:
+    from run_experiment.experiment.hyperparameters import Hyperparameters
     from run_experiment.experiment.model import Training
-    from run_experiment.experiment.schema import Hyperparameters
 
 _SFT, _BATCH, _ACCUMULATION = "sft", "per_device_train_batch_size", "gradient_accumulation_steps"
 

@@ -11,8 +11,8 @@ import yaml
 
 from run_experiment.common.paths import portable
 from run_experiment.experiment.columns import DEFAULT_COLUMNS
+from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Training
-from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.model_files import folder_problem, weight_shapes
 

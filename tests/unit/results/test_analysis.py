@@ -19,9 +19,9 @@ from small_experiment import evaluate, plan_of, train, verify_all
 from wilson_by_hand import wilson
 
 from run_experiment.common import paths
+from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Evaluation, Experiment, Generation, Model, Prompting, Run, Task, Training
 from run_experiment.experiment.records import EvaluationRecord
-from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.metrics import COLUMNS
 from run_experiment.planning.results_state import Records
 from run_experiment.results.analysis import statistics

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from run_experiment.experiment.evaluation_section import TaskMetric
 from run_experiment.experiment.model import Task
-from run_experiment.experiment.schema import TaskMetric
 from run_experiment.results.analysis.headline import Headline, direction, headline
 
 

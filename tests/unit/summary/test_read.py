@@ -10,8 +10,11 @@ from good_summary import FILE, GOOD, changed, errors, read, write
 
 from run_experiment.common.errors import InputError
 from run_experiment.common.suggestions import SYNONYMS
+from run_experiment.experiment.compute import Compute
+from run_experiment.experiment.evaluation_section import EvaluationSettings
 from run_experiment.experiment.resolve import resolve
-from run_experiment.experiment.schema import Compute, EvaluationSettings, ExperimentSummary, Parameters, Section
+from run_experiment.experiment.schema import ExperimentSummary, Parameters
+from run_experiment.experiment.section import Section
 from run_experiment.summary.read import read_experiment
 
 

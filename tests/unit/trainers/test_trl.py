@@ -16,8 +16,8 @@ from small_experiment import MODEL_CONFIG, make_model, make_small_experiment, pl
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import describe_change
+from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Model, Prompting, Training
-from run_experiment.experiment.schema import Hyperparameters
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.report.data import parameters
 from run_experiment.trainers import docs

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 from run_experiment.common import paths
+from run_experiment.experiment.evaluation_section import VALIDATION_LOSS
 from run_experiment.experiment.model import Evaluation
-from run_experiment.experiment.schema import VALIDATION_LOSS
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.planning.results_state import Records
 from run_experiment.results.analysis.answer import Answer, Answers

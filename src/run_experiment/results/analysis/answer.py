@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from run_experiment.experiment.evaluation_section import VALIDATION_LOSS
 from run_experiment.experiment.model import Experiment, Task
-from run_experiment.experiment.schema import VALIDATION_LOSS
 from run_experiment.results.analysis import statistics
 from run_experiment.results.analysis.comparisons import Cells, Comparison, compare, reference_of
 from run_experiment.results.analysis.headline import Headline

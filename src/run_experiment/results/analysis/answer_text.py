@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from run_experiment.common.text import counted
-from run_experiment.experiment.schema import VALIDATION_LOSS
+from run_experiment.experiment.evaluation_section import VALIDATION_LOSS
 from run_experiment.results.analysis.answer import Answer, verdict
 from run_experiment.results.analysis.comparisons import Comparison
 from run_experiment.results.analysis.replicates import SeedMean

@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 from run_experiment.common.yaml_lines import KeyPath
-from run_experiment.experiment.schema import MatrixEntry, RunEntry, TaskEntry
+from run_experiment.experiment.evaluation_section import MatrixEntry, TaskEntry
+from run_experiment.experiment.schema import RunEntry
 from run_experiment.inputs.task_signature import CONFIG_ARGUMENT, TaskSignature
 from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.summary.draft import Draft, Finding

@@ -10,7 +10,8 @@ from pathlib import Path
 from run_experiment.common import paths
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, dotted, shown
-from run_experiment.experiment.schema import BaseModelEntry, MatrixEntry, RunEntry, TaskEntry
+from run_experiment.experiment.evaluation_section import MatrixEntry, TaskEntry
+from run_experiment.experiment.schema import BaseModelEntry, RunEntry
 from run_experiment.summary.checks.prompts import check_prompts, template_problem
 from run_experiment.summary.checks.results import check_results, check_variables
 from run_experiment.summary.checks.trainings import check_training_keys

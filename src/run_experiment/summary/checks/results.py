@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.text import shortened
 from run_experiment.common.yaml_lines import shown
-from run_experiment.experiment.schema import VALIDATION_LOSS, Parameters
+from run_experiment.experiment.evaluation_section import VALIDATION_LOSS
+from run_experiment.experiment.schema import Parameters
 from run_experiment.summary.draft import Draft, Finding
 
 # What changes memory and time alone; seeds are told apart by the results.

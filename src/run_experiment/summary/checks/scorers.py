@@ -8,7 +8,7 @@ from pathlib import Path
 
 from run_experiment.common.text import shortened
 from run_experiment.common.yaml_lines import KeyPath
-from run_experiment.experiment.schema import Scorer
+from run_experiment.experiment.evaluation_section import Scorer
 from run_experiment.inputs.task_signature import CONFIG_ARGUMENT, TaskSignature, parse_script
 from run_experiment.summary.draft import Draft, Finding
 

@@ -9,9 +9,9 @@ from run_experiment.common.suggestions import did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.evaluation.dataset_cache import LONG_PATH, is_too_long
 from run_experiment.experiment.columns import DEFAULT_COLUMNS
+from run_experiment.experiment.evaluation_section import TaskEntry
 from run_experiment.experiment.model import Prompting
 from run_experiment.experiment.resolve import generation_of, split_script
-from run_experiment.experiment.schema import TaskEntry
 from run_experiment.inputs.task_signature import (
     CONFIG_ARGUMENT,
     DATA_ARGUMENT,

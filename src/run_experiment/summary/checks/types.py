@@ -9,16 +9,9 @@ from pydantic import ValidationError
 
 from run_experiment.common.suggestions import closest, did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, Source, shown
-from run_experiment.experiment.schema import (
-    ITEM,
-    MEMORY_PATTERN,
-    NAME_PATTERN,
-    OPTION_PATTERN,
-    TIME_PATTERN,
-    ExperimentSummary,
-    Section,
-    sections,
-)
+from run_experiment.experiment.compute import MEMORY_PATTERN, OPTION_PATTERN, TIME_PATTERN
+from run_experiment.experiment.schema import ITEM, ExperimentSummary, sections
+from run_experiment.experiment.section import NAME_PATTERN, Section
 from run_experiment.summary.draft import Finding, without
 from run_experiment.summary.other_tools import right_place, way_out, way_out_of_value
 
