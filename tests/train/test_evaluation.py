@@ -66,7 +66,7 @@ def adapter(experiment: Path, base: Path) -> Path:
 
 
 def evaluate(
-    experiment: Path, base: Path, model: Path, function: str, arguments: dict[str, Any], **options: Any
+    experiment: Path, base: Path, model: Path, function: str, arguments: dict[str, Any], gpus: int = 1, **options: Any
 ) -> Evaluated:
     """Run an evaluation in the experiment's folder, with relative paths of arguments and log."""
     name = f"{function}-{model.name}"
@@ -78,6 +78,7 @@ def evaluate(
         model_path=str(model),
         tokenizer_path=str(base),
         task_config=f"{name}.args.yaml",
+        gpus=gpus,
     )
     # Caches of their own: inspect-ai writes one in place, where another evaluation may read half of it.
     places = {"XDG_CACHE_HOME": str(experiment / "cache" / name), "INSPECT_LOG_DIR": f"attempts/{name}"}
@@ -96,7 +97,7 @@ def evaluated(experiment: Path, base: Path, adapter: Path) -> dict[str, Evaluate
     with ThreadPoolExecutor(2) as pool:
         started = {
             "base": pool.submit(evaluate, experiment, base, base, "words", words),
-            "adapter": pool.submit(evaluate, experiment, base, adapter, "words", words),
+            "adapter": pool.submit(evaluate, experiment, base, adapter, "words", words, gpus=2),
             "broken": pool.submit(
                 evaluate, experiment, base, base, "broken_words", {"data_path": str(experiment / "data.csv")}
             ),
@@ -140,7 +141,7 @@ def greedy(base: Path, model: Path) -> list[str]:
     return texts
 
 
-def command(base: Path, model_path: str, **settings: Any) -> list[str]:
+def command(base: Path, model_path: str, gpus: int = 1, **settings: Any) -> list[str]:
     """The command of an evaluation with these settings."""
     return eval_command(
         make_evaluation(base, **settings),
@@ -148,6 +149,7 @@ def command(base: Path, model_path: str, **settings: Any) -> list[str]:
         model_path=model_path,
         tokenizer_path="base",
         task_config="a.yaml",
+        gpus=gpus,
     )
 
 
@@ -169,7 +171,15 @@ def test_command(tmp_path: Path) -> None:
         ({"do_sample": True}, ["do_sample=true"], ["--temperature"]),
         ({"do_sample": True, "temperature": 0.0}, ["do_sample=false"], ["--temperature"]),
         ({"temperature": 0.5, "max_tokens": None}, ["do_sample=false"], ["--temperature", "--max-tokens"]),
-        ({}, [], ["use_chat_template=false", "--log-dir"]),
+        ({}, [], ["use_chat_template=false", "--log-dir", "device=auto"]),
+        ({"gpus": 2}, ["device=auto"], []),
+        ({"gpus": 2, "backend": "vllm"}, ["--tensor-parallel-size=2"], ["device=auto"]),
+        ({"backend": "vllm"}, [], ["--tensor-parallel-size=1"]),
+        (
+            {"gpus": 4, "backend": "vllm", "vllm_options": {"data_parallel_size": 4}},
+            ["--data-parallel-size=4"],
+            ["--tensor-parallel-size=4"],
+        ),
     ],
 )
 def test_options_that_are_set(tmp_path: Path, settings: dict[str, Any], present: list[str], absent: list[str]) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Our provider for inspect-ai, which asks vLLM with the tokens that `hf` would give to its model.
 VLLM = "vllm-tokens"
 
+# Options of vLLM by which GPUs share a model.
+_SHARING = {"tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"}
+
 # Paths that YAML reads as the text that they are; of others it is asked, which takes longer.
 _PATH = re.compile(r"[A-Za-z/.][\w.-]*/[\w./-]*", re.ASCII)
 
@@ -30,6 +33,7 @@ def eval_command(
     tokenizer_path: str,
     task_config: str,
     vllm_environment: str | None = None,
+    gpus: int = 1,
 ) -> list[str]:
     """Argument list that evaluates the model at `model_path`: a whole model's folder or a published adapter's.
 
@@ -38,16 +42,18 @@ def eval_command(
     arguments: `-T` values would be read as YAML. INSPECT_LOG_DIR says where the log goes, INSPECT_EVAL_MAX_CONNECTIONS
     how many samples are computed at once. Paths may be relative to the folder where the command runs.
     `vllm_environment` is a line that activates the environment of a vLLM server, if that has one of its own.
-    Raises InputError for a model path that inspect-ai cannot be given.
+    `gpus` share the model. Raises InputError for a model path that inspect-ai cannot be given.
     """
     paths = [*model_argument("model_path", model_path), *model_argument("tokenizer_path", tokenizer_path)]
     if evaluation.generation.backend == "vllm":
-        server = vllm_command(evaluation.generation, model_path, tokenizer_path, vllm_environment)
+        server = vllm_command(evaluation.generation, model_path, tokenizer_path, vllm_environment, gpus)
         # The server's program adds the arguments of the model.
         model = ["--model", f"{VLLM}/{evaluation.run.model.name}"]
     else:
         # The numbers' format that the weights were saved in; transformers would load all as fp32.
         server, model = [], ["--model", f"hf/{evaluation.run.model.name}", *paths, *model_argument("dtype", "auto")]
+        # By itself inspect-ai uses the first GPU, whatever the job has.
+        model += model_argument("device", "auto") if gpus > 1 else []
     return [
         *server,
         "inspect",
@@ -66,9 +72,13 @@ def eval_command(
     ]
 
 
-def vllm_command(generation: Generation, model_path: str, tokenizer_path: str, environment: str | None) -> list[str]:
-    """What is put before the command of an evaluation to start and to end its vLLM server."""
+def vllm_command(
+    generation: Generation, model_path: str, tokenizer_path: str, environment: str | None, gpus: int
+) -> list[str]:
+    """What is put before the command of an evaluation to start and to end its vLLM server on `gpus` GPUs."""
     options = {name: value for name, value in generation.vllm_options.items() if value is not False}
+    if gpus > 1 and not options.keys() & _SHARING:
+        options["tensor-parallel-size"] = gpus
     return [
         *("python", "-m", "run_experiment.evaluation.vllm.server"),
         *("--model-path", model_path),

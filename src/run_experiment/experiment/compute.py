@@ -31,7 +31,9 @@ class Compute(Section):
     """What a job requests of the cluster; what is absent is estimated, or is the settings'."""
 
     time: Annotated[str, Field(pattern=f"^{TIME_PATTERN}$")] | None = Field(None, description="Time limit, HH:MM:SS.")
-    gpus: NonNegativeInt | None = Field(None, description="GPUs on each node; several share a training by `trl`.")
+    gpus: NonNegativeInt | None = Field(
+        None, description="GPUs on each node; several share a training by `trl`, or the model of an evaluation."
+    )
     nodes: PositiveInt | None = Field(None, description="Nodes that share a training by `trl`; absent: one.")
     mem: Annotated[str, Field(pattern=f"^{MEMORY_PATTERN}$")] | None = Field(None, description="Memory, like 80G.")
     cpus_per_task: PositiveInt | None = Field(None, description="CPU cores.")

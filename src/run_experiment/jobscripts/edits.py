@@ -24,7 +24,7 @@ class Rendered:
 
     head: str
     commands: str
-    formerly: str = field(default="", compare=False)
+    formerly: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def text(self) -> str:
@@ -67,7 +67,7 @@ class Existing:
 
     def contradicts(self, new: Rendered) -> bool:
         """Whether the commands were edited and would be rendered differently today."""
-        return self.own_commands and self.rendered not in (None, new.fingerprint, _hash(new.formerly))
+        return self.own_commands and self.rendered not in (None, new.fingerprint, *map(_hash, new.formerly))
 
     def updated(self, new: Rendered) -> str | None:
         """The text with unedited parts rendered again; None if that changes nothing."""

@@ -123,34 +123,36 @@ class JobScripts:
             return {path: Rendered("", "") for path in others}
         call = self._determinants.call(evaluation)
         arguments, script = paths.task_arguments(run, cell), paths.eval_script(run, cell)
-        folder = self._experiment.folder
         beside = {arguments: _yaml(call.all_arguments), **self._task_config(evaluation)}
         # What another tool wrote is used as it is; ours might not even be possible.
         if (there := self.existing(script)) and there.rendered is None:
             return {**beside, script: Rendered("", "")}
-        base = paths.portable(evaluation.run.model.path, folder)
-        model = paths.loadable(run, evaluation.epoch) if evaluation.needs_checkpoint else base
-        own = evaluation.run.checkpoint and tokenizer_folder(evaluation.run) == evaluation.run.checkpoint
-        command = eval_command(
-            evaluation,
-            task=f"{paths.portable(evaluation.task.script, folder)}@{call.signature.name}",
-            model_path=model,
-            tokenizer_path=self._dated_tokenizer(evaluation.run) or (model if own else base),
-            task_config=arguments,
-            vllm_environment=self._vllm_environment,
-        )
         name = paths.job_name(self._experiment.name, run, evaluation.task.name, evaluation.epoch)
         limit = self.time_limit(paths.eval_record(run, cell), "01:00:00")
         weights = self._weights_gb(evaluation.run.model.path)
         request = _request(evaluation.compute, weights, gpus=1, in_fp32=False, time=limit)
-        return {
-            **beside,
-            script: Rendered(
-                self._head(name, request),
-                _evaluation_commands(evaluation, cache, command),
-                formerly=_former_evaluation_commands(evaluation, cache, command),
-            ),
-        }
+        command = self._eval_command(evaluation, gpus=1)
+        commands = on_one_gpu = _evaluation_commands(evaluation, cache, command)
+        if request.gpus > 1:
+            commands = _evaluation_commands(evaluation, cache, self._eval_command(evaluation, request.gpus))
+        # Earlier versions used one GPU, whatever a job had.
+        formerly = (on_one_gpu, _former_evaluation_commands(evaluation, cache, command))
+        return {**beside, script: Rendered(self._head(name, request), commands, formerly)}
+
+    def _eval_command(self, evaluation: Evaluation, gpus: int) -> list[str]:
+        run, folder = evaluation.run, self._experiment.folder
+        base = paths.portable(run.model.path, folder)
+        model = paths.loadable(run.name, evaluation.epoch) if evaluation.needs_checkpoint else base
+        own = run.checkpoint and tokenizer_folder(run) == run.checkpoint
+        return eval_command(
+            evaluation,
+            task=f"{paths.portable(evaluation.task.script, folder)}@{self.task_name(evaluation)}",
+            model_path=model,
+            tokenizer_path=self._dated_tokenizer(run) or (model if own else base),
+            task_config=paths.task_arguments(run.name, evaluation.cell),
+            vllm_environment=self._vllm_environment,
+            gpus=gpus,
+        )
 
     def _task_config(self, evaluation: Evaluation) -> dict[str, Rendered]:
         """The file of prompts, scorers and labels, for a task that takes one."""
@@ -371,8 +373,7 @@ def _request(
 ) -> Request:
     """Resources of a job: the summary's, else one GPU, and memory by the size of the model."""
     given = compute or Compute()
-    # While a model is loaded its weights are in memory twice: as stored, mostly in bf16, and as used. More than one GPU
-    # helps only trainings that can share it: inspect-ai's `hf` provider uses one.
+    # While a model is loaded its weights are in memory twice: as stored, mostly in bf16, and as used.
     weights = weights_gb * (3 if in_fp32 else 2)
     return Request(
         time=given.time or time,

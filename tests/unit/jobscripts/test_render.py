@@ -214,6 +214,16 @@ def test_scripts_of_an_earlier_version_are_rendered_anew_and_edited_ones_stay(ex
     assert "inspect eval shout.py" in script.read_text()
 
 
+def test_edits_of_scripts_for_one_gpu_stay_where_evaluations_share_several(experiment: ExperimentFolder) -> None:
+    script = experiment.path / "r4/eval/shout_epoch0.slurm"
+    plan_of(experiment).write_scripts()
+    script.write_text(script.read_text().replace("--retry-attempts 0", "--retry-attempts 1"))
+    values = experiment.read()
+    values["evaluation"]["compute"] = {"gpus": 2}
+    experiment.write(values)
+    assert plan_of(experiment).left_behind() == []
+
+
 def test_task_is_called_by_the_name_that_inspect_ai_knows(experiment: ExperimentFolder) -> None:
     experiment.edit("shout.py", "@task\n", '@task(name="loud")\n')
     plan_of(experiment).write_scripts()
