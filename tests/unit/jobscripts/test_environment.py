@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +194,23 @@ def test_signals_of_slurm_reach_the_script(monkeypatch: pytest.MonkeyPatch) -> N
         with subprocess.Popen(["bash", "sends", name]):
             found = run(f"trap 'echo saved; exit 3' {name}\ntouch waits\nwhile :; do sleep 0.05; done")
         assert found == (3, ["saved"])
+
+
+def test_signals_of_slurm_that_come_before_the_script_is_known_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM may send one at the very moment at which the script starts: it is kept for it."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+
+    class Started(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            # Its trap is set.
+            Path("waits").read_text()
+            signal.raise_signal(signal.SIGUSR1)
+
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    os.mkfifo("waits")
+    script = "trap 'echo saved; exit 3' USR1\necho > waits\nfor _ in {1..200}; do sleep 0.05; done\necho not told"
+    assert run(script) == (3, ["saved"])
 
 
 @pytest.mark.parametrize("home", ["/proc/nohome", ""])

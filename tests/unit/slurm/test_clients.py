@@ -7,13 +7,14 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.client_process import ClientResult, run_client
-from run_experiment.slurm.clients import QueuedJob, accounting, cancel, queue, submit, try_submission
+from run_experiment.slurm.clients import QueuedJob, accounted_ids, accounting, cancel, queue, submit, try_submission
 from run_experiment.slurm.errors import NoAccountingError, PassingError, SlurmError
 from run_experiment.slurm.states import first_word, is_live, succeeded
 
@@ -339,6 +340,20 @@ def test_allocated_gpus(shim: Shim, allocated: str, gpus: int) -> None:
 def test_steps_without_their_job_are_none(shim: Shim) -> None:
     shim("sacct", SACCT + FIGURES + "step 7.batch")
     assert accounting(["7"]) == {}
+
+
+def test_accounts_are_of_the_cluster_that_the_environment_names(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of the other clients, which read the variable themselves."""
+    calls = shim("sacct", "true")
+
+    def is_named(ask: Callable[[], object]) -> bool:
+        ask()
+        return "--clusters=other" in calls.read_text().splitlines()
+
+    both = [lambda: accounting(["7"]), lambda: accounted_ids("train", Path("/e"), datetime.now(UTC))]
+    assert not any(map(is_named, both))
+    monkeypatch.setenv("SLURM_CLUSTERS", "other")
+    assert all(map(is_named, both))
 
 
 def test_no_ids_are_not_all_jobs(shim: Shim) -> None:
