@@ -20,7 +20,7 @@ from run_experiment.checkpoints.peft_tensors import demanded_tensors, is_plain
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.experiment.model import Model, Run
-from run_experiment.inputs.file_hashes import file_hash
+from run_experiment.inputs.file_hashes import file_facts
 
 INDEX = "model.safetensors.index.json"
 # What transformers generates by where nothing else is said.
@@ -241,8 +241,4 @@ def _is_finite(values: Values, dtype: str) -> bool:
 
 
 def _facts(files: list[Path]) -> dict[str, dict[str, int | str]]:
-    stats = {path: path.stat() for path in files}
-    return {
-        path.name: {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file_hash(path)}
-        for path, stat in stats.items()
-    }
+    return {path.name: file_facts(path) for path in files}

@@ -100,6 +100,7 @@ class EvaluationRecord(JobRecord):
 
     `scored` is how many samples have a value, by what metrics' names begin with; empty if that is not known.
     `backend` is what computed the model: `hf`, `vllm`, or another provider of inspect-ai that an edited script names.
+    `log` has size, time and hash of its log; empty in older records.
     """
 
     metrics: Mapping[str, float | None] = field(default_factory=dict)
@@ -107,6 +108,7 @@ class EvaluationRecord(JobRecord):
     total: int | None = None
     scored: Mapping[str, int] = field(default_factory=dict)
     backend: str = DEFAULT_BACKEND
+    log: Mapping[str, Any] = field(default_factory=dict)
 
     def counted(self, metric: str) -> int | None:
         """How many samples a metric is of."""
@@ -126,13 +128,6 @@ class Manifest(Record):
     def hashes(self) -> dict[str, Any]:
         """SHA-256 of the files by name, as configurations have them."""
         return {name: {"sha256": facts["sha256"]} for name, facts in self.files.items()}
-
-    def hash_of(self, file: Path, written: int) -> str | None:
-        """SHA-256 of a file, without reading it; None if it may have changed since the manifest was `written` (ns)."""
-        facts, stat = self.files.get(file.name, {}), file.stat()
-        as_verified = (stat.st_size, stat.st_mtime_ns) == (facts.get("size"), facts.get("mtime_ns"))
-        # The change time cannot be set back.
-        return str(facts["sha256"]) if as_verified and stat.st_ctime_ns <= written else None
 
 
 def read_training(path: Path) -> TrainingRecord | None:
@@ -169,6 +164,7 @@ def read_evaluation(path: Path) -> EvaluationRecord | None:
         total=results.get("total_samples"),
         scored=mapping(results.get("scored_samples")),
         backend=_backend(facts["config"], results.get("model")),
+        log=log if "sha256" in (log := mapping(values.get("log"))) else {},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ def file_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def file_facts(path: Path) -> dict[str, int | str]:
+    """What a record says of a file: size, modification time (ns) and SHA-256. Raises OSError or DataError."""
+    # First: a change meanwhile shows.
+    stat = path.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file_hash(path)}
 
 
 class HashMemory:
@@ -44,6 +52,16 @@ class HashMemory:
             entry[FILE] = file_hash(path)
             self._changed = True
         return str(entry[FILE])
+
+    def recorded(self, path: Path, facts: Mapping[str, Any], written: int) -> str:
+        """SHA-256 of a file's bytes, from a record's facts of it unless it may have changed since `written` (ns).
+
+        Raises OSError or DataError if it cannot be read.
+        """
+        stat = path.stat()
+        as_recorded = (stat.st_size, stat.st_mtime_ns) == (facts.get("size"), facts.get("mtime_ns"))
+        # The change time cannot be set back.
+        return str(facts["sha256"]) if as_recorded and stat.st_ctime_ns <= written else self.file(path)
 
     def split(self, path: Path, split: str, first: int | None = None) -> str | None:
         """SHA-256 of a split's rows, or of the `first` ones; None if the file has no such split or no splits.

@@ -122,8 +122,8 @@ def _make(job: EvaluationJob, shared: SharedInspect | None, current: Attempt) ->
     # First of all: an old record beside a new log would say that it is of another evaluation.
     record.unlink(missing_ok=True)
     # Right before the new one: without a record the log would be computed again.
-    place.finish(left.log)
-    write_record(record, {**known, **facts})
+    log = place.finish(left.log)
+    write_record(record, {**known, **facts, "log": log})
 
 
 def _judged(job: EvaluationJob, current: Attempt, place: LogPlace, ended: ScriptEnd) -> Left:

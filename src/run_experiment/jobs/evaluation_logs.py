@@ -21,6 +21,7 @@ from run_experiment.evaluation.errors import EvalError
 from run_experiment.evaluation.eval_log import EvalOutcome, read_outcome
 from run_experiment.evaluation.find_log import Wanted, logs_in, own_logs, tag, the_log
 from run_experiment.evaluation.partial_log import PartialLog, keep_best, reused_samples
+from run_experiment.inputs.file_hashes import file_facts
 from run_experiment.jobs.checks import JobError, require_checkpoint, require_inputs
 from run_experiment.jobs.run import Attempt, Entry
 from run_experiment.jobs.specs import EvaluationJob
@@ -133,11 +134,13 @@ class LogPlace:
             else:
                 put(log, kept, own=(self.usual.parent, self.earlier.folder))
 
-    def finish(self, log: Path) -> None:
-        """Put the finished log in its place; what was needed to continue it goes."""
+    def finish(self, log: Path) -> dict[str, int | str]:
+        """Put the finished log in its place and return its facts; what was needed to continue it goes."""
+        facts = file_facts(log)
         put(log, self.usual, own=(self.attempt, self.usual.parent, self.earlier.folder))
         # What cannot be removed now must not cost the result.
         shutil.rmtree(self.earlier.folder, ignore_errors=True)
+        return facts
 
 
 @contextmanager

@@ -228,9 +228,9 @@ class _Builder:
         place = kept.place(here / run.checkpoint_dir(epoch)) if kept else here / self._checkpoint_dir(run, epoch)
         manifest, path = self._snapshot.manifest(run.name, epoch), here / paths.manifest(run.name, epoch)
         try:
-            written = path.stat().st_mtime_ns if manifest else 0
-            known = {file: manifest and manifest.hash_of(file, written) for file in checkpoint_files(place)}
-            return {file.name: {"sha256": sha256 or self._memory.file(file)} for file, sha256 in known.items()}
+            known, written = (manifest.files, path.stat().st_mtime_ns) if manifest else ({}, 0)
+            files = {file: known.get(file.name, {}) for file in checkpoint_files(place)}
+            return {file.name: {"sha256": self._memory.recorded(file, was, written)} for file, was in files.items()}
         except (CheckpointError, DataError):
             return None
 
@@ -252,11 +252,23 @@ class _Builder:
         path = paths.eval_record(run.name, cell)
         config |= own | self._template_date(Kind.EVALUATION, path, run, own)
         target = self._compared_with_checkpoint(path, config, evaluation)
-        if not target.wanted and not (self._experiment.folder / paths.eval_log(run.name, cell)).is_file():
-            target = replace(target, state=State.STALE, why="its log is gone")
+        if not target.wanted and (why := self._why_other_log(evaluation)):
+            target = replace(target, state=State.STALE, why=why)
         target = self._redone(replace(target, config=config, edited=bool(own)))
         target = self._with_data(replace(target, needs=self._needs(evaluation) if target.wanted else ()), evaluation)
         return self._checked(target, None if own else self._plan.model_checks.of_evaluation(evaluation))
+
+    def _why_other_log(self, evaluation: Evaluation) -> str | None:
+        """Why the log of an evaluation is not the one that its record is of; None if it is, or if that is not known."""
+        run, cell, folder = evaluation.run.name, evaluation.cell, self._experiment.folder
+        log = folder / paths.eval_log(run, cell)
+        if not log.is_file():
+            return "its log is gone"
+        record = self._snapshot.evaluation(run, cell)
+        if record is None or not record.log:
+            return None
+        written = (folder / paths.eval_record(run, cell)).stat().st_mtime_ns
+        return "its log changed" if self._memory.recorded(log, record.log, written) != record.log["sha256"] else None
 
     def _with_data(self, target: Target, evaluation: Evaluation) -> Target:
         """The target of an evaluation, with the reason if its data set could not be cached."""

@@ -15,7 +15,7 @@ from tiny_jobs import EVAL_LOG, EVAL_RECORD, LOG, as_it_lies, evaluate, files, l
 from run_experiment.attempts.turns import withdraw
 from run_experiment.common.json_files import config_hash
 from run_experiment.inputs.data_files import split_hash
-from run_experiment.inputs.file_hashes import file_hash
+from run_experiment.inputs.file_hashes import file_facts, file_hash
 from run_experiment.jobs import evaluate as evaluate_module
 from run_experiment.jobs.checks import JobError, require_data_set
 from run_experiment.jobs.main import Named
@@ -34,6 +34,7 @@ def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs:
     assert record["config_hash"] == config_hash(record["config"])
     assert record["results"]["metrics"] == {"match/accuracy": 0.5}
     assert record["results"]["completed_samples"] == 2
+    assert record["log"] == file_facts(EVAL_LOG)
     assert record["job_id"] == "local-5"
     assert not list(Path("r4/attempts").iterdir())
     assert evaluation.subject == "r4/cap/epoch0"

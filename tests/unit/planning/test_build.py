@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from experiments import ExperimentFolder
+from sample_logs import samples_of, write_log
 from small_experiment import (
     cache,
     complete,
@@ -32,6 +33,7 @@ from run_experiment.cli import main
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError
 from run_experiment.common.json_files import config_hash, write_record
+from run_experiment.inputs.file_hashes import file_facts
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.plan import Plan, Row
 from run_experiment.planning.target import Kind, mark_stale
@@ -146,6 +148,24 @@ def remove(path: str) -> Change:
     return lambda experiment: (experiment.path / path).unlink()
 
 
+def copy_anew(path: str) -> Change:
+    """The file is another one, with the same content."""
+
+    def change(experiment: ExperimentFolder) -> None:
+        content = (experiment.path / path).read_bytes()
+        (experiment.path / path).unlink()
+        (experiment.path / path).write_bytes(content)
+
+    return change
+
+
+def record_log(experiment: ExperimentFolder) -> None:
+    """The record says which log it is of, as a job's does; those of older versions do not."""
+    facts = {"log": file_facts(experiment.path / BASE_LOG)}
+    write_record(experiment.path / BASE_EVAL, experiment.record(BASE_EVAL) | facts)
+
+
+BASE_LOG = "base/eval/logs/shout_base.eval"
 RANK = "lora_rank: 4 → 2, lora_alpha: 8.0 → 4.0"
 NOT_YET, AGAIN = "its run is not trained yet", "its run is trained again: "
 TEST_SPLIT = "the test split of words.json changed"
@@ -196,9 +216,15 @@ CHANGES: dict[str, tuple[Change, dict[str, Said]]] = {
         with_cache('system_prompt: None → "Loud!"', 'system_prompt: "" → "Loud!"'),
     ),
     "a log removed": (
-        remove("base/eval/logs/shout_base.eval"),
+        remove(BASE_LOG),
         {BASE_EVAL: ("stale", "its log is gone", ())},
     ),
+    "a log replaced by another one": (
+        both(record_log, lambda e: write_log(e.path / BASE_LOG, samples_of(["C", "C"]))),
+        {BASE_EVAL: ("stale", "its log changed", ())},
+    ),
+    "a log copied, as with its experiment": (both(record_log, copy_anew(BASE_LOG)), {}),
+    "another log, of which an older record says nothing": (write(BASE_LOG, "another"), {}),
     "the cache's folder removed": (
         lambda e: [shutil.rmtree(path) for path in (e.path / "cache").glob("shout-*")],
         {CACHE: ("stale", "its folder is gone", ())},
