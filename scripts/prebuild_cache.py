@@ -30,11 +30,11 @@ if __name__ == "__main__":
         try:
             check = partial(require_data_set, job["config"], job["script"], job["data"])
             facts = prebuild(Path(job["script"]), job["function"], job["arguments"], Path(job["folder"]), check)
-            entry = step_entries.cache_built(name, job, facts.samples, facts.seconds, there)
+            entry = step_entries.cache_built(name, job, facts.samples, facts.seconds, there, facts.odd)
         # The task is the user's code: whatever it raises is reported in one line, and in full in the log.
         except (Exception, SystemExit) as error:
             traceback.print_exc()
-            failure = failure_text(error)
+            failure = failure_text(error, Path(job["script"]))
             print(failed_at(job["config"]) + " ".join(failure.split()))
             entry = step_entries.cache_failed(name, job, failure, Path(log.name).absolute())
     logs.write(Log.INSPECT, entry)
@@ -42,4 +42,6 @@ if __name__ == "__main__":
         print(logs.incomplete(), file=sys.stderr)
     if failure:
         sys.exit(f"Task {name} failed to load its data: {failure} (log: {log.name})")
+    for line in facts.odd:
+        print(f"Task {name}: {line}", file=sys.stderr)
     write_record(Path(snakemake.output[0]), {"config": job["config"], "folder": job["folder"], **asdict(facts)})

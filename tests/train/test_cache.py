@@ -132,10 +132,21 @@ def test_builders_that_start_together(tmp_path: Path) -> None:
 def test_task_is_called_as_inspect_calls_it(tmp_path: Path) -> None:
     """In its folder, with the modules beside it, and with a model to ask for."""
     assert built(tmp_path / "cache", {"unknown": 1}, "beside_the_script").samples == 1
+    assert built(tmp_path / "named", {}, "another name").samples == 1
+
+
+def test_samples_without_a_target_are_counted(tmp_path: Path) -> None:
+    facts = built(tmp_path / "cache", {}, "without_targets")
+    assert facts.odd == ["2 of 3 samples have no target: the scorer match takes every answer for right there"]
 
 
 @pytest.mark.parametrize(
-    ("function", "message"), [("without_samples", "has no samples"), ("missing", "'missing' not found")]
+    ("function", "message"),
+    [
+        ("without_samples", "has no samples"),
+        ("missing", "'missing' not found"),
+        ("of_another_model", "the task has a model of its own, openai/gpt, which would be evaluated in place of the"),
+    ],
 )
 def test_failure_leaves_nothing(tmp_path: Path, function: str, message: str) -> None:
     data = write_data(tmp_path / "data.json", "apple")

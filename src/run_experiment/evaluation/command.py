@@ -11,12 +11,10 @@ import yaml
 
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.common.paths import SUMMARY
+from run_experiment.evaluation.settings import VLLM
 
 if TYPE_CHECKING:
     from run_experiment.experiment.model import Evaluation, Generation
-
-# Our provider for inspect-ai, which asks vLLM with the tokens that `hf` would give to its model.
-VLLM = "vllm-tokens"
 
 # Options of vLLM by which GPUs share a model.
 _SHARING = {"tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"}

@@ -12,19 +12,23 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.json_files import Config, short_hash, write_record
-from run_experiment.common.text import clipped, shortened
+from run_experiment.common.text import clipped, counted, shortened
 from run_experiment.evaluation.environment import cache_environment
 from run_experiment.evaluation.model_stand_ins import model_stand_ins
 from run_experiment.evaluation.settings import task_settings
 from run_experiment.machine.exit_status import with_hint
+
+if TYPE_CHECKING:
+    from inspect_ai import Task
 
 FACTS = "cache.json"
 # Folders in a cache of `datasets` that hold downloads, or what was made of files: those are read anew.
@@ -37,6 +41,10 @@ LONG_PATH = (
     "Hugging Face datasets cannot work in a folder with so long a path that is not ASCII: move the experiment to a "
     "shorter or plain path, or read the data with json_dataset of inspect-ai"
 )
+# The model that tasks are loaded for.
+_ANY_MODEL = "none/none"
+# Scorers that take every answer for right where the target is empty.
+_TAKE_ALL = ("inspect_ai/match", "inspect_ai/includes")
 _LONGEST_NAME, _HASH_AND_ENDING = 255, 28
 _WITHIN = f"/huggingface/datasets/json/default-{16 * '0'}/0.0.0/{64 * '0'}.lock"
 # Of errors of tasks that load their data: what to do.
@@ -44,6 +52,7 @@ _HINTS = {
     r"No module named '[^']*/|attempted relative import": "a task is loaded as a file, not as a part of a "
     "package: import modules beside it without the dot",
     r"ValidationError: Sample: ": "the task has to make text of it, as by str()",
+    r"FileNotFoundError: .*: '[^/'][^']*'$": "a task reads relative paths from the folder of its script",
     r"\bKeyError: ": "does the data have a split or a column of that name?",
     r"File name too long.*\.lock": LONG_PATH,
     r"object has no attribute '(__registry_info__|attribs|dataset)'": "the task's function has to return a Task of "
@@ -57,11 +66,15 @@ class CacheError(Exception):
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """What a prebuilt cache holds, how many seconds it took, and the settings that the task has itself."""
+    """What a prebuilt cache holds, how many seconds it took, and the settings that the task has itself.
+
+    `odd` is what its evaluations will do unexpectedly.
+    """
 
     samples: int
     seconds: float
     settings: Mapping[str, Any] = field(default_factory=dict)
+    odd: Sequence[str] = ()
 
 
 def is_too_long(folder: Path) -> bool:
@@ -77,13 +90,31 @@ def failed_at(config: Config) -> str:
     return f"Failed ({short_hash(config)}): "
 
 
-def failure_text(error: BaseException) -> str:
-    """Why a task did not load its data, with what to do if that is known."""
+def failure_text(error: BaseException, script: Path = Path()) -> str:
+    """Why the task in a script did not load its data, with what to do if that is known."""
+    if isinstance(error, KeyError) and _raised_in(error) == "os":
+        return f"the task asks for the environment variable {error}, which is not set"
+    if package := _own_package(error, script):
+        return f"{error} (a task finds the modules beside its script: import them without {package!r} before them)"
     text = f"{type(error).__name__}: {_first_of(error) or error}"
     # `datasets` says only that something went wrong.
     if (cause := error.__cause__) and type(error).__name__ == "DatasetGenerationError":
         text = f"{text}: {type(cause).__name__}: {cause}"
     return with_hint(text, _HINTS)
+
+
+def _raised_in(error: BaseException) -> str:
+    """The module whose code raised an error; empty if it was not raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__")) if frames else ""
+
+
+def _own_package(error: BaseException, script: Path) -> str | None:
+    """The folder of a task's script that an import takes for a package, if that is why it failed."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    first = error.name.partition(".")[0]
+    return next((folder.name for folder in script.absolute().parents if folder.name == first), None)
 
 
 def _first_of(error: BaseException) -> str:
@@ -145,7 +176,7 @@ def _fill(folder: Path, task: str, arguments: Mapping[str, Any]) -> CacheFacts:
     users = _users_data_sets()
     os.environ.update(cache_environment(folder))
     # A task may ask for the model that it is to evaluate; none is needed to read its data.
-    os.environ["INSPECT_EVAL_MODEL"] = "none/none"
+    os.environ["INSPECT_EVAL_MODEL"] = _ANY_MODEL
     # As `inspect eval` does it: in the script's folder, with the same handling of arguments.
     from inspect_ai._eval.loader import load_tasks
 
@@ -166,7 +197,9 @@ def _fill(folder: Path, task: str, arguments: Mapping[str, Any]) -> CacheFacts:
         raise CacheError(f"{task} has no samples")
     for one in loaded:
         _require_unique_ids(task, [sample.id for sample in one.dataset])
-    return CacheFacts(samples, round(time.monotonic() - started, 3), task_settings(loaded[0]))
+        _require_no_model(task, one)
+    odd = [message for one in loaded for message in _without_targets(one)]
+    return CacheFacts(samples, round(time.monotonic() - started, 3), task_settings(loaded[0]), odd)
 
 
 def _require_unique_ids(task: str, ids: Sequence[str | int | None]) -> None:
@@ -177,6 +210,26 @@ def _require_unique_ids(task: str, ids: Sequence[str | int | None]) -> None:
     if shared:
         many = f"{len(shared)} ids are of several samples each" if len(shared) > 1 else "several samples have one id"
         raise CacheError(f"{task}: {many} ({shortened(shared)}): give each sample an id of its own, or none")
+
+
+def _require_no_model(task: str, loaded: Task) -> None:
+    """Raise CacheError if a task has a model, which inspect-ai evaluates in place of the one that it is told to."""
+    own = str(loaded.model) if loaded.model else _ANY_MODEL
+    if own != _ANY_MODEL:
+        message = f"the task has a model of its own, {own}, which would be evaluated in place of the run's"
+        raise CacheError(f"{task}: {message}: leave out model=; a judge is a scorer's or one of model_roles")
+
+
+def _without_targets(loaded: Task) -> Iterator[str]:
+    """Samples for which a scorer takes every answer for right."""
+    from inspect_ai._util.registry import registry_info
+
+    names = {registry_info(scorer).name for scorer in loaded.scorer or []}
+    lenient = [name.rpartition("/")[2] for name in _TAKE_ALL if name in names]
+    empty = sum(not "".join(sample.target).strip() for sample in loaded.dataset)
+    if lenient and empty:
+        samples = f"{empty:,} of {counted(len(loaded.dataset), 'sample')} {'has' if empty == 1 else 'have'} no target"
+        yield f"{samples}: the scorer {lenient[0]} takes every answer for right there"
 
 
 def _users_data_sets() -> Path:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, Any]
 
+# Our provider for inspect-ai, which asks vLLM with the tokens that `hf` would give to its model.
+VLLM = "vllm-tokens"
+
 # Settings that a task can have itself, with what inspect-ai takes if it has none.
 _OF_TASKS: dict[str, Any] = {
     "epochs": 1,
@@ -51,7 +54,8 @@ def log_settings(spec: Spec) -> dict[str, Any]:
     evaluation = {name: spec.config.get(name) for name in _OF_EVALUATIONS}
     tasks = {name: _or_default(name, spec.config.get(name)) for name in _OF_TASKS}
     model = {name: value for name, value in spec.model_generate_config.items() if name not in _HARMLESS}
-    others = {"solver": spec.solver, "do_sample": spec.model_args.get("do_sample")}
+    provider = spec.model.partition("/")[0]
+    others = {"solver": spec.solver, "do_sample": spec.model_args.get("do_sample"), "model provider": provider}
     found = {**evaluation, **tasks, **model, **others, **_arguments(spec.task_args_passed)}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -66,7 +70,7 @@ def require_as_asked(used: Settings, config: Config, of_task: Settings, argument
     if arguments is None:
         used = {name: value for name, value in used.items() if not name.startswith(_ARGUMENT)}
     asked = {**of_task, **_generation(generation or {}), **_arguments(arguments or ())}
-    ignored = {*(() if of_task else _OF_TASKS), *(() if generation else ("do_sample", "max_tokens"))}
+    ignored = {*(() if of_task else _OF_TASKS), *(() if generation else ("do_sample", "max_tokens", "model provider"))}
     if "seed" not in (generation or {}):
         # Answers that are not sampled do not depend on it.
         ignored.add("seed")
@@ -82,7 +86,8 @@ def _generation(generation: Config) -> dict[str, Any]:
     samples = bool(generation.get("do_sample")) and generation.get("temperature") != 0
     temperature = generation.get("temperature") if samples else None
     asked = {name: generation.get(name) for name in ("max_tokens", "seed", "logprobs", "top_logprobs")}
-    return {**asked, "do_sample": samples, "temperature": temperature}
+    provider = VLLM if generation.get("backend") == "vllm" else "hf"
+    return {**asked, "do_sample": samples, "temperature": temperature, "model provider": provider}
 
 
 def _arguments(names: Iterable[str]) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def _data_set(evaluation: Evaluation, determinants: Determinants) -> DataSet:
         config=config,
         script=str(task.script),
         data=str(task.data) if task.data else None,
-        function=given["task"]["function"],
+        function=inputs.call.signature.name,
         arguments=inputs.call.all_arguments,
     )
 

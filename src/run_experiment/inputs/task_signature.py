@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import warnings
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import decode_source
@@ -62,6 +64,7 @@ class TaskSignature:
 def read_signature(script: Path, function: str | None) -> TaskSignature:
     """Signature of the task function in a file: the named one, or the only one. Raises TaskScriptError."""
     tree = parse_script(script)
+    _require_importable(script, tree)
     tasks = {node.name: node for node in tree.body if isinstance(node, Function) and _is_task(node)}
     if not tasks:
         raise TaskScriptError(f"{script} has no function decorated with @task{_task_elsewhere(tree, function)}")
@@ -69,11 +72,14 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
         names = ", ".join(tasks)
         raise TaskScriptError(f"{script} has several tasks ({names}); name one: {script.name}@{next(iter(tasks))}")
     name = function or next(iter(tasks))
+    # inspect-ai's command takes the name that the decorator gives.
+    name = next((known for known, node in tasks.items() if name not in tasks and _registered(node) == name), name)
     if name not in tasks:
         hint = _imported_task(tree, name) or did_you_mean(name, tasks)
         raise TaskScriptError(f"{script} has no task {name}{hint}")
     if isinstance(tasks[name], ast.AsyncFunctionDef):
         raise TaskScriptError(f"{script}: task {name} is an async function, which inspect-ai does not call: write def")
+    _require_known_name(script, tasks[name])
     positional = [arg.arg for arg in tasks[name].args.posonlyargs]
     if positional:
         message = f"task {name} has parameters before a /, but inspect-ai gives arguments by name: remove the /"
@@ -90,18 +96,42 @@ def parse_script(script: Path) -> ast.Module:
     except SyntaxError as error:
         if error.msg.startswith("invalid or missing encoding"):
             raise TaskScriptError(f"{script} is not UTF-8: save it as UTF-8") from error
-        place = f"{script}:{error.lineno}" if error.lineno else str(script)
-        raise TaskScriptError(f"{place}: not valid Python: {error.msg}") from error
+        raise _not_python(script, error) from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise TaskScriptError(f"{script} is not valid Python: {error}") from error
 
 
+def _require_importable(script: Path, tree: ast.Module) -> None:
+    """Raise TaskScriptError for what a syntax tree does not show, and for a mark that inspect-ai stumbles on."""
+    if script.read_bytes().startswith(BOM_UTF8):
+        raise TaskScriptError(f"{script} begins with a byte order mark: save it as UTF-8 without one")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(tree, str(script), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise _not_python(script, error) from error
+
+
+def _not_python(script: Path, error: SyntaxError) -> TaskScriptError:
+    place = f"{script}:{error.lineno}" if error.lineno else str(script)
+    return TaskScriptError(f"{place}: not valid Python: {error.msg}")
+
+
+def _decorators(node: Function) -> list[ast.expr]:
+    """What a function is decorated with, without the arguments of calls."""
+    return [item.func if isinstance(item, ast.Call) else item for item in node.decorator_list]
+
+
 def _is_task(node: Function) -> bool:
-    """True if decorated with `task`, `inspect_ai.task`, or a call of one."""
-    called = [item.func if isinstance(item, ast.Call) else item for item in node.decorator_list]
-    return any(
-        (isinstance(item, ast.Attribute) and item.attr == "task") or (isinstance(item, ast.Name) and item.id == "task")
-        for item in called
+    """True if decorated with `task` or a call of it, by which inspect-ai finds tasks before it imports a file."""
+    return any(isinstance(item, ast.Name) and item.id == "task" for item in _decorators(node))
+
+
+def _is_task_of_module(node: ast.AST) -> bool:
+    """True if decorated with `inspect_ai.task`, by which inspect-ai does not find it."""
+    return isinstance(node, Function) and any(
+        isinstance(item, ast.Attribute) and item.attr == "task" for item in _decorators(node)
     )
 
 
@@ -109,6 +139,8 @@ def _task_elsewhere(tree: ast.Module, function: str | None) -> str:
     """Hint at a task that is not recognized: nested, decorated by another name, or imported; empty if none is seen."""
     if any(isinstance(node, Function) and _is_task(node) for node in ast.walk(tree)):
         return "; inspect-ai finds tasks only at the top level of a file: move it there"
+    if any(_is_task_of_module(node) for node in tree.body):
+        return "; inspect-ai does not find a task by @….task: write from inspect_ai import task, and @task"
     aliases = [alias for node in _imports(tree) if node.module == "inspect_ai" for alias in node.names]
     if other := next((alias.asname for alias in aliases if alias.name == "task" and alias.asname), None):
         return f"; @{other} is not recognized: import task by its own name and write @task"
@@ -129,10 +161,25 @@ def _imports(tree: ast.Module) -> list[ast.ImportFrom]:
     return [node for node in tree.body if isinstance(node, ast.ImportFrom)]
 
 
+def _require_known_name(script: Path, node: Function) -> None:
+    """Raise TaskScriptError if the decorator gives the task a name in a way that does not tell it beforehand."""
+    positional = any(call.args for call in _task_calls(node))
+    if positional or any(not isinstance(value, ast.Constant) for value in _given_names(node)):
+        raise TaskScriptError(f'{script}:{node.lineno}: write the name of a task as text: @task(name="{node.name}")')
+
+
 def _registered(node: Function) -> str:
+    return next((str(value.value) for value in _given_names(node) if isinstance(value, ast.Constant)), node.name)
+
+
+def _given_names(node: Function) -> list[ast.expr]:
+    """What the decorator is given as the task's name."""
+    return [item.value for call in _task_calls(node) for item in call.keywords if item.arg == "name"]
+
+
+def _task_calls(node: Function) -> list[ast.Call]:
     calls = [item for item in node.decorator_list if isinstance(item, ast.Call)]
-    given = [item.value for call in calls for item in call.keywords if item.arg == "name"]
-    return next((str(value.value) for value in given if isinstance(value, ast.Constant)), node.name)
+    return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "task"]
 
 
 def _signature(node: Function) -> TaskSignature:

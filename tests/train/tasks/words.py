@@ -64,6 +64,22 @@ def beside_the_script() -> Task:
     return Task(dataset=csv_dataset("own.csv"), model=get_model(), solver=generate(), scorer=match())
 
 
+@task(name="another name")
+def named() -> Task:
+    return Task(dataset=csv_dataset("own.csv"))
+
+
+@task
+def of_another_model() -> Task:
+    return Task(dataset=csv_dataset("own.csv"), model="openai/gpt", scorer=match())
+
+
+@task
+def without_targets() -> Task:
+    samples = [Sample(input="a", target=target) for target in ("", [" "], "A")]
+    return Task(dataset=MemoryDataset(samples), scorer=[match(), includes()])
+
+
 @task
 def without_samples(data_path: str) -> Task:
     return Task(dataset=hf_dataset("json", "train", data_files=data_path, field="test", limit=0), scorer=match())

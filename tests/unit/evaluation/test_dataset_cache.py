@@ -29,6 +29,7 @@ def load(task: Path) -> None:
         ("import not_there_at_all", "install it in the environment that jobs run in"),
         ("{'test': []}['validation']", "does the data have a split or a column of that name?"),
         ("setattr([], '__registry_info__', 1)", "the task's function has to return a Task of inspect-ai"),
+        ("open('rows.txt')", "a task reads relative paths from the folder of its script"),
         ("object().attribs", "the task's function has to return a Task of inspect-ai"),
     ],
 )
@@ -40,6 +41,25 @@ def test_what_to_do(tmp_path: Path, code: str, hint: str) -> None:
     said = failure_text(error.value)
     assert said.startswith(f"{error.typename}: {error.value} (")
     assert said.endswith(f"{hint})")
+
+
+def test_a_folder_of_the_script_that_is_taken_for_a_package(tmp_path: Path) -> None:
+    task = tmp_path / "tasks" / "shout.py"
+    task.parent.mkdir()
+    task.write_text("from tasks.helper import FIELD")
+    with pytest.raises(ModuleNotFoundError) as error:
+        load(task)
+    advice = "(a task finds the modules beside its script: import them without 'tasks' before them)"
+    assert failure_text(error.value, task) == f"{error.value} {advice}"
+    assert "install it" in failure_text(error.value, tmp_path / "shout.py")
+
+
+def test_an_environment_variable_that_is_not_set(tmp_path: Path) -> None:
+    task = tmp_path / "task.py"
+    task.write_text("import os\nos.environ['A_KEY']")
+    with pytest.raises(KeyError) as error:
+        load(task)
+    assert failure_text(error.value) == "the task asks for the environment variable 'A_KEY', which is not set"
 
 
 def test_an_error_that_says_it_itself() -> None:

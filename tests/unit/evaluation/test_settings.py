@@ -30,7 +30,7 @@ def spec(**changes: Any) -> Spec:
         created="2025-01-31T10:00:00+00:00",
         task="cap",
         dataset=EvalDataset(samples=2),
-        model="hf/tiny",
+        model=changes.pop("model", "hf/tiny"),
         model_args={"do_sample": False} | changes.pop("model_args", {}),
         config=EvalConfig(**parts["config"]),
         model_generate_config=GenerateConfig(**parts["model_generate_config"]),
@@ -67,6 +67,7 @@ def test_what_was_asked_for_is_accepted() -> None:
         ({"generate": {"stop_seqs": ["\n"]}}, "stop_seqs is "),
         ({"generate": {"logprobs": True}}, "logprobs is true instead of not set"),
         ({"model_args": {"do_sample": True}}, "do_sample is true instead of false"),
+        ({"model": "openai/gpt"}, 'model provider is "openai" instead of "hf"'),
         ({"solver": "cheat"}, 'solver is "cheat" instead of not set'),
         ({"task_args_passed": {"data_path": "w", "x": 1}}, 'task argument x is "given" instead of not set'),
         ({"task_args_passed": {}}, 'task argument data_path is not set instead of "given"'),
@@ -75,6 +76,13 @@ def test_what_was_asked_for_is_accepted() -> None:
 def test_any_other_setting_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(EvalError, match=said):
         check(spec(**{"task_args_passed": {"data_path": "w"}, **changes}))
+
+
+def test_the_provider_is_that_of_the_backend() -> None:
+    vllm = GREEDY | {"backend": "vllm"}
+    check(spec(model="vllm-tokens/tiny", task_args_passed={"data_path": "w"}), vllm)
+    with pytest.raises(EvalError, match='model provider is "hf" instead of "vllm-tokens"'):
+        check(spec(task_args_passed={"data_path": "w"}), vllm)
 
 
 def test_all_differences_are_named_at_once() -> None:

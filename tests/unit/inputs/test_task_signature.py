@@ -18,7 +18,6 @@ from run_experiment.inputs.task_signature import (
 )
 
 SCRIPT = """
-import inspect_ai
 from inspect_ai import task
 
 raise RuntimeError("must not be imported")
@@ -28,7 +27,7 @@ def helper(task): ...
 @task
 def first(data_path: str, prompt="{input}", *, k=3, scorer=match(), **rest): ...
 
-@inspect_ai.task(name="other")
+@task(name="other")
 def second(required): ...
 """
 
@@ -55,6 +54,15 @@ def test_signature_without_importing(tmp_path: Path) -> None:
 def test_only_task_needs_no_name(tmp_path: Path) -> None:
     signature = read_signature(write(tmp_path, "@task\ndef only(): ...\ndef other(): ..."), None)
     assert (signature.function, signature.parameters, signature.accepts_any) == ("only", (), False)
+
+
+@pytest.mark.parametrize("name", ["second", "other"])
+def test_a_task_is_named_by_its_function_or_as_inspect_ai_knows_it(tmp_path: Path, name: str) -> None:
+    signature = read_signature(write(tmp_path, SCRIPT), name)
+    assert (signature.function, signature.name) == ("second", "other")
+
+
+UNTOLD = '{file}:3: write the name of a task as text: @task(name="f")'
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,18 @@ def test_only_task_needs_no_name(tmp_path: Path) -> None:
             "{file}: task f has parameters before a /, but inspect-ai gives arguments by name: remove the /",
         ),
         ("from evals import shout", "other", "{file} has no function decorated with @task"),
+        (
+            "import inspect_ai\n@inspect_ai.task\ndef f(): ...",
+            "f",
+            "{file} has no function decorated with @task; inspect-ai does not find a task by @….task: write from "
+            "inspect_ai import task, and @task",
+        ),
+        ("NAME = 'f'\n@task(name=NAME)\ndef f(): ...", None, UNTOLD),
+        ("x = 1\n@task('other')\ndef f(): ...", None, UNTOLD),
+        ("\ufeff@task\ndef f(): ...", None, "{file} begins with a byte order mark: save it as UTF-8 without one"),
+        # A syntax tree shows nothing of these.
+        ("@task\ndef f(): ...\nreturn 1", None, "{file}:3: not valid Python: 'return' outside function"),
+        ("@task\ndef f(x, x): ...", None, "{file}:2: not valid Python: duplicate argument 'x' in function definition"),
         ("x = 1\ndef f(:", None, "{file}:2: not valid Python: invalid syntax"),
     ],
 )

@@ -580,3 +580,9 @@ def test_a_training_is_taken_back_from_where_it_is_wanted_now(done: ExperimentFo
     write_record(done.path / "r4/finetune.json", other)
     assert plan_of(done)["r4/finetune.json"].why == "already trained by job local-0; its checkpoints will be restored"
     assert not plan_of(done)[R4_EVALS[0]].wanted
+
+
+def test_a_task_is_called_by_the_name_that_its_decorator_gives(new: ExperimentFolder) -> None:
+    """inspect-ai finds it by no other."""
+    new.edit("shout.py", "@task", '@task(name="loud")')
+    assert PlannedJobs(plan_of(new)).cache("shout")["function"] == "loud"

@@ -29,7 +29,7 @@ from inspect_ai.model._providers.util import HFHandler
 from inspect_ai.tool import ToolChoice, ToolInfo
 from transformers import AutoTokenizer
 
-from run_experiment.evaluation.command import VLLM
+from run_experiment.evaluation.settings import VLLM
 from run_experiment.evaluation.vllm.server import MODEL, SOCKET
 from run_experiment.evaluation.vllm.serving import BASE, client
 

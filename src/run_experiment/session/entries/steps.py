@@ -93,10 +93,12 @@ def cache_stale(name: str, job: Mapping[str, Any], reason: str, there: bool) -> 
     return Entry(Action.STALE_CACHE, f"Cache of {_data(job)} is stale: {reason}", result, name)
 
 
-def cache_built(name: str, job: Mapping[str, Any], samples: int, seconds: float, there: bool) -> Entry:
+def cache_built(
+    name: str, job: Mapping[str, Any], samples: int, seconds: float, there: bool, odd: Sequence[str] = ()
+) -> Entry:
     """A data set was cached, with so many samples; `there`: it was so before, then in so many seconds."""
     result = f"cached: {counted(samples, 'row')} in {seconds:.1f} s" + (", by an earlier session" if there else "")
-    return Entry(Action.CACHE_BUILT, _data(job), result, name)
+    return Entry(Action.CACHE_BUILT, _data(job), "; ".join([result, *odd]), name)
 
 
 def cache_failed(name: str, job: Mapping[str, Any], error: str, log: Path) -> Entry:
