@@ -305,6 +305,57 @@ def test_variants_of_lora(training: Training, tmp_path: Path, variant: str) -> N
     assert ("lora_magnitude_vector" in str(weights[1])) == (variant == "use_dora")
 
 
+@pytest.mark.parametrize(("architecture", "dtype"), [("llama", torch.float32), ("gemma2", torch.bfloat16)])
+def test_full_finetuning(training: Training, tmp_path: Path, architecture: str, dtype: torch.dtype) -> None:
+    """Epochs are whole models, in the base model's format, which hold what was trained; it resumes as LoRA does."""
+    base = make_model(tmp_path / "model", architecture)
+    AutoModelForCausalLM.from_pretrained(base, dtype=dtype).save_pretrained(base)
+    given = training.hyperparameters.model_copy(
+        update={"full_finetuning": True, "epochs": 2, "max_steps_per_epoch": 3, "dtype": "auto", "lr": 1e-3}
+    )
+    trained = replace(training, model=Model("tiny", base), hyperparameters=given)
+    whole = train(trained, made(tmp_path / "whole"))
+    interrupted = made(tmp_path / "interrupted")
+    with cut_off_after(5):
+        train(trained, interrupted, save_every=0)
+    assert TRAINER.resumption(interrupted / "artifacts").state == "step 4"
+    resumed = train(trained, interrupted)
+    assert rows(resumed) == rows(whole)
+    names = {path.name for path in (whole / "epoch_1").iterdir()}
+    assert names >= {"config.json", "generation_config.json", "model.safetensors"}
+    assert [(resumed / "epoch_1" / name).read_bytes() for name in names] == [
+        (whole / "epoch_1" / name).read_bytes() for name in names
+    ]
+
+    loadable = publish_checkpoint(whole / "epoch_1", trained.model, tmp_path / "loadable")
+    evaluated, before = (AutoModelForCausalLM.from_pretrained(folder, dtype="auto") for folder in (loadable, base))
+    assert {values.dtype for values in evaluated.parameters()} == {dtype}
+    state = load_file(whole / "resume_state/checkpoint-6/model.safetensors")
+    assert {values.dtype for values in state.values()} == {torch.float32}
+    assert state.keys() <= evaluated.state_dict().keys()
+    assert all(torch.equal(evaluated.state_dict()[name], values.to(dtype)) for name, values in state.items())
+    assert not any(torch.equal(before.state_dict()[name], evaluated.state_dict()[name]) for name in state)
+    assert_prompted_as_trained(loadable, trained)
+    assert verify_checkpoint(whole / "epoch_1", trained.model, is_trained_here=True).kind == "model"
+
+
+def test_full_finetuning_in_bf16(training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is computed in bf16, and takes steps that are too small for weights in bf16."""
+    given = {"full_finetuning": True, "epochs": 1, "max_steps_per_epoch": 2, "lr": 1e-6}
+    found = {}
+    for dtype in ("bf16", "fp32"):
+        # accelerate sets it for its process, and a training has one of its own.
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        hyperparameters = training.hyperparameters.model_copy(update={**given, "dtype": dtype})
+        found[dtype] = train(replace(training, hyperparameters=hyperparameters), made(tmp_path / dtype))
+    name = "model.layers.0.mlp.up_proj.weight"
+    before, after = (
+        load_file(folder / "model.safetensors")[name] for folder in (training.model.path, found["bf16"] / "epoch_0")
+    )
+    assert 0 < (after - before).abs().max() < 1e-5
+    assert rows(found["bf16"])[0]["loss"] != rows(found["fp32"])[0]["loss"]
+
+
 # The last three have names of layers, or sizes, that none of the others has.
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "gemma3_text", "olmo2", "gpt_neox")
 

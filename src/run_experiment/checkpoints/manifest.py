@@ -34,7 +34,7 @@ def verify(
     this `epoch`, `kept` its copy beside the checkpoint. While the training goes on there is no record yet.
     """
     base = Model(model["name"], Path(model["path"]))
-    facts = verify_checkpoint(Path(checkpoint), base)
+    facts = verify_checkpoint(Path(checkpoint), base, is_trained_here=training is not None)
     publish_checkpoint(Path(checkpoint), base, Path(loadable))
     if training:
         config = {**config, "training": _identity(Path(training), kept, Path(checkpoint), epoch)}

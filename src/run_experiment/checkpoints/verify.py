@@ -6,6 +6,7 @@ Works without torch: reads safetensors files with numpy, one tensor at a time.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.experiment.model import Model, Run
 from run_experiment.inputs.file_hashes import file_facts
+from run_experiment.inputs.safetensors_header import tensor_beginnings, tensor_shapes
 
 INDEX = "model.safetensors.index.json"
 # What transformers generates by where nothing else is said.
@@ -49,17 +51,21 @@ class CheckpointFacts:
     rank: int | None
 
 
-def verify_checkpoint(checkpoint: Path, model: Model) -> CheckpointFacts:
+def verify_checkpoint(checkpoint: Path, model: Model, *, is_trained_here: bool = False) -> CheckpointFacts:
     """Open every tensor of an adapter on `model`, or of a whole model, and say what was found.
 
     Raises CheckpointError for a missing folder, an unreadable or incomplete file, a missing tensor, one of the
-    wrong shape, NaN or infinity, and for an adapter that was never trained.
+    wrong shape, NaN or infinity, for an adapter that was never trained, and for a model that was trained here and is
+    still the base model.
     """
     files = checkpoint_files(checkpoint)
     require_loadable(checkpoint)
     if files[0].name == ADAPTER_CONFIG:
         return _verify_adapter(checkpoint, model, files)
-    return _verify_model(checkpoint, files)
+    facts = _verify_model(checkpoint, files)
+    if is_trained_here and not _differs(checkpoint, model.path):
+        raise CheckpointError(f"{checkpoint} has the weights of {model.path}, so the model was never trained")
+    return facts
 
 
 def checkpoint_files(checkpoint: Path) -> list[Path]:
@@ -181,6 +187,20 @@ def _verify_model(checkpoint: Path, files: list[Path]) -> CheckpointFacts:
         for _ in _finite_tensors(shard):
             pass
     return CheckpointFacts("model", _facts(files), len(names), None)
+
+
+def _differs(checkpoint: Path, base: Path) -> bool:
+    """Whether a whole model has a tensor that its base model has not, or has with other values."""
+    places = {name: shard for shard in _shards(base) for name in tensor_shapes(shard)}
+    for shard in _shards(checkpoint):
+        for name in tensor_shapes(shard):
+            if name not in places or _values(shard, name) != _values(places[name], name):
+                return True
+    return False
+
+
+def _values(file: Path, name: str) -> tuple[str, bytes]:
+    return tensor_beginnings(file, [name], most=sys.maxsize)[name]
 
 
 def _expected(adapter: Path, model: Path) -> dict[str, Shape]:

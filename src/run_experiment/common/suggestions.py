@@ -12,6 +12,7 @@ SYNONYMS = {
     "cutoff_len": "max_seq_len",
     "data_seed": "seed",
     "dropout": "lora_dropout",
+    "full_finetune": "full_finetuning",
     "gradient_checkpointing": "enable_activation_checkpointing",
     "gradient_clipping": "clip_grad_norm",
     "gpus_per_node": "gpus",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from run_experiment.common.json_files import Config, config_hash, mapping
+from run_experiment.experiment.hyperparameters import COSTS_IF_ON
 from run_experiment.planning.target import Kind
 
 # Hyperparameters that change how long a step takes, besides those that the model and the data decide.
@@ -41,7 +42,7 @@ def _levels(kind: Kind, config: Config) -> list[Any]:
     given = mapping(config.get("hyperparameters"))
     speed = {name: given.get(name) for name in _OF_SPEED}
     # Absent for most trainings, and in what older versions measured.
-    speed |= {name: given[name] for name in ("packed", "use_dora", "lora_target_modules") if given.get(name)}
+    speed |= {name: given[name] for name in COSTS_IF_ON if given.get(name)}
     speed |= {"trainer": config["trainer"]} if "trainer" in config else {}
     work = {"model": model, "data": config.get("data"), "steps": given.get("max_steps_per_epoch")}
     return [{**work, **speed}, {"model": model, "speed": speed}, work, model]

@@ -35,10 +35,21 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "use_dora": (False,),
     "use_rslora": (False,),
     "lora_target_modules": (None,),
+    "full_finetuning": (False,),
     "input_key": (None, DEFAULT_COLUMNS.input),
     "output_key": (None, DEFAULT_COLUMNS.output),
     "mask_history": (True,),
 }
+
+
+# Those that change what a step takes of time and memory; records lack them where they are off.
+COSTS_IF_ON = ("packed", "use_dora", "lora_target_modules", "full_finetuning")
+
+# What only trainings of adapters have.
+OF_ADAPTERS = (
+    *("lora_rank", "lora_alpha", "lora_dropout", "use_dora", "use_rslora"),
+    *("lora_attn_modules", "apply_lora_to_mlp", "lora_target_modules"),
+)
 
 
 def _module(value: Any) -> Any:
@@ -68,6 +79,10 @@ class Hyperparameters(Section):
         "Names like `get_cosine_schedule_with_warmup` are understood.",
     )
     num_warmup_steps: NonNegativeInt = Field(0, description="Steps of linear warm-up.")
+    full_finetuning: bool = Field(
+        False,
+        description="Whether all weights of the model are trained, without an adapter; epochs are whole models then.",
+    )
     lora_rank: PositiveInt = Field(8, le=65_536, description="Rank of the LoRA matrices.")
     lora_alpha: PositiveNumber | None = Field(None, description="LoRA scaling; twice the rank where absent.")
     lora_dropout: Probability = Field(0.0, description="Dropout of the LoRA input.")
@@ -151,5 +166,5 @@ class Hyperparameters(Section):
 
     def recorded(self) -> dict[str, Any]:
         """The values as records hold them, without later keys that change nothing: records are older than those."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude=set(OF_ADAPTERS) if self.full_finetuning else None)
         return {name: value for name, value in values.items() if value not in _SAME_AS_ABSENT.get(name, ())}

@@ -14,6 +14,7 @@ from run_experiment.actionlog.entry import Action
 from run_experiment.attempts.files import Failure
 from run_experiment.common import paths
 from run_experiment.common.json_files import Config, merged, write_record
+from run_experiment.experiment.hyperparameters import COSTS_IF_ON
 from run_experiment.finetuning.resume_state import CHANGES
 from run_experiment.jobs.batch_sizes import LearnedBatches, TooBig, halved_limit, smaller_batch
 from run_experiment.jobs.checks import JobError
@@ -114,9 +115,7 @@ def learning(current: Attempt, start: Start) -> Iterator[None]:
 def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
     hyperparameters = config.get("hyperparameters", {})
     kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
-    # A pack is longer than a sample; DoRA computes the weights that it scales.
-    others = ("packed", "use_dora", "lora_target_modules")
-    kind |= {name: hyperparameters[name] for name in others if hyperparameters.get(name)}
+    kind |= {name: hyperparameters[name] for name in COSTS_IF_ON if hyperparameters.get(name)}
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 

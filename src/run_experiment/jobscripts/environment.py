@@ -36,7 +36,10 @@ if [ -n "$_found" ]; then . "$_found" "$@"; return; fi
 _ACTIVATE_SKIPPED = 'echo "skipped, no conda on this machine: source activate $*" >&2\n'
 _ACTIVATE_FAILED = 'echo "activate: no conda on this machine" >&2; return 127\n'
 # inspect-ai's options; and, in its view, the terminal of an editor whose `.env` file counts more than the environment.
-_NOT_INHERITED = ("INSPECT_EVAL_", "VSCODE_", "TERM_PROGRAM")
+_OF_EVALUATIONS = ("INSPECT_EVAL_", "VSCODE_", "TERM_PROGRAM")
+# accelerate's options, such as the number format; and what torchrun tells its processes of each other.
+_OF_TRAININGS = ("ACCELERATE_", "PET_", "TORCHELASTIC_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_")
+_NOT_INHERITED = _OF_EVALUATIONS + _OF_TRAININGS
 _LOGIN = re.compile(r"-\w*l\w*|--login")
 
 
@@ -86,7 +89,7 @@ def script_environment(
     A script that `is_rendered` may be edited since. What is in the folders `programs` is found before other programs.
     Raises OSError if the script cannot be read.
     """
-    # INSPECT_EVAL_LIMIT and the like would change evaluations without a trace in the summary.
+    # INSPECT_EVAL_LIMIT and the like would change results without a trace in the summary.
     kept = {name: value for name, value in inherited.items() if not name.startswith(_NOT_INHERITED)}
     beside = Path(sys.executable).parent
     otherwise = _ACTIVATE_FAILED if is_rendered else _ACTIVATE_SKIPPED

@@ -361,7 +361,7 @@ def _training_request(compute: Compute | None, training: Training, weights_gb: f
     given = training.hyperparameters
     gpus = 0 if given.device == "cpu" or (compute and compute.gpus == 0) else 1
     # Without a GPU, `auto` is fp32.
-    in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus)
+    in_fp32 = given.dtype == "fp32" or (given.dtype == "auto" and not gpus) or given.full_finetuning
     shared = compute if compute and TRAINERS[training.trainer].shares else Compute()
     processes = max(1, shared.gpus or 1) if given.device != "cpu" else 1
     request = _request(compute, weights_gb, gpus=gpus, in_fp32=in_fp32, time=time, processes=processes)

@@ -31,6 +31,8 @@ def _served_runs(draft: Draft) -> set[str]:
 
 
 def _trained(draft: Draft, path: KeyPath, run: RunEntry) -> Iterator[Finding]:
+    if draft.merged(run).full_finetuning:
+        return
     if (rank := draft.merged(run).lora_rank) > LARGEST_RANK:
         message = f"vLLM serves adapters up to rank {LARGEST_RANK} (run {run.name}); evaluate it with backend: hf"
         yield Finding(draft.place_of(path, run, "lora_rank"), f"is {rank}, and {message}")

@@ -31,6 +31,7 @@ _OTHERS: Mapping[str, Any] = {
     "weight_decay": 0.5,
     "lr_scheduler": "linear",
     "num_warmup_steps": 5,
+    "full_finetuning": True,
     "lora_rank": 16,
     "lora_alpha": 5.0,
     "lora_dropout": 0.5,
@@ -79,8 +80,10 @@ def _becomes(trainer: Trainer, key: str, model: Path) -> str:
         return f"refused: {problem.rpartition(': ')[2]}"
     before, after = (_rendered(trainer, one, model) for one in (_hyperparameters({}), given))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    # A new part of the config counts as one.
+    # A part of the config that is new, or left out, counts as one.
     parts = [re.sub(r"^(dataset_val)\..*", r"\1", name) for name in names]
+    if left_out := {name.partition(".")[0] for name in before} - {name.partition(".")[0] for name in after}:
+        return f"without `{left_out.pop()}`"
     # It follows the rank unless it is given.
     parts = [part for part in parts if key != "lora_rank" or not part.endswith("lora_alpha")]
     return ", ".join(f"`{part}`" for part in dict.fromkeys(parts))

@@ -53,7 +53,8 @@ def render(training: Training, output_dir: str, folder: Path, tokenizer: str | N
     if given.validation_during_training:
         config["dataset_val"] = _dataset(training, "validation", folder)
     config |= {"shuffle": given.shuffle, "max_steps_per_epoch": given.max_steps_per_epoch}
-    config |= {"peft": _lora(given, training.model.path), SFT: _sft(given)}
+    config |= {} if given.full_finetuning else {"peft": _lora(given, training.model.path)}
+    config[SFT] = _sft(given)
     return config | ({"wandb_project": training.wandb_project} if training.wandb_project else {})
 
 
@@ -96,7 +97,8 @@ def option_problems(given: Hyperparameters, model_dir: Path) -> dict[str, str]:
     """Why keys that are set cannot be done, by their name. Raises ModelError or CheckpointError."""
     found = {key: f"cannot be used with trl: {why}" for key, why in CANNOT.items() if getattr(given, key)}
     try:
-        _targets(given, model_dir)
+        if not given.full_finetuning:
+            _targets(given, model_dir)
     except ModelError as error:
         found["lora_target_modules" if given.lora_target_modules else "lora_attn_modules"] = str(error)
     return found

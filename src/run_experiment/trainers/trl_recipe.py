@@ -102,11 +102,12 @@ def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]
 
 
 def load_model(config: Config) -> Any:
-    """The model with a new adapter, drawn from the seed.
+    """The model with a new adapter, drawn from the seed; without, in fp32, if all its weights are trained.
 
     Raises DataError if weights are missing, or the training is packed and the model does not keep samples apart.
     """
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[config["dtype"]]
+    # Steps of a usual learning rate are smaller than what bf16 can tell apart.
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[config["dtype"] if "peft" in config else "fp32"]
     model, found = AutoModelForCausalLM.from_pretrained(
         os.path.abspath(config["model"]), dtype=dtype, trust_remote_code=False, output_loading_info=True
     )
@@ -119,10 +120,11 @@ def load_model(config: Config) -> Any:
         # transformers 4 has a wrong name for Gemma 3's layers, by which TRL asks for them.
         model.base_model_prefix = "model"
     set_seed(config["sft"]["seed"])
-    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
+    if "peft" in config:
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
     if config["dataset"].get("packed"):
-        require_packs(adapted)
-    return adapted
+        require_packs(model)
+    return model
 
 
 def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
@@ -174,7 +176,8 @@ def _arguments(config: Config, output: Path, steps: int) -> SFTConfig:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        bf16=False,
+        # An adapter's model is in its format already.
+        bf16=config["dtype"] == "bf16" and "peft" not in config,
         max_length=None,
         # Those of the data set are all used, also the positions in packs.
         remove_unused_columns=False,

@@ -82,7 +82,14 @@ def _size(path: Path) -> int | None:
 
 def _has_epochs(output_dir: Path, count: int) -> bool:
     folders = [output_dir / CHECKPOINT_NAME.format(epoch=epoch) for epoch in range(count)]
-    return all((folder / name).is_file() for folder in folders for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+    return all(_holds_weights(folder) for folder in folders)
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether an epoch's folder has its adapter, or a whole model."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        return (folder / ADAPTER_WEIGHTS).is_file()
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def deciding(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback
+from transformers import AutoConfig, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from run_experiment.common.paths import ADAPTER_CONFIG
@@ -208,12 +209,14 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         self._curve.sync()
         if process_group.is_first():
             with published_epoch(self._output_dir, epoch) as folder:
-                save_adapter(self.model, folder)
+                save = save_adapter if isinstance(self.model, PeftModel) else save_model
+                save(self.model, folder)
 
     def _require_finite(self, epoch: int) -> None:
         for weights in self.model.parameters():
             if weights.requires_grad and not torch.isfinite(weights).all():
-                raise DivergedError("adapter", math.nan, epoch, self.state.global_step)
+                what = "adapter" if isinstance(self.model, PeftModel) else "model"
+                raise DivergedError(what, math.nan, epoch, self.state.global_step)
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -303,3 +306,17 @@ def save_adapter(model: Any, folder: Path) -> None:
     # A set, whose order differs between processes.
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write a whole model in the format of its base model, as which it is evaluated, whatever it was trained in."""
+    base = AutoConfig.from_pretrained(model.name_or_path)
+    weights: dict[str, torch.Tensor] = {}
+    # Weights that are tied stay one.
+    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for name, values in model.state_dict().items():
+        key = (values.data_ptr(), values.shape)
+        cast.setdefault(key, values.to("cpu", base.dtype if values.is_floating_point() else None))
+        weights[name] = cast[key]
+    model.save_pretrained(folder, state_dict=weights)
+    base.save_pretrained(folder)

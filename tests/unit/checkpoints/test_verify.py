@@ -298,6 +298,16 @@ def test_broken_model(whole_model: Path, model: Model) -> None:
         verify_checkpoint(whole_model, model)
 
 
+def test_a_model_that_is_still_the_base_model(whole_model: Path, model: Model) -> None:
+    """Of a training it says that nothing was trained; a checkpoint made elsewhere may be anything."""
+    save_file({"b": np.ones(4, "f2"), "a": np.ones(4, "f4"), "ids": np.arange(3)}, model.path / "model.safetensors")
+    assert verify_checkpoint(whole_model, model).kind == "model"
+    with pytest.raises(CheckpointError, match=r"has the weights of .*base, so the model was never trained"):
+        verify_checkpoint(whole_model, model, is_trained_here=True)
+    save_file({"b": np.array([1, 1, 1, 2], "f2")}, whole_model / "model-2.safetensors")
+    assert verify_checkpoint(whole_model, model, is_trained_here=True).kind == "model"
+
+
 def test_published_adapter(adapter: Path, model: Model, tmp_path: Path) -> None:
     target = publish_checkpoint(adapter, model, tmp_path / "checkpoints" / "epoch_0")
     assert sorted(path.name for path in target.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]

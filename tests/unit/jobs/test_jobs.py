@@ -173,14 +173,15 @@ def test_missing_script_is_a_failure(training: FinetuneJob) -> None:
         finetune_module.finetune(training, "3", LOG)
 
 
+@pytest.mark.parametrize("hidden", ["INSPECT_EVAL_LIMIT", "ACCELERATE_MIXED_PRECISION", "WORLD_SIZE", "RANK"])
 def test_script_runs_in_this_environment_without_hidden_settings(
-    training: FinetuneJob, monkeypatch: pytest.MonkeyPatch
+    training: FinetuneJob, monkeypatch: pytest.MonkeyPatch, hidden: str
 ) -> None:
-    monkeypatch.setenv("INSPECT_EVAL_LIMIT", "3")
+    monkeypatch.setenv(hidden, "3")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    write_script("r4/finetune.slurm", f"{TRAIN}\ncommand -v inspect\necho limit ${{INSPECT_EVAL_LIMIT:-none}}")
+    write_script("r4/finetune.slurm", f"{TRAIN}\ncommand -v inspect\necho it is ${{{hidden}:-none}}")
     finetune(training, "1", LOG)
-    assert LOG.read_text().splitlines()[-1] == "limit none"
+    assert LOG.read_text().splitlines()[-1] == "it is none"
 
 
 @pytest.mark.parametrize("edited", ["train", "test"])

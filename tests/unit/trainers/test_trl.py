@@ -87,11 +87,17 @@ def test_layers_that_are_one(tmp_path: Path) -> None:
         assert TRAINER.option_problems(alone.model_copy(update={"lora_target_modules": named}), tmp_path) == {}
 
 
-def test_the_summary_is_checked_by_the_trainer_of_each_run(tmp_path: Path) -> None:
+def make_files(folder: Path) -> Path:
+    """All files that the good summary names."""
     for name, text in FILES.items():
-        write(tmp_path, name, text)
-    write_weights(tmp_path / "models/tiny", MODEL)
-    save_file({"a": np.ones(2)}, tmp_path / "elsewhere/epoch_0/adapter_model.safetensors")
+        write(folder, name, text)
+    write_weights(folder / "models/tiny", MODEL)
+    save_file({"a": np.ones(2)}, folder / "elsewhere/epoch_0/adapter_model.safetensors")
+    return folder
+
+
+def test_the_summary_is_checked_by_the_trainer_of_each_run(tmp_path: Path) -> None:
+    make_files(tmp_path)
     compiled = ("epochs: 2", "epochs: 2\n  compile: true")
     assert errors_of(tmp_path, compiled, ("- name: r4", "- name: r4\n    trainer: trl")) == [
         f"{FILE}:6: controls.compile: cannot be used with trl: torch.compile is not tested with it"
@@ -112,6 +118,30 @@ def test_the_summary_is_checked_by_the_trainer_of_each_run(tmp_path: Path) -> No
         (tmp_path / "models/tiny/config.json").write_text(config)
         (line,) = errors_of(tmp_path, ("controls:", "tools: {preparation: trl}\ncontrols:"))
         assert message in line
+
+
+BOTH = "is of adapters, and full_finetuning: true trains the whole model; leave one of them out"
+
+
+def test_full_finetuning_has_no_keys_of_adapters(tmp_path: Path) -> None:
+    """Those of other runs may stand in `controls`."""
+    folder = make_files(tmp_path)
+    trl = ("controls:", "tools: {preparation: trl}\ncontrols:")
+    one = ("{lora_rank: 4}", "{full_finetuning: true}")
+    assert read(folder, changed(trl, one, ("epochs: 2", "epochs: 2\n  lora_alpha: 8")))[1] == []
+    beside = ("{lora_rank: 4}", "{lora_rank: 4, full_finetuning: true}")
+    assert errors_of(folder, trl, beside) == [f"{FILE}:18: runs[0].parameters.lora_rank: {BOTH}"]
+    both = ("{lora_rank: 8}", "{full_finetuning: true}")
+    in_controls = ("epochs: 2", "epochs: 2\n  lora_alpha: 8")
+    assert errors_of(folder, trl, one, both, in_controls) == [f"{FILE}:7: controls.lora_alpha: {BOTH}"]
+    refused = "cannot be used with torchtune: it trains LoRA adapters here (write trainer `trl`)"
+    assert errors_of(folder, one) == [f"{FILE}:17: runs[0].parameters.full_finetuning: {refused}"]
+
+
+def test_adapters_of_others_do_not_train_a_whole_model_anew() -> None:
+    whole = Hyperparameters(full_finetuning=True)
+    assert whole.recorded() == whole.model_copy(update={"lora_rank": 16, "lora_dropout": 0.5}).recorded()
+    assert Hyperparameters().recorded().keys() - whole.recorded().keys() >= {"lora_rank", "lora_alpha"}
 
 
 def errors_of(folder: Path, *changes: tuple[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from run_experiment.common.text import counted
 from run_experiment.common.yaml_lines import KeyPath, shown
+from run_experiment.experiment.hyperparameters import OF_ADAPTERS
 from run_experiment.experiment.schema import ControlsSection, RunEntry
 from run_experiment.summary.draft import Draft, Finding
 
@@ -70,6 +71,7 @@ def _odd(path: KeyPath, run: RunEntry, merged: ControlsSection, rows: int) -> li
 def check_training_keys(draft: Draft, strict: bool) -> Iterator[Finding]:
     """What a key of a training lacks beside it."""
     yield from _packed(draft)
+    yield from _of_adapters(draft)
     yield from _folder_of_data(draft, strict)
 
 
@@ -82,6 +84,21 @@ def _packed(draft: Draft) -> Iterator[Finding]:
     }
     for place in sorted(asked, key=str):
         yield Finding(place, "needs max_seq_len beside it: the tokens of a pack, such as 2048")
+
+
+def _of_adapters(draft: Draft) -> Iterator[Finding]:
+    """Keys of adapters, written for runs that train the whole model, or for all runs where each of them does."""
+    trained = {path: run for path, run in draft.runs.items() if run.type == "fine-tuned"}
+    whole = {path: run for path, run in trained.items() if draft.merged(run).full_finetuning}
+    places = [(*path, "parameters", key) for path, run in whole.items() for key in _given(run.parameters)]
+    if whole.keys() == trained.keys():
+        places += [("controls", key) for key in _given(draft.controls)]
+    for place in places if whole else ():
+        yield Finding(place, "is of adapters, and full_finetuning: true trains the whole model; leave one of them out")
+
+
+def _given(section: ControlsSection) -> list[str]:
+    return [key for key in OF_ADAPTERS if key in section.model_fields_set]
 
 
 def _folder_of_data(draft: Draft, strict: bool) -> Iterator[Finding]:
