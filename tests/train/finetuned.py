@@ -101,3 +101,11 @@ def send(*_):
 register_optimizer_step_post_hook(send)
 runpy.run_module({module!r}, run_name="__main__")
 """
+
+
+def assert_readable_by_others(checkpoint: Path) -> None:
+    """Its files have the rights of any new file."""
+    new = checkpoint.parent / "new"
+    new.touch()
+    assert {path.stat().st_mode for path in checkpoint.iterdir()} == {new.stat().st_mode}
+    new.unlink()

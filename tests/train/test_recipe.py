@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from finetuned import ARTIFACTS, WORDS, make_training, parse_config, set_up, train, write_data
+from finetuned import (
+    ARTIFACTS,
+    WORDS,
+    assert_readable_by_others,
+    make_training,
+    parse_config,
+    set_up,
+    train,
+    write_data,
+)
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch.optim import AdamW
@@ -99,6 +108,7 @@ def test_every_epoch_has_a_validation_row(experiment: Path) -> None:
 
 
 def test_epoch_folders(experiment: Path, llama: Path) -> None:
+    assert_readable_by_others(experiment / ARTIFACTS / "epoch_0")
     artifacts = experiment / ARTIFACTS
     epochs = [f"epoch_{epoch}" for epoch in range(EPOCHS)]
     assert sorted(path.name for path in artifacts.iterdir()) == [*epochs, "installed.json", "metrics.csv"]

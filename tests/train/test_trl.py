@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from finetuned import make_training, signalled_at_step, write_data
+from finetuned import assert_readable_by_others, make_training, signalled_at_step, write_data
 from finetuned import train as train_with_torchtune
 from inspect_ai.model import ChatMessage, ChatMessageUser
 from provider_inputs import provider_inputs
@@ -107,6 +107,7 @@ def test_curve_and_checkpoints(training: Training, whole: Path) -> None:
     for epoch in range(EPOCHS):
         facts = verify_checkpoint(whole / f"epoch_{epoch}", training.model)
         assert (facts.kind, facts.rank) == ("adapter", 8)
+        assert_readable_by_others(whole / f"epoch_{epoch}")
     assert len(set(adapters(whole))) == EPOCHS + 1, "the config is the same"
 
 
@@ -300,7 +301,9 @@ def test_variants_of_lora(training: Training, tmp_path: Path, variant: str) -> N
     resumed = train(varied, interrupted) / "epoch_0"
     weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (plain, whole, resumed)]
     assert weights[0] != weights[1] == weights[2]
-    assert_evaluated_as_trained(publish_checkpoint(whole, training.model, tmp_path / "loadable"), training.model.path)
+    loadable = publish_checkpoint(whole, training.model, tmp_path / "loadable")
+    assert_evaluated_as_trained(loadable, training.model.path)
+    assert_readable_by_others(loadable)
     assert verify_checkpoint(whole, training.model).kind == "adapter"
     assert ("lora_magnitude_vector" in str(weights[1])) == (variant == "use_dora")
 

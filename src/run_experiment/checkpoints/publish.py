@@ -11,7 +11,7 @@ from pathlib import Path
 
 from run_experiment.checkpoints.verify import read_json
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.files import replace_link
+from run_experiment.common.files import give_usual_rights, replace_link
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from run_experiment.experiment.model import Model
 
@@ -80,6 +80,7 @@ def _copy_dora(source: Path, target: Path) -> None:
     tensors = load_file(source)
     named = {f"{name}.weight" if name.endswith(".lora_magnitude_vector") else name: tensors[name] for name in tensors}
     save_file(named, target, metadata={"format": "pt"})
+    give_usual_rights(target)
 
 
 def _link(source: Path, target: Path, from_folder: Path) -> None:

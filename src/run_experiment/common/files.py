@@ -107,3 +107,10 @@ def _within_experiment(path: Path) -> list[Path]:
     homes = [number for number, folder in enumerate(ways) if number and (folder / SUMMARY).is_file()]
     # A link could lead to a folder that looks like an experiment.
     return ways[: homes[-1]] if homes else []
+
+
+def give_usual_rights(path: Path) -> None:
+    """Give a file the rights that new files have: safetensors lets nobody else read what it writes. Raises OSError."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from run_experiment.common.clock import now, stamp
+from run_experiment.common.files import give_usual_rights
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT_NAME, TRAINED
 
 # Environment variable with the path of a YAML file of changes to a training's config.
@@ -42,6 +43,8 @@ def published_epoch(output_dir: Path, epoch: int) -> Iterator[Path]:
     yield partial
     if job_id := os.environ.get(JOB):
         (partial / TRAINED).write_text(json.dumps({"job_id": job_id, "ended": stamp(now())}) + "\n")
+    for path in partial.iterdir():
+        give_usual_rights(path)
     sync_files(partial)
     _replace_folder(partial, _folder(output_dir, epoch))
     sync_folder(output_dir)
