@@ -5,23 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from run_experiment.common.json_files import Config, config_hash, mapping
-from run_experiment.experiment.hyperparameters import COSTS_IF_ON
+from run_experiment.experiment.costs import IF_ON, OF_SPEED
 from run_experiment.planning.target import Kind
-
-# Hyperparameters that change how long a step takes, besides those that the model and the data decide.
-_OF_SPEED = (
-    "apply_lora_to_mlp",
-    "batch_size",
-    "compile",
-    "device",
-    "dtype",
-    "enable_activation_checkpointing",
-    "enable_activation_offloading",
-    "gradient_accumulation_steps",
-    "lora_attn_modules",
-    "lora_rank",
-    "max_seq_len",
-)
 
 
 def likeness(kind: Kind, config: Config) -> tuple[str, ...]:
@@ -40,9 +25,9 @@ def _levels(kind: Kind, config: Config) -> list[Any]:
         work = {"model": model, "task": task, "data": config.get("data"), "generation": config.get("generation")}
         return [work, {"model": model, "task": mapping(task).get("script")}, model]
     given = mapping(config.get("hyperparameters"))
-    speed = {name: given.get(name) for name in _OF_SPEED}
+    speed = {name: given.get(name) for name in OF_SPEED}
     # Absent for most trainings, and in what older versions measured.
-    speed |= {name: given[name] for name in COSTS_IF_ON if given.get(name)}
+    speed |= {name: given[name] for name in IF_ON if given.get(name)}
     speed |= {"trainer": config["trainer"]} if "trainer" in config else {}
     work = {"model": model, "data": config.get("data"), "steps": given.get("max_steps_per_epoch")}
     return [{**work, **speed}, {"model": model, "speed": speed}, work, model]

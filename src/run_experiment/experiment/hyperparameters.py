@@ -42,9 +42,6 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-# Those that change what a step takes of time and memory; records lack them where they are off.
-COSTS_IF_ON = ("packed", "use_dora", "lora_target_modules", "full_finetuning")
-
 # What only trainings of adapters have.
 OF_ADAPTERS = (
     *("lora_rank", "lora_alpha", "lora_dropout", "use_dora", "use_rslora"),

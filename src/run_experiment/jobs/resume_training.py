@@ -14,7 +14,7 @@ from run_experiment.actionlog.entry import Action
 from run_experiment.attempts.files import Failure
 from run_experiment.common import paths
 from run_experiment.common.json_files import Config, merged, write_record
-from run_experiment.experiment.hyperparameters import COSTS_IF_ON
+from run_experiment.experiment.costs import IF_ON, OF_MEMORY
 from run_experiment.finetuning.resume_state import CHANGES
 from run_experiment.jobs.batch_sizes import LearnedBatches, TooBig, halved_limit, smaller_batch
 from run_experiment.jobs.checks import JobError
@@ -25,14 +25,6 @@ from run_experiment.machine.memory import log_says_too_large
 from run_experiment.trainers.trainer import Resumption, Sizes, Trainer
 
 _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
-# What else determines whether a batch fits into memory.
-_OF_MEMORY = (
-    "max_seq_len",
-    "dtype",
-    "compile",
-    "enable_activation_checkpointing",
-    "enable_activation_offloading",
-)
 _LARGER = (
     "ask for a larger GPU or more memory in its #SBATCH lines, cut max_seq_len, or set enable_activation_checkpointing"
 )
@@ -114,8 +106,8 @@ def learning(current: Attempt, start: Start) -> Iterator[None]:
 
 def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
     hyperparameters = config.get("hyperparameters", {})
-    kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in _OF_MEMORY}
-    kind |= {name: hyperparameters[name] for name in COSTS_IF_ON if hyperparameters.get(name)}
+    kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in OF_MEMORY}
+    kind |= {name: hyperparameters[name] for name in IF_ON if hyperparameters.get(name)}
     return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
 
 
