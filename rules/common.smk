@@ -449,13 +449,13 @@ def say_what_is_not_redone(moved):
 
 
 def take_what_is_offered():
-    """Link trainings of other experiments, from which the jobs then restore them; else these train."""
+    """Link trainings of other experiments, which jobs then restore, and put evaluations of others in their place."""
     if workflow.touch:
         return
     try:
         plan.take_offered(planned_outputs())
     except OSError as error:
-        end_with([f"A training could not be taken from another experiment: {error}"])
+        end_with([f"A result could not be taken from another experiment: {error}"])
 
 
 def begin_action_logs():

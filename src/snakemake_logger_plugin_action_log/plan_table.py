@@ -20,4 +20,6 @@ def _table(title: str, rows: Sequence[tuple[str, str]], width: int) -> list[str]
 
 
 def _why_not(row: Row) -> str:
+    if row.taken:
+        return row.taken
     return f"not asked for ({row.why})" if row.wanted else row.why

@@ -81,6 +81,7 @@ _TEXTS: Mapping[Action, Callable[[Entry], str | None]] = {
     Action.IDENTIFY_EVALS: _to_do,
     Action.SUBMIT_JOB: _submitted,
     Action.SUBMIT_EVAL: _submitted,
+    Action.REUSE_EVAL: _details_and_result,
     Action.STATE_CHANGE: _changed,
     Action.JOB_REATTACHED: _details_and_result,
     Action.RESUME_TRAINING: _details_and_result,

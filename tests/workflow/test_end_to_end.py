@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from inspect_ai.log import read_eval_log
 from safetensors.numpy import save_file
 from snakemake_cli import planned, ran, snakemake
 
+from run_experiment.actionlog.reader import read_action_logs
 from run_experiment.checkpoints.lora_shapes import expected_shapes
 from run_experiment.finetuning.metrics import read_metrics
 
@@ -135,3 +137,31 @@ def test_models_are_the_right_ones(output: str, experiment: ExperimentFolder) ->
     ]
     assert hashes[3] is None
     assert len({entry["sha256"] for entry in hashes[:3]}) == 3
+
+
+def test_another_experiment_takes_its_evaluations(output: str, experiment: ExperimentFolder) -> None:
+    """Those of trained, given and untrained models, without a job, together with the training that they are of."""
+    again = ExperimentFolder(experiment.path.with_name("again"))
+    again.path.mkdir()
+    for path in [*experiment.path.glob("*.*"), experiment.path / "elsewhere"]:
+        if not path.name.startswith(("run-", ".")):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, again.path / path.name)
+    values = again.read()
+    del values["output"]
+    again.write(values)
+    asked = ("--config", f"reuse={experiment.path}", "only=*/*/*")
+    result = snakemake(again.path, *asked)
+    assert result.returncode == 0, result.stdout
+    assert ran(result.stdout) == Counter(collect_results=1)
+    own, others = (pd.read_csv(one.path / "results/evals.csv") for one in (again, experiment))
+    pd.testing.assert_frame_equal(own, others)
+    log = read_action_logs(again.path)
+    taken = log[log["action"] == "REUSE_EVAL"]
+    assert list(taken["subject"]) == [f"{row.run}/{row.task}/{_last(row.epoch)}" for row in own.itertuples()]
+    assert taken["details"].str.contains(f"of {experiment.path} as ", regex=False).all()
+    assert taken["result"].str.match(r"Evaluation finished: \w+/accuracy [01]\.\d+, at 20").all()
+    assert planned(again.path, "--config", "only=*/*/*") == Counter()
+
+
+def _last(epoch: float) -> str:
+    return "base" if math.isnan(epoch) else f"epoch{epoch:.0f}"

@@ -225,24 +225,31 @@ def test_a_session_that_costs_too_much_submits_nothing(experiment: ExperimentFol
     assert "does not suffice" not in plan
 
 
-def test_a_training_of_another_experiment_is_taken(complete: ExperimentFolder, tmp_path: Path) -> None:
+def test_results_of_another_experiment_are_taken(complete: ExperimentFolder, tmp_path: Path) -> None:
     again = make_scaffolded(tmp_path / "again")
     again.set_parameters("r4", lora_rank=2)
     plan = snakemake(again.path, "-n", "--config", f"reuse={complete.path}").stdout
-    taken = re.search(rf"r8 +trained by job (\S+) of {re.escape(str(complete.path))}, from where it is taken", plan)
-    assert taken, plan
+    jobs, _, others = plan.partition("Will not run:")
+    source = rf"by job (\S+) of {re.escape(str(complete.path))}, from where it is taken"
+    trained = re.search(rf"r8 +trained {source}", jobs)
+    assert trained, plan
+    assert re.findall(rf"(\S+) +evaluated {source}", others) == [
+        ("r8/shout/epoch0", complete.record("r8/eval/shout_epoch0.json")["job_id"]),
+        ("base/shout/base", complete.record("base/eval/shout_base.json")["job_id"]),
+    ]
     assert not (again.path / "r8/trainings").exists()
-    given = (f"reuse={complete.path}", "only=r8/*/*", "evaluations_per_job=2")
+    given = (f"reuse={complete.path}", "only=r8,r8/*/*", "evaluations_per_job=2")
     result = snakemake(again.path, "--config", *given)
     assert "evaluations_per_job has no effect" in result.stdout
     assert result.returncode == 0, result.stdout
-    record = read_record(again.path / "r8/finetune.json") or {}
-    assert record["job_id"] == taken[1]
+    assert ran(result.stdout) == Counter(run_finetune=1, verify_checkpoint=1, collect_results=1)
+    record = again.record("r8/finetune.json")
+    assert record["job_id"] == trained[1]
     assert record["provenance"]["taken_from"] == {"experiment": str(complete.path), "run": "r8"}
-    weights = "r8/artifacts/epoch_0/adapter_model.safetensors"
+    weights, log = "r8/artifacts/epoch_0/adapter_model.safetensors", "r8/eval/logs/shout_epoch0.eval"
     assert (again.path / weights).samefile(complete.path / weights)
-    assert (again.path / "r8/eval/shout_epoch0.json").is_file()
-    assert planned(again.path, "--config", "only=r8/*/*") == Counter()
+    assert (again.path / log).read_bytes() == (complete.path / log).read_bytes()
+    assert planned(again.path, "--config", "only=r8,r8/*/*") == Counter()
 
 
 def test_single_target_plans_only_itself(experiment: ExperimentFolder) -> None:

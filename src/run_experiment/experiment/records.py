@@ -75,6 +75,11 @@ class JobRecord(Record):
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def taken_from(self) -> Mapping[str, Any]:
+        """The `experiment` and `run` that it was made in, if it was taken from another one; else empty."""
+        return mapping(self.provenance.get("taken_from"))
+
+    @property
     def end(self) -> datetime | None:
         """When it ended."""
         return moment_of(self.ended)

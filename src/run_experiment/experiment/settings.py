@@ -29,7 +29,7 @@ class Settings:
     job is continued after an interruption, or made smaller after it ran out of memory. `gpu_hours` is the most that the
     estimate of a session may be. `time_limit_hours` are the least and the most that a time limit from the estimate may
     be (None for any); if it is None, limits do not come from it. With `early_evaluation`, epochs are evaluated while
-    their training goes on. `reuse` are folders of experiments whose trainings may be taken. At most
+    their training goes on. `reuse` are folders of experiments whose results may be taken. At most
     `evaluations_per_job` are one job on a cluster.
     """
 

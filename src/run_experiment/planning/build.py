@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from run_experiment.attempts.reuse import offered_training
+from run_experiment.attempts.reuse import OtherExperiments
 from run_experiment.attempts.trainings import KeptTraining, kept_training, trained_epoch
 from run_experiment.checkpoints.identities import CHECKPOINT, checkpoint_identity
 from run_experiment.checkpoints.verify import checkpoint_files, tokenizer_folder
@@ -62,7 +62,7 @@ class _Builder:
     def __init__(self, experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> None:
         self._experiment = experiment
         self._memory = memory
-        self._reuse = settings.reuse
+        self._others = OtherExperiments(settings.reuse)
         self._snapshot = snapshot
         # Earlier trainings that only have to be restored, by their record's path.
         self._kept: dict[str, KeptTraining] = {}
@@ -116,7 +116,7 @@ class _Builder:
         if kept and path not in self._plan.redone:
             why = f"already trained by job {kept.record.get('job_id')}; its checkpoints will be restored"
             return self._restored(target, kept, why)
-        if target.wanted and path not in self._plan.redone and (offered := offered_training(sought, self._reuse)):
+        if self._may_be_taken(target) and (offered := self._others.training(sought)):
             self._plan.offered[path] = offered
             by = f"job {offered.record.get('job_id')} of {offered.record.get('experiment')}"
             return self._restored(target, offered, f"trained by {by}, from where it is taken")
@@ -151,6 +151,10 @@ class _Builder:
             return target
         self._plan.redone.add(target.path)
         return target if target.wanted else replace(target, state=State.STALE, why=REDONE, redone=True)
+
+    def _may_be_taken(self, target: Target) -> bool:
+        """Whether a target may come from another experiment: one that `redo=` asked for, now or earlier, is made."""
+        return target.wanted and not target.redone and target.path not in self._plan.redone
 
     def _template_date(self, kind: Kind, path: str, run: Run, own: Config) -> Config:
         """The date that the run's chat template shows, if it does; scripts of others see to that themselves.
@@ -255,6 +259,7 @@ class _Builder:
         if not target.wanted and (why := self._why_other_log(evaluation)):
             target = replace(target, state=State.STALE, why=why)
         target = self._redone(replace(target, config=config, edited=bool(own)))
+        self._offer(target, evaluation)
         target = self._with_data(replace(target, needs=self._needs(evaluation) if target.wanted else ()), evaluation)
         return self._checked(target, None if own else self._plan.model_checks.of_evaluation(evaluation))
 
@@ -269,6 +274,26 @@ class _Builder:
             return None
         written = (folder / paths.eval_record(run, cell)).stat().st_mtime_ns
         return "its log changed" if self._memory.recorded(log, record.log, written) != record.log["sha256"] else None
+
+    def _offer(self, target: Target, evaluation: Evaluation) -> None:
+        """Note the evaluation of another experiment that is taken instead; one that a job makes now is left to that."""
+        if not self._others.folders or not self._may_be_taken(target) or self._snapshot.is_being_made(target.path):
+            return
+        config = self._whole_config(target.config, evaluation)
+        if config and (offered := self._others.evaluation(config)):
+            self._plan.offered_evaluations[target.path] = offered
+
+    def _whole_config(self, config: Config, evaluation: Evaluation) -> Config | None:
+        """The configuration of an evaluation with that of its checkpoint; None while there is no checkpoint."""
+        if not evaluation.needs_checkpoint:
+            return config
+        files = None if self._awaits_training(evaluation) else self._checkpoint_files(evaluation.run, evaluation.epoch)
+        return {**config, CHECKPOINT: files} if files else None
+
+    def _awaits_training(self, evaluation: Evaluation) -> bool:
+        """Whether the checkpoint of an evaluation has to be trained first."""
+        manifest = self._plan[paths.manifest(evaluation.run.name, evaluation.epoch)]
+        return bool(manifest.needs) and paths.finetune_record(evaluation.run.name) not in self._kept
 
     def _with_data(self, target: Target, evaluation: Evaluation) -> Target:
         """The target of an evaluation, with the reason if its data set could not be cached."""
@@ -296,12 +321,13 @@ class _Builder:
     def _results(self) -> Target:
         """The results: made again after any job, and if the experiment has changed.
 
-        They cover what is done; jobs that `only=` leaves out are not waited for.
+        They cover what is done; jobs that `only=` leaves out are not waited for, nor is what is taken from elsewhere.
         """
         jobs = [one for one in self._plan.targets.values() if one.kind in (Kind.TRAINING, Kind.EVALUATION)]
-        needs = tuple(one.path for one in jobs if not (one.wanted and self._plan.choice.why_not(one)))
+        left_out = {one.path for one in jobs if one.wanted and self._plan.choice.why_not(one)}
+        needs = tuple(one.path for one in jobs if one.path not in {*left_out, *self._plan.offered_evaluations})
         path = paths.SUMMARY_PAGE
-        stale = results_outdated(self._plan)
+        stale = bool(self._plan.taken()) or results_outdated(self._plan)
         state = State.STALE if stale else State.FRESH
         return Target(Kind.RESULTS, path, state, "the experiment changed", {}, needs, optional=True)
 
@@ -312,7 +338,7 @@ class _Builder:
             return self._snapshot.compared(kind, path, config, task.data, task.script)
         run, epoch = evaluation.run, evaluation.epoch
         manifest, record = self._plan[paths.manifest(run.name, epoch)], self._snapshot.record(kind, path)
-        if manifest.needs and paths.finetune_record(run.name) not in self._kept:
+        if self._awaits_training(evaluation):
             return Target(kind, path, self._snapshot.unmade(path), manifest.why, config, failed=manifest.failed)
         files = self._checkpoint_files(run, epoch)
         if files is None and record:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from run_experiment.attempts.reuse import take
+from run_experiment.attempts.reuse import OfferedEvaluation, take_evaluation, take_training
 from run_experiment.attempts.trainings import KeptTraining, Sought
 from run_experiment.common import paths
 from run_experiment.common.text import shortened
@@ -18,14 +18,15 @@ from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.model_checks import ModelChecks
 from run_experiment.planning.selection import Choice
 from run_experiment.planning.snapshot import Snapshot
-from run_experiment.planning.target import Target
+from run_experiment.planning.target import State, Target
 
 
 @dataclass(frozen=True)
 class Row:
     """A run or an evaluation in the plan's table; `path` is None if there is nothing to make (no training).
 
-    With `is_step` it is a step before them, of which nothing needs to be said if it is not made.
+    With `is_step` it is a step before them, of which nothing needs to be said if it is not made. `taken` is why no job
+    makes it, although it is wanted.
     """
 
     subject: str
@@ -33,14 +34,16 @@ class Row:
     wanted: bool
     why: str
     is_step: bool = False
+    taken: str = ""
 
 
 @dataclass
 class Plan:
     """All targets of an experiment by their path; `snapshot` is the state of the folder that they rest on.
 
-    `redone` are those planned as if their records had been moved away, which `redo.move_records` does; `offered` are
-    trainings of other experiments by the record that they become once `take_offered` has put them in place.
+    `redone` are those planned as if their records had been moved away, which `redo.move_records` does. `offered` are
+    trainings, and `offered_evaluations` evaluations, of other experiments by the record that they become once
+    `take_offered` has put them in place; no job makes such an evaluation.
     """
 
     experiment: Experiment
@@ -51,6 +54,7 @@ class Plan:
     choice: Choice
     redone: set[str] = field(default_factory=set)
     offered: dict[str, KeptTraining] = field(default_factory=dict)
+    offered_evaluations: dict[str, OfferedEvaluation] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
 
     def __getitem__(self, path: str) -> Target:
@@ -71,12 +75,25 @@ class Plan:
         output = str(run.output_dir) if run.output_dir else None
         return Sought(self.experiment.folder, run.name, config, output, checkpoints)
 
+    def taken(self) -> list[str]:
+        """Paths of the selected evaluations that are taken from other experiments instead of being made."""
+        return [path for path in self.offered_evaluations if not self.choice.why_not(self[path])]
+
     def take_offered(self, outputs: Collection[str]) -> None:
-        """Put trainings of other experiments in place that are among the `outputs` of this session. Raises OSError."""
-        for path, offered in self.offered.items():
-            if path in outputs:
-                run, _ = paths.target_of(path)
-                take(self.sought(self.experiment.run_by_name[run], self[path].config), offered)
+        """Put what is taken from other experiments in its place. Raises OSError.
+
+        That is the trainings among the `outputs` of this session, and if it makes the results, the evaluations in them.
+        """
+        evaluations = self.taken() if paths.SUMMARY_PAGE in outputs else []
+        # Without the training that it is of, also if that was not asked for, an evaluation would be outdated.
+        trainings = {*outputs, *(paths.finetune_record(paths.target_of(path)[0]) for path in evaluations)}
+        for path in self.offered.keys() & trainings:
+            run, _ = paths.target_of(path)
+            take_training(self.sought(self.experiment.run_by_name[run], self[path].config), self.offered[path])
+        for path in evaluations:
+            offered = self.offered_evaluations[path]
+            take_evaluation(self.experiment.folder, *paths.target_of(path), offered)
+            self.targets[path] = replace(self[path], state=State.FRESH, why=offered.why, needs=())
 
     def write_scripts(self) -> list[str]:
         """Write job scripts and configs that are missing or outdated; returns messages on edited ones that are kept."""
@@ -136,16 +153,17 @@ class Plan:
         """Names of the trainings and evaluations that need each of these steps."""
         found: dict[str, list[str]] = {path: [] for path in paths_of_steps}
         for row in self.rows():
-            for path in found.keys() & (self[row.path].needs if row.path else ()):
+            for path in found.keys() & (self[row.path].needs if row.path and not row.taken else ()):
                 found[path].append(row.subject)
         return found
 
     def _is_final(self, target: Target) -> bool:
-        return not target.optional and not self.choice.why_not(target)
+        return not (target.optional or self.choice.why_not(target) or target.path in self.offered_evaluations)
 
     def _row(self, subject: str, target: Target) -> Row:
         left_out = self.choice.why_not(target) if target.wanted else ""
-        return Row(subject, target.path, target.wanted, left_out or target.why)
+        offered = None if left_out else self.offered_evaluations.get(target.path)
+        return Row(subject, target.path, target.wanted, left_out or target.why, taken=offered.why if offered else "")
 
 
 def written_to(run: Run, epoch: int | None, record: TrainingRecord | None) -> Path:

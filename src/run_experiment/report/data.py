@@ -38,7 +38,7 @@ _LIVE = (State.RUNNING, State.PENDING)
 def report_data(records: Records, status: Status, analysis: Analysis) -> dict[str, Any]:
     """The whole object."""
     experiment = records.experiment
-    jobs, trainings, varied = _jobs(records), records.trainings(), parameters(experiment)
+    jobs, trainings, varied = shown_jobs(records), records.trainings(), parameters(experiment)
     problems, logs = list(_problems(status)), Logs(records)
     curves = [curve for run in experiment.fine_tuned if (curve := _curve(records, run))]
     return {
@@ -189,9 +189,11 @@ def _thinned(points: Sequence[Any]) -> list[Any]:
     return list(points[::-1][::stride][::-1])
 
 
-def _jobs(records: Records) -> list[JobRow]:
+def shown_jobs(records: Records) -> list[JobRow]:
+    """All jobs of this experiment, with what became of each."""
     made: dict[str, JobRecord] = {**records.trainings(), **records.evaluations()}
-    by = {subject: record.job_id for subject, record in made.items()}
+    # Ids of jobs of other experiments may be those of jobs of this one, too.
+    by = {subject: None if record.taken_from else record.job_id for subject, record in made.items()}
     gpus = {item.subject: item.compute.gpus for item in records.experiment.evaluations if item.compute}
     gpus |= {run.name: run.compute.gpus for run in records.experiment.runs if run.compute}
     for subject, record in made.items():

@@ -19,6 +19,8 @@ _TRAINERS = tuple(trainer.package for trainer in TRAINERS.values())
 # Packages that neither a training nor an evaluation is made by.
 _NOT_OF_TRAINING = frozenset({"peft", "datasets", EVALUATOR})
 _NOT_OF_EVALUATION = frozenset(_TRAINERS)
+# What goes without saying.
+_USUAL = {"backend": DEFAULT_BACKEND, "experiment": "this one"}
 
 
 def made_with(record: JobRecord) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def _entry(record: JobRecord) -> dict[str, Any]:
     facts = {name: getattr(record, name) for name in ("job_id", "config_hash", "started", "ended")}
     facts |= {"backend": record.backend} if isinstance(record, EvaluationRecord) else {}
     made = {**made_with(record), **({"earlier": earlier} if (earlier := _earlier(record)) else {})}
+    made |= {"taken_from": dict(record.taken_from)} if record.taken_from else {}
     attempts = {"tries": number_of_attempts(record), "attempts": list(record.attempts)}
     return {**facts, **made, **attempts, "changes": dict(record.changes)}
 
@@ -105,9 +108,9 @@ def shared_and_differing(
         for name, record in results.items():
             for fact, value in _comparable(record, unused).items():
                 made.setdefault(fact, {}).setdefault(value, []).append(name)
-    backends = made.pop("backend", {})
-    # The usual one goes without saying.
-    made |= {"backend": backends} if set(backends) - {DEFAULT_BACKEND} else {}
+    for fact, usual in _USUAL.items():
+        values = made.pop(fact, {})
+        made |= {fact: values} if set(values) - {usual} else {}
     shared = [f"{fact} {value}" for fact, values in made.items() for value in values if len(values) == 1]
     different = {fact: values for fact, values in made.items() if len(values) > 1}
     differing = [
@@ -126,6 +129,7 @@ def _comparable(record: JobRecord, unused: Iterable[str]) -> dict[str, str]:
         "task's commit": _commit(facts["task"]),
         "GPU": _gpus(facts["gpus"]),
         "backend": record.backend if isinstance(record, EvaluationRecord) else "",
+        "experiment": record.taken_from.get("experiment", _USUAL["experiment"]),
     }
     return {name: str(value) for name, value in found.items() if value}
 

@@ -12,6 +12,7 @@ from run_experiment.session.entries import jobs as entries
 from run_experiment.session.events import RuleFailed, RuleFinished, Rules, RuleStarted, Tick
 from run_experiment.session.jobs import FollowedJob, SessionJobs
 from run_experiment.session.local_jobs import LocalJobs
+from run_experiment.session.outcomes import outcome
 from run_experiment.session.pace import PaceWatch
 from run_experiment.session.plan import SessionPlan
 from run_experiment.session.states import States
@@ -90,6 +91,9 @@ class SessionLog:
         for log in Log:
             for entry in entries.identification(plan, log):
                 self._write(log, entry)
+        for target, offered in plan.taken.items():
+            made = outcome(Log.INSPECT, plan.folder / target, offered.job_id)
+            self._write(Log.INSPECT, entries.reuse(plan.jobs[target], offered, made.text, made.ended))
 
     def observe(self, event: object) -> None:
         """Write what an event has to say; what is no event has nothing."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from run_experiment.actionlog.entry import Log
+from run_experiment.attempts.reuse import OfferedEvaluation
 from run_experiment.common import paths
 from run_experiment.estimate.speeds import ExpectedSpeeds, Speed
 from run_experiment.experiment.model import Evaluation, Run
@@ -56,7 +57,8 @@ class SessionPlan:
     the reason why each is made, `again` the same for those that were made, or tried, before.
     `epochs` are the wanted ones that checkpoints wait for in place of their whole training.
     `skipped` are names and reasons of the runs and evaluations that it does not make; `complete` are the targets that
-    are there already. `speed` is that which the training of a target is expected to have.
+    are there already, `taken` the evaluations among them that were taken from other experiments just now. `speed` is
+    that which the training of a target is expected to have.
     """
 
     folder: Path
@@ -72,6 +74,7 @@ class SessionPlan:
     complete: Mapping[Log, frozenset[str]]
     again: Mapping[str, str] = field(default_factory=dict)
     epochs: frozenset[str] = frozenset()
+    taken: Mapping[str, OfferedEvaluation] = field(default_factory=dict)
     speed: Callable[[str], Speed | None] = lambda target: None
 
     @property
@@ -125,6 +128,7 @@ def session_plan(plan: Plan, outputs: Collection[str], executor: str) -> Session
         again={path: targets[path].why for path in wanted if targets[path].was_tried},
         speed=ExpectedSpeeds(plan),
         epochs=frozenset(path for path in wanted if targets[path].kind is Kind.EPOCH),
+        taken={path: one for path, one in plan.offered_evaluations.items() if not targets[path].wanted},
         skipped={
             Log.TORCHTUNE: _skipped(
                 plan, {run.name: training_of.get(run.name) or _untrained(run) for run in runs}, wanted
@@ -196,9 +200,14 @@ def _skipped(plan: Plan, targets: Mapping[str, Target | str], wanted: Collection
         if isinstance(target, str):
             skipped.append((subject, target))
         elif target.path not in wanted:
-            is_there = _is_complete(plan, target)
-            skipped.append((subject, "already complete" if is_there else _not_asked(plan, target)))
+            skipped.append((subject, _why_skipped(plan, target)))
     return tuple(skipped)
+
+
+def _why_skipped(plan: Plan, target: Target) -> str:
+    if not _is_complete(plan, target):
+        return _not_asked(plan, target)
+    return "taken from another experiment" if target.path in plan.offered_evaluations else "already complete"
 
 
 def _complete(plan: Plan, targets: Iterable[Target]) -> frozenset[str]:

@@ -69,7 +69,7 @@ def as_json(status: Status) -> dict[str, Any]:
     jobs, unknown (how many of them are like none that was measured); of a run: name, type, training, verified,
     verifications, evaluations; of each of these: kind, subject, run, task, epoch, state, certain, is_stuck, attempt,
     job_id, slurm_state, since, seconds, reason, read_on, progress (null, or done, total, unit, loss, tokens_per_second,
-    seconds_left).
+    seconds_left), taken_from (another experiment, or empty).
     """
     return {
         "experiment": status.experiment,

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from run_experiment.actionlog.entry import escape
 from run_experiment.common.text import counted
@@ -46,7 +47,7 @@ class _Column:
 def status_text(status: Status, width: int) -> str:
     """The whole page for a terminal of `width` columns, at least 80."""
     width = max(width, _NARROWEST)
-    parts = [*_head(status, width), "", *_table(status, width)]
+    parts = [*_head(status, width), "", *_table(status, width), *_taken(status, width)]
     parts += _running(status, width)
     return "\n".join([*parts, *_stuck(status, width), *_failures(status, width), *_outdated(status, width)])
 
@@ -235,6 +236,18 @@ def _legend(status: Status, width: int) -> list[str]:
 def _epochs(epochs: Sequence[int]) -> str:
     whole = list(range(epochs[0], epochs[-1] + 1)) == list(epochs) and len(epochs) > 1
     return f"{epochs[0]} to {epochs[-1]}" if whole else ", ".join(map(str, epochs))
+
+
+def _taken(status: Status, width: int) -> list[str]:
+    """What was not made here."""
+    groups: dict[str, list[Item]] = {}
+    for item in _jobs(status):
+        if item.taken_from:
+            groups.setdefault(item.taken_from, []).append(item)
+    said = [f"Taken from {escape(experiment)}: {_kinds(items)}" for experiment, items in groups.items()]
+    # A path stays whole.
+    options: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
+    return [line for one in said for line in textwrap.wrap(one, width, subsequent_indent="    ", **options)]
 
 
 def _running(status: Status, width: int) -> list[str]:

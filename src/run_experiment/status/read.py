@@ -168,7 +168,8 @@ class _Reader:
         done = replace(item, state=State.DONE, reason=target.why)
         if not isinstance(record, JobRecord):
             return done
-        return replace(done, job_id=record.job_id, since=record.end, seconds=record.seconds)
+        made_in = str(record.taken_from.get("experiment", ""))
+        return replace(done, job_id=record.job_id, since=record.end, seconds=record.seconds, taken_from=made_in)
 
     def _is_needed(self, target: Target) -> bool:
         return any(target.path in other.needs for other in self._plan.targets.values())

@@ -104,6 +104,7 @@ def test_every_action_knows_its_logs() -> None:
         "QUEUE_FULL",
         "MODEL_CHECK",
         "THROUGHPUT_STATUS",
+        "REUSE_EVAL",
     }
     assert len(set(of_torchtune) - ours) == 8
     assert len(set(of_inspect) - ours) == 15

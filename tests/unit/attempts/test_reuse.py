@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from run_experiment.attempts.reuse import offered_training, take
+from run_experiment.attempts.reuse import OtherExperiments, take_training
 from run_experiment.attempts.trainings import KeptTraining, Sought, folder_name, kept_training
 from run_experiment.common.json_files import read_record, write_record
 
@@ -46,7 +46,7 @@ def sure(found: KeptTraining | None) -> KeptTraining:
 
 def test_a_training_of_the_configuration_is_found_whatever_its_run_is_called(sought: Sought, tmp_path: Path) -> None:
     folder = trained(tmp_path / "other")
-    found = offered_training(sought, [tmp_path / "empty", tmp_path / "other"])
+    found = OtherExperiments([tmp_path / "empty", tmp_path / "other"]).training(sought)
     assert found
     assert found.folder == folder
     assert kept_training(sought) is None
@@ -54,8 +54,16 @@ def test_a_training_of_the_configuration_is_found_whatever_its_run_is_called(sou
 
 def test_one_in_a_folder_of_its_own_choice_is_found(sought: Sought, tmp_path: Path) -> None:
     folder = trained(tmp_path / "other", place="checkpoints/r8/trainings")
-    found = sure(offered_training(sought, [tmp_path / "other"]))
+    found = sure(OtherExperiments([tmp_path / "other"]).training(sought))
     assert found.folder == folder
+
+
+def test_one_in_a_folder_outside_of_its_experiment_is_found(sought: Sought, tmp_path: Path) -> None:
+    folder = trained(tmp_path / "other", place="../scratch/r8/trainings")
+    checkpoints = [str(tmp_path / f"scratch/r8/artifacts/epoch_{epoch}") for epoch in range(2)]
+    write_record(tmp_path / "other/r8/finetune.json", {"config": CONFIG, "checkpoints": checkpoints})
+    found = sure(OtherExperiments([tmp_path / "other"]).training(sought))
+    assert found.folder.samefile(folder)
 
 
 @pytest.mark.parametrize("facts", [{"epochs": 1}, {"config": {"lr": 0.2}}])
@@ -63,28 +71,28 @@ def test_one_that_is_not_whole_or_of_something_else_is_not(
     sought: Sought, tmp_path: Path, facts: dict[str, Any]
 ) -> None:
     trained(tmp_path / "other", **facts)
-    assert offered_training(sought, [tmp_path / "other"]) is None
+    assert OtherExperiments([tmp_path / "other"]).training(sought) is None
 
 
 def test_of_several_the_newest(sought: Sought, tmp_path: Path) -> None:
     trained(tmp_path / "one")
     newest = trained(tmp_path / "two", ended="2026-03-01T10:00:00+01:00")
     trained(tmp_path / "three", ended="2026-02-01T10:00:00+01:00")
-    found = sure(offered_training(sought, [tmp_path / name for name in ("one", "two", "three")]))
+    found = sure(OtherExperiments([tmp_path / name for name in ("one", "two", "three")]).training(sought))
     assert found.folder == newest
 
 
 def test_without_an_output_folder_there_is_no_place_for_it(tmp_path: Path) -> None:
     trained(tmp_path / "other")
     apart = Sought(tmp_path / "mine", "r4", CONFIG, None, ["one/r4"])
-    assert offered_training(apart, [tmp_path / "other"]) is None
+    assert OtherExperiments([tmp_path / "other"]).training(apart) is None
 
 
 def test_what_is_taken_is_this_run_s_and_says_where_it_is_from(sought: Sought, tmp_path: Path) -> None:
     folder = trained(tmp_path / "other", provenance={"python": "3.12"})
     before = (folder / "record.json").read_bytes()
-    found = sure(offered_training(sought, [tmp_path / "other"]))
-    taken = take(sought, found)
+    found = sure(OtherExperiments([tmp_path / "other"]).training(sought))
+    taken = take_training(sought, found)
     kept = sure(kept_training(sought))
     assert kept.folder == taken == sought.beside / folder_name(sought.beside, "r4", CONFIG)
     assert (kept.record["experiment"], kept.record["run"]) == (str(tmp_path / "mine"), "r4")
@@ -97,25 +105,25 @@ def test_what_is_taken_is_this_run_s_and_says_where_it_is_from(sought: Sought, t
 
 def test_what_was_taken_twice_says_where_it_was_trained(sought: Sought, tmp_path: Path) -> None:
     trained(tmp_path / "other")
-    found = sure(offered_training(sought, [tmp_path / "other"]))
-    take(sought, found)
+    found = sure(OtherExperiments([tmp_path / "other"]).training(sought))
+    take_training(sought, found)
     (tmp_path / "mine/experiment_summary.yaml").touch()
     third = asked(tmp_path / "third")
-    again = sure(offered_training(third, [tmp_path / "mine"]))
-    take(third, again)
+    again = sure(OtherExperiments([tmp_path / "mine"]).training(third))
+    take_training(third, again)
     kept = sure(kept_training(third))
     assert kept.record["provenance"]["taken_from"] == {"experiment": str(tmp_path / "other"), "run": "r8"}
 
 
 def test_from_another_file_system_by_path(sought: Sought, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = trained(tmp_path / "other")
-    found = sure(offered_training(sought, [tmp_path / "other"]))
+    found = sure(OtherExperiments([tmp_path / "other"]).training(sought))
 
     def fail(source: str, target: str) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", fail)
-    taken = take(sought, found)
+    taken = take_training(sought, found)
     assert (taken / "epoch_0/adapter").readlink() == folder / "epoch_0/adapter"
     assert read_record(folder / "record.json") == found.record
     assert kept_training(sought)
@@ -123,13 +131,13 @@ def test_from_another_file_system_by_path(sought: Sought, tmp_path: Path, monkey
 
 def test_a_take_that_fails_leaves_nothing(sought: Sought, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(tmp_path / "other")
-    found = sure(offered_training(sought, [tmp_path / "other"]))
+    found = sure(OtherExperiments([tmp_path / "other"]).training(sought))
 
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("run_experiment.attempts.reuse.write_record", fail)
     with pytest.raises(OSError, match="No space"):
-        take(sought, found)
+        take_training(sought, found)
     assert not list((tmp_path / "mine").rglob("adapter"))
     assert kept_training(sought) is None

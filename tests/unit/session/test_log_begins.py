@@ -11,6 +11,8 @@ from session_logs import BASE, CACHE, CHECK8, R4, R8, Session, plan, submission
 
 from run_experiment.actionlog.entry import Action, Log, link_logs
 from run_experiment.actionlog.reader import read_action_log
+from run_experiment.attempts.reuse import OfferedEvaluation
+from run_experiment.common.json_files import write_record
 from run_experiment.session.entries.jobs import all_submitted, identification, job_ids_text
 from run_experiment.session.events import RuleFailed, RuleStarted
 from run_experiment.slurm.events import (
@@ -41,6 +43,27 @@ def test_every_skipped_name_is_told_whole_however_many_there_are(tmp_path: Path,
     assert {result for _, _, result in rows} == {"3 evaluations to submit (0 already completed)"}
     assert len(rows) == len(identification(plan(tmp_path, skipped=many.log._plan.skipped), Log.INSPECT))
     assert (len(rows) == 1) == (count <= 40)
+
+
+def test_what_is_taken_from_another_experiment_has_an_entry_each(tmp_path: Path) -> None:
+    facts = {
+        "config": {},
+        "job_id": "17",
+        "ended": "2025-01-31T11:00:00",
+        "results": {"metrics": {"match/accuracy": 0.5}},
+    }
+    write_record(tmp_path / BASE, facts)
+    there = OfferedEvaluation(Path("/other"), "control", "shout_base", facts)
+    taken = Session(plan(tmp_path, taken={BASE: there}))
+    assert taken.rows(Action.REUSE_EVAL) == [
+        (
+            "base/shout/base",
+            "Evaluated by job 17 of /other as control/shout/base, from where it is taken",
+            "Evaluation finished: match/accuracy 0.500, at 2025-01-31 11:00:00",
+        )
+    ]
+    # Its job is none of this experiment.
+    assert read_action_log(tmp_path / "run-inspect.log")["job_id"].isna().all()
 
 
 def test_submissions_with_their_stagger(session: Session) -> None:

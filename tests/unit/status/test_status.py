@@ -60,7 +60,7 @@ def test_a_complete_experiment_lacks_nothing(
     training = items(whole)["r8"]
     assert set(training) == {
         *("kind", "subject", "run", "task", "epoch", "state", "certain", "job_id", "slurm_state"),
-        *("since", "seconds", "reason", "read_on", "attempt", "is_stuck", "progress"),
+        *("since", "seconds", "reason", "read_on", "attempt", "is_stuck", "progress", "taken_from"),
     }
     assert (training["job_id"], training["seconds"], training["since"][:10]) == ("local-10", 61.5, "2025-01-31")
     assert whole["runs"][0]["verified"] == {"done": 2, "of": 2}

@@ -10,6 +10,7 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 
 from run_experiment.actionlog.entry import MAX_CHARACTERS, Action, Entry, Log, duration_text
+from run_experiment.attempts.reuse import OfferedEvaluation
 from run_experiment.common import paths
 from run_experiment.common.clock import moment_of
 from run_experiment.common.text import counted
@@ -69,6 +70,13 @@ def earlier_submission(plan: SessionPlan, job: SessionJob, job_id: str) -> Entry
 def submission_failure(plan: SessionPlan, job: SessionJob, reason: str) -> Entry:
     """A job was not submitted."""
     return Entry(SUBMISSION[job.log], submission_details(plan, job, 0), f"failed: {reason}", job.subject)
+
+
+def reuse(job: SessionJob, offered: OfferedEvaluation, outcome: str, ended: datetime | None) -> Entry:
+    """An evaluation was taken from another experiment; `outcome` is what came out there."""
+    there = paths.subject_of_cell(offered.run, offered.cell)
+    details = f"Evaluated by job {offered.job_id} of {offered.experiment} as {there}, from where it is taken"
+    return Entry(Action.REUSE_EVAL, details, finished(Log.INSPECT, outcome, ended), job.subject)
 
 
 def queue_full(waiting: int, reason: str) -> Entry:
