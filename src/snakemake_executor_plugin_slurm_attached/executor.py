@@ -109,15 +109,21 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._interrupts = Interrupts()
         latency = self.workflow.execution_settings.latency_wait
         self._follower = Follower(self._folder, settings.poll_seconds, settings.lost_seconds, latency, self._tell)
-        self._earlier = EarlierJobs(
-            self._folder, self._ledger, self._follower.ended, self.workflow.dag, self._tell, self.logger
-        )
         self._pacing = Pacing(
             settings.max_queued,
             settings.poll_seconds,
             lambda: set(map(slurm_id, self._follower.jobs)),
             lambda number: self._tell(QueueFull(number)),
             self._allocation,
+        )
+        self._earlier = EarlierJobs(
+            self._folder,
+            self._ledger,
+            self._follower.ended,
+            self._pacing.queue,
+            self.workflow.dag,
+            self._tell,
+            self.logger,
         )
         self._submitter = Submitter(
             self._folder, self._ledger, self._pacing, self._follow, self._refused, self._earlier.log_end, self._tell

@@ -47,6 +47,8 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
     def __post_init__(self) -> None:
         """Refuse what this executor cannot do. Raises WorkflowError."""
         super().__post_init__()
+        # Not used here; the SLURM executor would ask the controller whether another one were better.
+        self.status_command = None
         if self.efficiency_report:
             raise WorkflowError("slurm-attached writes no efficiency report")
         if self.partition_config:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 # They load nothing themselves.
 _LIGHT = ("none", "mockllm")
@@ -17,7 +16,8 @@ def model_stand_ins() -> Iterator[None]:
     from inspect_ai._util.registry import registry_info, registry_unqualified_name
     from inspect_ai.model import _model
 
-    find = vars(_model)["registry_find"]
+    names = vars(_model)
+    find = names["registry_find"]
 
     def find_stand_ins(predicate: Any) -> list[Any]:
         return [
@@ -27,8 +27,11 @@ def model_stand_ins() -> Iterator[None]:
             for found in find(predicate)
         ]
 
-    with patch.object(_model, "registry_find", find_stand_ins):
+    names["registry_find"] = find_stand_ins
+    try:
         yield
+    finally:
+        names["registry_find"] = find
 
 
 def _stand_in(api: Any) -> Any:

@@ -6,7 +6,9 @@ Those that did not fit into memory are stored by kind of training and GPU, for a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,24 @@ class TooBig:
 class LearnedBatches:
     """The smallest batch size that ran out of memory, stored in the experiment's folder.
 
-    `kind` determines how much memory a training takes; `gpus` are the names of its GPUs.
+    `kind` determines how much memory a training takes; `gpus` gives the names of its GPUs, which may take seconds.
     """
 
-    def __init__(self, kind: Config, gpus: list[str]) -> None:
-        key = hashlib.sha256(canonical([kind, gpus]).encode()).hexdigest()[:16]
-        self._file = Path(paths.MEMORY) / "batch_sizes" / f"{key}.json"
+    def __init__(self, kind: Config, gpus: Callable[[], list[str]]) -> None:
+        self._kind = kind
+        self._gpus = gpus
+        self._folder = Path(paths.MEMORY) / "batch_sizes"
+
+    @cached_property
+    def _file(self) -> Path:
+        key = hashlib.sha256(canonical([self._kind, self._gpus()]).encode()).hexdigest()[:16]
+        return self._folder / f"{key}.json"
 
     def too_big(self) -> TooBig | None:
         """The smallest batch size known to be too large, if any."""
+        # Where none was, a job starts without knowing its GPUs.
+        if not any(self._folder.glob("*.json")):
+            return None
         known: dict[str, Any] = read_record(self._file) or {}
         size = known.get("batch_size")
         return TooBig(size, str(known.get("run")), str(known.get("job_id"))) if isinstance(size, int) else None

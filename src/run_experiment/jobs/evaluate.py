@@ -20,7 +20,7 @@ from run_experiment.common.json_files import read_record, write_record
 from run_experiment.evaluation.dataset_cache import known_settings
 from run_experiment.evaluation.environment import job_environment
 from run_experiment.evaluation.errors import EvalError
-from run_experiment.evaluation.eval_log import require_success
+from run_experiment.evaluation.eval_log import load_reader, require_success
 from run_experiment.evaluation.partial_log import PartialLog, repeats_itself
 from run_experiment.evaluation.settings import require_as_asked
 from run_experiment.evaluation.vllm.ranks import RANK, largest_served
@@ -32,7 +32,7 @@ from run_experiment.jobs.checks import (
     require_inputs,
 )
 from run_experiment.jobs.evaluation_logs import UNUSABLE, Left, LogPlace, TornLogError, prepared
-from run_experiment.jobs.main import Named, failure_of, parsed
+from run_experiment.jobs.main import Named, failure_of, leave, parsed
 from run_experiment.jobs.max_connections import fitting
 from run_experiment.jobs.run import Attempt, ScriptEnd, run_job_script, tried
 from run_experiment.jobs.shared_inspect import SharedInspect, shared_inspect
@@ -53,10 +53,10 @@ def run_evaluations(description: str | None) -> None:
     """
     named = parsed(description, EvaluationJob)
     if len(named) == 1:
-        sys.exit(failure_of(named[0], evaluate))
+        leave(failure_of(named[0], evaluate))
     with shared_inspect(_rank(one.job for one in named)) as shared:
         failures = [_in_turn(place, one, shared) for place, one in enumerate(named, start=1)]
-    sys.exit("\n".join(filter(None, failures)) or 0)
+    leave("\n".join(filter(None, failures)) or None)
 
 
 def _rank(jobs: Iterable[EvaluationJob]) -> dict[str, str]:
@@ -104,7 +104,8 @@ def _make(job: EvaluationJob, shared: SharedInspect | None, current: Attempt) ->
         for entry in filter(None, (connections.oom_entry, place.start_entry)):
             current.tell(*entry)
         programs = [process.programs] if process else []
-        ended = run_job_script(job, script, current, environment | connections.environment(), samples, programs)
+        environment |= connections.environment()
+        ended = run_job_script(job, script, current, environment, samples, programs, [load_reader])
         left = _judged(job, current, place, ended)
     facts = {
         "results": asdict(left.outcome),

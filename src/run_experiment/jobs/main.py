@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from run_experiment.jobs.checks import JobError
 from run_experiment.jobs.specs import Job
@@ -30,7 +31,14 @@ class Named(Generic[J]):
 def run_job(description: str | None, job_type: type[J], execute: Callable[[J, str, Path], None]) -> None:
     """Run the job that the command line names; on failure say why and exit with 1, or 143 after SIGTERM."""
     (named,) = parsed(description, job_type)
-    sys.exit(failure_of(named, execute))
+    leave(failure_of(named, execute))
+
+
+def leave(why: str | None) -> NoReturn:
+    """End this process; with a reason, that is printed and the exit status is 1."""
+    # Nothing of what is there is looked through for garbage: the job's GPUs would wait for that.
+    gc.freeze()
+    sys.exit(why)
 
 
 def parsed(description: str | None, job_type: type[J]) -> list[Named[J]]:

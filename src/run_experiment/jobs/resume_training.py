@@ -108,7 +108,7 @@ def _known_limits(config: Config, current: Attempt) -> LearnedBatches:
     hyperparameters = config.get("hyperparameters", {})
     kind = {"model": config["model"]} | {name: hyperparameters.get(name) for name in OF_MEMORY}
     kind |= {name: hyperparameters[name] for name in IF_ON if hyperparameters.get(name)}
-    return LearnedBatches(kind, [gpu["name"] for gpu in current.provenance.result().get("gpus", [])])
+    return LearnedBatches(kind, lambda: [gpu["name"] for gpu in current.provenance().result().get("gpus", [])])
 
 
 def _choose_sizes(current: Attempt, known: TooBig | None, asked: Sizes) -> Sizes:

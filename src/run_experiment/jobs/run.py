@@ -9,10 +9,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,8 +37,6 @@ from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.process_usage import ProcessUsage, counted_usage
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
-from run_experiment.slurm.clients import query_start
-from run_experiment.slurm.errors import SlurmError
 
 # What ends a script, or its command, from outside: another attempt may finish. SIGUSR1, SIGUSR2 and SIGHUP are those of
 # `#SBATCH --signal` in a script without a trap for them.
@@ -50,6 +49,9 @@ _IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "started", 
 
 # Of the action log: what was done, the details, the result.
 Entry = tuple[Action, str, str]
+_Provenance = Callable[[], Future[dict[str, Any]]]
+# What the attempts at a job have in common, as an `Attempt` has it.
+_Facts = tuple[list[dict[str, str]], Executor, _Provenance, Future[datetime | None], ProcessUsage]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Attempt:
     """One attempt at a job: its id, its log (`output` is the open file), its lock, and its folder.
 
     `earlier` are the attempts before it at the same result, newest first. `begun` are the facts recorded when it
-    begins, `events` the job's entries for the action log.
+    begins, `events` the job's entries for the action log. `provenance` is found out from its first call on, by the
+    threads `aside`.
     """
 
     job_id: str
@@ -70,7 +73,8 @@ class Attempt:
     earlier: list[history.Attempt]
     begun: dict[str, Any]
     events: list[dict[str, str]]
-    provenance: Future[dict[str, Any]]
+    aside: Executor
+    provenance: _Provenance
     started_by_slurm: Future[datetime | None]
     usage: ProcessUsage
 
@@ -86,6 +90,12 @@ class Attempt:
         self.events.append({"time": stamp(now()), "action": action.value, "details": details, "result": result})
         self.begin()
 
+    def prepare_end(self, *more: Callable[[], object]) -> None:
+        """Begin what the end of the job needs, beside its script: before and after that, the job's GPUs wait for it."""
+        self.provenance()
+        for call in more:
+            self.aside.submit(call)
+
     def record(self) -> dict[str, Any]:
         """The part of a record that all jobs share."""
         return {
@@ -94,7 +104,7 @@ class Attempt:
             "ended": stamp(now()),
             "seconds": round(time.monotonic() - self.clock, 1),
             "usage": self.usage.figures(),
-            "provenance": self.provenance.result(),
+            "provenance": self.provenance().result(),
             "attempts": [_in_short(one) for one in reversed(self.earlier)],
             "events": self.events,
         }
@@ -127,6 +137,10 @@ def _start_by_slurm(job_id: str, *, failed: bool = False) -> datetime | None:
     """When SLURM last started this job; None if it neither started it again nor `failed`, or SLURM does not answer."""
     if not (own_restarts() or failed):
         return None
+    # Here, since a job starts faster without them.
+    from run_experiment.slurm.clients import query_start
+    from run_experiment.slurm.errors import SlurmError
+
     try:
         return query_start(job_id)
     except (SlurmError, ValueError):
@@ -144,9 +158,10 @@ def tried(job: Job, name: str, local_id: str, log: Path, make: Callable[[Attempt
         lock = _alone(stack, job, local_id, log)
         events: list[dict[str, str]] = []
         # In parallel, since a driver may take seconds to list the GPUs, and SLURM to answer.
-        aside = stack.enter_context(ThreadPoolExecutor(2))
-        made_with, started = aside.submit(_made_with, job), aside.submit(_start_by_slurm, own_job_id(local_id))
-        facts = (events, made_with, started, stack.enter_context(counted_usage()))
+        aside = stack.enter_context(ThreadPoolExecutor(3))
+        made_with = cache(partial(aside.submit, _made_with, job))
+        started = aside.submit(_start_by_slurm, own_job_id(local_id))
+        facts = (events, aside, made_with, started, stack.enter_context(counted_usage()))
         for rest in range(job.retries, -1, -1):
             try:
                 with _attempt(job, name, local_id, (log, lock), facts) as current:
@@ -183,8 +198,9 @@ def run_job_script(
     environment: Mapping[str, str],
     samples: Path,
     programs: Sequence[Path] = (),
+    prepare: Sequence[Callable[[], object]] = (),
 ) -> ScriptEnd:
-    """Run a job's script and sample the GPUs, unless the script does that itself.
+    """Run a job's script and sample the GPUs, unless the script does that itself; `prepare` are calls beside it.
 
     The message of what it failed with has the last lines of its log.
     """
@@ -198,6 +214,7 @@ def run_job_script(
             attempt.lock,
             is_rendered=script.is_rendered,
             programs=programs,
+            meanwhile=partial(attempt.prepare_end, *prepare),
         )
     out_of_memory = memory_kills() > kills
     if not status:
@@ -222,7 +239,7 @@ def _attempt(
     name: str,
     local_id: str,
     files: tuple[Path, BinaryIO],
-    facts: tuple[list[dict[str, str]], Future[dict[str, Any]], Future[datetime | None], ProcessUsage],
+    facts: _Facts,
 ) -> Iterator[Attempt]:
     """An attempt at a job; if it fails, its folder keeps its files, with a record that says why."""
     job_id = own_job_id(local_id)

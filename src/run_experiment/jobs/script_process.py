@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -35,13 +35,15 @@ def run_script(
     *,
     is_rendered: bool,
     programs: Sequence[Path] = (),
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> int:
     """Run a job script in a folder, with its output in a log; returns its exit status.
 
     The script inherits the lock, in case this process is killed and the script survives. `python` and the tools beside
     it are those of this environment, unless the script activates another; programs in the folders `programs` come
     before them. Of a script that is not `is_rendered`, lines of other sites are skipped. All processes that it started
-    end with it, as in a SLURM job, even if this process is interrupted or terminated.
+    end with it, as in a SLURM job, even if this process is interrupted or terminated. `meanwhile` is called once the
+    script runs; it returns at once.
     """
     with tempfile.TemporaryDirectory(prefix="run-experiment-") as own:
         inherited = script_environment(
@@ -67,6 +69,7 @@ def run_script(
             try:
                 end_now()
                 signals.pass_on_to(process)
+                meanwhile()
                 status = process.wait()
             except BaseException as error:
                 _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)

@@ -30,19 +30,20 @@ from snakemake_executor_plugin_slurm_attached.submissions import (
 )
 
 Tell = Callable[[Event], None]
+Queue = Callable[[], list[QueuedJob]]
 
 
-def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell) -> dict[str, Earlier]:
+def earlier_jobs(folder: Path, ledger: Ledger, tell: Tell, queue: Queue) -> dict[str, Earlier]:
     """Jobs that were submitted before and are not settled, by target; one for each. Raises SlurmError, OSError.
 
-    If several live jobs work for a target, one is kept and the others are cancelled.
+    `queue` asks for the user's live jobs. If several work for a target, one is kept and the others are cancelled.
     """
     noted = {
         target: submission
         for target, submission in ledger.open().items()
         if _is_sound(submission) and is_own(folder, submission.comment)
     }
-    queued = _unsettled(_queued(folder, noted), noted, ledger)
+    queued = _unsettled(_queued(folder, noted, queue), noted, ledger)
     left = {target: submission for target, submission in noted.items() if target not in queued}
     ended = _ended(folder, left, ledger)
     found = {
@@ -87,15 +88,15 @@ def unlogged(folder: Path, ledger: Ledger) -> list[Submission]:
     return [one for one in ledger.unlogged() if _is_sound(one) and is_own(folder, one.comment)]
 
 
-def _queued(folder: Path, noted: dict[str, Submission]) -> dict[str, list[QueuedJob]]:
+def _queued(folder: Path, noted: dict[str, Submission], queue: Queue) -> dict[str, list[QueuedJob]]:
     """The experiment's live jobs by target, once none can be on its way."""
-    queued = _own(folder, clients.queue())
+    queued = _own(folder, queue())
     unanswered = [submission for target, submission in noted.items() if not submission.job_id and target not in queued]
     pause = max(map(on_its_way, unanswered), default=0.0)
     if pause == 0:
         return queued
     time.sleep(pause)
-    return _own(folder, clients.queue())
+    return _own(folder, queue())
 
 
 def _ended(folder: Path, noted: dict[str, Submission], ledger: Ledger) -> dict[str, Earlier]:

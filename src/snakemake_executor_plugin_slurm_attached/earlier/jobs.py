@@ -15,7 +15,7 @@ from run_experiment.slurm.errors import PassingError, SlurmError
 from run_experiment.slurm.events import Event, Reattached, Unlogged
 from run_experiment.slurm.ledger import Ledger, Logged, Submission
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
-from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs, unlogged
+from snakemake_executor_plugin_slurm_attached.earlier.find import Queue, earlier_jobs, unlogged
 from snakemake_executor_plugin_slurm_attached.earlier.outdated import cancel_outdated
 from snakemake_executor_plugin_slurm_attached.ends.left_behind import is_made
 from snakemake_executor_plugin_slurm_attached.following.ended import Ended
@@ -27,15 +27,24 @@ Tell = Callable[[Event], None]
 class EarlierJobs:
     """Jobs that earlier processes submitted, by target, until this one follows or submits a job for their targets.
 
-    Those that ended meanwhile are logged, and kept only if their targets are to be made now. `dag` is Snakemake's.
+    Those that ended meanwhile are logged, and kept only if their targets are to be made now. `queue` asks for the
+    user's live jobs, `dag` is Snakemake's.
     """
 
     def __init__(
-        self, folder: Path, ledger: Ledger, ended: Ended, dag: Any, tell: Tell, logger: logging.Logger
+        self,
+        folder: Path,
+        ledger: Ledger,
+        ended: Ended,
+        queue: Queue,
+        dag: Any,
+        tell: Tell,
+        logger: logging.Logger,
     ) -> None:
         self._folder = folder
         self._ledger = ledger
         self._ended = ended
+        self._queue = queue
         self._dag = dag
         self._tell = tell
         self._logger = logger
@@ -109,7 +118,7 @@ class EarlierJobs:
     def _found(self) -> dict[str, Earlier]:
         """Those that the ledger and SLURM have now. Raises SlurmError, OSError."""
         self._logged = self._ledger.last_logged()
-        earlier = earlier_jobs(self._folder, self._ledger, self._tell)
+        earlier = earlier_jobs(self._folder, self._ledger, self._tell, self._queue)
         earlier |= cancel_outdated(self._folder, earlier, self._dag, self._tell)
         for submission in unlogged(self._folder, self._ledger):
             self._tell(Unlogged(submission))

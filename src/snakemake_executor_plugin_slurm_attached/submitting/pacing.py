@@ -93,8 +93,15 @@ class Pacing:
             self._asked_at = now
             # The count before serves until SLURM answers.
             with suppress(PassingError):
-                self._queued = set(map(self._counted, clients.queue())) - self._allocation | self._followed()
+                self.queue()
         return len(self._queued)
+
+    def queue(self) -> list[QueuedJob]:
+        """The user's live jobs, asked for now; from then on they are what is counted. Raises SlurmError."""
+        jobs = clients.queue()
+        self._asked_at = time.monotonic()
+        self._queued = set(map(self._counted, jobs)) - self._allocation | self._followed()
+        return jobs
 
     def _counted(self, job: QueuedJob) -> str:
         """What a job counts as: others' elements of an array that wait are one."""

@@ -63,15 +63,15 @@ def test_halving_ends_at_one(batch_size: int, accumulation: int) -> None:
 
 def test_the_smallest_size_that_was_too_big_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    learned = LearnedBatches({"weights": "abc"}, ["H100"])
+    learned = LearnedBatches({"weights": "abc"}, lambda: ["H100"])
     assert learned.too_big() is None
 
     for size in (8, 4, 16):
         learned.learn(TooBig(size, "r4", f"job{size}"))
 
-    assert LearnedBatches({"weights": "abc"}, ["H100"]).too_big() == TooBig(4, "r4", "job4")
-    assert LearnedBatches({"weights": "abc"}, ["A100"]).too_big() is None
-    assert LearnedBatches({"weights": "other"}, ["H100"]).too_big() is None
+    assert LearnedBatches({"weights": "abc"}, lambda: ["H100"]).too_big() == TooBig(4, "r4", "job4")
+    assert LearnedBatches({"weights": "abc"}, lambda: ["A100"]).too_big() is None
+    assert LearnedBatches({"weights": "other"}, lambda: ["H100"]).too_big() is None
 
     learned.forget()
     assert learned.too_big() is None

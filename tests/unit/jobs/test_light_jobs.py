@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from small_experiment import make_small_experiment
 from snakemake_cli import SOURCE
+from tiny_jobs import as_it_lies, leaving
+
+from run_experiment.jobs.specs import EvaluationJob
 
 HEAVY = {"numpy", "pandas", "pydantic", "yaml", "torch", "inspect_ai", "safetensors", "snakemake"}
+HEAVY |= {"asyncio", "unittest", "importlib.metadata", "run_experiment.slurm.clients"}
 
 
 @pytest.mark.parametrize("script", ["run_finetune.py", "run_evaluation.py"])
@@ -20,6 +24,15 @@ def test_a_job_begins_without_heavy_imports(script: str) -> None:
     modules = set(result.stdout.split())
     assert "run_experiment.jobs.checks" in modules
     assert not HEAVY & modules
+
+
+def test_what_reads_logs_is_imported_beside_the_script(evaluation: EvaluationJob, logs: Path) -> None:
+    is_there = "grep -q pydantic_core /proc/$PPID/maps && touch imported && break"
+    leaving(logs, "success", then=f"for try in {{1..200}}; do {is_there}; sleep 0.05; done")
+    job = as_it_lies(evaluation).write(Path())
+    command = [sys.executable, SOURCE / "scripts/run_evaluation.py", "--job", job, "--id", "5", "--log", "logs/job.log"]
+    subprocess.run(command, timeout=60, check=True)
+    assert Path("imported").exists()
 
 
 PLANNING = """

@@ -40,6 +40,14 @@ BODY
 mkdir -p r4/artifacts/epoch_0
 echo trained > r4/artifacts/epoch_0/adapter
 """
+# Knows no repository, and says whether the script runs.
+GIT = r"""#!/bin/bash
+for process in $(cat /proc/$PPID/task/*/children); do
+    grep -qs finetune.slurm /proc/$process/cmdline && echo beside the script >> HERE/asked && exit 1
+done
+echo without the script >> HERE/asked
+exit 1
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -466,3 +474,15 @@ def test_an_unfinished_training_of_another_experiment_is_left_alone(tmp_path_fac
 
     assert [path.name for path in shared.iterdir()] == ["unfinished.json"]
     assert not Path("runs").exists()
+
+
+def test_what_a_result_is_made_with_is_found_out_beside_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it, the GPUs of the job would wait for git and nvidia-smi."""
+    program = Path("bin/git")
+    program.parent.mkdir()
+    program.write_text(GIT.replace("HERE", str(Path().absolute())))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent.absolute()), prepend=":")
+    finetune(training(body="until [ -e asked ]; do sleep 0.05; done"), "3", LOG)
+    assert Path("asked").read_text().splitlines()[0] == "beside the script"
+    assert record()["provenance"]["project"] is None

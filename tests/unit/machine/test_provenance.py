@@ -213,7 +213,7 @@ def test_machine_without_gpus(tools: Path, smi: str) -> None:
 def test_versions_are_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert versions(("pytest", "no-such-package")) == {"pytest": pytest.__version__}
     for error in (PackageNotFoundError("torch"), KeyError("Version"), OSError(5, "Input/output error")):
-        monkeypatch.setattr(module, "version", lambda package, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr("importlib.metadata.version", lambda package, error=error: (_ for _ in ()).throw(error))
         assert versions() == {}
 
 

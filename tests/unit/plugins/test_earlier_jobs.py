@@ -154,7 +154,7 @@ def test_a_job_that_left_the_queue_is_on_its_way_out_whatever_accounting_says(
     def leaving(in_queue: list[QueuedJob], known: dict[str, AccountedJob]) -> bool:
         monkeypatch.setattr(clients, "queue", lambda: in_queue)
         monkeypatch.setattr(clients, "accounting", lambda job_ids: known)
-        (found,) = earlier_jobs(tmp_path, ledger, lambda event: None).values()
+        (found,) = earlier_jobs(tmp_path, ledger, lambda event: None, clients.queue).values()
         assert found.fate(tmp_path, "hash") is Fate.ATTACH
         return found.is_leaving
 

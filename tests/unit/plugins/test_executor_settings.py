@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from slurm_shims import Cluster
 from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
+from snakemake_executor_plugin_slurm.validation import validate_status_command_settings
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_slurm_attached import Executor, ExecutorSettings
@@ -60,3 +63,10 @@ def test_another_cluster_by_the_environment_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("SBATCH_CLUSTERS", "other")
     with pytest.raises(WorkflowError, match="SBATCH_CLUSTERS is set in the environment: jobs run on one cluster"):
         ExecutorSettings()
+
+
+def test_the_controller_is_not_asked_for_a_command_that_is_not_used(cluster: Cluster, tmp_path: Path) -> None:
+    """As the SLURM executor does before it warns of that command."""
+    cluster.shim(tmp_path / "bin", "scontrol", f"touch {tmp_path}/asked; echo MinJobAge = 300 sec")
+    validate_status_command_settings(ExecutorSettings(), logging.getLogger())
+    assert not (tmp_path / "asked").exists()

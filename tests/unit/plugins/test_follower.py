@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from run_experiment.common.json_files import write_record
+from run_experiment.slurm import clients
 from run_experiment.slurm.amounts import moment
 from run_experiment.slurm.clients import accounting
 from run_experiment.slurm.events import Changed, Event, Finished, Held, Polled, PollFailed
@@ -165,7 +166,7 @@ def test_jobs_of_a_folder_that_was_copied_stay_the_other_one_s(tmp_path: Path, s
         ledger.intend(replace(job, job_id=None))
         ledger.accepted(job, "17")
         folder = tmp_path if name == "original" else tmp_path / name
-        found = earlier_jobs(folder, ledger, lambda event: None)
+        found = earlier_jobs(folder, ledger, lambda event: None, clients.queue)
         assert list(found) == ([TARGET] if name == "original" else [])
     assert job.uid == os.getuid()
 

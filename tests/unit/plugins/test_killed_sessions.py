@@ -15,6 +15,7 @@ from simulated_cluster import LIVES, SHARED_LIVES, SimulatedCluster
 from simulated_sessions import Experiment, Session, SimulatedExecutor, simulated
 
 from run_experiment.actionlog.entry import Log
+from run_experiment.slurm import clients
 from run_experiment.slurm.events import Detached, Event, Reattached
 from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.ledger import Ledger
@@ -87,7 +88,7 @@ def test_what_was_never_accepted_is_not_looked_for_again(tmp_path: Path) -> None
     facts = {"target": R4, "config_hash": "ab" * 32, "name": "x.r4"}
     with simulated(Experiment(tmp_path, SimulatedCluster(tmp_path), (R4,))):
         ledger.intend(planned_submission(tmp_path, facts))
-        assert earlier_jobs(tmp_path, ledger, lambda event: None) == {}
+        assert earlier_jobs(tmp_path, ledger, lambda event: None, clients.queue) == {}
     assert ledger.open() == {}
 
 

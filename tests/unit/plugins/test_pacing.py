@@ -9,6 +9,8 @@ from pathlib import Path
 from slurm_shims import Cluster, Submitting, request, wait_for
 
 from run_experiment.slurm.events import QueueFull
+from run_experiment.slurm.ledger import Ledger
+from snakemake_executor_plugin_slurm_attached.earlier.find import earlier_jobs
 from snakemake_executor_plugin_slurm_attached.messages import message
 from snakemake_executor_plugin_slurm_attached.submitting.pacing import Pacing
 
@@ -62,3 +64,14 @@ def test_a_queue_that_others_fill_is_reported_once(tmp_path: Path, cluster: Clus
     assert message(QueueFull(2)) == (
         "waiting: 2 of your jobs are in the queue, none of this experiment (slurm-attached-max-queued)"
     )
+
+
+def test_the_queue_that_earlier_jobs_were_looked_for_in_is_counted(tmp_path: Path, cluster: Cluster) -> None:
+    """Each client that is started costs the controller of a site."""
+    cluster.queue(tmp_path / "bin", "8 PENDING b")
+    pacing = Pacing(3, 60, set)
+    assert earlier_jobs(tmp_path, Ledger(tmp_path / "ledger.jsonl"), lambda event: None, pacing.queue) == {}
+    cluster.shim(tmp_path / "bin", "squeue", f"touch {tmp_path}/asked")
+    assert pacing.wait("finetune", 0, lambda: None)
+    assert pacing.room == 2
+    assert not (tmp_path / "asked").exists()

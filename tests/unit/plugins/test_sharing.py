@@ -12,6 +12,7 @@ import pytest
 from slurm_shims import Cluster, Submitting, wait_for
 
 from run_experiment.attempts.turns import begin
+from run_experiment.slurm import clients
 from run_experiment.slurm.events import Submitted
 from run_experiment.slurm.job_ids import in_order, is_of_slurm, slurm_id, submitted_id
 from snakemake_executor_plugin_slurm_attached.earlier.fate import Earlier
@@ -90,12 +91,12 @@ def test_a_job_is_found_again_for_each_of_its_targets(tmp_path: Path, cluster: C
     (comment,) = {one.comment for one in noted.values()}
     assert targets_of(comment) == {"r4/eval/a.json": "000000000000000a", "r4/eval/b.json": "000000000000000b"}
     show(cluster, tmp_path, ("1", "RUNNING", "tiny.a+1", comment))
-    found = earlier_jobs(tmp_path, here.ledger, here.told.append)
+    found = earlier_jobs(tmp_path, here.ledger, here.told.append, clients.queue)
     assert {target: former.submission for target, former in found.items()} == noted
     assert {former.state for former in found.values()} == {"RUNNING"}
     # Its first target is made.
     here.ledger.settled("r4/eval/a.json", "1+1", "COMPLETED")
-    assert list(earlier_jobs(tmp_path, here.ledger, here.told.append)) == ["r4/eval/b.json"]
+    assert list(earlier_jobs(tmp_path, here.ledger, here.told.append, clients.queue)) == ["r4/eval/b.json"]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_elements_of_an_array_are_found_again_as_they_wait_and_run(tmp_path: Pat
     assert targets_of(comment, "1_2") == {"r4/eval/b.json": "000000000000000b"}
     rows = [("1_2", "RUNNING"), ("1_3", "PENDING"), ("1_4", "PENDING")]
     show(cluster, tmp_path, *((job_id, state, "tiny.a+3", comment) for job_id, state in rows))
-    found = earlier_jobs(tmp_path, here.ledger, here.told.append)
+    found = earlier_jobs(tmp_path, here.ledger, here.told.append, clients.queue)
     # The first has ended, and accounting does not have it yet.
     assert [(one.submission.job_id, one.state) for _, one in sorted(found.items())] == [("1_1", "PENDING"), *rows]
     assert {target: former.submission for target, former in found.items()} == noted
@@ -276,7 +277,7 @@ def test_an_outdated_evaluation_before_its_turn_costs_the_others_nothing(tmp_pat
     assert here.accepted_targets == {"r4/eval/b.json": "2"}
     assert not begin(tmp_path, "1+2")
     # Of the job that still runs only the first target is known: the other is made by another job.
-    found = earlier_jobs(tmp_path, here.ledger, here.told.append)
+    found = earlier_jobs(tmp_path, here.ledger, here.told.append, clients.queue)
     assert found["r4/eval/a.json"].submission.job_id == "1+1"
     assert found["r4/eval/b.json"].submission.job_id == "2"
 
