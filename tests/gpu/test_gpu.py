@@ -88,6 +88,26 @@ def test_samples_of_nvidia_smi_are_of_this_gpu(trained: ExperimentFolder, traine
     assert 0.5 * 1024 * metrics(trained, trainer)["peak_memory_gib"].max() < found["peak_memory_mib"] < total
 
 
+@ON_A_GPU
+@pytest.mark.parametrize("key", ["load_in_4bit", "full_finetuning"])
+def test_what_else_trl_trains(
+    trained: ExperimentFolder, model: Path, tmp_path: Path, key: str, measured: Callable[[str], None]
+) -> None:
+    """QLoRA has less in memory than LoRA, a training of all weights more; each is evaluated."""
+    experiment = make_gpu_experiment(tmp_path / "experiment", model, tasks=[{"name": "shout"}])
+    summary = experiment.read()
+    del summary["controls"]["lora_rank"]
+    summary["runs"][1]["parameters"] = {key: True} | ({"lr": 1e-4} if key == "full_finetuning" else {})
+    experiment.write(summary)
+    result = snakemake(experiment.path, f"trl/eval/shout_epoch{EPOCH}.json")
+    assert result.returncode == 0, result.stdout
+    curve = metrics(experiment, "trl")
+    assert curve["loss"].dropna().iloc[-5:].mean() < 0.9 * curve["loss"].dropna().iloc[0]
+    memory, of_lora = (metrics(one, "trl")["peak_memory_gib"].max() for one in (experiment, trained))
+    assert memory > of_lora if key == "full_finetuning" else memory < of_lora
+    measured(f"trl, {key}: peak memory {memory:.2f} GiB, LoRA {of_lora:.2f} GiB")
+
+
 @pytest.fixture
 def little_memory() -> Iterator[None]:
     """Another process holds the GPU's memory but for a few GiB."""

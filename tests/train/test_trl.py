@@ -34,6 +34,7 @@ from run_experiment.finetuning.model_check import count_packs
 from run_experiment.finetuning.resume_state import CHANGES, JOB
 from run_experiment.finetuning.tokenizer import load_tokenizer
 from run_experiment.inputs.data_files import DataError
+from run_experiment.trainers import trl_recipe
 from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_config import render
 from run_experiment.trainers.trl_recipe import finetune, load_model, resolved, samples
@@ -357,6 +358,31 @@ def test_full_finetuning_in_bf16(training: Training, tmp_path: Path, monkeypatch
     )
     assert 0 < (after - before).abs().max() < 1e-5
     assert rows(found["bf16"])[0]["loss"] != rows(found["fp32"])[0]["loss"]
+
+
+def test_qlora(training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its model is in 4 bits and its adapter is trained and resumed as others are; it is refused without CUDA."""
+    # bitsandbytes computes on a CPU what is trained, but without gradients only layers of other sizes.
+    given = training.hyperparameters.model_copy(
+        update={"load_in_4bit": True, "validation_during_training": False, "epochs": 1, "max_steps_per_epoch": 3}
+    )
+    quantized = replace(training, hyperparameters=given)
+    with pytest.raises(SystemExit, match=r"load_in_4bit needs a GPU with CUDA, which torch .* does not find here"):
+        train(quantized, made(tmp_path / "refused"))
+    on_cpu = {"device": "cpu", "dtype": "bf16"}
+    monkeypatch.setattr(trl_recipe, "resolved", lambda config: {**config, **on_cpu})
+    whole = train(quantized, made(tmp_path / "whole")) / "epoch_0"
+    interrupted = made(tmp_path / "interrupted")
+    with cut_off_after(3):
+        train(quantized, interrupted, save_every=0)
+    resumed = train(quantized, interrupted) / "epoch_0"
+    weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (whole, resumed)]
+    assert weights[0] == weights[1]
+    assert verify_checkpoint(whole, training.model).kind == "adapter"
+    assert_evaluated_as_trained(publish_checkpoint(whole, training.model, tmp_path / "loadable"), training.model.path)
+    monkeypatch.chdir(tmp_path)
+    model = load_model({**render(quantized, "", tmp_path), **on_cpu})
+    assert type(model.base_model.model.model.layers[0].mlp.up_proj.base_layer).__name__ == "Linear4bit"
 
 
 # The last three have names of layers, or sizes, that none of the others has.

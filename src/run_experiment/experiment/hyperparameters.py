@@ -36,6 +36,7 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "use_rslora": (False,),
     "lora_target_modules": (None,),
     "full_finetuning": (False,),
+    "load_in_4bit": (False,),
     "input_key": (None, DEFAULT_COLUMNS.input),
     "output_key": (None, DEFAULT_COLUMNS.output),
     "mask_history": (True,),
@@ -44,6 +45,7 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
 
 # What only trainings of adapters have.
 OF_ADAPTERS = (
+    "load_in_4bit",
     *("lora_rank", "lora_alpha", "lora_dropout", "use_dora", "use_rslora"),
     *("lora_attn_modules", "apply_lora_to_mlp", "lora_target_modules"),
 )
@@ -89,6 +91,10 @@ class Hyperparameters(Section):
     use_rslora: bool = Field(
         False,
         description="Whether LoRA is scaled by `lora_alpha / sqrt(lora_rank)` (rsLoRA), not `lora_alpha / lora_rank`.",
+    )
+    load_in_4bit: bool = Field(
+        False,
+        description="Whether the model is held in 4 bits while its adapter is trained (QLoRA): less memory, more time.",
     )
     lora_attn_modules: tuple[AttentionModule, ...] = Field(
         ("q_proj", "v_proj", "output_proj"),

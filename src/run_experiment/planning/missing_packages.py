@@ -21,6 +21,10 @@ from run_experiment.planning.submitted_scripts import made_for
 from run_experiment.trainers.known import TRAINERS
 from run_experiment.trainers.trainer import Trainer
 
+# The package that holds models in 4 bits.
+_QUANTIZES = "bitsandbytes"
+_ELSEWHERE = "if jobs run in another environment, name that in the setting `environment`"
+
 
 def missing_packages(plan: Plan, settings: Settings, requested: Collection[str]) -> list[InputError]:
     """Errors for the trainers and the vLLM that jobs would not find; none if jobs have an environment of their own.
@@ -30,7 +34,8 @@ def missing_packages(plan: Plan, settings: Settings, requested: Collection[str])
     if settings.environment or settings.modules:
         return []
     made = {target.path for target in made_for(plan, requested)}
-    return [*_missing_trainers(plan, made), *([] if settings.vllm_environment else _missing_vllm(plan, made))]
+    packages = [*_missing_trainers(plan, made), *_missing_quantization(plan, made)]
+    return [*packages, *([] if settings.vllm_environment else _missing_vllm(plan, made))]
 
 
 def missing_nodes(plan: Plan, requested: Collection[str]) -> list[InputError]:
@@ -54,12 +59,19 @@ def _missing_trainers(plan: Plan, made: Collection[str]) -> Iterator[InputError]
             yield InputError(paths.SUMMARY, [Problem(0, "tools.preparation", _advice(trainer, runs))])
 
 
+def _missing_quantization(plan: Plan, made: Collection[str]) -> Iterator[InputError]:
+    runs = [run.name for run in _trained(plan, made) if run.training and run.training.hyperparameters.load_in_4bit]
+    if runs and find_spec(_QUANTIZES) is None:
+        missing = f"{_QUANTIZES} is not installed here, for {shortened(runs)}"
+        problem = f'{missing}: install it, `pip install ".[qlora]"` in this project\'s folder; {_ELSEWHERE}'
+        yield InputError(paths.SUMMARY, [Problem(0, "load_in_4bit", problem)])
+
+
 def _advice(trainer: Trainer, runs: list[str]) -> str:
     others = " or ".join(other for other in TRAINERS if other != trainer.name)
     install = f'install it, `pip install ".[{trainer.extra}]"` in this project\'s folder'
-    elsewhere = "if jobs run in another environment, name that in the setting `environment`"
     missing = f"{trainer.package} is not installed here, for {shortened(runs)}"
-    return f"{missing}: {install}, or use `tools.preparation: {others}`; {elsewhere}"
+    return f"{missing}: {install}, or use `tools.preparation: {others}`; {_ELSEWHERE}"
 
 
 def _trained(plan: Plan, made: Collection[str]) -> Iterator[Run]:

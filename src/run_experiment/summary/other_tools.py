@@ -13,8 +13,9 @@ _MODEL = "name the model's folder in models.base"
 _DATA = "name the data file in data.training.path, or that of one run in its data"
 _VALIDATION = "put rows into a split named validation, and set validation_during_training: true"
 _EVERY_EPOCH = "every epoch ends with a checkpoint"
-_LORA = "leave it out: runs train LoRA adapters"
+_LORA = "leave it out for LoRA; write load_in_4bit: true for QLoRA, full_finetuning: true to train the whole model"
 _PRECISION = "models are trained in bf16 or fp32 (dtype)"
+_QUANTIZED = "write load_in_4bit: true with trainer: trl, or leave it out"
 _GPUS = "write gpus: N in a run's compute, with trainer: trl"
 _TEMPLATE = "the chat template is that of the model's folder (dataset_type: chat_completion)"
 _ATTENTION = "leave it out: torch chooses it"
@@ -47,8 +48,7 @@ _WAYS_OUT = {
     "fp16": "write dtype: bf16 or fp32",
     "fsdp": _GPUS,
     "gres": "write gpus: N",
-    "load_in_4bit": _PRECISION,
-    "load_in_8bit": _PRECISION,
+    "load_in_8bit": _QUANTIZED,
     "logging_steps": "leave it out: every step is logged",
     "lora_modules_to_save": "leave it out: runs train LoRA matrices alone",
     "lora_target": _MODULES,
@@ -64,7 +64,7 @@ _WAYS_OUT = {
     "optim": "leave it out: the optimizer is AdamW",
     "optimizer": "leave it out: the optimizer is AdamW; its lr and weight_decay are keys of controls",
     "output_dir": "checkpoints go to the runs' folders beside this file, or below output.base_directory",
-    "quantization_bit": _PRECISION,
+    "quantization_bit": _QUANTIZED,
     "report_to": "name a project in output.wandb_project",
     "reservation": _LINES,
     "resume_from_checkpoint": _RESUMES,

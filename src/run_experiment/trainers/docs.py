@@ -37,6 +37,7 @@ _OTHERS: Mapping[str, Any] = {
     "lora_dropout": 0.5,
     "use_dora": True,
     "use_rslora": True,
+    "load_in_4bit": True,
     "lora_attn_modules": ("k_proj",),
     "apply_lora_to_mlp": False,
     "lora_target_modules": ["all-linear"],
@@ -81,7 +82,7 @@ def _becomes(trainer: Trainer, key: str, model: Path) -> str:
     before, after = (_rendered(trainer, one, model) for one in (_hyperparameters({}), given))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     # A part of the config that is new, or left out, counts as one.
-    parts = [re.sub(r"^(dataset_val)\..*", r"\1", name) for name in names]
+    parts = [re.sub(r"^(dataset_val|quantization)\..*", r"\1", name) for name in names]
     if left_out := {name.partition(".")[0] for name in before} - {name.partition(".")[0] for name in after}:
         return f"without `{left_out.pop()}`"
     # It follows the rank unless it is given.

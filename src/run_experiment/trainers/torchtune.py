@@ -20,6 +20,7 @@ _BATCH, _ACCUMULATION = "batch_size", "gradient_accumulation_steps"
 # Why a key that is set cannot be done, and the way out; `docs` has the same texts.
 CANNOT: Mapping[str, str] = {
     "full_finetuning": "it trains LoRA adapters here (write trainer `trl`)",
+    "load_in_4bit": "it trains on the model as it is (write trainer `trl`)",
     "use_dora": "it trains plain LoRA here (write trainer `trl`)",
     "use_rslora": "it trains plain LoRA here (write trainer `trl`, or another lora_alpha)",
     "lora_target_modules": "write lora_attn_modules and apply_lora_to_mlp (or trainer `trl`)",

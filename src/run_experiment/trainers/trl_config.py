@@ -26,6 +26,8 @@ _MLP = ("gate_proj", "up_proj", "down_proj")
 # Layers that some architectures have in place of several, which can only be adapted together.
 _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 ALL_LINEAR = "all-linear"
+# QLoRA, in the names of transformers' BitsAndBytesConfig: the format of its paper.
+_QLORA = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 # Ends of the names of embeddings and output layers, which are no part of what repeats by layer.
 _OUTER = ("embed_tokens", "lm_head", "embed_out", "wte", "wpe")
 # Keys of a config.json with the sizes of a part that is not for text alone, by how they end.
@@ -53,6 +55,7 @@ def render(training: Training, output_dir: str, folder: Path, tokenizer: str | N
     if given.validation_during_training:
         config["dataset_val"] = _dataset(training, "validation", folder)
     config |= {"shuffle": given.shuffle, "max_steps_per_epoch": given.max_steps_per_epoch}
+    config |= {"quantization": _QLORA} if given.load_in_4bit else {}
     config |= {} if given.full_finetuning else {"peft": _lora(given, training.model.path)}
     config[SFT] = _sft(given)
     return config | ({"wandb_project": training.wandb_project} if training.wandb_project else {})
@@ -96,6 +99,8 @@ CANNOT: Mapping[str, str] = {
 def option_problems(given: Hyperparameters, model_dir: Path) -> dict[str, str]:
     """Why keys that are set cannot be done, by their name. Raises ModelError or CheckpointError."""
     found = {key: f"cannot be used with trl: {why}" for key, why in CANNOT.items() if getattr(given, key)}
+    if given.load_in_4bit and given.device == "cpu":
+        found["load_in_4bit"] = "needs a GPU with CUDA, and device is cpu"
     try:
         if not given.full_finetuning:
             _targets(given, model_dir)

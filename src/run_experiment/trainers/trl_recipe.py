@@ -21,7 +21,7 @@ import torch
 import yaml
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, set_seed
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 from trl import SFTConfig
 
 from run_experiment.common.json_files import describe_change, merged
@@ -69,6 +69,8 @@ def resolved(config: Config) -> Config:
     elif device in _DEVICES and not _DEVICES[device].is_available():
         advice = "ask for a GPU (#SBATCH --gpus=1), load its driver or set device: auto"
         raise DataError(f"device is {device!r}, which torch {torch.__version__} cannot use here ({advice})")
+    if "quantization" in config and device != "cuda":
+        raise DataError(f"load_in_4bit needs a GPU with CUDA, which torch {torch.__version__} does not find here")
     if dtype == "auto":
         dtype = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return {**config, "output_dir": str(output), "device": device, "dtype": dtype}
@@ -109,7 +111,11 @@ def load_model(config: Config) -> Any:
     # Steps of a usual learning rate are smaller than what bf16 can tell apart.
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[config["dtype"] if "peft" in config else "fp32"]
     model, found = AutoModelForCausalLM.from_pretrained(
-        os.path.abspath(config["model"]), dtype=dtype, trust_remote_code=False, output_loading_info=True
+        os.path.abspath(config["model"]),
+        dtype=dtype,
+        trust_remote_code=False,
+        output_loading_info=True,
+        **_in_4_bits(config, dtype),
     )
     # transformers only warns, and computes with random numbers.
     if missing := sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}):
@@ -125,6 +131,15 @@ def load_model(config: Config) -> Any:
     if config["dataset"].get("packed"):
         require_packs(model)
     return model
+
+
+def _in_4_bits(config: Config, dtype: torch.dtype) -> dict[str, Any]:
+    """How a model is loaded in 4 bits: onto its device at once, computing in `dtype`; empty for others."""
+    if "quantization" not in config:
+        return {}
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if config["device"] == "cuda" else config["device"]
+    quantization = BitsAndBytesConfig(**config["quantization"], bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": quantization, "device_map": {"": device}}
 
 
 def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:

@@ -150,6 +150,10 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         self._losses: list[torch.Tensor] = []
         self._tokens, self._step_began = 0, time.perf_counter()
         super().__init__(**given)
+        for weights in self.model.parameters():
+            if weights.requires_grad:
+                # TRL has the adapter of a quantized model in bf16, and peft loads one to resume in fp32.
+                weights.data = weights.data.float()
         per_process = self.args.train_batch_size * self.args.gradient_accumulation_steps
         self.per_epoch = len(sampler) // (per_process * process_group.count())
         if process_group.count() > 1:

@@ -139,5 +139,14 @@ def test_a_trainer_that_is_not_installed_is_said_if_jobs_have_this_environment(
     [said] = found()
     assert '".[train-trl]"' in said
     assert "or use `tools.preparation: torchtune`" in said
+    monkeypatch.setattr(Trl, "package", "jinja2")
+    summary["runs"][0]["parameters"]["load_in_4bit"] = True
+    experiment.write(summary)
+    assert found() == []
+    monkeypatch.setattr("run_experiment.planning.missing_packages._QUANTIZES", "bitsandbytes_that_is_missing")
+    [said] = found()
+    assert said.startswith(
+        "experiment_summary.yaml: load_in_4bit: bitsandbytes_that_is_missing is not installed here, for r4: install it,"
+    )
     complete(experiment)
     assert found() == [], "nothing is left to train"

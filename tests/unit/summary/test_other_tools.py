@@ -92,7 +92,9 @@ OF_TRAINERS = {
     "bf16: true": "write dtype: bf16",
     "val_set_size: 0.1": VALIDATION,
     "eval_strategy: epoch": VALIDATION,
-    "load_in_4bit: true": "models are trained in bf16 or fp32 (dtype)",
+    "load_in_8bit: true": "write load_in_4bit: true with trainer: trl, or leave it out",
+    "finetuning_type: full": "leave it out for LoRA; write load_in_4bit: true for QLoRA, full_finetuning: true to "
+    "train the whole model",
     "lora_target: all": "write lora_target_modules: all-linear with trainer: trl, or lora_attn_modules and "
     "apply_lora_to_mlp",
     "target_modules: [q_proj]": "lora_target_modules",

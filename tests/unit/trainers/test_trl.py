@@ -134,6 +134,11 @@ def test_full_finetuning_has_no_keys_of_adapters(tmp_path: Path) -> None:
     both = ("{lora_rank: 8}", "{full_finetuning: true}")
     in_controls = ("epochs: 2", "epochs: 2\n  lora_alpha: 8")
     assert errors_of(folder, trl, one, both, in_controls) == [f"{FILE}:7: controls.lora_alpha: {BOTH}"]
+    in_4_bits = ("{lora_rank: 4}", "{load_in_4bit: true}")
+    on_a_cpu = ("{lora_rank: 4}", "{load_in_4bit: true, device: cpu}")
+    assert read(folder, changed(trl, in_4_bits))[1] == []
+    key = f"{FILE}:18: runs[0].parameters.load_in_4bit"
+    assert errors_of(folder, trl, on_a_cpu) == [f"{key}: needs a GPU with CUDA, and device is cpu"]
     refused = "cannot be used with torchtune: it trains LoRA adapters here (write trainer `trl`)"
     assert errors_of(folder, one) == [f"{FILE}:17: runs[0].parameters.full_finetuning: {refused}"]
 
