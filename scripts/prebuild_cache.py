@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from run_experiment.actionlog.entry import ActionLogs, Log
-from run_experiment.common.json_files import write_record
-from run_experiment.evaluation.dataset_cache import FACTS, failed_at, failure_text, prebuild
+from run_experiment.common.json_files import failed_at, write_record
+from run_experiment.evaluation.dataset_cache import FACTS, failure_text, prebuild
 from run_experiment.jobs.checks import require_data_set
 from run_experiment.session.entries import steps as step_entries
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.checkpoints.manifest import verify
-from run_experiment.common.errors import CheckpointError
+from run_experiment.common.errors import VerificationError
+from run_experiment.common.json_files import failed_at
 from run_experiment.session.entries.steps import checkpoint_missing
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if __name__ == "__main__":
     with open(snakemake.log[0], "w") as log:
         try:
             verify(**job)
-        except CheckpointError as error:
-            log.write(f"{error}\n")
+        except VerificationError as error:
+            log.write(f"{failed_at(error.config)}{error}\n")
             folder = Path(job["checkpoint"]).absolute()
             trained, logs = job["training"] is not None, ActionLogs(Path())
             logs.write(Log.INSPECT, checkpoint_missing(wildcards.run, wildcards.epoch, folder, str(error), trained))

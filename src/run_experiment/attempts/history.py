@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from run_experiment.attempts.files import BEGUN, ENDED, NOT_SUBMITTED, SLURM, Failure, folders, number_of
@@ -127,27 +128,41 @@ class Attempt:
         return not self.config_hash or config_hash(config).startswith(self.config_hash)
 
 
-def read(folder: Path, run: str, job_id: str | None = None) -> list[Attempt]:
-    """Attempts at all targets of a run in the experiment `folder`, or only those of one job; oldest first."""
+def read(
+    folder: Path, run: str, job_id: str | None = None, accepted: Mapping[str, int] = MappingProxyType({})
+) -> list[Attempt]:
+    """Attempts at all targets of a run in the experiment `folder`, or only those of one job; oldest first.
+
+    `accepted` numbers jobs in the order in which SLURM accepted them.
+    """
     found = [_Files(path) for path in folders(folder / paths.attempts(run), job_id)]
-    return _in_order([_attempt(one, found) for one in found if one.known])
+    return _in_order([_attempt(one, found) for one in found if one.known], accepted)
 
 
-def _in_order(attempts: list[Attempt]) -> list[Attempt]:
-    """Attempts, oldest first: those of a job, which come in their order, may be of nodes whose clocks differ."""
-    latest: dict[str, float] = {}
-    places: list[tuple[float, int, int]] = []
-    for one in attempts:
-        latest[one.job_id] = max(one.clock, latest.get(one.job_id, _OLDEST))
-        places.append((latest[one.job_id], number_of(one.folder), len(places)))
+def _in_order(attempts: list[Attempt], accepted: Mapping[str, int]) -> list[Attempt]:
+    """Attempts, oldest first, also if the clocks of their nodes differ.
+
+    Those of a job come in their order; those of a target's jobs are put into the order in which SLURM accepted them.
+    """
+    latest: dict[tuple[str, str], float] = {}
+    places: list[tuple[float, int, int, int]] = []
+    for index, one in sorted(enumerate(attempts), key=lambda item: accepted.get(item[1].job_id, 0)):
+        number = accepted.get(one.job_id)
+        others = (one.target, "" if number is not None else one.job_id)
+        latest[others] = max(one.clock, latest.get(others, _OLDEST))
+        places.append((latest[others], number or 0, number_of(one.folder), index))
     return [attempts[index] for *_, index in sorted(places)]
 
 
 class History:
-    """The attempts in an experiment `folder` by target; those of a run are read once."""
+    """The attempts in an experiment `folder` by target; those of a run are read once.
 
-    def __init__(self, folder: Path) -> None:
+    `accepted` numbers jobs in the order in which SLURM accepted them; it is called when that is first needed.
+    """
+
+    def __init__(self, folder: Path, accepted: Callable[[], Mapping[str, int]] = dict) -> None:
         self._folder = folder
+        self._accepted = accepted
         self._by_run: dict[str, dict[str, list[Attempt]]] = {}
 
     def at(self, target: str) -> list[Attempt]:
@@ -155,7 +170,7 @@ class History:
         run, name = paths.target_of(target)
         if run not in self._by_run:
             found: dict[str, list[Attempt]] = {}
-            for attempt in read(self._folder, run):
+            for attempt in read(self._folder, run, accepted=self._accepted()):
                 found.setdefault(attempt.target, []).append(attempt)
             self._by_run[run] = found
         return self._by_run[run].get(name, [])

@@ -1,7 +1,8 @@
 """Folders `{run}/attempts/redo-{time}/{target}` of what `redo=` moved away, so that it is made again.
 
 A target is `finetune` or an evaluation's cell. They keep its record, and that by which it would be restored or
-continued. Nothing in them is ever used again; their names say what was asked for, and when.
+continued, which is never used again; their names say what was asked for, and when. `before.json` lists the attempts
+that there were: times, which are of several machines' clocks, would not tell which are from before.
 """
 
 from __future__ import annotations
@@ -11,33 +12,59 @@ import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 from run_experiment.common import paths
+from run_experiment.common.json_files import read_record, write_record
 
+_BEFORE = "before.json"
 _TIME = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"redo-(\d{8}T\d{6}Z)(\.\d+)?")
 
 
-def move_away(folder: Path, target: str, moment: datetime, files: Iterable[Path]) -> None:
-    """Move files and folders of a record's target in the experiment `folder` away, in this order. Raises OSError."""
+@dataclass(frozen=True)
+class Redone:
+    """What `redo=` asked for of a target: when it last did, and the attempts `before`, by the names of their folders.
+
+    A job is among them by its id, whether it left a folder or not.
+    """
+
+    moment: datetime
+    before: frozenset[str]
+
+
+def move_away(folder: Path, target: str, moment: datetime, files: Iterable[Path], before: Iterable[str]) -> None:
+    """Move files and folders of a record's target in the experiment `folder` away, in this order. Raises OSError.
+
+    `before` are the names of the attempts at it, and ids of its jobs, that there are.
+    """
     run, name = paths.target_of(target)
     place: Path | None = None
     for path in files:
-        place = place or _new(folder / paths.attempts(run), moment, name)
+        if place is None:
+            place = _new(folder / paths.attempts(run), moment, name)
+            write_record(place / _BEFORE, {"attempts": sorted(before)})
         # A job that ends just now may remove it.
         with suppress(FileNotFoundError):
             # Output folders may be on another file system.
             shutil.move(path, _free(place / _name_of(path)))
 
 
-def redone_at(folder: Path, target: str) -> datetime | None:
-    """When `redo=` last moved something of a record's target away; None if it never did."""
+def last_redo(folder: Path, target: str) -> Redone | None:
+    """What `redo=` moved away of a record's target; None if it never did."""
     run, name = paths.target_of(target)
-    found = (folder / paths.attempts(run)).glob(f"redo-*/{glob.escape(name)}")
-    return max(filter(None, (_moment(path.parent.name) for path in found)), default=None)
+    places = (folder / paths.attempts(run)).glob(f"redo-*/{glob.escape(name)}")
+    found = {place: moment for place in places if (moment := _moment(place.parent.name))}
+    return Redone(max(found.values()), frozenset().union(*map(_before, found))) if found else None
+
+
+def _before(place: Path) -> list[str]:
+    """What its list has; nothing if an older version moved it away, which kept none."""
+    listed = (read_record(place / _BEFORE) or {}).get("attempts")
+    return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
 def _new(attempts: Path, moment: datetime, name: str) -> Path:

@@ -10,7 +10,7 @@ from run_experiment.checkpoints.identities import checkpoint_identity, training_
 from run_experiment.checkpoints.publish import publish_checkpoint
 from run_experiment.checkpoints.verify import verify_checkpoint
 from run_experiment.common.clock import now
-from run_experiment.common.errors import CheckpointError
+from run_experiment.common.errors import CheckpointError, VerificationError
 from run_experiment.common.json_files import read_record, write_record
 from run_experiment.common.paths import TRAINED
 from run_experiment.experiment.model import Model
@@ -28,22 +28,26 @@ def verify(
     kept: str | None,
     epoch: int | None,
 ) -> None:
-    """Verify a checkpoint, make it loadable, write its manifest. Raises CheckpointError.
+    """Verify a checkpoint, make it loadable, write its manifest. Raises VerificationError.
 
     Paths are relative to the experiment folder; `training` is the record of the training that made the checkpoint of
     this `epoch`, `kept` its copy beside the checkpoint. While the training goes on there is no record yet.
     """
     base = Model(model["name"], Path(model["path"]))
-    facts = verify_checkpoint(Path(checkpoint), base, is_trained_here=training is not None)
-    publish_checkpoint(Path(checkpoint), base, Path(loadable))
-    if training:
-        config = {**config, "training": _identity(Path(training), kept, Path(checkpoint), epoch)}
+    try:
+        if training:
+            config = {**config, "training": _identity(Path(training), Path(checkpoint), epoch)}
+            _require_own(Path(training), kept)
+        facts = verify_checkpoint(Path(checkpoint), base, is_trained_here=training is not None)
+        publish_checkpoint(Path(checkpoint), base, Path(loadable))
+    except CheckpointError as error:
+        raise VerificationError(error, config) from error
     verified = {"verified": now().isoformat(timespec="seconds"), "checkpoint": checkpoint, "base_model": model["path"]}
     write_record(Path(manifest), {**verified, **asdict(facts), "config": config})
 
 
-def _identity(training: Path, kept: str | None, checkpoint: Path, epoch: int | None) -> dict[str, Any]:
-    """Which training made the checkpoint. Raises CheckpointError where the checkpoint is another one's."""
+def _identity(training: Path, checkpoint: Path, epoch: int | None) -> dict[str, Any]:
+    """Which training made the checkpoint. Raises CheckpointError if none has."""
     # Before the record, which takes its place when the training ends.
     trained = read_record(checkpoint / TRAINED)
     record = read_training(training)
@@ -51,7 +55,11 @@ def _identity(training: Path, kept: str | None, checkpoint: Path, epoch: int | N
         if trained is None:
             raise CheckpointError(f"{training} is missing: the run is not trained")
         return trained
-    beside = read_training(Path(kept)) if kept else None
-    if beside and training_identity(beside) != training_identity(record):
-        raise CheckpointError(f"{kept} says that the checkpoint is of another training, job {beside.job_id}")
     return checkpoint_identity(record, epoch)
+
+
+def _require_own(training: Path, kept: str | None) -> None:
+    """Raise CheckpointError if the record beside a checkpoint says that it is of another training."""
+    record, beside = read_training(training), read_training(Path(kept)) if kept else None
+    if record and beside and training_identity(beside) != training_identity(record):
+        raise CheckpointError(f"{kept} says that the checkpoint is of another training, job {beside.job_id}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, order=True)
@@ -42,3 +43,11 @@ class CommandError(Exception):
 
 class CheckpointError(Exception):
     """A checkpoint is missing or incomplete; the message names the folder or file, and the tensor."""
+
+
+class VerificationError(CheckpointError):
+    """A checkpoint failed verification; `config` is what its manifest would have had."""
+
+    def __init__(self, error: CheckpointError, config: Mapping[str, Any]) -> None:
+        super().__init__(str(error))
+        self.config = dict(config)

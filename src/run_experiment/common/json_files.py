@@ -27,6 +27,11 @@ def short_hash(config: Config) -> str:
     return config_hash(config)[:12]
 
 
+def failed_at(config: Config) -> str:
+    """Beginning of the last line in the log of a step that failed, with the configuration that it had."""
+    return f"Failed ({short_hash(config)}): "
+
+
 def mapping(value: Any) -> Mapping[str, Any]:
     """A value of a record, as a mapping: empty if it is none, in a record of another version."""
     return value if isinstance(value, Mapping) else {}

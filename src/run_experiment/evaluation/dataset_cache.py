@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from run_experiment.common.json_files import Config, short_hash, write_record
+from run_experiment.common.json_files import write_record
 from run_experiment.common.text import clipped, counted, shortened
 from run_experiment.evaluation.environment import cache_environment
 from run_experiment.evaluation.model_stand_ins import model_stand_ins
@@ -83,11 +83,6 @@ def is_too_long(folder: Path) -> bool:
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - _HASH_AND_ENDING] + _HASH_AND_ENDING * "_"
     return len(name.encode()) > _LONGEST_NAME
-
-
-def failed_at(config: Config) -> str:
-    """Beginning of the last line in the log of a data set that could not be cached, with that configuration."""
-    return f"Failed ({short_hash(config)}): "
 
 
 def failure_text(error: BaseException, script: Path = Path()) -> str:

@@ -118,6 +118,8 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         (folder / INSTALLED).unlink(missing_ok=True)
     places = [place_in(folder, sought.output, Path(one)) for one in sought.checkpoints]
     before = stamps(path for place in (*places, *map(Path, job.elsewhere)) for path in files_in(place))
+    sampled = (samples, *script.sample_files)
+    sampled_before = stamps(sampled)
     current.begin(**{SAVED: saved_files(Path(), job.output_dir, job.checkpoints)})
     with learning(current, start):
         environment = {JOB: current.job_id, **start.environment(current.folder)}
@@ -133,7 +135,7 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         "changes": start.changed_sizes,
         **_losses(folder),
         **_speed(folder),
-        **gpu_facts((samples, *script.sample_files), current.started),
+        **gpu_facts(sampled, sampled_before),
     }
     return folder if job.output_dir else sought.output, record | facts
 

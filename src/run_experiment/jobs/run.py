@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from run_experiment.actionlog.entry import Action
 from run_experiment.attempts import history
 from run_experiment.attempts.files import BEGUN, ENDED, LOG, Failure
-from run_experiment.attempts.redone import redone_at
+from run_experiment.attempts.redone import last_redo
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import same_config, write_record
@@ -37,6 +37,7 @@ from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.process_usage import ProcessUsage, counted_usage
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
+from run_experiment.slurm.ledger import accepted_jobs
 
 # What ends a script, or its command, from outside: another attempt may finish. SIGUSR1, SIGUSR2 and SIGHUP are those of
 # `#SBATCH --signal` in a script without a trap for them.
@@ -279,15 +280,15 @@ def _earlier(job: Job, target: str, folder: Path) -> list[history.Attempt]:
     Attempts made before the experiment was copied or moved do not count: their logs name files of the other folder;
     nor do those from before a `redo=`.
     """
-    since = redone_at(Path(), job.target)
+    redone = last_redo(Path(), job.target)
     return [
         one
-        for one in reversed(history.read(Path(), job.run))
+        for one in reversed(history.read(Path(), job.run, accepted=accepted_jobs(Path())))
         if one.target == target
         and one.folder != folder
         and one.begun.get("experiment") == os.getcwd()
         and same_config(one.config, job.config)
-        and (since is None or (one.began is not None and one.began >= since))
+        and not (redone and one.folder.name in redone.before)
     ]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from run_experiment.common.files import Stamps, stamps
 from run_experiment.machine.processes import query
 
 # Columns of the samples file, and the nvidia-smi fields that they hold.
@@ -99,12 +100,14 @@ def sampling(
         thread.join(_PATIENCE[1])
 
 
-def gpu_facts(samples: Iterable[Path], since: datetime) -> dict[str, Any]:
-    """A record's entry on GPUs, from the first of the files of samples that was written since; empty without any."""
-    for path in samples:
-        with suppress(OSError):
-            # File servers' clocks differ a little.
-            if path.stat().st_mtime >= since.timestamp() - 1:
+def gpu_facts(samples: Iterable[Path], before: Stamps) -> dict[str, Any]:
+    """A record's entry on GPUs, from the first of the files of samples that was written since they were as `before`.
+
+    Empty without any.
+    """
+    for path, stamp in stamps(samples).items():
+        if before.get(path) != stamp:
+            with suppress(OSError):
                 return {"gpu": asdict(summarize(path))}
     return {}
 

@@ -198,8 +198,7 @@ class _Builder:
         """The verification of a checkpoint, decided by comparing its files with its manifest."""
         record = self._snapshot.manifest(run.name, epoch)
         target = self._snapshot.compared(Kind.VERIFICATION, path, config)
-        made = self._snapshot.training(run.name)
-        failed = failed_verification(self._experiment.folder, run.name, Path(path).stem, made.end if made else None)
+        failed = failed_verification(self._experiment.folder, run.name, Path(path).stem, config)
         target = replace(target, failed=failed if target.wanted else None)
         files = self._checkpoint_files(run, epoch)
         if files is None:

@@ -5,15 +5,16 @@ Of a target whose configuration is known it says whether it is fresh, stale or m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from run_experiment.attempts.files import Failure
 from run_experiment.attempts.history import Attempt, History
-from run_experiment.attempts.redone import redone_at
+from run_experiment.attempts.redone import last_redo
 from run_experiment.common import paths
 from run_experiment.common.experiment_lock import observe
 from run_experiment.common.json_files import describe_change, same_config
@@ -49,7 +50,7 @@ class Snapshot:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sighting = observe(folder)
-        self.history = History(folder)
+        self.history = History(folder, lambda: self._noted.accepted)
         self._read: dict[str, Any] = {}
 
     def training(self, run: str) -> TrainingRecord | None:
@@ -102,11 +103,12 @@ class Snapshot:
         if target.kind not in (Kind.TRAINING, Kind.EVALUATION):
             return target
         last = self.last_attempt(target.path)
-        asked = None if record else redone_at(self.folder, target.path)
-        if asked and not (last and last.moment and last.moment >= asked):
-            return replace(target, why=f"{REDONE} on {asked.astimezone():%Y-%m-%d %H:%M}", redone=True)
-        made = record.end if isinstance(record, JobRecord) else None
-        if last is None or not last.is_of(target.config) or (made and (last.moment is None or made >= last.moment)):
+        redone = None if record else last_redo(self.folder, target.path)
+        if redone and (last is None or last.folder.name in redone.before):
+            return replace(target, why=f"{REDONE} on {redone.moment.astimezone():%Y-%m-%d %H:%M}", redone=True)
+        if last is None or not last.is_of(target.config):
+            return target
+        if isinstance(record, JobRecord) and not self._is_later(last, record.job_id, record.end):
             return target
         holder = None if last.is_over else self.holder(target.path)
         why = f"running on this machine as process {holder}" if holder else last.why
@@ -133,36 +135,44 @@ class Snapshot:
 
     def last_attempt(self, target: str) -> Attempt | None:
         """The last attempt at a record, with SLURM's verdict, even if only the ledger knows it."""
-        last, settled = self.history.newest(target), self._settled.get(target)
+        last, settled = self.history.newest(target), self._noted.settled.get(target)
         if settled is None or succeeded(settled.state):
             return last
         if last and last.job_id == settled.job_id:
             return replace(last, slurm_state=settled.state)
-        if last and (last.moment or settled.time) > settled.time:
+        if last and self._is_later(last, settled.job_id, settled.time):
             return last
         return self._only_settled(target, settled)
+
+    def attempts_at(self, target: str) -> set[str]:
+        """Names of the folders of jobs' attempts at a record, and ids of its last jobs, which may have left none."""
+        jobs = (self._noted.open.get(target), self._noted.settled.get(target))
+        ids = {job.job_id for job in jobs if job and job.job_id}
+        return ids | {attempt.folder.name for attempt in self.history.at(target) if attempt.was_submitted}
+
+    def _is_later(self, attempt: Attempt, job_id: str | None, end: datetime | None) -> bool:
+        """Whether an attempt is later than a job: in the order of the ledger, or by their times where that lacks one.
+
+        Times are of the clocks of the machines where they were noted.
+        """
+        own, other = (self._noted.accepted.get(one or "") for one in (attempt.job_id, job_id))
+        if own is not None and other is not None:
+            return own > other
+        return end is None or (attempt.moment is not None and attempt.moment > end)
 
     def is_being_made(self, target: str) -> bool:
         """Whether a job may be making a record: one on this machine, or one in the queue that has not made it."""
         if self.holder(target) is not None:
             return True
-        return target in self._submitted and not (self.folder / target).exists()
+        return target in self._noted.open and not (self.folder / target).exists()
 
     @cached_property
-    def _submitted(self) -> Collection[str]:
-        """Targets of jobs that may be in the queue; none if the ledger is unreadable, which the submitter reports."""
+    def _noted(self) -> Noted:
+        """What the ledger has; nothing if it is unreadable, which the submitter reports."""
         try:
-            return self.ledger.open
+            return self.ledger
         except OSError:
-            return ()
-
-    @cached_property
-    def _settled(self) -> Mapping[str, Settled]:
-        """Jobs whose end was recorded, by target; empty if the ledger is unreadable, which the submitter reports."""
-        try:
-            return self.ledger.settled
-        except OSError:
-            return {}
+            return Noted({}, {})
 
     def _only_settled(self, target: str, settled: Settled) -> Attempt:
         """The attempt of a job that left no files of its own."""

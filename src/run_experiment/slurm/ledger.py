@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,14 @@ class Logged:
 
 @dataclass(frozen=True)
 class Noted:
-    """By target, the last submission that is not settled, and the last job whose end was noted."""
+    """By target, the last submission that is not settled, and the last job whose end was noted.
+
+    `accepted` numbers the jobs that SLURM accepted, in their order.
+    """
 
     open: Mapping[str, Submission]
     settled: Mapping[str, Settled]
+    accepted: Mapping[str, int] = field(default_factory=dict)
 
 
 class Ledger:
@@ -130,7 +134,9 @@ class Ledger:
         """What is noted of all targets."""
         entries = list(self._entries())
         unsettled = {target: submissions[-1] for target, submissions in _unsettled(entries).items()}
-        return Noted(unsettled, _settled_jobs(entries))
+        jobs = (entry.get("job_id") for entry in entries if entry.get("event") == _ACCEPTED)
+        accepted = {job_id: number for number, job_id in enumerate(jobs) if isinstance(job_id, str)}
+        return Noted(unsettled, _settled_jobs(entries), accepted)
 
     def other_jobs(self, submission: Submission) -> set[str]:
         """Ids of jobs that a submission of unknown id did not bring: noted for its target, or of another comment."""
@@ -175,6 +181,13 @@ class Ledger:
         finally:
             os.close(file)
         _sync_folder(self._path.parent)
+
+
+def accepted_jobs(folder: Path) -> Mapping[str, int]:
+    """Numbers of an experiment's jobs in the order in which SLURM accepted them; none if the ledger is unreadable."""
+    with suppress(OSError):
+        return Ledger(folder / PATH).read().accepted
+    return {}
 
 
 def _unsettled(entries: Iterable[dict[str, Any]]) -> dict[str, list[Submission]]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import glob
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from run_experiment.actionlog.entry import duration_text
 from run_experiment.common import paths
-from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.estimate.sizes import TrainingSize
 from run_experiment.evaluation.log_file import samples_written
 from run_experiment.experiment.model import Run
@@ -48,10 +46,10 @@ class Progress:
         )
 
 
-def training_progress(folder: Path, run: Run, size: TrainingSize | None, since: datetime | None) -> Progress | None:
-    """How far the running training of a run is; None before the first step since it began."""
+def training_progress(folder: Path, run: Run, size: TrainingSize | None, begun: Path) -> Progress | None:
+    """How far the running training of a run is; None before the first step since its attempt wrote the file `begun`."""
     metrics = folder / (run.output_dir or f"{run.name}/artifacts") / METRICS_FILE
-    pace = read_pace(metrics) if _is_new(metrics, since) else None
+    pace = read_pace(metrics) if _seconds_since(begun, metrics) is not None else None
     if pace is None:
         return None
     total = size.epochs * size.steps if size and size.steps else None
@@ -61,28 +59,27 @@ def training_progress(folder: Path, run: Run, size: TrainingSize | None, since: 
     return Progress(pace.step, total, "step", pace.loss, pace.tokens_per_second, left)
 
 
-def evaluation_progress(folder: Path, run: str, cell: str, since: datetime | None, now: datetime) -> Progress | None:
-    """How far a running evaluation is, by the log that it is writing; None if there is none yet."""
+def evaluation_progress(folder: Path, run: str, cell: str, begun: Path) -> Progress | None:
+    """How far a running evaluation is, by the log that it writes; None if there is none since it wrote `begun`."""
     logs = folder.glob(f"{paths.unfinished_eval(glob.escape(run), glob.escape(cell), _HASH)}/*.eval")
-    log = max((path for path in logs if _is_new(path, since)), key=_changed, default=None)
+    ages = {log: seconds for log in logs if (seconds := _seconds_since(begun, log)) is not None}
+    log = max(ages, key=ages.__getitem__, default=None)
     written = samples_written(log) if log else None
     if log is None or written is None:
         return None
     done, total = written
     # Those that an earlier attempt left took no time of this one, so that this may be too short.
-    seconds = (now - since).total_seconds() if since else None
-    left = seconds / done * max(0, total - done) if seconds and total and done else None
+    left = ages[log] / done * max(0, total - done) if total and done else None
     return Progress(done, total, "sample", seconds_left=left)
 
 
-def _is_new(path: Path, since: datetime | None) -> bool:
-    """Whether a file was written since a job began: an older one is of the attempt before."""
-    changed = _changed(path)
-    return changed > 0 and (since is None or changed >= (since - CLOCK_SKEW).timestamp())
+def _seconds_since(begun: Path, file: Path) -> float | None:
+    """How long after the first file the other was written, by the clock of their file system.
 
-
-def _changed(path: Path) -> float:
+    None if it was not: it is of the attempt before.
+    """
     try:
-        return path.stat().st_mtime
+        seconds = (file.stat().st_mtime_ns - begun.stat().st_mtime_ns) / 1e9
     except OSError:
-        return 0.0
+        return None
+    return seconds if seconds >= 0 else None

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from run_experiment.attempts.files import BEGUN
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common import paths
 from run_experiment.common.clock import now
@@ -116,7 +117,8 @@ class _Reader:
         item = self._job(item, target, paths.training_log(run.name), target.config)
         if item.state is not State.RUNNING:
             return item
-        return _with_progress(item, training_progress(self._folder, run, training_size(self._plan, run), item.since))
+        size, begun = training_size(self._plan, run), self._begun(item, target.path)
+        return _with_progress(item, training_progress(self._folder, run, size, begun)) if begun else item
 
     def _verification(self, run: Run, epoch: int | None, training: Item) -> Item:
         target = self._plan[paths.manifest(run.name, epoch)]
@@ -144,7 +146,8 @@ class _Reader:
             config[CHECKPOINT] = manifest.hashes
         item = self._job(item, target, log, config)
         if item.state is State.RUNNING:
-            return _with_progress(item, evaluation_progress(self._folder, run, cell, item.since, now()))
+            begun = self._begun(item, target.path)
+            return _with_progress(item, evaluation_progress(self._folder, run, cell, begun)) if begun else item
         if item.state in (State.DONE, State.PENDING):
             return item
         if checkpoint and (held_up := _held_up_by_training(training) or _held_up_by_checkpoint(checkpoint)):
@@ -162,6 +165,11 @@ class _Reader:
             return _with(item, self._jobs.ended(target.attempt, log))
         read_on = target.failed.log if target.failed else None
         return replace(item, state=_unmade(target), reason=target.why, read_on=read_on)
+
+    def _begun(self, item: Item, target: str) -> Path | None:
+        """The file that the attempt of a running job wrote before its script began; None if it has not."""
+        attempts = [one for one in self._snapshot.history.at(target) if item.job_id in (None, one.job_id)]
+        return attempts[-1].folder / BEGUN if attempts and not attempts[-1].is_over else None
 
     def _done(self, item: Item, target: Target) -> Item:
         record = self._snapshot.record(target.kind, target.path)

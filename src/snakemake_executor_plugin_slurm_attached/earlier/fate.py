@@ -6,8 +6,7 @@ import enum
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from run_experiment.attempts.redone import redone_at
-from run_experiment.common.clock import moment_of
+from run_experiment.attempts.redone import last_redo
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.ledger import Submission
 from run_experiment.slurm.states import is_live, succeeded
@@ -63,6 +62,5 @@ class Earlier:
 
     def _is_before_redo(self, folder: Path) -> bool:
         """Whether it was submitted before what it was making, or had just made, was moved away."""
-        redone = redone_at(folder, self.submission.target)
-        submitted = moment_of(self.submission.time)
-        return redone is not None and (submitted is None or submitted < redone)
+        redone = last_redo(folder, self.submission.target)
+        return redone is not None and self.submission.job_id in redone.before

@@ -68,6 +68,16 @@ def test_attempts_of_a_job_are_in_their_order_whatever_the_clocks_of_its_nodes()
     assert [one.folder.name for one in attempts()] == ["17", "17.2", "18"]
 
 
+def test_jobs_are_in_the_order_in_which_slurm_accepted_them_whatever_the_clocks_of_their_nodes() -> None:
+    """The clock of the first one's node is ten minutes ahead; a job of this machine is where its time is."""
+    attempt("17", "attempt.json", started="2026-01-01T10:10", clock=1767261600.0, failure="error", error="no")
+    attempt("9", "attempt.json", started="2026-01-01T10:05", clock=1767261300.0, failure="error", error="no")
+    attempt("local-1", "attempt.json", started="2026-01-01T10:30", clock=1767262800.0, failure="error", error="no")
+    order = {"17": 3, "9": 8}
+    assert [one.job_id for one in History(Path(), lambda: order).at(TARGET)] == ["17", "9", "local-1"]
+    assert [one.job_id for one in attempts()] == ["9", "17", "local-1"]
+
+
 @pytest.mark.parametrize("minutes", [-4, 4], ids=["behind", "ahead"])
 def test_starts_of_a_job_are_told_apart_whatever_the_clock_of_its_node(minutes: int) -> None:
     """Its first start failed at 10:00, its second one left a record without SLURM's time."""

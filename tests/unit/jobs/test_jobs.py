@@ -342,6 +342,26 @@ def test_gpus_are_sampled_while_a_script_runs(
     assert read(RECORD)["gpu"]["max_utilization"] == 93
 
 
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_samples_that_a_script_takes_count_whatever_the_file_server_s_clock_says(
+    training: FinetuneJob, minutes: int
+) -> None:
+    """Those of an attempt before do not."""
+    own = "timestamp, index, utilization.gpu [%]\n2026/01/31 10:00:00.000, 0, {} %\n"
+    Path("gpu.csv").write_text(own.format(7))
+    os.utime("gpu.csv", (moment := time.time() + 60 * minutes, moment))
+    sample = f": nvidia-smi --filename={Path('gpu.csv').absolute()}"
+    write_script("r4/finetune.slurm", f"{TRAIN}\n{sample}")
+    finetune(training, "1", LOG)
+    assert "gpu" not in read(RECORD)
+    RECORD.unlink()
+    shutil.rmtree("r4/trainings")
+    sampled = f"printf '{own.format('93')}' > gpu.csv; touch -d '{minutes} min' gpu.csv".replace("%", "%%")
+    write_script("r4/finetune.slurm", f"{TRAIN}\n{sample}; cd {Path().absolute()}; {sampled}")
+    finetune(training, "2", LOG)
+    assert read(RECORD)["gpu"]["max_utilization"] == 93
+
+
 def test_nothing_is_said_of_gpus_where_there_are_none(
     training: FinetuneJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from experiments import ExperimentFolder
 from small_experiment import plan_of
 
+from run_experiment.attempts.files import note_not_submitted
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
 from run_experiment.common.json_files import config_hash, write_record
@@ -49,7 +50,7 @@ def redo(experiment: ExperimentFolder, *patterns: str, outputs: Collection[str] 
 def moved(experiment: ExperimentFolder) -> list[str]:
     """Files and folders in the folders of what was moved away."""
     found = experiment.path.glob("*/attempts/redo-*/*/*")
-    return sorted(f"{path.parent.name}/{path.name}" for path in found)
+    return sorted(f"{path.parent.name}/{path.name}" for path in found if path.name != "before.json")
 
 
 def wanted(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -105,16 +106,34 @@ def test_the_same_again_means_again(done: ExperimentFolder) -> None:
     assert plan_of(done)[R8_EVAL].why == "done"
 
 
-def test_the_reason_outlives_an_interruption_until_an_attempt(done: ExperimentFolder) -> None:
-    def attempt(number: int, ago: timedelta) -> None:
-        facts = {"target": "shout_epoch1", "job_id": str(number), "error": "no", "ended": stamp(now() - ago)}
-        write_record(done.path / f"r8/attempts/{number}/attempt.json", facts)
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(minutes=10), timedelta(minutes=-10)], ids=str)
+def test_the_reason_outlives_an_interruption_until_an_attempt(done: ExperimentFolder, ahead: timedelta) -> None:
+    """Whichever clocks of nodes are ahead or behind."""
 
-    attempt(1, timedelta(hours=1))
+    def attempt(number: int, ended: timedelta) -> None:
+        facts = {"target": "shout_epoch1", "job_id": str(number), "error": "no", "ended": stamp(now() + ended)}
+        write_record(done.path / f"r8/attempts/{number}/attempt.json", facts)
+        Ledger(done.path / PATH).accepted(Submission(R8_EVAL, "", "name", "comment", 0, LATER), str(number))
+        Ledger(done.path / PATH).settled(R8_EVAL, str(number), "FAILED")
+
+    attempt(1, ahead)
     redo(done, "r8/*/*")
     assert re.fullmatch(ASKED, session_plan(plan_of(done), {R8_EVAL}, "local").again[R8_EVAL])
-    attempt(2, timedelta())
+    attempt(2, timedelta(minutes=1) - ahead)
     assert plan_of(done)[R8_EVAL].why == "failed as job 2: no"
+
+
+def test_what_left_no_attempt_before_it_is_no_reason(done: ExperimentFolder) -> None:
+    """Neither a job that was cancelled while it waited, nor one that SLURM did not accept."""
+    ledger = Ledger(done.path / PATH)
+    ledger.accepted(Submission(R8_EVAL, "", "name", "comment", 0, LATER), "17")
+    ledger.settled(R8_EVAL, "17", "CANCELLED")
+    note_not_submitted(done.path, R8_EVAL, "", "no such account")
+    redo(done, "r8/*/*")
+    assert re.fullmatch(ASKED, plan_of(done)[R8_EVAL].why)
+    ledger.accepted(Submission(R8_EVAL, "", "name", "comment", 0, LATER), "18")
+    ledger.settled(R8_EVAL, "18", "CANCELLED")
+    assert plan_of(done)[R8_EVAL].why.startswith("was cancelled as job 18")
 
 
 def test_what_a_job_is_making_is_not_made_twice(done: ExperimentFolder) -> None:

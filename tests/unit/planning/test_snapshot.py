@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from experiments import ExperimentFolder
 from small_experiment import complete, make_small_experiment, plan_of
+from status_cases import begin
 
 from run_experiment.common import paths
+from run_experiment.common.clock import now
 from run_experiment.common.json_files import config_hash, write_record
 from run_experiment.finetuning.metrics import COLUMNS
 from run_experiment.machine.processes import locked
@@ -92,6 +95,7 @@ def busy(tmp_path: Path) -> ExperimentFolder:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_reads_each_file_once(busy: ExperimentFolder, command: str) -> None:
     arguments = [str(busy.path), COMMANDS[command], IMPORTS]
+    begin(busy, TRAIN_R4, "local-1")
     (busy.path / METRICS).write_text(",".join(COLUMNS) + "\n0,1,2.5,,,,,\n")
     with locked(busy.path / paths.lock(TRAIN_R4)):
         result = subprocess.run(
@@ -124,3 +128,25 @@ def test_the_last_attempt_may_be_one_that_only_the_ledger_knows(busy: Experiment
     last = Snapshot(busy.path).last_attempt(TRAIN_R4)
     assert last is not None
     assert last.why == expected.get(state, "failed as job 18: RuntimeError: no")
+
+
+@pytest.mark.parametrize("minutes", [-10, 10], ids=["behind", "ahead"])
+def test_which_job_was_last_is_what_the_ledger_says_whatever_the_clock_of_a_node(tmp_path: Path, minutes: int) -> None:
+    experiment = make_small_experiment(tmp_path / "place" / "experiment")
+    ledger, ended = Ledger(experiment.path / PATH), (now() + timedelta(minutes=minutes)).isoformat()
+
+    def submit(job_id: str, state: str) -> None:
+        config = config_hash(plan_of(experiment)[TRAIN_R4].config)
+        ledger.accepted(Submission(TRAIN_R4, config, "tiny.r4", "", 0, ended), job_id)
+        ledger.settled(TRAIN_R4, job_id, state)
+
+    submit("17", "CANCELLED")
+    submit("18", "FAILED")
+    fail(experiment, TRAIN_R4, "18", ended=ended)
+    assert plan_of(experiment)[TRAIN_R4].why.startswith("failed as job 18")
+    submit("19", "CANCELLED")
+    assert plan_of(experiment)[TRAIN_R4].why.startswith("was cancelled as job 19")
+    # Another configuration is trained, and changed back.
+    submit("20", "COMPLETED")
+    write_record(experiment.path / TRAIN_R4, {"job_id": "20", "ended": now().isoformat(), "config": {"lr": 1}})
+    assert plan_of(experiment)[TRAIN_R4].attempt is None

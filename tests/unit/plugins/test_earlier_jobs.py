@@ -128,17 +128,17 @@ def test_a_job_from_before_a_redo_is_not_taken_for_it(tmp_path: Path) -> None:
     made, leaving = Earlier(R4, "COMPLETED"), Earlier(R4, "COMPLETING")
     record = tmp_path / R4.target
 
-    def fates(redone: timedelta | None = None) -> list[Fate]:
+    def fates(*before: str, hours: int = 0) -> list[Fate]:
         write_record(record, {"job_id": R4.job_id, "config_hash": R4.config_hash})
-        if redone is not None:
-            move_away(tmp_path, R4.target, NOON + redone, [record])
+        if before:
+            move_away(tmp_path, R4.target, NOON + timedelta(hours=hours), [record], before)
         return [one.fate(tmp_path, R4.config_hash) for one in (made, leaving)]
 
     assert fates() == [Fate.MADE, Fate.MADE]
-    assert fates(timedelta()) == [Fate.GONE, Fate.ATTACH]
+    assert fates("16", hours=1) == [Fate.GONE, Fate.ATTACH], "although the clock of that login node was ahead"
     write_record(record, {"job_id": R4.job_id, "config_hash": R4.config_hash})
     assert made.fate(tmp_path, R4.config_hash) is Fate.MADE, "after what was moved"
-    assert fates(timedelta(seconds=1)) == [Fate.GONE, Fate.CANCEL]
+    assert fates("16", str(R4.job_id), hours=-1) == [Fate.GONE, Fate.CANCEL], "although it was behind"
 
 
 def test_a_job_that_left_the_queue_is_on_its_way_out_whatever_accounting_says(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from experiments import ExperimentFolder
 from small_experiment import pass_check, plan_of, train
-from status_cases import TRAIN_R4, items
+from status_cases import TRAIN_R4, begin, items
 
 from run_experiment.cli import main
 from run_experiment.common import paths
@@ -31,6 +31,7 @@ def running(new: ExperimentFolder) -> Iterator[ExperimentFolder]:
         for target in (TRAIN_R4, EVALUATION):
             (new.path / paths.lock(target)).parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(new.path / paths.lock(target)))
+            begin(new, target, "local-1")
         yield new
 
 
@@ -98,8 +99,17 @@ def test_a_running_training_says_its_step_and_the_time_left(
 def test_steps_of_an_earlier_attempt_are_none_of_this_one(
     running: ExperimentFolder, status: Callable[..., Any]
 ) -> None:
-    os.utime(write_steps(running.path / "r4/artifacts/metrics.csv", 8), (1, 1))
+    """By the clock of the file server, which may be far from this machine's."""
+    steps, began = (
+        write_steps(running.path / "r4/artifacts/metrics.csv", 8),
+        running.path / "r4/attempts/local-1/begun.json",
+    )
+    os.utime(steps, (1000, 1000))
     assert items(status(running))["r4"]["progress"] is None
+    os.utime(began, (999, 999))
+    assert items(status(running))["r4"]["progress"]["done"] == 8
+    began.unlink()
+    assert items(status(running))["r4"]["progress"] is None, "its attempt has not begun"
 
 
 def test_a_running_evaluation_says_its_samples(running: ExperimentFolder, status: Callable[..., Any]) -> None:
@@ -107,8 +117,10 @@ def test_a_running_evaluation_says_its_samples(running: ExperimentFolder, status
     write_samples(running, 4)
     found = items(status(running))["base/shout/base"]["progress"]
     assert (found["done"], found["total"], found["unit"]) == (4, 16, "sample")
-    assert found["seconds_left"] > 0
     log = next(running.path.glob("base/eval/.unfinished/*/*.eval"))
+    for path, moment in ((running.path / "base/attempts/local-1/begun.json", 100), (log, 140)):
+        os.utime(path, (moment, moment))
+    assert items(status(running))["base/shout/base"]["progress"]["seconds_left"] == 120
     log.write_bytes(log.read_bytes()[:-30])
     assert items(status(running))["base/shout/base"]["progress"] is None
 

@@ -16,8 +16,7 @@ from run_experiment.actionlog.reader import read_action_log
 from run_experiment.attempts.files import note_not_submitted
 from run_experiment.cli import main
 from run_experiment.common import paths
-from run_experiment.common.json_files import config_hash, write_record
-from run_experiment.evaluation.dataset_cache import failed_at
+from run_experiment.common.json_files import config_hash, failed_at, write_record
 from run_experiment.planning.target import Kind
 from run_experiment.results.collect import collect
 from run_experiment.session.log import SessionLog
@@ -83,8 +82,9 @@ def fail_check(experiment: ExperimentFolder) -> None:
 
 def fail_verification(experiment: ExperimentFolder) -> None:
     train(experiment, "r4", seed=0)
-    for epoch in ("epoch_0", "epoch_1"):
-        leave_log(experiment, paths.verification_log("r4", epoch), "tensor x holds NaN")
+    for epoch in (0, 1):
+        error = f"{failed_at(plan_of(experiment)[paths.manifest('r4', epoch)].config)}tensor x holds NaN"
+        leave_log(experiment, paths.verification_log("r4", f"epoch_{epoch}"), error)
 
 
 def fail_cache(experiment: ExperimentFolder) -> None:

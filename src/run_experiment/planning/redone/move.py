@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from run_experiment.attempts.files import forget_not_submitted
 from run_experiment.attempts.redone import move_away
 from run_experiment.attempts.trainings import records_of
 from run_experiment.common import paths
@@ -36,7 +37,8 @@ def move_records(plan: Plan, outputs: Collection[str]) -> list[str]:
         is_older = older.ask_for(path, target.config)
         if path in outputs or is_older:
             files = [one for one in _files(plan, target) if not (is_older and older.is_made(path, one))]
-            move_away(folder, path, moment, files)
+            move_away(folder, path, moment, files, plan.snapshot.attempts_at(path))
+            forget_not_submitted(folder, path)
             moved.append(path)
     older.forget()
     return moved
