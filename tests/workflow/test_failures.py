@@ -13,6 +13,8 @@ from small_experiment import make_small_experiment, plan_of
 from snakemake_cli import planned, ran, snakemake
 
 from run_experiment.actionlog.reader import read_action_log
+from run_experiment.common.json_files import write_record
+from run_experiment.inputs.file_hashes import file_facts
 
 
 @pytest.fixture
@@ -56,6 +58,9 @@ def test_a_page_that_cannot_be_written_fails_no_session(fresh: ExperimentFolder)
     assert f"Results: {fresh.path}/results/summary.md" in result.stdout
     for log in fresh.path.glob("*/eval/logs/*.eval"):
         log.write_bytes(b"broken")
+        # It is that of the record all the same, as if the disk lost it: another one would be made again.
+        record = f"{log.parent.parent.relative_to(fresh.path)}/{log.stem}.json"
+        write_record(fresh.path / record, fresh.record(record) | {"log": file_facts(log)})
     (fresh.path / "results/report.html/something").rmdir()
     (fresh.path / "results/report.html").rmdir()
     (fresh.path / "results/summary.md").unlink()
