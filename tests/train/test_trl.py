@@ -314,6 +314,9 @@ def test_full_finetuning(training: Training, tmp_path: Path, architecture: str, 
     """Epochs are whole models, in the base model's format, which hold what was trained; it resumes as LoRA does."""
     base = make_model(tmp_path / "model", architecture)
     AutoModelForCausalLM.from_pretrained(base, dtype=dtype).save_pretrained(base)
+    # Llama 2 was published so, and transformers refuses to save it.
+    generation = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": [3, 2]}
+    (base / "generation_config.json").write_text(json.dumps(generation))
     given = training.hyperparameters.model_copy(
         update={"full_finetuning": True, "epochs": 2, "max_steps_per_epoch": 3, "dtype": "auto", "lr": 1e-3}
     )
@@ -331,6 +334,7 @@ def test_full_finetuning(training: Training, tmp_path: Path, architecture: str, 
         (whole / "epoch_1" / name).read_bytes() for name in names
     ]
 
+    assert json.loads((whole / "epoch_1/generation_config.json").read_text()) == generation
     loadable = publish_checkpoint(whole / "epoch_1", trained.model, tmp_path / "loadable")
     evaluated, before = (AutoModelForCausalLM.from_pretrained(folder, dtype="auto") for folder in (loadable, base))
     assert {values.dtype for values in evaluated.parameters()} == {dtype}

@@ -1,4 +1,4 @@
-"""One experiment with everything real: torchtune trains, inspect-ai evaluates, Snakemake decides."""
+"""One experiment with everything real: torchtune and TRL train, inspect-ai evaluates, Snakemake decides."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def make_adapter(folder: Path, model: Path) -> None:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
-    """A trained run, a control and a checkpoint made elsewhere; three tasks that read their data in three ways."""
+    """An adapter and a whole model that are trained, a control and a checkpoint made elsewhere.
+
+    Three tasks read their data in three ways.
+    """
     experiment = make_experiment(tmp_path_factory.mktemp("end to end") / "my experiment")
     make_adapter(experiment.path / "elsewhere/epoch_7", experiment.path.parent / "model")
     (experiment.path / "own.py").write_text(OWN_TASKS)
@@ -61,6 +64,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
     values["output"] = {"base_directory": str(experiment.path.parent / "scratch")}
     values["controls"] |= {"validation_during_training": True, "system_prompt": 'Say "it" loud.'}
     values["runs"][1] = {"name": "given", "type": "eval-only", "checkpoint_path": "elsewhere/epoch_7"}
+    values["runs"].append({"name": "full", "trainer": "trl", "parameters": {"full_finetuning": True, "epochs": 1}})
     values["evaluation"]["tasks"] += [
         {"name": "capitals", "script": "own.py@capitals", "dataset": "capitals.csv"},
         {"name": "security", "script": "own.py@security"},
@@ -68,6 +72,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
     values["evaluation"]["matrix"] = [
         {"run": "r4", "tasks": ["shout"], "epochs": [0, 1]},
         {"run": "given", "tasks": ["shout"], "epochs": None},
+        {"run": "full", "tasks": ["shout"], "epochs": [0]},
         {"run": "base", "tasks": ["capitals", "security"], "epochs": None},
     ]
     experiment.write(values)
@@ -84,7 +89,7 @@ def output(experiment: ExperimentFolder) -> str:
 
 def test_every_job_runs_once(output: str, experiment: ExperimentFolder) -> None:
     assert ran(output) == Counter(
-        check_model=3, run_finetune=1, verify_checkpoint=3, prebuild_cache=3, run_evaluation=5, collect_results=1
+        check_model=3, run_finetune=2, verify_checkpoint=4, prebuild_cache=3, run_evaluation=6, collect_results=1
     )
     assert planned(experiment.path) == Counter()
     assert not list(experiment.path.glob("*/attempts/*"))
@@ -96,13 +101,15 @@ def test_results_table(output: str, experiment: ExperimentFolder) -> None:
         ("r4", "shout", 0),
         ("r4", "shout", 1),
         ("given", "shout", -1),
+        ("full", "shout", 0),
         ("base", "capitals", -1),
         ("base", "security", -1),
     ]
-    assert list(table["samples"]) == [2, 2, 2, 3, 2]
+    assert list(table["samples"]) == [2, 2, 2, 2, 3, 2]
+    assert list(table["lora_rank"].fillna(-1))[:4] == [4, 4, -1, -1], "a whole model has no rank"
     assert table["includes/accuracy"].notna().sum() == 2
     assert table["job_id"].str.fullmatch(r"local-\d+").all()
-    assert "5 of 5 evaluations are done." in (experiment.path / "results/summary.md").read_text()
+    assert "6 of 6 evaluations are done." in (experiment.path / "results/summary.md").read_text()
 
 
 def test_training_leaves_its_curve(output: str, experiment: ExperimentFolder) -> None:
@@ -119,6 +126,7 @@ def test_models_are_the_right_ones(output: str, experiment: ExperimentFolder) ->
         ("r4", "shout_epoch0", "r4/checkpoints/epoch_0"),
         ("r4", "shout_epoch1", "r4/checkpoints/epoch_1"),
         ("given", "shout_base", "given/checkpoints/given"),
+        ("full", "shout_epoch0", "full/checkpoints/epoch_0"),
         ("base", "capitals_base", "../model"),
     ]:
         log = read_eval_log(str(experiment.path / run / "eval/logs" / f"{cell}.eval"))
@@ -136,6 +144,8 @@ def test_models_are_the_right_ones(output: str, experiment: ExperimentFolder) ->
         ]
     ]
     assert hashes[3] is None
+    evaluated = experiment.record("full/eval/shout_epoch0.json")["config"]["checkpoint"]
+    assert {"config.json", "model.safetensors"} <= evaluated.keys()
     assert len({entry["sha256"] for entry in hashes[:3]}) == 3
 
 

@@ -167,7 +167,11 @@ class Hyperparameters(Section):
         """The columns of the data that are trained on."""
         return Columns(self.input_key or DEFAULT_COLUMNS.input, self.output_key or DEFAULT_COLUMNS.output)
 
+    def used(self, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
+        """The values that a training uses: those of adapters are none of a whole model's."""
+        return self.model_dump(mode=mode, exclude=set(OF_ADAPTERS) if self.full_finetuning else None)
+
     def recorded(self) -> dict[str, Any]:
         """The values as records hold them, without later keys that change nothing: records are older than those."""
-        values = self.model_dump(mode="json", exclude=set(OF_ADAPTERS) if self.full_finetuning else None)
+        values = self.used("json")
         return {name: value for name, value in values.items() if value not in _SAME_AS_ABSENT.get(name, ())}

@@ -152,7 +152,7 @@ def all_parameters(run: Run) -> dict[str, Any]:
     """What a run trains with; what a run that is not trained sets."""
     if run.training is None:
         return dict(run.parameters)
-    return {**run.training.hyperparameters.model_dump(), **vars(run.training.prompting), **run.parameters}
+    return {**run.training.hyperparameters.used(), **vars(run.training.prompting), **run.parameters}
 
 
 def _run(run: Run, record: TrainingRecord | None, differing: Sequence[str]) -> dict[str, Any]:

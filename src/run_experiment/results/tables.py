@@ -117,4 +117,4 @@ def _parameter(run: Run, name: str) -> Any:
         return run.parameters[name]
     if run.training is None:
         return None
-    return {**vars(run.training.prompting), **run.training.hyperparameters.model_dump()}.get(name)
+    return {**vars(run.training.prompting), **run.training.hyperparameters.used()}.get(name)

@@ -21,7 +21,7 @@ import torch
 import yaml
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, set_seed
 from trl import SFTConfig
 
 from run_experiment.common.json_files import describe_change, merged
@@ -128,6 +128,10 @@ def load_model(config: Config) -> Any:
     set_seed(config["sft"]["seed"])
     if "peft" in config:
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config["peft"]))
+    else:
+        # transformers loads some that it refuses to save: epochs get the base model's file.
+        tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+        model.generation_config = GenerationConfig(**{name: getattr(model.generation_config, name) for name in tokens})
     if config["dataset"].get("packed"):
         require_packs(model)
     return model

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch.utils.data import Sampler
 from transformers import AutoConfig, Trainer, TrainerCallback
 from trl import SFTTrainer
 
+from run_experiment.checkpoints.verify import GENERATION
 from run_experiment.common.paths import ADAPTER_CONFIG
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample, begin_packs
 from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
@@ -313,7 +316,10 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """Write a whole model in the format of its base model, as which it is evaluated, whatever it was trained in."""
+    """Write a whole model in the format of its base model, as which it is evaluated, whatever it was trained in.
+
+    It also generates as the base model does, which adapters leave as it is, too.
+    """
     base = AutoConfig.from_pretrained(model.name_or_path)
     weights: dict[str, torch.Tensor] = {}
     # Weights that are tied stay one.
@@ -324,3 +330,6 @@ def save_model(model: Any, folder: Path) -> None:
         weights[name] = cast[key]
     model.save_pretrained(folder, state_dict=weights)
     base.save_pretrained(folder)
+    (folder / GENERATION).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(Path(model.name_or_path) / GENERATION, folder / GENERATION)

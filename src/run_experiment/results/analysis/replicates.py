@@ -90,7 +90,7 @@ def seed_means(cells: Sequence[Cell]) -> list[SeedMean]:
 
 def _without_seed(run: Run) -> str:
     assert run.training
-    hyperparameters = run.training.hyperparameters.model_dump(mode="json", exclude={"seed"})
+    hyperparameters = {**run.training.hyperparameters.used("json"), "seed": None}
     prompting = asdict(run.training.prompting)
     return canonical([run.model.name, str(run.training.data), run.training.trainer, hyperparameters, prompting])
 
