@@ -137,7 +137,7 @@ def test_weight_files_come_from_the_index(tmp_path: Path) -> None:
 
 def test_weight_files_without_index(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(ModelError, match="no safetensors weights"):
+    with pytest.raises(ModelError, match=r"there is no model\.safetensors, but adapter_model\.safetensors: save"):
         weight_files(tmp_path)
     (tmp_path / "model.safetensors").touch()
     assert weight_files(tmp_path) == ["model.safetensors"]

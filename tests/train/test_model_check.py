@@ -120,6 +120,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda model: edit_json(model / "config.json", model_type="t5"),
         "its architecture, 't5', is no language model",
     ),
+    "template in another encoding": (
+        lambda model: (model / "chat_template.jinja").write_bytes(b"caf\xe9"),
+        "its tokenizer does not load .UnicodeDecodeError",
+    ),
     "word beyond the embedding": (extra_word, "row 2 of split train has the token 'river' with id"),
 }
 
@@ -166,6 +170,26 @@ def test_a_model_without_a_chat_template_is_warned_of(tmp_path: Path) -> None:
 
 def test_a_model_with_a_chat_template_is_not_warned_of(model: Path) -> None:
     assert check_model(training(model, ROWS)).odd == check_model(evaluation(model)).odd == ()
+
+
+def test_answers_that_do_not_end_where_generating_stops(model: Path) -> None:
+    """As of a base model with the chat template of its instruct model: its evaluations go on to max_tokens."""
+    ids = {name: load_tokenizer(str(model)).tokenizer.convert_tokens_to_ids(name) for name in ("<|eot_id|>", "<|pad|>")}
+    stops = model / "generation_config.json"
+    edit_json(stops, eos_token_id=[ids["<|pad|>"]])
+    (said,) = check_model(training(model, ROWS)).odd
+    assert said == (
+        "tiny is trained to end answers with <|eot_id|>, but generating stops at <|pad|>: "
+        f"add {ids['<|eot_id|>']} to eos_token_id in its generation_config.json"
+    )
+    edit_json(stops, eos_token_id=[*ids.values()])
+    assert check_model(training(model, ROWS)).odd == ()
+    # Without that file, transformers reads it from the model's config.
+    stops.unlink()
+    assert check_model(training(model, ROWS)).odd == ()
+    edit_json(model / "config.json", eos_token_id=ids["<|pad|>"])
+    assert len(check_model(training(model, ROWS)).odd) == 1
+    assert check_model(training(model, ROWS, evaluated=False)).odd == ()
 
 
 def test_all_rows_that_are_too_long_are_counted(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

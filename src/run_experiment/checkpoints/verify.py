@@ -19,14 +19,12 @@ from safetensors import SafetensorError, safe_open
 from run_experiment.checkpoints.lora_shapes import Shape, expected_shapes
 from run_experiment.checkpoints.peft_tensors import demanded_tensors, is_plain
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, GENERATION_CONFIG
 from run_experiment.experiment.model import Model, Run
 from run_experiment.inputs.file_hashes import file_facts
 from run_experiment.inputs.safetensors_header import tensor_beginnings, tensor_shapes
 
 INDEX = "model.safetensors.index.json"
-# What transformers generates by where nothing else is said.
-GENERATION = "generation_config.json"
 
 # Files of a whole model's own tokenizer, which it is evaluated with.
 TOKENIZER = (
@@ -79,7 +77,7 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
     if any(path.exists() for path in adapter):
         files = adapter
     else:
-        others = [path for name in (GENERATION, INDEX, *TOKENIZER) if (path := checkpoint / name).exists()]
+        others = [path for name in (GENERATION_CONFIG, INDEX, *TOKENIZER) if (path := checkpoint / name).exists()]
         files = [checkpoint / "config.json", *others, *_shards(checkpoint)]
     if not any(path.suffix == ".safetensors" for path in files):
         raise CheckpointError(f"{checkpoint} holds no adapter ({ADAPTER_WEIGHTS}) and no model (*.safetensors)")

@@ -15,6 +15,8 @@ CHECKPOINT_PATTERN = f"{{run}}/artifacts/{CHECKPOINT_NAME}"
 # What peft names an adapter's files.
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# What transformers generates by where nothing else is said.
+GENERATION_CONFIG = "generation_config.json"
 
 # Caches of a session; losing them costs only time.
 MEMORY = ".snakemake/run-experiment"

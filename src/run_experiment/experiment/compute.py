@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, Positiv
 
 from run_experiment.experiment.section import Section
 
-TIME_PATTERN = r"(\d+-)?\d+(:\d{1,2}){0,2}"
+# As SLURM takes it, but for minutes and seconds: who writes 4:00 means hours.
+TIME_PATTERN = r"(\d+|\d+-\d+(:\d{1,2}){0,2}|\d+(:\d{1,2}){2})"
 # A small number without a unit would be megabytes to SLURM, and is meant as gigabytes.
 MEMORY_PATTERN = r"(\d+[KMGT]|\d{4,})"
 # Fits into a line of a job script as it is.

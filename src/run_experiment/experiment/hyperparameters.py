@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.section import NonNegativeNumber, PositiveNumber, Probability, Section, Seed, as_list
 
+MOST_EPOCHS = 10_000
+
 # What torchtune, Hugging Face and others call the same schedules.
 _SCHEDULERS = {
     "get_cosine_schedule_with_warmup": "cosine",
@@ -62,7 +64,7 @@ AttentionModule = Annotated[Literal["q_proj", "k_proj", "v_proj", "output_proj"]
 class Hyperparameters(Section):
     """How a run is trained. In `controls` they hold for all runs, in a run's `parameters` for that run."""
 
-    epochs: PositiveInt = Field(1, le=10_000, description="Passes over the training split.")
+    epochs: PositiveInt = Field(1, le=MOST_EPOCHS, description="Passes over the training split.")
     batch_size: PositiveInt = Field(4, description="Samples that a device takes at once, at the most.")
     gradient_accumulation_steps: PositiveInt = Field(
         1,

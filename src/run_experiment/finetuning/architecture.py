@@ -11,7 +11,6 @@ QWEN2_BUILDER = "torchtune.models.qwen2.lora_qwen2"
 
 _BUILDERS = {"llama": LLAMA_BUILDER, "qwen2": QWEN2_BUILDER}
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_NO_WEIGHTS = "no safetensors weights"
 # The name by which torchtune's checkpointer chooses how weights are converted.
 _CHECKPOINT_TYPES = {"llama": "LLAMA3_2", "qwen2": "QWEN2"}
 _DIMENSIONS = {
@@ -82,13 +81,22 @@ def weight_map(model_dir: Path) -> dict[str, str] | None:
         return None
     if not index.is_file():
         shard = next((path.name for path in sorted(model_dir.glob("model-*-of-*.safetensors"))), None)
-        raise ModelError(f"{model_dir}: {f'{shard} is there without {_INDEX}: copy it, too' if shard else _NO_WEIGHTS}")
+        raise ModelError(
+            f"{model_dir}: {f'{shard} is there without {_INDEX}: copy it, too' if shard else _no_weights(model_dir)}"
+        )
     places = _read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise ModelError(f"{index} has no weight_map of tensors and files: copy it again")
     if outside := next((name for name in places.values() if Path(name).name != name), None):
         raise ModelError(f"{index} names {outside}, but weights must lie beside it: copy the whole folder of the model")
     return places
+
+
+def _no_weights(model_dir: Path) -> str:
+    """That weights have no name by which transformers finds them."""
+    other = next((path.name for path in sorted(model_dir.glob("*.safetensors")) if path.is_file()), None)
+    instead = f", but {other}: save the model with save_pretrained" if other else ""
+    return f"there is no {_WEIGHTS}{instead}"
 
 
 def _read_json(path: Path) -> Config:

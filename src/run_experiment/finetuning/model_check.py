@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.errors import CheckpointError
+from run_experiment.common.paths import GENERATION_CONFIG
 from run_experiment.common.text import clipped, counted, harmless
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.encoder import Encoder, begin_packs, split_rows
-from run_experiment.finetuning.model_files import embedding_size
+from run_experiment.finetuning.model_files import embedding_size, stop_ids
 from run_experiment.inputs.data_files import DataError, Row
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def check_model(check: ModelCheck) -> CheckFacts:
     longest = max(encoded, key=lambda one: one.sample)
     cut = sum(one.sample > check.max_seq_len for one in encoded) if check.max_seq_len else 0
     rows = len(encoded) if check.data else 0
-    odd = list(_no_template(check, loaded))
+    odd = [*_no_template(check, loaded), *_goes_on(check, loaded, encoder)]
     if check.packed:
         odd += _odd_packs(check, encoded)
     seconds = round(time.monotonic() - started, 3)
@@ -223,6 +224,20 @@ def _no_template(check: ModelCheck, loaded: ModelTokenizer) -> Iterator[str]:
         lines = "training and evaluation give it lines such as 'user: …' instead"
         advice = "write dataset_type: text_completion, which gives the same, or use a model that has one"
         yield f"{check.model} has no chat template, so {lines}; {advice}"
+
+
+def _goes_on(check: ModelCheck, loaded: ModelTokenizer, encoder: Encoder) -> Iterator[str]:
+    """How answers end that the model is trained on, if that is not what ends an answer when it is evaluated."""
+    if not (check.data and check.weights and check.evaluated):
+        return
+    row = split_rows(Path(check.data), check.splits[0], 1, check.columns)[0]
+    completion, stops = encoder.encode(row).completion, stop_ids(Path(check.weights))
+    if stops.isdisjoint(completion):
+        special = [one for one in completion if one in loaded.tokenizer.all_special_ids] or completion
+        token = loaded.tokenizer.convert_ids_to_tokens(special[-1])
+        known = " or ".join(str(loaded.tokenizer.convert_ids_to_tokens(one)) for one in sorted(stops)) or "no token"
+        advice = f"add {special[-1]} to eos_token_id in its {GENERATION_CONFIG}"
+        yield f"{check.model} is trained to end answers with {token}, but generating stops at {known}: {advice}"
 
 
 def _encoded_rows(check: ModelCheck, encoder: Encoder) -> Iterator[_Encoded]:

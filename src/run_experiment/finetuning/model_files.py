@@ -6,13 +6,22 @@ transformers only warns if weights are missing, and computes with random numbers
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common.errors import CheckpointError
+from run_experiment.common.paths import GENERATION_CONFIG
 from run_experiment.finetuning.architecture import ModelError, weight_files, weight_map
-from run_experiment.inputs.safetensors_header import Shape, is_lfs_pointer, tensor_beginnings, tensor_shapes
+from run_experiment.inputs.safetensors_header import (
+    Shape,
+    file_metadata,
+    is_lfs_pointer,
+    tensor_beginnings,
+    tensor_formats,
+    tensor_shapes,
+)
 from run_experiment.machine.provenance import versions
 
 # Each of these alone, or with others beside it, is a tokenizer.
@@ -45,6 +54,13 @@ _SIZES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("intermediate_size", "vocab_size"),
 )
+# Values of config.json that models compute with.
+_NUMBERS = (*_SIZES, "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta")
+# Models with another head than one that generates text.
+_OTHER_HEADS = ("ForMaskedLM", "ForMultipleChoice", "ForQuestionAnswering", "Classification")
+# Number formats of weights that are not quantized, and what transformers 4 takes for the framework of a file.
+_FLOATS, _LABELS = ("F64", "F32", "F16", "BF16"), ("pt", "tf", "flax", "mlx")
+_OF_LAYER = re.compile(r"model\.layers\.(\d+)\.")
 _HEAD, _EMBEDDING, _NORM = "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"
 
 
@@ -81,6 +97,7 @@ def _folder_problems(folder: Path, is_base: bool) -> Iterator[str]:
         shapes = weight_shapes(folder)
         config = _object(folder / "config.json")
         tokenizer = _object(folder / "tokenizer_config.json")
+        _object(folder / GENERATION_CONFIG)
     except (CheckpointError, ModelError) as error:
         yield str(error)
         return
@@ -88,6 +105,9 @@ def _folder_problems(folder: Path, is_base: bool) -> Iterator[str]:
         yield f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model's source"
     if not _has_transformers_5():
         yield from _of_transformers_5(folder, config, tokenizer)
+        yield from _unlabelled(folder)
+    yield from _config_problems(folder, config)
+    yield from _format_problem(folder, config)
     yield from _head_problem(folder, config, shapes)
     yield from _missing_problem(folder, config, shapes)
 
@@ -107,6 +127,42 @@ def _of_transformers_5(folder: Path, config: Mapping[str, Any], tokenizer: Mappi
     if "rope_parameters" in config and "rope_theta" not in config:
         written = "has rope_parameters, as transformers 5 writes it, which transformers 4 leaves out"
         yield f"{folder / 'config.json'} {written}; save the model with transformers 4, {or_else}"
+
+
+def _unlabelled(folder: Path) -> Iterator[str]:
+    """Of weights that say of themselves something, but not for what: transformers 4 refuses them."""
+    for file in weight_files(folder):
+        metadata = file_metadata(folder / file)
+        if metadata is not None and metadata.get("format") not in _LABELS:
+            way_out = "save the model with save_pretrained, or save_file(…, metadata={'format': 'pt'})"
+            yield f"{folder / file}: its metadata has no format pt, without which transformers 4 refuses it; {way_out}"
+
+
+def _config_problems(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """Of values in config.json with which transformers builds no model, or one that generates no text."""
+    place = folder / "config.json"
+    if text := next((key for key in _NUMBERS if isinstance(config.get(key), str)), None):
+        yield f'{place}: {text} is the text "{config[text]}"; write the number without quotes'
+    names = config.get("architectures")
+    if isinstance(names, list) and names and all(str(name).endswith(_OTHER_HEADS) for name in names):
+        yield f"{place}: {', '.join(map(str, names))} generates no text; take the model that does (…ForCausalLM)"
+    pad, rows = config.get("pad_token_id"), config.get("vocab_size")
+    if isinstance(pad, int) and isinstance(rows, int) and not -rows <= pad < rows:
+        way_out = "write the id of a token that the embedding has, or null"
+        yield f"{place}: pad_token_id is {pad}, but the embedding has {rows} rows (vocab_size); {way_out}"
+
+
+def _format_problem(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """Of weights that are quantized, and nothing says how: they would be read as the numbers that they are not."""
+    if config.get("quantization_config"):
+        return
+    formats = {name: kind for file in weight_files(folder) for name, kind in tensor_formats(folder / file).items()}
+    saved = next(
+        ((name, kind) for name, kind in formats.items() if name.endswith(".weight") and kind not in _FLOATS), None
+    )
+    if saved:
+        said = f"{saved[0]} is in {saved[1]}, so the weights are quantized, and config.json does not say how"
+        yield f"{folder}: {said}; take the model in bf16, fp16 or fp32"
 
 
 def _head_problem(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Iterator[str]:
@@ -143,6 +199,10 @@ def _missing_problem(folder: Path, config: Mapping[str, Any], found: Mapping[str
     expected = expected_shapes(config)
     if missing := next((name for name in expected if name not in there), None):
         yield f"{folder}: the weights lack {missing}; {_found_instead(missing, found)}"
+    layers = config["num_hidden_layers"]
+    if more := next((name for name in there if (part := _OF_LAYER.match(name)) and int(part[1]) >= layers), None):
+        left_out = f"num_hidden_layers in config.json is {layers}, so transformers would leave layers out"
+        yield f"{folder}: the weights have {more}, but {left_out}; copy the model again"
     for name, shape in expected.items():
         if there.get(name, shape) != shape:
             yield f"{folder}: {name} has the shape {list(there[name])}, by config.json it is {list(shape)}"
@@ -162,6 +222,13 @@ def embedding_size(folder: Path) -> int | None:
     shape = weight_shapes(folder).get(_EMBEDDING)
     size = shape[0] if shape else _object(folder / "config.json").get("vocab_size")
     return size if isinstance(size, int) else None
+
+
+def stop_ids(folder: Path) -> set[int]:
+    """Ids of the tokens at which a model stops to generate, as transformers reads them. Raises ModelError."""
+    place = folder / GENERATION_CONFIG
+    given = _object(place if place.is_file() else folder / "config.json").get("eos_token_id")
+    return {one for one in (given if isinstance(given, list) else [given]) if isinstance(one, int)}
 
 
 def training_problem(folder: Path) -> str | None:
@@ -205,4 +272,6 @@ def _object(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a JSON object")
+    return content

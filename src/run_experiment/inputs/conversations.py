@@ -44,12 +44,16 @@ def _message_problem(message: Any) -> str | None:
         return "is no object with role and content"
     role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
-        return f"has the role {_shown(role)}; roles are {', '.join(_ROLES)}" if "role" in message else "has no role"
+        return f"has the role {_shown(role)}; roles are {', '.join(_ROLES)}" if "role" in message else _no_role(message)
     if not isinstance(content, str):
         return f"has the content {_shown(content)}, not text"
     if others := [name for name, value in message.items() if name not in ("role", "content") and value is not None]:
         return f"has {_shown(others[0])}; a message has role and content only"
     return text_problem(content)
+
+
+def _no_role(message: Mapping[str, Any]) -> str:
+    return "has no role" + ("; write role and content in place of from and value" if "from" in message else "")
 
 
 def _order_problem(roles: list[str]) -> str | None:

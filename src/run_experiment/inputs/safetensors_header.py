@@ -1,4 +1,4 @@
-"""Headers of safetensors files: names and shapes of all tensors, read from the first kilobytes."""
+"""Headers of safetensors files: names, shapes and number formats of all tensors, read from the first kilobytes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ LFS_SIGNATURE = b"version https://git-lfs"
 
 # A file begins with the size of its header, in this many bytes; a larger header is not one.
 _PREFIX, _LARGEST_HEADER = 8, 100 * 1024 * 1024
+_METADATA = "__metadata__"
 
 Shape = tuple[int, ...]
 
@@ -31,6 +32,16 @@ def tensor_shapes(path: Path) -> dict[str, Shape]:
     return {name: tuple(map(int, entry["shape"])) for name, entry in _entries(path)[0].items()}
 
 
+def tensor_formats(path: Path) -> dict[str, str]:
+    """Number formats, such as BF16, by tensor name. Raises CheckpointError as `tensor_shapes` does."""
+    return {name: str(entry.get("dtype")) for name, entry in _entries(path)[0].items()}
+
+
+def file_metadata(path: Path) -> Mapping[str, Any] | None:
+    """What a file says of itself; None if it says nothing. Raises CheckpointError as `tensor_shapes` does."""
+    return _header(path)[0].get(_METADATA)
+
+
 def tensor_beginnings(path: Path, names: Iterable[str], most: int = 65536) -> dict[str, tuple[str, bytes]]:
     """Number format and first bytes of those of the tensors that are in a file. Raises CheckpointError."""
     entries, start = _entries(path)
@@ -46,6 +57,11 @@ def tensor_beginnings(path: Path, names: Iterable[str], most: int = 65536) -> di
 
 def _entries(path: Path) -> tuple[dict[str, Any], int]:
     """What a file's header says of its tensors, and where their values begin. Raises CheckpointError."""
+    header, start = _header(path)
+    return {name: entry for name, entry in header.items() if name != _METADATA}, start
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
     if is_lfs_pointer(path):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
     try:
@@ -56,10 +72,11 @@ def _entries(path: Path) -> tuple[dict[str, Any], int]:
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     try:
-        header = {name: entry for name, entry in json.loads(content).items() if name != "__metadata__"}
-        for entry in header.values():
+        header = dict(json.loads(content).items())
+        tensors = {name: entry for name, entry in header.items() if name != _METADATA}
+        for entry in tensors.values():
             tuple(map(int, entry["shape"]))
-        expected = _PREFIX + length + _data_size(header)
+        expected = _PREFIX + length + _data_size(tensors)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is no safetensors file: its header cannot be read; copy it again") from error
     if size != expected:

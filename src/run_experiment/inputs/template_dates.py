@@ -7,7 +7,6 @@ template, takes the place of the tokenizer's own folder; others are used where t
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from datetime import date, datetime, time
 from functools import cache
 from pathlib import Path
@@ -71,11 +70,15 @@ def _asks_for_date(tokenizer: Path) -> bool:
 
 def _template(tokenizer: Path) -> str:
     """The chat template that transformers takes by default; empty if there is none."""
-    with suppress(FileNotFoundError):
+    try:
         return (tokenizer / _TEMPLATE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        pass
+    # Who loads the tokenizer says what is wrong with it.
+    except ValueError:
+        return ""
     try:
         given = json.loads((tokenizer / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-    # Who loads the tokenizer says what is wrong with it.
     except (OSError, ValueError, AttributeError):
         return ""
     named = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)} if given else {}

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from run_experiment.common.errors import Problem
 from run_experiment.common.yaml_lines import KeyPath, Source, dotted
 from run_experiment.experiment.evaluation_section import EvaluationSettings, MatrixEntry, TaskEntry
+from run_experiment.experiment.hyperparameters import MOST_EPOCHS
 from run_experiment.experiment.schema import (
     BaseModelEntry,
     ControlsSection,
@@ -211,5 +212,5 @@ def _unknown_epochs(data: Any) -> Iterator[str]:
     shared = _mapping(data, ("controls",)).get("epochs", 1)
     for _, run in _items(data, ("runs",)):
         epochs = _mapping(run, ("parameters",)).get("epochs", shared)
-        if type(epochs) is not int or epochs < 1:
+        if type(epochs) is not int or not 1 <= epochs <= MOST_EPOCHS:
             yield str(run.get("name"))

@@ -112,9 +112,11 @@ def way_out(key: str) -> str:
     return f"; {instead}" if instead else ""
 
 
-def way_out_of_value(value: object) -> str:
+def way_out_of_value(key: str, value: object) -> str:
     """`; WHAT TO DO`, for a value of other tools; else nothing."""
     instead = _VALUES.get(value) if isinstance(value, str) else None
+    if instead == _MODULES and not key.startswith("lora_"):
+        return ""
     return f"; {instead}" if instead else ""
 
 

@@ -14,11 +14,19 @@ from run_experiment.common.paths import ADAPTER_WEIGHTS
 from run_experiment.common.suggestions import closest
 from run_experiment.common.yaml_lines import shown
 
-_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+# A model or data set of the Hub, of a revision too, and a model of ollama, which may be in a registry.
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?")
+_OLLAMA_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*:[\w.-]+")
+_BARE_NAME = re.compile(r"[\w.-]+")
 _TO_FILL_IN = re.compile(r"<.*>|.*\{\{.*\}\}.*|TODO|FIXME|XXX+|(?:/?path/)?to/.*|your[-_ ].*", re.IGNORECASE)
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
 _SAVE_IT = "save the model as safetensors, with transformers' save_pretrained"
-_OTHER_WEIGHTS = ("*.bin", "*.gguf", "*.pth", "*.pt")
+_OTHER_WEIGHTS = ("*.bin", "*.gguf", "*.pth", "*.pt", "*.ckpt", "*.h5", "*.msgpack", "*.nemo", "*.npz", "*.onnx")
+# As older versions of peft, torchtune and MLX have them.
+_OTHER_ADAPTERS = ("adapter_model.bin", "adapter*.pt", "adapters.safetensors", "adapters.npz")
+_UNFINISHED = ("*.aria2", "*.crdownload", "*.incomplete", "*.part")
+_ARCHIVES = (".7z", ".gz", ".tar", ".tgz", ".zip")
+_NOT_DOWNLOADED = "; nothing is downloaded: write the path of a copy on this machine"
 # Endings of data files and of tasks.
 _OF_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".py")
 # Alike enough for a name in the same folder.
@@ -27,8 +35,12 @@ _ALIKE = 0.8
 
 def why_missing(text: str, where: Path) -> str:
     """Hint for a path, written as `text`, at which the file or folder that it stands for is not; empty without one."""
+    if text.lower().endswith(".gguf") and not os.path.isfile(where):
+        return f"; GGUF is not read: {_SAVE_IT}, and write its folder"
     if "://" in text or _is_hub_name(text, where):
-        return "; nothing is downloaded: write the path of a copy on this machine"
+        return _NOT_DOWNLOADED
+    if _OLLAMA_NAME.fullmatch(text) and not any(ending in text for ending in _OF_FILES):
+        return f"{_NOT_DOWNLOADED}, a folder with safetensors weights; ollama's own are not read"
     if glob.has_magic(text) and glob.glob(str(where)):
         return "; it is a pattern, which is not looked up: write the path of one"
     if "\\" in text:
@@ -42,10 +54,17 @@ def why_missing(text: str, where: Path) -> str:
     if os.path.isfile(where):
         if any(where.match(pattern) for pattern in _OTHER_WEIGHTS):
             return f"; it is a file of weights that is not read: {_SAVE_IT}, and write its folder"
+        if where.suffix.lower() in _ARCHIVES:
+            return "; it is an archive: unpack it, and write the folder"
         return f"; it is a file: write {shown(os.path.dirname(text) or '.', 200)}"
     if os.path.exists(where):
         return "; what is there is no regular file"
     return _neighbour(where)
+
+
+def why_no_folder(text: str, where: Path) -> str:
+    """Hint for a folder of a model or checkpoint that is not there; empty without one."""
+    return why_missing(text, where) or (_NOT_DOWNLOADED if _BARE_NAME.fullmatch(text) else "")
 
 
 def closed_folder(where: Path) -> Path | None:
@@ -62,7 +81,12 @@ def _is_hub_name(text: str, where: Path) -> bool:
 
 def folder_within(where: Path, fits: Callable[[Path], bool]) -> str:
     """Hint at a folder inside of `where`, like a trainer's `checkpoint-500`, that fits; empty if none does."""
-    found = [path for pattern in ("*", "snapshots/*") for path in sorted(where.glob(pattern)) if fits(path)]
+    found = [
+        path
+        for pattern in ("*", "snapshots/*", "models--*/snapshots/*")
+        for path in sorted(where.glob(pattern))
+        if fits(path)
+    ]
     if not found:
         return ""
     return f"; did you mean the folder {shown(str(found[-1].relative_to(where)), 200)} in it?"
@@ -96,10 +120,28 @@ def broken_link(model: Path) -> Path | None:
     return next((path for path in files if path.is_symlink() and not os.path.exists(path)), None)
 
 
+def no_config(where: Path) -> str:
+    """Hint for a model's folder without config.json: the folder that may be meant, or the format that it is in."""
+    if holds_model(where.parent):
+        return f"; did you mean the folder above it, {shown(str(where.parent), 200)}?"
+    if os.path.isfile(where / "params.json"):
+        return "; it is in its maker's own format: take the files for transformers, with config.json and *.safetensors"
+    return folder_within(where, holds_model) or other_weights(where)
+
+
 def other_weights(model: Path) -> str:
-    """Hint at weights of another format in a model's folder; empty if there are none."""
+    """Hint at weights of another format in a model's folder, or at a download that did not end; empty without any."""
+    cut = next((path.name for pattern in _UNFINISHED for path in sorted(model.glob(pattern))), None)
+    if cut:
+        return f"; {cut} is a download that did not end: download it again"
     found = next((path.name for pattern in _OTHER_WEIGHTS for path in sorted(model.glob(pattern))), None)
     return f"; {found} is not read: {_SAVE_IT}" if found else ""
+
+
+def other_adapter(folder: Path) -> str:
+    """Hint at an adapter of another format in a folder; empty if there is none."""
+    found = next((path.name for pattern in _OTHER_ADAPTERS for path in sorted(folder.glob(pattern))), None)
+    return f"; {found} is not read: save the adapter as safetensors, with peft's save_pretrained" if found else ""
 
 
 def sharded_state(folder: Path) -> str:

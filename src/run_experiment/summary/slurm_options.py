@@ -5,6 +5,7 @@ Whether SLURM takes the others is asked before a job is submitted.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from run_experiment.common.suggestions import closest
@@ -12,6 +13,8 @@ from run_experiment.experiment.compute import Compute
 from run_experiment.jobscripts.sbatch_lines import LEFT_OUT, Option, refusal
 from run_experiment.summary.checks.types import MISSPELT
 from run_experiment.summary.draft import Draft, Finding
+
+_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9-]*", re.ASCII)
 
 
 def check_slurm_options(draft: Draft) -> Iterator[Finding]:
@@ -24,6 +27,8 @@ def check_slurm_options(draft: Draft) -> Iterator[Finding]:
 
 def _why_not(key: str) -> str:
     name = key.replace("_", "-")
+    if not _OPTION.fullmatch(name):
+        return "is no option of sbatch; write its name in letters, as in mail-type"
     if name in LEFT_OUT:
         return "is set when the job is submitted; leave it out"
     if why := refusal(Option(name, "", "", 0)):

@@ -20,8 +20,7 @@ from torch.utils.data import Sampler
 from transformers import AutoConfig, Trainer, TrainerCallback
 from trl import SFTTrainer
 
-from run_experiment.checkpoints.verify import GENERATION
-from run_experiment.common.paths import ADAPTER_CONFIG
+from run_experiment.common.paths import ADAPTER_CONFIG, GENERATION_CONFIG
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample, begin_packs
 from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
 from run_experiment.finetuning.resume_state import published_epoch
@@ -330,6 +329,6 @@ def save_model(model: Any, folder: Path) -> None:
         weights[name] = cast[key]
     model.save_pretrained(folder, state_dict=weights)
     base.save_pretrained(folder)
-    (folder / GENERATION).unlink(missing_ok=True)
+    (folder / GENERATION_CONFIG).unlink(missing_ok=True)
     with suppress(FileNotFoundError):
-        shutil.copyfile(Path(model.name_or_path) / GENERATION, folder / GENERATION)
+        shutil.copyfile(Path(model.name_or_path) / GENERATION_CONFIG, folder / GENERATION_CONFIG)

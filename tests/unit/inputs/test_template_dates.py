@@ -79,6 +79,12 @@ def test_which_templates_show_it(tmp_path: Path, template: str | None, config: A
     assert TemplateDates(tmp_path).is_shown(folder) is shown
 
 
+def test_a_template_in_another_encoding_is_left_to_who_loads_it(tmp_path: Path) -> None:
+    folder = tokenizer(tmp_path / "model", ASKS)
+    (folder / "chat_template.jinja").write_bytes(b"\xe9" + ASKS.encode())
+    assert not TemplateDates(tmp_path).is_shown(folder)
+
+
 def test_tokenizer_with_the_date(tmp_path: Path) -> None:
     model = tokenizer(tmp_path / "model", ASKS, added=1)
     dates = TemplateDates(tmp_path)

@@ -43,6 +43,20 @@ def weights(rename: Rename) -> Edit:
     return lambda model: save_file(rename(load_file(model / WEIGHTS)), model / WEIGHTS)
 
 
+def dtype(kind: str) -> Edit:
+    """A projection in another number format: its header says so, and it has as many bytes as before."""
+
+    def edit(model: Path) -> None:
+        content = (model / WEIGHTS).read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        header["model.layers.0.self_attn.q_proj.weight"]["dtype"] = kind
+        text = json.dumps(header).encode()
+        (model / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+
+    return edit
+
+
 def tokenizer(**values: Any) -> Edit:
     return lambda model: (model / "tokenizer_config.json").write_text(json.dumps(values))
 
@@ -105,7 +119,7 @@ UNLOADABLE: dict[str, tuple[Edit, str]] = {
     "odd-map": (with_index('{"weight_map": {"a": 5, "b": null}}'), "DIR/models/tiny/model.safetensors.index.json has no weight_map of tensors and files: copy it again"),
     "not-in-index": (without_norm_in_index, "DIR/models/tiny: the weights lack model.norm.weight; copy the model again"),
     "no-index": (lambda model: (model / WEIGHTS).rename(model / "model-00001-of-00002.safetensors"), "DIR/models/tiny: model-00001-of-00002.safetensors is there without model.safetensors.index.json: copy it, too"),
-    "other-name": (lambda model: (model / WEIGHTS).rename(model / "consolidated.safetensors"), "DIR/models/tiny: no safetensors weights"),
+    "other-name": (lambda model: (model / WEIGHTS).rename(model / "consolidated.safetensors"), "DIR/models/tiny: there is no model.safetensors, but consolidated.safetensors: save the model with save_pretrained"),
     "no-tokenizer": (lambda model: (model / "tokenizer.json").unlink(), "DIR/models/tiny has no tokenizer (tokenizer.json or tokenizer.model): copy it from the model's source"),
     "tokenizer-folder": (lambda model: ((model / "tokenizer.json").unlink(), (model / "tokenizer.json").mkdir()), "DIR/models/tiny has no tokenizer (tokenizer.json or tokenizer.model)"),
     "transformers-5": (tokenizer(tokenizer_class="TokenizersBackend"), "DIR/models/tiny/tokenizer_config.json is as transformers 5 writes it; save the tokenizer with transformers 4"),
@@ -120,6 +134,15 @@ UNLOADABLE: dict[str, tuple[Edit, str]] = {
     "norm": (weights(lambda tensors: {name: values for name, values in tensors.items() if name != "model.norm.weight"}), "DIR/models/tiny: the weights lack model.norm.weight; copy the model again"),
     "other-shape": (config(vocab_size=130), "DIR/models/tiny: model.embed_tokens.weight has the shape [128, 64], by config.json it is [130, 64]"),
     "other-head": (lambda model: (weights(lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1})(model), config(tie_word_embeddings=True)(model)), "DIR/models/tiny/config.json: tie_word_embeddings is true, but lm_head.weight in the weights is not the embedding, and transformers would leave it out; write \"tie_word_embeddings\": false"),
+    "fp8": (dtype("F8_E4M3"), "DIR/models/tiny: model.layers.0.self_attn.q_proj.weight is in F8_E4M3, so the weights are quantized, and config.json does not say how; take the model in bf16, fp16 or fp32"),
+    "int8": (dtype("I8"), "DIR/models/tiny: model.layers.0.self_attn.q_proj.weight is in I8, so the weights are quantized"),
+    "metadata": (lambda model: save_file(load_file(model / WEIGHTS), model / WEIGHTS, metadata={"total": "1"}), "DIR/models/tiny/model.safetensors: its metadata has no format pt, without which transformers 4 refuses it; save the model with save_pretrained"),
+    "pad": (config(pad_token_id=128), "DIR/models/tiny/config.json: pad_token_id is 128, but the embedding has 128 rows (vocab_size); write the id of a token that the embedding has, or null"),
+    "pad-below": (config(pad_token_id=-129), "DIR/models/tiny/config.json: pad_token_id is -129, but the embedding has 128 rows"),
+    "text-for-a-number": (config(rope_theta="1e6"), 'DIR/models/tiny/config.json: rope_theta is the text "1e6"; write the number without quotes'),
+    "layers-left-out": (config(num_hidden_layers=1), "DIR/models/tiny: the weights have model.layers.1."),
+    "classifier": (config(architectures=["LlamaForSequenceClassification"]), "DIR/models/tiny/config.json: LlamaForSequenceClassification generates no text; take the model that does (…ForCausalLM)"),
+    "generation": (lambda model: (model / "generation_config.json").write_text("[]"), "DIR/models/tiny/generation_config.json is not a JSON object"),
     "config-lfs": (lambda model: (model / "config.json").write_text(LFS), "DIR/models/tiny/config.json is a Git LFS pointer, not the file itself"),
 }  # fmt: skip
 # Of a model that is only evaluated; training refuses it for its architecture.
@@ -129,6 +152,9 @@ NOT_THERE: dict[str, tuple[Edit, str]] = {
     "link": (link_to_nothing(WEIGHTS), '"DIR/models/tiny/model.safetensors" is a link to "../../blobs/ab", which is not there; copy the model again'),
     "link-config": (link_to_nothing("config.json"), '"DIR/models/tiny/config.json" is a link to "../../blobs/ab", which is not there; copy the model again'),
     "bin": (lambda model: (model / WEIGHTS).rename(model / "pytorch_model.bin"), '"DIR/models/tiny" has no weights (*.safetensors); pytorch_model.bin is not read: save the model as safetensors'),
+    "h5": (lambda model: (model / WEIGHTS).rename(model / "tf_model.h5"), '"DIR/models/tiny" has no weights (*.safetensors); tf_model.h5 is not read'),
+    "part": (lambda model: (model / WEIGHTS).rename(model / f"{WEIGHTS}.part"), '"DIR/models/tiny" has no weights (*.safetensors); model.safetensors.part is a download that did not end: download it again'),
+    "no-config": (lambda model: ((model / "config.json").unlink(), (model / "params.json").touch()), '"DIR/models/tiny" has no config.json; it is in its maker\'s own format: take the files for transformers, with config.json and *.safetensors'),
     "gguf": (lambda model: (model / WEIGHTS).rename(model / "tiny.gguf"), '"DIR/models/tiny" has no weights (*.safetensors); tiny.gguf is not read'),
 }  # fmt: skip
 UNTRAINABLE: dict[str, tuple[Edit, str]] = {

@@ -32,7 +32,7 @@ def with_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
         ("w.csv", "prompt,answer\na,A\n", 'row 1 of split train: input is missing; the row has "prompt", "answer"'),
         ("w.json", '{"Training": [{}], "dev": []}', 'split train is missing; there is "Training", "dev": rename "Training" to train'),
         ("w.jsonl", '{"messages": []}\n', "row 1 of split train: messages is empty"),
-        ("w.jsonl", '{"conversations": []}\n', 'row 1 of split train: input is missing; the row has "conversations"'),
+        ("w.jsonl", '{"conversations": []}\n', 'row 1 of split train: input is missing; the row has "conversations"; write a conversation as messages, each with role and content'),
         ("w.json", '[{"input": "a", "output": "A"}, {"input": "b \\ud83d", "output": ""}]', "row 2 of split train: input has half of a character at position 3 (\\ud83d"),
         ("w.jsonl", '{"input": "a", "output": "\\udc00"}', "row 1 of split train: output has half of a character at position 1"),
     ],
@@ -73,6 +73,10 @@ def test_json_lines_named_json_have_a_format(folder: Path) -> None:
             "1 of 4 inputs of split train are empty; put into input what belongs to the prompt",
         ),
         ([row | {"input": ""} for row in ROWS], "4 of 4 inputs of split train are empty"),
+        (
+            [ROWS[0], *({**row, "output": " "} for row in ROWS[1:])],
+            "3 of 4 outputs of split train are empty: each trains an empty answer",
+        ),
     ],
 )
 def test_columns_that_training_leaves_out(folder: Path, rows: list[dict[str, Any]], warning: str | None) -> None:
@@ -101,6 +105,7 @@ def test_conversations_are_trained_on(folder: Path) -> None:
         ({"messages": "hi"}, "is no list of messages"),
         ({"messages": ["hi"]}, "cannot be trained on: message 1 is no object with role and content"),
         ({"messages": [{"content": "hi"}]}, "cannot be trained on: message 1 has no role"),
+        ({"messages": [{"from": "human", "value": "hi"}]}, "cannot be trained on: message 1 has no role; write role and content in place of from and value"),
         (said("human", "gpt"), 'cannot be trained on: message 1 has the role "human"; roles are system, user, assistant'),
         (said("user", "assistant", content=None), "cannot be trained on: message 1 has the content null, not text"),
         (said("user", "assistant", content="\ud83d"), "cannot be trained on: message 1 has half of a character at position 1"),

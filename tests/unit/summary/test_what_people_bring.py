@@ -37,6 +37,23 @@ GIVEN = ("type: control", "type: eval-only\n    checkpoint_path: out")
         (DATA, "path: Words.json", "did you mean words.json?"),
         (DATA, "path: tatsu-lab/alpaca", "nothing is downloaded: write the path of a copy on this machine"),
         (DATA, "path: '*.json'", "it is a pattern, which is not looked up: write the path of one"),
+        (
+            "models/tiny",
+            "llama3.2:1b",
+            "nothing is downloaded: write the path of a copy on this machine, a folder with",
+        ),
+        ("models/tiny", "hf.co/a/b:Q4_K_M", "a folder with safetensors weights; ollama's own are not read"),
+        ("models/tiny", "gpt2", "nothing is downloaded: write the path of a copy on this machine"),
+        ("models/tiny", "meta-llama/Llama-3.2-1B@main", "nothing is downloaded: write the path of a copy on this"),
+        ("models/tiny", "https://x.org/m.gguf", "GGUF is not read: save the model as safetensors, with transformers'"),
+        (
+            "models/tiny",
+            "/x/m.gguf",
+            "GGUF is not read: save the model as safetensors, with transformers' save_pretrained",
+        ),
+        ("models/tiny", "models/tiny/original", 'did you mean the folder above it, "DIR/models/tiny"?'),
+        ("models/tiny", "models/tiny.zip", "it is an archive: unpack it, and write the folder"),
+        ("models/tiny", "hub", 'did you mean the folder "models--a--b/snapshots/abc" in it?'),
         ("models/tiny", "HuggingFaceTB/SmolLM2", "nothing is downloaded: write the path of a copy on this machine"),
         ("runs:\n", "output: {base_directory: words.json}\nruns:\n", 'words.json" is no folder'),
         ("runs:\n", "output: {base_directory: words.json/more}\nruns:\n", 'words.json" is no folder'),
@@ -51,6 +68,9 @@ GIVEN = ("type: control", "type: eval-only\n    checkpoint_path: out")
     ],
 )
 def test_refused_with_the_way_out(folder: Path, old: str, new: str, message: str) -> None:
+    (folder / "models/tiny/original").mkdir()
+    write(folder, "models/tiny.zip", "x")
+    write(folder, "hub/models--a--b/snapshots/abc/config.json", "{}")
     found = errors(folder, changed((old, new)))
     assert message in found[0], found
     assert found[0].startswith(f"{FILE}:")
@@ -102,6 +122,11 @@ def test_odd_files(folder: Path, make: Callable[[Path], None], name: str, hint: 
         (["checkpoint-500/adapter_model.safetensors"], 'did you mean the folder "checkpoint-500" in it?'),
         (["fsdp_0/__0_0.distcp"], "it has the shards of FSDP: merge them with that trainer's own tool first"),
         (["global_step5/x", "latest"], "it has the shards of DeepSpeed"),
+        (
+            ["adapter_config.json", "adapter_model.bin"],
+            "adapter_model.bin is not read: save the adapter as safetensors",
+        ),
+        (["adapter_0.pt"], "adapter_0.pt is not read: save the adapter as safetensors, with peft's save_pretrained"),
         (["trainer_state.json"], "expected adapter_config.json and adapter_model.safetensors"),
     ],
 )

@@ -17,7 +17,13 @@ from run_experiment.experiment.schema import BaseModelEntry, RunEntry
 from run_experiment.finetuning.model_files import first_problem, folder_problem
 from run_experiment.inputs.safetensors_header import tensor_shapes
 from run_experiment.summary.draft import Draft, Finding
-from run_experiment.summary.path_hints import folder_within, holds_checkpoint, sharded_state, why_missing
+from run_experiment.summary.path_hints import (
+    folder_within,
+    holds_checkpoint,
+    other_adapter,
+    sharded_state,
+    why_missing,
+)
 
 # A model in the cache of Hugging Face: `models--organisation--name/snapshots/abc`.
 _IN_CACHE = re.compile(r"models--[^/]*--([^/]+)/snapshots/[^/]+/?$")
@@ -50,7 +56,8 @@ def _checkpoint(path: KeyPath, text: str, model: BaseModelEntry | None, folder: 
         files = checkpoint_files(where)
     except (CheckpointError, OSError) as error:
         expected = f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or config.json and *.safetensors"
-        hint = folder_within(where, holds_checkpoint) or sharded_state(where) or f"; expected {expected}"
+        hint = folder_within(where, holds_checkpoint) or sharded_state(where) or other_adapter(where)
+        hint = hint or f"; expected {expected}"
         yield Finding(path, f"{shown(str(error), 500)[1:-1]}{hint}")
         return
     is_adapter = os.path.isfile(where / ADAPTER_CONFIG)

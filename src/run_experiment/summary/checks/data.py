@@ -134,6 +134,8 @@ def _row_problem(row: Row, columns: Columns) -> str | None:
 def _value_problem(row: Row, key: str) -> str | None:
     if key not in row:
         other = f"; {key}_key names another column" if row and key in DEFAULT_COLUMNS else ""
+        if isinstance(row.get("conversations"), list):
+            other = f"; write a conversation as {MESSAGES}, each with role and content"
         return f"is missing; the row has {', '.join(map(shown, row)) or 'nothing'}{other}"
     value = row[key]
     return text_problem(value) if isinstance(value, str) else f"is {shown(value)}, not text"

@@ -18,10 +18,9 @@ from run_experiment.summary.checks.tasks import check_tasks
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.path_hints import (
     broken_link,
-    folder_within,
-    holds_model,
+    no_config,
     other_weights,
-    why_missing,
+    why_no_folder,
 )
 from run_experiment.trainers.known import TRAINERS
 from run_experiment.trainers.trainer import Trainer
@@ -44,14 +43,14 @@ def _models(draft: Draft, folder: Path) -> Iterator[Finding]:
     for path, model in draft.models.items():
         place, where = (*path, "path"), folder / model.path
         if not os.path.isdir(where):
-            yield Finding(place, f"there is no folder {shown(str(where), 200)}{why_missing(model.path, where)}")
+            yield Finding(place, f"there is no folder {shown(str(where), 200)}{why_no_folder(model.path, where)}")
         elif not os.access(where, os.R_OK | os.X_OK):
             yield Finding(place, f"you have no right to look into {shown(str(where), 200)}")
         elif broken := broken_link(where):
             message = f"is a link to {shown(os.readlink(broken), 200)}, which is not there; copy the model again"
             yield Finding(place, f"{shown(str(broken), 200)} {message}")
         elif not os.path.isfile(where / "config.json"):
-            yield Finding(place, f"{shown(str(where), 200)} has no config.json{folder_within(where, holds_model)}")
+            yield Finding(place, f"{shown(str(where), 200)} has no config.json{no_config(where)}")
         elif not any(where.glob("*.safetensors")):
             yield Finding(place, f"{shown(str(where), 200)} has no weights (*.safetensors){other_weights(where)}")
         elif os.path.isfile(where / ADAPTER_CONFIG):

@@ -53,7 +53,8 @@ def template_problem(template: str, required: tuple[str, ...]) -> str | None:
         return f"is not a valid template ({error}); write {{{{ and }}}} for braces"
     for name, spec, conversion in fields:
         if name not in required or spec or conversion:
-            return f"has {{{shown(name)[1:-1]}}} beside {_braced(required)}; write {{{{ and }}}} for braces"
+            field = f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}"
+            return f"has {{{shown(field)[1:-1]}}} beside {_braced(required)}; write {{{{ and }}}} for braces"
     missing = [name for name in required if name not in {field[0] for field in fields}]
     if doubled := [f"{{{{{name}}}}}" for name in missing if f"{{{{{name}}}}}" in template]:
         return f"has {doubled[0]}, which means plain braces; write {_braced(missing)}"

@@ -25,7 +25,7 @@ _OF_A_RUN = ("attempts", "checkpoints", "eval", paths.TRAININGS)
 # What Snakemake takes for a rule that would make its own input for ever.
 _REPEATED = re.compile(r"(.+)\1{19}$")
 # Files beside the runs' folders.
-_OWN_FILES = {paths.SUMMARY, "run-torchtune.log", "run-inspect.log"}
+_OWN_FILES = {paths.SUMMARY, paths.TEMPLATE_DATE, "run-torchtune.log", "run-inspect.log"}
 
 
 def check_references(draft: Draft, folder: Path, strict: bool = True) -> list[Finding]:

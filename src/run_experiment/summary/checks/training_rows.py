@@ -53,6 +53,11 @@ def column_warnings(
     if blank:
         message = f"{' and '.join(columns)} are empty in {counted(len(blank), 'row')} of split train (row {blank[0]})"
         yield Finding(place, f"{message}: each trains an empty answer; remove such rows", warning=True)
+    unanswered = sum(not str(row[columns.output]).strip() for row in rows) - len(blank)
+    # Some may be meant, as where there is nothing to find.
+    if unanswered * 2 > len(rows):
+        message = f"{unanswered} of {len(rows)} outputs of split train are empty: each trains an empty answer"
+        yield Finding(place, message, warning=True)
     empty = sum(not str(row[columns.input]).strip() for row in rows) - len(blank)
     many_empty = f"{empty} of {len(rows)} inputs of split train are empty" if empty >= _MANY_EMPTY * len(rows) else ""
     if dropped:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from run_experiment.common.suggestions import closest, did_you_mean
 from run_experiment.common.yaml_lines import KeyPath, Source, shown
-from run_experiment.experiment.compute import MEMORY_PATTERN, OPTION_PATTERN, TIME_PATTERN
+from run_experiment.experiment.compute import MEMORY_PATTERN, OPTION_PATTERN, TIME_PATTERN, SlurmOverrides
 from run_experiment.experiment.schema import ITEM, ExperimentSummary, sections
 from run_experiment.experiment.section import NAME_PATTERN, Section
 from run_experiment.summary.draft import Finding, without
@@ -31,7 +31,7 @@ _EXPECTED = {
     "model_type": "a mapping (key: value)",
 }
 # Other words for a value, which spelling would take for another one.
-_SYNONYMS = {"gpu": "cuda"}
+_SYNONYMS = {"base": "control", "baseline": "control", "gpu": "cuda"}
 _BOUNDS = {
     "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),
@@ -40,7 +40,7 @@ _BOUNDS = {
 }
 _PATTERNS = {
     f"^{NAME_PATTERN}$": "a name of letters, digits, ., _ and -, beginning with a letter or digit, at most 128 long",
-    f"^{TIME_PATTERN}$": "a time like 02:00:00 or 1-12:00:00",
+    f"^{TIME_PATTERN}$": "a time with hours, minutes and seconds, like 02:00:00 or 1-12:00:00",
     f"^{MEMORY_PATTERN}$": "an amount of memory like 80G",
     f"^{OPTION_PATTERN}$": "one word as #SBATCH lines take it, without spaces, quotes and #",
     f"^({OPTION_PATTERN})?$": "one word as #SBATCH lines take it, without spaces, quotes and #, or true for a flag",
@@ -78,7 +78,10 @@ def _finding(error: dict[str, Any], source: Source, strict: bool) -> Finding:
     if error["type"] == "extra_forbidden":
         return _unknown_key(path, strict)
     explained = _explained(error, path, source.texts.get(path))
-    instead = way_out_of_value(error["input"]) or (way_out(str(path[-1])) if path else "")
+    key = str(path[-1]) if path else ""
+    # What to do about a key of another place does not help with one that is right here.
+    misplaced = error["type"] == "literal_error" or not _is_known(path)
+    instead = way_out_of_value(key, error["input"]) or (way_out(key) if misplaced else "")
     # What to do instead says more than the nearest value that is allowed.
     return Finding(path, explained.partition("; did you mean ")[0] + instead if instead else explained)
 
@@ -99,8 +102,20 @@ def _written_path(data: Any, location: KeyPath) -> KeyPath:
 
 def _section_of(path: KeyPath) -> type[Section]:
     """Model of the section that has a key."""
-    place = tuple(ITEM if isinstance(step, int) else step for step in path[:-1])
+    place = _place(path)
     return _SECTIONS.get(place) or _SECTIONS[(*place, ITEM)]
+
+
+def _is_known(path: KeyPath) -> bool:
+    """Whether a path is that of a key that its section has."""
+    place = _place(path)
+    section = _SECTIONS.get(place) or _SECTIONS.get((*place, ITEM))
+    return section is not None and str(path[-1]) in section.all_keys()
+
+
+def _place(path: KeyPath) -> KeyPath:
+    """Where the section of a key is, with no index of a list."""
+    return tuple(ITEM if isinstance(step, int) else step for step in path[:-1])
 
 
 def _unknown_key(path: KeyPath, strict: bool) -> Finding:
@@ -128,6 +143,8 @@ def _explained(error: dict[str, Any], path: KeyPath, text: str | None) -> str:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
         return "is required, but missing"
+    if kind == "string_type" and value is False and _section_of(path) is SlurmOverrides:
+        return "is false; leave the key out: an option of sbatch that takes no value is there, or it is not"
     if kind == "string_type":
         return _not_text(value, text, _pattern_of(path))
     if kind == "literal_error":
@@ -148,7 +165,9 @@ def _explained(error: dict[str, Any], path: KeyPath, text: str | None) -> str:
 
 
 def _pattern_of(path: KeyPath) -> str | None:
-    """Pattern that a key's text has to match; None without one."""
+    """Pattern that a key's text has to match; None without one, and for the items of a list."""
+    if isinstance(path[-1], int):
+        return None
     section, key = _section_of(path), str(path[-1])
     field = next((name for name in section.model_fields if key in section.keys(name)), None)
     schema = section.model_json_schema()["properties"].get(section.keys(field)[0], {}) if field else {}
@@ -159,6 +178,8 @@ def _not_text(value: Any, text: str | None, pattern: str | None) -> str:
     # What would be refused in quotes, too.
     if text and pattern and not re.search(pattern, text):
         return f"expected {_PATTERNS[pattern]}, found {text}"
+    if text and value is None:
+        return f'YAML reads {text} as nothing; leave the key out, or quote it if the text is meant: "{text}"'
     if text:
         reading = "a number" if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
         return f'YAML reads {text} as {reading}; quote it: "{text}"'
