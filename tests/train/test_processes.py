@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,7 +19,8 @@ from finetuned import make_training, write_data
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from run_experiment.experiment.model import Training
-from run_experiment.trainers.torchrun import exit_status
+from run_experiment.trainers.torchrun import decisive, exit_status, what_failed
+from run_experiment.trainers.trainer import LAUNCHER
 from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_config import render
 from run_experiment.trainers.trl_recipe import finetune
@@ -35,6 +38,7 @@ import yaml
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from run_experiment.trainers import process_group
+from run_experiment.trainers.trainer import LAUNCHER
 from run_experiment.trainers.trl import Trl
 from run_experiment.trainers.trl_recipe import finetune
 from run_experiment.trainers.trl_training import Interrupts
@@ -85,6 +89,7 @@ def test_two_processes(training: Training, tmp_path: Path) -> None:
     module, config = command.index(TRAINER.module), command[-2:]
     killed = run(["python", "-m", *command[1:module], "driver.py", *config], together)
     assert killed.returncode == 128 + signal.SIGKILL, killed.stderr
+    assert f"rank 1 on {socket.gethostname()} was ended by SIGKILL (killed; " in killed.stderr.splitlines()[-1]
     assert killed.stdout.count("resumes after step 2") == 2, "both stopped after the step in which one was asked to"
     state = TRAINER.resumption(together / "artifacts")
     assert state is not None
@@ -99,21 +104,53 @@ def test_two_processes(training: Training, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "status"),
+    ("failures", "status", "rank"),
     [
-        ([(0, 1), (1, -9)], 137),
-        ([(1, -15), (1, 1)], 1),
-        ([(0, 1), (30, -9)], 1),
-        ([(0, 143), (0, 143)], 143),
-        ([(0, -15)], 143),
+        ([(0, 1), (1, -9)], 137, 1),
+        ([(1, -15), (1, 1)], 1, 1),
+        ([(0, 1), (30, -9)], 1, 0),
+        ([(0, 143), (0, 143)], 143, 0),
+        ([(0, -15)], 143, 0),
     ],
 )
-def test_exit_status(failures: list[tuple[int, int]], status: int) -> None:
+def test_exit_status(failures: list[tuple[int, int]], status: int, rank: int) -> None:
     """Seconds and codes of failures; torchrun ends the others with SIGTERM, and after 30 seconds with SIGKILL."""
-    found = [ProcessFailure(0, 1, code, "") for _, code in failures]
-    for failure, (second, _) in zip(found, failures, strict=True):
+    found = {rank: ProcessFailure(rank, 1, code, "") for rank, (_, code) in enumerate(failures)}
+    for failure, (second, _) in zip(found.values(), failures, strict=True):
         failure.timestamp = second
-    assert exit_status(found) == status
+    assert decisive(found)[0] == rank
+    assert exit_status(decisive(found)[1]) == status
+
+
+def test_the_error_that_came_first_counts(tmp_path: Path) -> None:
+    """In one second; that of another process may be that it lost this one."""
+    found = {}
+    for rank, (message, moment) in enumerate([("RuntimeError: connection closed", 7.9), ("KeyError: 'lora'", 7.2)]):
+        file = tmp_path / f"{rank}.json"
+        file.write_text(json.dumps({"message": message, "timestamp": 7}))
+        os.utime(file, (moment, moment))
+        found[rank] = ProcessFailure(rank, 1, 1, str(file))
+    assert what_failed(*decisive(found)) == f"rank 1 on {socket.gethostname()} failed: KeyError: 'lora'"
+
+
+@pytest.mark.parametrize(
+    ("rank", "end", "line"),
+    [
+        (1, "raise KeyError('lora')", "rank 1 on HOST failed: KeyError: 'lora'"),
+        (1, "process_group.end('no GPU here')", "rank 1 on HOST failed: no GPU here"),
+        (0, "process_group.end('no data')", "no data"),
+    ],
+    ids=["an error", "a message", "a message of the first"],
+)
+def test_the_last_line_names_the_process_that_failed(tmp_path: Path, rank: int, end: str, line: str) -> None:
+    """The other one, which waits, is ended."""
+    (tmp_path / "driver.py").write_text(
+        "import time\nfrom run_experiment.trainers import process_group\nwith process_group.errors_told():\n"
+        f"    if process_group.rank() == {rank}:\n        {end}\n    time.sleep(600)\n"
+    )
+    ended = run(["python", "-m", LAUNCHER, "--standalone", "--nproc-per-node=2", "driver.py"], tmp_path)
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.splitlines()[-1] == line.replace("HOST", socket.gethostname())
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -38,6 +38,7 @@ from run_experiment.machine.process_usage import ProcessUsage, counted_usage
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
 from run_experiment.slurm.ledger import accepted_jobs
+from run_experiment.trainers.trainer import failed_process
 
 # What ends a script, or its command, from outside: another attempt may finish. SIGUSR1, SIGUSR2 and SIGHUP are those of
 # `#SBATCH --signal` in a script without a trap for them.
@@ -45,6 +46,8 @@ _CUT_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signa
 _KILLED = {status for number in _CUT_BY for status in (-number, 128 + number)}
 # Seconds that a job on a cluster waits for another process to release the lock of its target.
 _LOCK_PATIENCE = 180.0
+# Last lines of a log among which is the one that says which process of a training failed.
+_LINES = 200
 # Facts of an attempt that its record has too.
 _IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "started", "host")
 
@@ -220,11 +223,18 @@ def run_job_script(
     out_of_memory = memory_kills() > kills
     if not status:
         return ScriptEnd(None, out_of_memory)
-    meaning = f" ({means})" if (means := status_meaning(status)) else ""
-    said = "".join(map(with_hint, last_lines(attempt.log, 1))) or str(no_space(attempt.log.parent) or "")
-    what = f"{job.script} ended with exit status {status}{meaning}{said and f': {said}'}"
+    what = f"{job.script} ended with exit status {status}{_explained(status, attempt.log)}"
     kind = _kind(status, attempt.log, out_of_memory)
     return ScriptEnd(JobError(failure(what, attempt.log), kind), out_of_memory)
+
+
+def _explained(status: int, log: Path) -> str:
+    """What an exit status stands for, and the line of a log that says what failed."""
+    lines = last_lines(log, _LINES)
+    # Of several nodes the status may be that of one that lost the others.
+    meaning = "" if (named := failed_process(lines)) else status_meaning(status)
+    said = "".join(map(with_hint, [named] if named else lines[-1:])) or str(no_space(log.parent) or "")
+    return (meaning and f" ({meaning})") + (said and f": {said}")
 
 
 def _kind(status: int, log: Path, out_of_memory: bool) -> Failure:

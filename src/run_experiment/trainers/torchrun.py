@@ -1,4 +1,4 @@
-"""torchrun that ends as the process ended that failed, so that the job knows whether a retry may help.
+"""torchrun that ends as the process ended that failed, and names it, so that the job knows whether a retry may help.
 
     python -m run_experiment.trainers.torchrun --standalone --nproc-per-node=4 -m TRAINER --config RUN/finetune.yaml
 
@@ -11,37 +11,70 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
+from pathlib import Path
 
-from torch.distributed import run
+from torch.distributed import DistNetworkError, run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousError
+
+from run_experiment.machine.exit_status import signal_meaning
+from run_experiment.trainers.process_group import failed_at
+from run_experiment.trainers.trainer import RANK_ENDED, RANK_FAILED
 
 
-def exit_status(failures: Collection[ProcessFailure]) -> int:
-    """The exit status of a job whose processes failed.
+def decisive(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
+    """Rank and failure of the process that ended a job.
 
     Those that failed within a second count, as the others lost them. Of these one that was killed counts first, except
-    by SIGTERM: with that torchrun ends the others.
+    by SIGTERM: with that torchrun ends the others. Next is one that said itself what failed, then the one that left its
+    error first: an error of the others may be that they lost it.
     """
-    first = min(failure.timestamp for failure in failures)
-    codes = [failure.exitcode for failure in failures if failure.timestamp <= first + 1]
-    killed = [-code for code in codes if code < 0 and code != -signal.SIGTERM]
-    failed = [code for code in codes if code > 0]
-    return 128 + killed[0] if killed else next(iter(failed), 128 + signal.SIGTERM)
+    first = min(failure.timestamp for failure in failures.values())
+    early = [(rank, failure) for rank, failure in failures.items() if failure.timestamp <= first + 1]
+
+    def order(one: tuple[int, ProcessFailure]) -> tuple[int, float, int]:
+        rank, failure = one
+        kind = 1 if failure.exitcode > 0 else 2 if failure.exitcode == -signal.SIGTERM else 0
+        return kind, failed_at(Path(failure.error_file)) or 0, rank
+
+    return min(early, key=order)
+
+
+def exit_status(failure: ProcessFailure) -> int:
+    """The exit status of a job which a process's failure ended."""
+    return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+
+
+def what_failed(rank: int, failure: ProcessFailure) -> str | None:
+    """Which process failed and how, in one line; None if it said so itself."""
+    host = socket.gethostname()
+    if failure.exitcode < 0:
+        meaning = signal_meaning(-failure.exitcode)
+        return RANK_ENDED.format(rank=rank, host=host, signal=failure.signal_name()) + (meaning and f" ({meaning})")
+    if failed_at(Path(failure.error_file)) is None:
+        return None
+    return RANK_FAILED.format(rank=rank, host=host, error=(failure.message.strip().splitlines() or [""])[-1])
 
 
 def main(arguments: list[str]) -> None:
     """Run torchrun; exits with the status of the process that failed."""
     given = run.parse_args(arguments)  # type: ignore[no-untyped-call]
-    # The processes' own messages are to be the last in the log.
+    # What failed is said in one line, the last of the log.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     _share_cores(int(given.nproc_per_node))
     try:
         run.run(given)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
-        sys.exit(exit_status(error.failures.values()))
+        rank, failure = decisive(error.failures)
+        if line := what_failed(rank, failure):
+            print(line, file=sys.stderr)
+        sys.exit(exit_status(failure))
+    except (DistNetworkError, RendezvousError) as error:
+        sys.exit(f"lost the other nodes: {error}")
     except SignalException as error:
         sys.exit(128 + error.sigval)
 

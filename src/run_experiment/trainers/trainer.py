@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # The module that starts the processes of a training.
 LAUNCHER = "run_experiment.trainers.torchrun"
+# How it says which process failed: on each node one that ended it.
+RANK_ENDED, RANK_FAILED = "rank {rank} on {host} was ended by {signal}", "rank {rank} on {host} failed: {error}"
+_ENDED, _FAILED = (re.compile(re.sub(r"{\w+}", r"\\S+", text)) for text in (RANK_ENDED, RANK_FAILED))
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Resumption:
     epochs: int
     changes: Config
     state: str
+
+
+def failed_process(log: Sequence[str]) -> str | None:
+    """The line of a log that says which process of a training failed; None if there is none.
+
+    On other nodes processes fail because they lost it: later, or in another way than one that was killed.
+    """
+    return next((line for said in (_ENDED, _FAILED) for line in log if said.match(line)), None)
 
 
 class Trainer(ABC):

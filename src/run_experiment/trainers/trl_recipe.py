@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -236,11 +235,10 @@ def finetune(config: Config, interrupts: Interrupts) -> None:
         state = _state(config)
         trainer = make_trainer(config, interrupts)
         trainer.train(resume_from_checkpoint=state)
-    # All processes end with the same error; one says it.
     except DivergedError as error:
-        sys.exit(error.explained(trainer.state.max_steps) if process_group.is_first() else 1)
+        process_group.end(error.explained(trainer.state.max_steps))
     except DataError as error:
-        sys.exit(str(error) if process_group.is_first() else 1)
+        process_group.end(str(error))
 
 
 def main() -> None:
@@ -250,7 +248,9 @@ def main() -> None:
     process_group.end_with_parent()
     interrupts = Interrupts()
     interrupts.listen()
-    finetune(yaml.safe_load(parser.parse_args().config.read_text(encoding="utf-8")), interrupts)
+    config = yaml.safe_load(parser.parse_args().config.read_text(encoding="utf-8"))
+    with process_group.errors_told():
+        finetune(config, interrupts)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,14 @@ def test_id_is_slurm_s_where_there_is_one(training: FinetuneJob, monkeypatch: py
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     finetune(training, "3", LOG)
     assert read(RECORD)["job_id"] == "4711"
+
+
+def test_a_failure_names_the_process_that_the_other_nodes_lost(training: FinetuneJob) -> None:
+    lines = ("rank 0 on n1 failed: RuntimeError: closed", "rank 3 on n2 was ended by SIGBUS", "srun: error: n1: task 0")
+    write_script("r4/finetune.slurm", f"printf '%s\\n' {shlex.join(lines)}; exit 143")
+    with pytest.raises(JobError, match="exit status 143: rank 3 on n2 was ended by SIGBUS; its log is"):
+        finetune(training, "3", LOG)
+    assert read("r4/attempts/local-3/attempt.json")["failure"] == "interrupted"
 
 
 def test_failure_keeps_its_log_and_its_reason(training: FinetuneJob) -> None:
