@@ -12,6 +12,8 @@ SYNONYMS = {
     "cutoff_len": "max_seq_len",
     "data_seed": "seed",
     "dropout": "lora_dropout",
+    "fsdp_config": "fsdp",
+    "fsdp_version": "fsdp",
     "full_finetune": "full_finetuning",
     "gradient_checkpointing": "enable_activation_checkpointing",
     "gradient_clipping": "clip_grad_norm",

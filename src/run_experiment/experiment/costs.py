@@ -27,4 +27,4 @@ OF_MEMORY = (
 )
 
 # Both; records lack them where they are off.
-IF_ON = ("packed", "use_dora", "lora_target_modules", "full_finetuning", "load_in_4bit")
+IF_ON = ("packed", "use_dora", "lora_target_modules", "full_finetuning", "load_in_4bit", "fsdp")

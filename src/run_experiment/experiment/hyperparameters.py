@@ -42,6 +42,7 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "input_key": (None, DEFAULT_COLUMNS.input),
     "output_key": (None, DEFAULT_COLUMNS.output),
     "mask_history": (True,),
+    "fsdp": (False,),
 }
 
 
@@ -153,6 +154,9 @@ class Hyperparameters(Section):
     enable_activation_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
     enable_activation_offloading: bool = Field(
         False, description="Keep activations in host memory (CUDA, with activation checkpointing)."
+    )
+    fsdp: bool = Field(
+        False, description="Divide the model's weights among the GPUs that share the training: less memory, more time."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device; `auto` takes a GPU if there is one.")
     dtype: Literal["auto", "bf16", "fp32"] = Field(

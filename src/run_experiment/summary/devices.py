@@ -31,7 +31,7 @@ def _of_training(draft: Draft, path: KeyPath, run: RunEntry) -> Iterator[Finding
     place = (*path, *compute.key("nodes" if (compute.nodes or 1) > 1 else "gpus").split("."))
     if devices > 1 and not trainer.shares:
         others = " or ".join(name for name, one in TRAINERS.items() if one.shares)
-        message = f"{trainer.name} trains on one GPU here; tools.preparation: {others} trains on several"
+        message = f"{trainer.name} trains on one GPU here; trainer: {others} in the run trains on several"
         yield Finding(place, message)
     elif given.batch_size * given.gradient_accumulation_steps % devices:
         samples = given.batch_size * given.gradient_accumulation_steps

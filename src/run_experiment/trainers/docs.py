@@ -55,6 +55,7 @@ _OTHERS: Mapping[str, Any] = {
     "compile": True,
     "enable_activation_checkpointing": True,
     "enable_activation_offloading": True,
+    "fsdp": True,
     "device": "cpu",
     "dtype": "fp32",
 }

@@ -14,6 +14,9 @@ from typing import NoReturn
 
 import torch
 from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from run_experiment.machine import processes
 
@@ -51,6 +54,30 @@ def summed(values: Sequence[float], device: torch.device) -> list[float]:
     return [float(value) for value in total]
 
 
+def shard_frozen(model: torch.nn.Module, device: torch.device) -> None:
+    """Divide a model's frozen weights among the processes' devices (FSDP), those of each layer by themselves.
+
+    Each layer's are gathered while it computes. Trained weights stay whole on every device.
+    """
+    trained = {weights for weights in model.parameters() if weights.requires_grad}
+    for weights in trained:
+        weights.data = weights.data.to(device)
+    mesh = init_device_mesh(device.type, (count(),))
+    # The first list in a model is that of its layers; the whole takes what is outside of them.
+    layers = next((part for part in model.modules() if isinstance(part, torch.nn.ModuleList)), ())
+    for part in (*layers, model):
+        # Also the whole, or what one process alone saves would leave it sharded there and gathered elsewhere.
+        fully_shard(part, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
+
+
+def average_gradients(model: torch.nn.Module) -> None:
+    """Give each trained weight the mean of all processes' gradients, as DDP does."""
+    gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
+    together = parameters_to_vector(gradients)
+    distributed.all_reduce(together)
+    vector_to_parameters(together / count(), gradients)
+
+
 def wait_for_all() -> None:
     """Return once all processes are here."""
     if count() > 1:
@@ -73,14 +100,6 @@ def end(message: str) -> NoReturn:
         sys.exit(message)
     _tell(message)
     sys.exit(1)
-
-
-def failed_at(error_file: Path) -> float | None:
-    """When a process told of the error that ended it, in seconds; None if it told of none."""
-    try:
-        return error_file.stat().st_mtime
-    except OSError:
-        return None
 
 
 def _tell(message: str) -> None:

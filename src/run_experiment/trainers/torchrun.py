@@ -22,7 +22,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousError
 
 from run_experiment.machine.exit_status import signal_meaning
-from run_experiment.trainers.process_group import failed_at
 from run_experiment.trainers.trainer import RANK_ENDED, RANK_FAILED
 
 
@@ -39,7 +38,7 @@ def decisive(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailur
     def order(one: tuple[int, ProcessFailure]) -> tuple[int, float, int]:
         rank, failure = one
         kind = 1 if failure.exitcode > 0 else 2 if failure.exitcode == -signal.SIGTERM else 0
-        return kind, failed_at(Path(failure.error_file)) or 0, rank
+        return kind, _told_at(failure) or 0, rank
 
     return min(early, key=order)
 
@@ -55,9 +54,17 @@ def what_failed(rank: int, failure: ProcessFailure) -> str | None:
     if failure.exitcode < 0:
         meaning = signal_meaning(-failure.exitcode)
         return RANK_ENDED.format(rank=rank, host=host, signal=failure.signal_name()) + (meaning and f" ({meaning})")
-    if failed_at(Path(failure.error_file)) is None:
+    if _told_at(failure) is None:
         return None
     return RANK_FAILED.format(rank=rank, host=host, error=(failure.message.strip().splitlines() or [""])[-1])
+
+
+def _told_at(failure: ProcessFailure) -> float | None:
+    """When a process told of the error that ended it, in seconds; None if it told of none."""
+    try:
+        return Path(failure.error_file).stat().st_mtime
+    except OSError:
+        return None
 
 
 def main(arguments: list[str]) -> None:

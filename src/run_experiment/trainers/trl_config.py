@@ -54,6 +54,8 @@ def render(training: Training, output_dir: str, folder: Path, tokenizer: str | N
     }
     if given.validation_during_training:
         config["dataset_val"] = _dataset(training, "validation", folder)
+    if given.fsdp:
+        config["fsdp"] = True
     config |= {"shuffle": given.shuffle, "max_steps_per_epoch": given.max_steps_per_epoch}
     config |= {"quantization": _QLORA} if given.load_in_4bit else {}
     config |= {} if given.full_finetuning else {"peft": _lora(given, training.model.path)}
@@ -96,11 +98,17 @@ CANNOT: Mapping[str, str] = {
 }
 
 
+# What leaves no weights that could be divided among GPUs.
+_NOT_DIVIDED = ("full_finetuning", "load_in_4bit")
+
+
 def option_problems(given: Hyperparameters, model_dir: Path) -> dict[str, str]:
     """Why keys that are set cannot be done, by their name. Raises ModelError or CheckpointError."""
     found = {key: f"cannot be used with trl: {why}" for key, why in CANNOT.items() if getattr(given, key)}
     if given.load_in_4bit and given.device == "cpu":
         found["load_in_4bit"] = "needs a GPU with CUDA, and device is cpu"
+    if given.fsdp and (other := next((key for key in _NOT_DIVIDED if getattr(given, key)), None)):
+        found["fsdp"] = f"divides frozen weights that are not quantized: leave it out, or {other}"
     try:
         if not given.full_finetuning:
             _targets(given, model_dir)

@@ -161,6 +161,11 @@ def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
     log = MetricsLogger if process_group.is_first() else MutedMetrics
     metrics = log(str(output), config.get("wandb_project"))
     metrics.log_config(config)
+    # It begins the process group.
+    arguments = _arguments(config, output, steps)
+    model = load_model(config)
+    if sharded := config.get("fsdp", False) and "peft" in config and process_group.count() > 1:
+        process_group.shard_frozen(model, arguments.device)
     return EpochTrainer(
         output_dir=output,
         sampler=EpochSampler(len(train), steps * per_step, sft["seed"], config["shuffle"]),
@@ -169,8 +174,9 @@ def make_trainer(config: Config, interrupts: Interrupts) -> EpochTrainer:
         save_every=60 * config["save_every_minutes"],
         interrupts=interrupts,
         deciding=deciding(config),
-        model=load_model(config),
-        args=_arguments(config, output, steps),
+        sharded=sharded,
+        model=model,
+        args=arguments,
         train_dataset=Dataset.from_list(train),
         data_collator=Collator(tokenizer.pad_id),
         processing_class=tokenizer.tokenizer,

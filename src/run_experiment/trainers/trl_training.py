@@ -132,7 +132,8 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that writes `metrics.csv`, publishes each epoch, and saves a state to resume from.
 
     Resumed from a state, it trains as it would have without the interruption: on a CPU bit for bit, on a GPU as nearly
-    as two trainings of the same config are alike. `deciding` is the part of the config that a resumed training shares.
+    as two trainings of the same config are alike. `deciding` is the part of the config that a resumed training shares;
+    of a `sharded` model each process has a share of the frozen weights.
     """
 
     def __init__(
@@ -145,10 +146,11 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         save_every: float,
         interrupts: Interrupts,
         deciding: dict[str, Any],
+        sharded: bool,
         **given: Any,
     ) -> None:
         self._output_dir, self._sampler, self._validation = output_dir, sampler, validation
-        self._curve, self._deciding = metrics, deciding
+        self._curve, self._deciding, self._sharded = metrics, deciding, sharded
         self._losses: list[torch.Tensor] = []
         self._tokens, self._step_began = 0, time.perf_counter()
         super().__init__(**given)
@@ -156,12 +158,19 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
             if weights.requires_grad:
                 # TRL has the adapter of a quantized model in bf16, and peft loads one to resume in fp32.
                 weights.data = weights.data.float()
+        # accelerate would wrap the model into DDP, which cannot have sharded weights.
+        self.model._is_accelerate_prepared = sharded
         per_process = self.args.train_batch_size * self.args.gradient_accumulation_steps
         self.per_epoch = len(sampler) // (per_process * process_group.count())
         if process_group.count() > 1:
             # Each process draws its own dropout.
             torch.manual_seed(self.args.seed + process_group.rank())
         self.add_callback(_Epochs(self, save_every, interrupts))
+
+    def _move_model_to_device(self, model: Any, device: torch.device) -> None:
+        # Shares of weights are where they belong.
+        if not self._sharded:
+            super()._move_model_to_device(model, device)
 
     def _get_train_sampler(self, *_: Any) -> EpochSampler:
         return self._sampler
@@ -171,6 +180,8 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         self._tokens += int((inputs["labels"] != IGNORE_INDEX).sum())
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         self._losses.append(loss)
+        if self._sharded and self.accelerator.sync_gradients:
+            process_group.average_gradients(model)
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -232,9 +243,14 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         """
         total, tokens, size = 0.0, 0, self.args.train_batch_size
         self.model.eval()
-        for start in range(size * process_group.rank(), len(self._validation), size * process_group.count()):
-            batch = self._prepare_inputs(self.data_collator(self._validation[start : start + size]))
+        for first in range(0, len(self._validation), size * process_group.count()):
+            start = first + size * process_group.rank()
+            # With sharded weights all processes have to compute as often: one without samples left counts none.
+            some = self._validation[start : start + size]
+            batch = self._prepare_inputs(self.data_collator(some or self._validation[:1]))
             labels = batch.pop("labels")[:, 1:]
+            if not some:
+                labels = torch.full_like(labels, IGNORE_INDEX)
             logits = self.model(**batch).logits[:, :-1].float()
             total += float(cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum"))
             tokens += int((labels != IGNORE_INDEX).sum())

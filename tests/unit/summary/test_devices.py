@@ -25,7 +25,7 @@ def asking(compute: str) -> tuple[str, str]:
 )
 def test_torchtune_trains_on_one(folder: Path, compute: str, key: str) -> None:
     assert errors(folder, changed(asking(compute))) == [
-        f"{FILE}:18: runs[0].{key}: torchtune trains on one GPU here; tools.preparation: trl trains on several"
+        f"{FILE}:18: runs[0].{key}: torchtune trains on one GPU here; trainer: trl in the run trains on several"
     ]
     assert read(folder, changed(asking(compute), TRL))[1] == []
 

@@ -71,6 +71,13 @@ def test_devices_share_the_samples_of_a_step(sizes: Sizes, devices: int, shared:
     assert sizes.shared(devices) == shared
 
 
+@pytest.mark.parametrize("other", ["full_finetuning", "load_in_4bit"])
+def test_weights_that_are_trained_or_quantized_are_not_divided(tmp_path: Path, other: str) -> None:
+    given = Hyperparameters.model_validate({"fsdp": True, other: True, "lora_target_modules": ["all-linear"]})
+    found = TRAINER.option_problems(given, tmp_path)
+    assert found["fsdp"] == f"divides frozen weights that are not quantized: leave it out, or {other}"
+
+
 def test_layers_that_are_one(tmp_path: Path) -> None:
     layers = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
     (tmp_path / "config.json").write_text('{"model_type": "phi3"}')

@@ -15,7 +15,7 @@ from run_experiment.experiment.schema import Parameters
 from run_experiment.summary.draft import Draft, Finding
 
 # What changes memory and time alone; seeds are told apart by the results.
-_NO_CAUSE = {"device", "compile", "enable_activation_checkpointing", "enable_activation_offloading", "seed"}
+_NO_CAUSE = {"device", "compile", "enable_activation_checkpointing", "enable_activation_offloading", "fsdp", "seed"}
 _REFERENCE, _SELECT_ON = ("evaluation", "reference"), ("evaluation", "select_on")
 
 
