@@ -5,13 +5,13 @@ Facts of the site (account, partition, modules, memory, paths) are not among the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from run_experiment.common.json_files import canonical, config_hash, short_hash
+from run_experiment.common.json_files import canonical, config_hash, mapping, short_hash
 from run_experiment.experiment.model import (
     DEFAULT_TRAINER,
     Evaluation,
@@ -94,8 +94,8 @@ class Determinants:
         self._tasks: dict[tuple[str, str], Config] = {}
         self._in_source = cache(lambda script: files_in_source([script, *self._sources(script)], script))
 
-    def training(self, training: Training) -> Config:
-        """What determines a fine-tune."""
+    def training(self, training: Training, recorded: Mapping[str, Any] | None = None) -> Config:
+        """What determines a fine-tune; what makes no difference is as in the configuration that is recorded of it."""
         hyperparameters = training.hyperparameters
         data = {"train": self._memory.split(training.data, "train", hyperparameters.training_samples)}
         if hyperparameters.validation_during_training:
@@ -104,10 +104,20 @@ class Determinants:
             "model": self.model(training.model),
             "data": {split: {"sha256": sha256} for split, sha256 in data.items()},
             "prompting": _prompting(training.prompting),
-            "hyperparameters": hyperparameters.recorded(),
+            "hyperparameters": self._hyperparameters(training, data.keys(), mapping(recorded)),
             # Records are older than the choice.
             **({"trainer": training.trainer} if training.trainer != DEFAULT_TRAINER else {}),
         }
+
+    def _hyperparameters(self, training: Training, splits: Set[str], recorded: Mapping[str, Any]) -> Config:
+        """Those of a training; without conversations in its splits `mask_history` makes no difference."""
+        given, before = training.hyperparameters.recorded(), mapping(recorded.get("hyperparameters"))
+        if "mask_history" not in {*given, *before} or self._memory.conversations(training.data) & splits:
+            return given
+        without = {name: value for name, value in given.items() if name != "mask_history"}
+        other = {**without, "mask_history": False}
+        # Records of earlier versions have it.
+        return other if before == other else without
 
     def evaluation(self, evaluation: Evaluation) -> EvaluationInputs:
         """What determines an evaluation, except its checkpoint."""

@@ -15,6 +15,11 @@ _SPOKEN = ("user", "assistant")
 _ROLES = ("system", *_SPOKEN)
 
 
+def has_messages(row: Row) -> bool:
+    """Whether a row may be a conversation, whatever the column of inputs is."""
+    return isinstance(row, Mapping) and MESSAGES in row
+
+
 def is_conversation(row: Row, input_key: str) -> bool:
     """Whether a row is a conversation; one that has an input as well is not."""
     return MESSAGES in row and input_key not in row

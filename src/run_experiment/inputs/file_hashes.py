@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import canonical, write_atomically
-from run_experiment.inputs.data_files import DataError, read_splits, rows_hash
+from run_experiment.inputs.conversations import has_messages
+from run_experiment.inputs.data_files import DataError, Row, read_splits, rows_hash
 
-FILE, SPLITS = "file", "splits"
+FILE, SPLITS, CONVERSATIONS = "file", "splits", "splits of conversations"
 
 
 def file_hash(path: Path) -> str:
@@ -76,6 +77,14 @@ class HashMemory:
         found = entry[key].get(split)
         return None if found is None else str(found)
 
+    def conversations(self, path: Path) -> frozenset[str]:
+        """Splits with rows of `messages`; none if the file cannot be parsed. Raises OSError or DataError."""
+        entry = self._entry(path)
+        if CONVERSATIONS not in entry:
+            entry[CONVERSATIONS] = {name: True for name, rows in _splits(path).items() if any(map(has_messages, rows))}
+            self._changed = True
+        return frozenset(entry[CONVERSATIONS])
+
     def part(self, path: Path, split: str | None) -> dict[str, Any]:
         """A split of a data file with its hash; the whole file if there is no such split.
 
@@ -118,8 +127,13 @@ def _key(path: Path) -> str:
 
 
 def _split_hashes(path: Path, first: int | None) -> dict[str, str]:
+    return {name: rows_hash(rows[:first]) for name, rows in _splits(path).items()}
+
+
+def _splits(path: Path) -> Mapping[str, Sequence[Row]]:
+    """Splits of a data file; none if it has none."""
     try:
-        return {name: rows_hash(rows[:first]) for name, rows in read_splits(path).items()}
+        return read_splits(path)
     except DataError as error:
         # An error of the disk or server now says nothing about the file.
         if isinstance(error.__cause__, OSError):

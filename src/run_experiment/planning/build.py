@@ -105,7 +105,9 @@ class _Builder:
         path = paths.finetune_record(run.name)
         own = self._scripts.own_commands([paths.finetune_config(run.name), paths.finetune_script(run.name)])
         own_script = Path(paths.finetune_script(run.name)).name in own
-        config = self._determinants.training(run.training) | own | self._template_date(Kind.TRAINING, path, run, own)
+        record = self._snapshot.training(run.name)
+        config = self._determinants.training(run.training, record.config if record else None)
+        config |= own | self._template_date(Kind.TRAINING, path, run, own)
         if run.output_dir is None and not own_script:
             message = f"trainers name checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])

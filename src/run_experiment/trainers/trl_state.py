@@ -95,6 +95,8 @@ def _holds_weights(folder: Path) -> bool:
 def deciding(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that decides the result, which a training that resumes has to share."""
     left_out = {"model", "tokenizer", "output_dir", "data", "save_every_minutes", "wandb_project", "resume_from"}
+    # Like the data's rows, part of a job's configuration where it matters.
+    left_out |= {"mask_history"}
     left_out |= {"per_device_train_batch_size", "gradient_accumulation_steps"}
     kept = {name: value for name, value in config.items() if name not in left_out}
     values = {name: deciding(value) if isinstance(value, dict) else value for name, value in kept.items()}

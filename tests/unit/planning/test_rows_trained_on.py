@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,14 @@ def wanted(experiment: ExperimentFolder) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"packed": False}, {"mask_history": True}, {"input_key": "input", "output_key": "output"}]
+    "values",
+    [
+        {},
+        {"packed": False},
+        {"mask_history": True},
+        {"mask_history": False},
+        {"input_key": "input", "output_key": "output"},
+    ],
 )
 def test_what_means_nothing_makes_nothing_again(done: ExperimentFolder, values: dict[str, Any]) -> None:
     done.set_parameters("r4", **values)
@@ -48,7 +56,6 @@ def test_what_means_nothing_makes_nothing_again(done: ExperimentFolder, values: 
     "values",
     [
         {"packed": True, "max_seq_len": 64},
-        {"mask_history": False},
         {"training_samples": 4},
         {"input_key": "text"},
         {"output_key": "text"},
@@ -61,6 +68,48 @@ def test_what_means_something_trains_again(done: ExperimentFolder, values: dict[
     done.set_parameters("r4", **values)
     assert wanted(done) == [R4]
     assert next(iter(values)) in plan_of(done)[R4].why
+
+
+def with_conversations(experiment: ExperimentFolder, *splits: str) -> None:
+    """Have the last row of some splits be a conversation."""
+    turns = [{"role": role, "content": role} for role in ("user", "assistant")]
+    data = experiment.data()
+    values = experiment.read()
+    values["controls"]["prompt"] = "{input}"
+    experiment.write(values)
+    experiment.write_data(data | {name: [*data[name], {"messages": turns}] for name in splits})
+
+
+@pytest.mark.parametrize(
+    ("splits", "values", "trained"),
+    [
+        (["train"], {}, [R4]),
+        (["validation"], {"validation_during_training": True}, [R4]),
+        (["validation", "test"], {}, []),
+    ],
+)
+def test_mask_history_means_something_to_conversations_alone(
+    done: ExperimentFolder, splits: list[str], values: dict[str, Any], trained: list[str]
+) -> None:
+    done.set_parameters("r4", **values)
+    with_conversations(done, *splits)
+    complete(done)
+    for mask_history in (False, True):
+        done.set_parameters("r4", mask_history=mask_history)
+        assert wanted(done) == trained
+        complete(done)
+
+
+def test_a_record_that_has_mask_history_without_conversations(done: ExperimentFolder) -> None:
+    """Earlier versions wrote it into every record."""
+    record = done.record(R4)
+    record["config"]["hyperparameters"]["mask_history"] = False
+    (done.path / R4).write_text(json.dumps(record))
+    for mask_history in (False, True):
+        done.set_parameters("r4", mask_history=mask_history)
+        assert wanted(done) == []
+    done.set_parameters("r4", lr=0.5)
+    assert plan_of(done)[R4].why.startswith("lr: "), "and no other key"
 
 
 def test_rows_after_the_first_ones_do_not_count(done: ExperimentFolder) -> None:
