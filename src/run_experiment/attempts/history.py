@@ -136,10 +136,10 @@ def read(
     `accepted` numbers jobs in the order in which SLURM accepted them.
     """
     found = [_Files(path) for path in folders(folder / paths.attempts(run), job_id)]
-    return _in_order([_attempt(one, found) for one in found if one.known], accepted)
+    return in_order([_attempt(one, found) for one in found if one.known], accepted)
 
 
-def _in_order(attempts: list[Attempt], accepted: Mapping[str, int]) -> list[Attempt]:
+def in_order(attempts: list[Attempt], accepted: Mapping[str, int]) -> list[Attempt]:
     """Attempts, oldest first, also if the clocks of their nodes differ.
 
     Those of a job come in their order; those of a target's jobs are put into the order in which SLURM accepted them.

@@ -37,7 +37,6 @@ from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.process_usage import ProcessUsage, counted_usage
 from run_experiment.machine.processes import Terminated, last_lines, locked
 from run_experiment.machine.provenance import provenance
-from run_experiment.slurm.ledger import accepted_jobs
 from run_experiment.trainers.trainer import failed_process
 
 # What ends a script, or its command, from outside: another attempt may finish. SIGUSR1, SIGUSR2 and SIGHUP are those of
@@ -291,15 +290,21 @@ def _earlier(job: Job, target: str, folder: Path) -> list[history.Attempt]:
     nor do those from before a `redo=`.
     """
     redone = last_redo(Path(), job.target)
-    return [
+    found = [
         one
-        for one in reversed(history.read(Path(), job.run, accepted=accepted_jobs(Path())))
+        for one in history.read(Path(), job.run)
         if one.target == target
         and one.folder != folder
         and one.begun.get("experiment") == os.getcwd()
         and same_config(one.config, job.config)
         and not (redone and one.folder.name in redone.before)
     ]
+    if len(found) < 2:
+        return found
+    # Here, since most jobs start without it: the ledger of a large experiment is long.
+    from run_experiment.slurm.ledger import accepted_jobs
+
+    return history.in_order(found, accepted_jobs(Path()))[::-1]
 
 
 def _new_log(log: Path, kept: Path) -> BinaryIO:

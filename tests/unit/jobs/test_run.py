@@ -295,6 +295,14 @@ def test_a_job_of_a_cluster_waits_for_the_locks_of_a_node_that_died(monkeypatch:
     assert (runs(), record()["job_id"]) == ([8], "17")
 
 
+def test_the_ledger_is_read_only_to_put_attempts_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a large experiment is long, and each job would read it with its GPU waiting."""
+    read = Mock()
+    monkeypatch.setattr("run_experiment.slurm.ledger.Ledger.read", read)
+    finetune(training(), "3", LOG)
+    read.assert_not_called()
+
+
 def test_an_error_is_run_once() -> None:
     with pytest.raises(JobError, match="ended with exit status 1"):
         finetune(training(body="echo 'KeyError: lr'; exit 1"), "3", LOG)
