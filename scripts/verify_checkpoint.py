@@ -4,11 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from run_experiment.actionlog.entry import ActionLogs, Log
 from run_experiment.checkpoints.manifest import verify
 from run_experiment.common.errors import VerificationError
 from run_experiment.common.json_files import failed_at
-from run_experiment.session.entries.steps import checkpoint_missing
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
@@ -19,6 +17,10 @@ if __name__ == "__main__":
         try:
             verify(**job)
         except VerificationError as error:
+            # Here, since evaluations wait for this script, which seldom needs them.
+            from run_experiment.actionlog.entry import ActionLogs, Log
+            from run_experiment.session.entries.steps import checkpoint_missing
+
             log.write(f"{failed_at(error.config)}{error}\n")
             folder = Path(job["checkpoint"]).absolute()
             trained, logs = job["training"] is not None, ActionLogs(Path())

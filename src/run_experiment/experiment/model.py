@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from run_experiment.common import paths
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
-from run_experiment.experiment.compute import Compute
-from run_experiment.experiment.evaluation_section import Backend, TaskMetric
-from run_experiment.experiment.hyperparameters import Hyperparameters
-from run_experiment.experiment.schema import RunType
+
+if TYPE_CHECKING:
+    # A verification, which evaluations wait for, begins faster without the schema.
+    from run_experiment.experiment.compute import Compute
+    from run_experiment.experiment.evaluation_section import Backend, TaskMetric
+    from run_experiment.experiment.hyperparameters import Hyperparameters
+    from run_experiment.experiment.schema import RunType
 
 # What trains if the summary does not say.
 DEFAULT_TRAINER = "torchtune"
