@@ -9,6 +9,8 @@ from typing import Any
 # Architectures whose projections have the names and shapes that `_projections` gives.
 LLAMA_LIKE = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
+PROJECTIONS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
+
 Shape = tuple[int, ...]
 
 

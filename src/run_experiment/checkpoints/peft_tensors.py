@@ -5,11 +5,12 @@ Imports torch, which takes seconds; plain LoRA on models like Llama needs none o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from run_experiment.checkpoints.lora_shapes import LLAMA_LIKE
+from run_experiment.checkpoints.lora_shapes import LLAMA_LIKE, PROJECTIONS
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG
 
@@ -25,14 +26,22 @@ def is_plain(adapter: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
         adapter.get("peft_type", "LORA") == "LORA"
         and model.get("model_type") in LLAMA_LIKE
         and not any(adapter.get(key) for key in _MORE)
+        and _has_plain_sizes(adapter)
+        and (not isinstance(targets, list) or bool(ends & PROJECTIONS))
         and not {"embed_tokens", "lm_head"} & ends
     )
+
+
+def _has_plain_sizes(adapter: Mapping[str, Any]) -> bool:
+    """Whether rank and scaling are numbers that peft computes with."""
+    rank, alpha = adapter.get("r", 8), adapter.get("lora_alpha", 8)
+    return type(rank) is int and isinstance(alpha, int | float)
 
 
 def demanded_tensors(checkpoint: Path, model: Path) -> list[str]:
     """Names of all tensors that an adapter on a model must hold; empty if peft cannot tell.
 
-    Raises CheckpointError for an adapter's config that peft cannot read.
+    Raises CheckpointError for an adapter's config that peft cannot read, or not use with the model.
     """
     from peft import PeftConfig
 
@@ -44,6 +53,10 @@ def demanded_tensors(checkpoint: Path, model: Path) -> list[str]:
         raise CheckpointError(f"{checkpoint / ADAPTER_CONFIG}: peft cannot read it ({reason})") from error
     try:
         return _of_peft(config, model)
+    # Layers that the model has not, a pattern that is none, a size that is no number.
+    except (ValueError, TypeError, re.error) as error:
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        raise CheckpointError(f"{checkpoint / ADAPTER_CONFIG}: peft cannot put it on {model} ({reason})") from error
     # An adapter that peft cannot make without weights fails where it is loaded, with its own message.
     except Exception:
         return []

@@ -6,6 +6,7 @@ Works without torch: reads safetensors files with numpy, one tensor at a time.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import ADAPTER_CONFIG, ADAPTER_WEIGHTS, GENERATION_CONFIG
 from run_experiment.experiment.model import Model, Run
 from run_experiment.inputs.file_hashes import file_facts
-from run_experiment.inputs.safetensors_header import tensor_beginnings, tensor_shapes
+from run_experiment.inputs.safetensors_header import tensor_beginnings, tensor_formats, tensor_shapes
 
 INDEX = "model.safetensors.index.json"
 
@@ -121,6 +122,7 @@ def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> Checkp
     shapes = _shapes(weights)
     if not shapes:
         raise CheckpointError(f"{weights} holds no tensors")
+    _require_floats(weights)
     expected = _expected(checkpoint / ADAPTER_CONFIG, model.path / "config.json")
     for name, shape in expected.items():
         if name not in shapes:
@@ -136,6 +138,13 @@ def _verify_adapter(checkpoint: Path, model: Model, files: list[Path]) -> Checkp
         tensors=len(shapes),
         rank=rank if isinstance(rank, int) else None,
     )
+
+
+def _require_floats(weights: Path) -> None:
+    """Raise CheckpointError for an adapter in integers or 8 bits, which peft would take for other numbers."""
+    for name, kind in tensor_formats(weights).items():
+        if ".lora_" in name and kind not in _FLOATS:
+            raise CheckpointError(f"{weights}: tensor {name} is in {kind}: save the adapter in fp32, fp16 or bf16")
 
 
 def _require_demanded(
@@ -204,6 +213,8 @@ def _values(file: Path, name: str) -> tuple[str, bytes]:
 def _expected(adapter: Path, model: Path) -> dict[str, Shape]:
     try:
         return expected_shapes(read_json(adapter), read_json(model))
+    except re.error as error:
+        raise CheckpointError(f"{adapter}: its pattern of modules cannot be read: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{adapter} or {model} lacks or misstates {error}") from error
 

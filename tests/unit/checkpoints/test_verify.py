@@ -227,6 +227,7 @@ def test_unusable_adapter_config(adapter: Path, model: Model, config: str) -> No
             r"has tensor .*down_proj\.lora_A\.weight, which adapter_config\.json",
         ),
         ({"layers_to_transform": [0]}, r"has tensor .*layers\.1\..*, which adapter_config\.json leaves out"),
+        ({"target_modules": "*(q"}, r"adapter_config\.json: its pattern of modules cannot be read: nothing to repeat"),
         ({"lora_alpha": 0}, r"adapter_config\.json: lora_alpha is 0, so the adapter changes nothing"),
     ],
 )
@@ -235,6 +236,12 @@ def test_an_adapter_that_would_be_used_in_part(
 ) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps(LORA_CONFIG | values))
     with pytest.raises(CheckpointError, match=message):
+        verify_checkpoint(adapter, model)
+
+
+def test_an_adapter_in_integers(adapter: Path, model: Model) -> None:
+    save_file({name: values.astype("i1") for name, values in load_file(weights(adapter)).items()}, weights(adapter))
+    with pytest.raises(CheckpointError, match=r"lora_A\.weight is in I8: save the adapter in fp32, fp16 or bf16"):
         verify_checkpoint(adapter, model)
 
 

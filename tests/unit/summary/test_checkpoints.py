@@ -119,6 +119,14 @@ def test_an_adapter_whose_answers_end_otherwise_is_warned_of(folder: Path) -> No
     )
 
 
+def test_an_adapter_that_begins_at_random_each_time_is_warned_of(folder: Path) -> None:
+    write(folder, ADAPTER, json.dumps({"init_lora_weights": "pissa"}))
+    assert not warnings(folder)
+    write(folder, ADAPTER, json.dumps({"init_lora_weights": "pissa_niter_4"}))
+    (line,) = warnings(folder)
+    assert f"{PLACE}: the adapter began as pissa_niter_4, which draws random numbers again whenever it is load" in line
+
+
 def test_an_adapter_for_another_use_is_warned_of(folder: Path) -> None:
     write(folder, ADAPTER, json.dumps({"task_type": "CAUSAL_LM"}))
     assert not warnings(folder)

@@ -66,6 +66,7 @@ def _checkpoint(path: KeyPath, text: str, model: BaseModelEntry | None, folder: 
     elif is_adapter and model:
         yield from _of_other_model(path, where, model, folder)
         yield from _of_other_use(path, where)
+        yield from _of_random_start(path, where)
         yield from _other_tokenizer(path, where, folder / model.path)
 
 
@@ -106,6 +107,15 @@ def _of_other_use(path: KeyPath, where: Path) -> Iterator[Finding]:
     if isinstance(use, str) and use != "CAUSAL_LM":
         message = f"the adapter was trained for {shown(use)}, and is evaluated by the text that its model generates"
         yield Finding(path, message, warning=True)
+
+
+def _of_random_start(path: KeyPath, where: Path) -> Iterator[Finding]:
+    """An adapter that belongs to what a random algorithm leaves of its model: each loading leaves something else."""
+    start = str((read_record(where / ADAPTER_CONFIG) or {}).get("init_lora_weights"))
+    if start.startswith("pissa_niter"):
+        message = f"the adapter began as {start}, which draws random numbers again whenever it is loaded"
+        advice = "save it as plain LoRA, with path_initial_model_for_weight_conversion of peft's save_pretrained"
+        yield Finding(path, f"{message}, so its results differ; {advice}", warning=True)
 
 
 def _other_tokenizer(path: KeyPath, where: Path, model: Path) -> Iterator[Finding]:
