@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from run_experiment.actionlog.entry import Action
-from run_experiment.attempts.files import Failure, note_slurm_end
+from run_experiment.attempts.files import Failure, note_not_submitted, note_slurm_end
 from run_experiment.attempts.history import Attempt, History
 from run_experiment.attempts.notices import notices
 from run_experiment.attempts.starts import started_again
@@ -88,6 +88,14 @@ def test_starts_of_a_job_are_told_apart_whatever_the_clock_of_its_node(minutes: 
     write_record(Path(TARGET), {"job_id": "17", "allocation": {"restarts": 1, "started": own}})
     assert started_again(Path(), TARGET, "17", start) is True
     assert started_again(Path(), TARGET, "17", start + timedelta(minutes=2)) is False
+
+
+def test_what_sbatch_says_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site's filter may repeat what a job exports."""
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    note_not_submitted(Path(), TARGET, "", "sbatch: error: HF_TOKEN=hf_verysecret is not allowed")
+    (found,) = attempts()
+    assert found.error == "sbatch: error: HF_TOKEN=*** is not allowed"
 
 
 def test_one_that_was_killed_says_only_how_it_began() -> None:

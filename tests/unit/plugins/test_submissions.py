@@ -29,6 +29,15 @@ def test_the_longest_names_that_the_summary_may_have(tmp_path: Path, length: int
     assert not is_same(replace(accounted("FAILED"), name=name[:254]), submission)
 
 
+def test_a_job_that_has_only_some_of_what_was_submitted_is_another_one() -> None:
+    """A controller that lost its state gives ids again, and other experiments have names and users in common."""
+    submission, found = replace(R4, comment="ours", uid=1000), replace(accounted("RUNNING"), comment="ours", uid=1000)
+    assert is_same(replace(found, name=R4.name), submission)
+    assert is_same(replace(found, name=R4.name, comment=""), submission), "a site may keep no comments"
+    for other in ({"comment": "theirs"}, {"uid": 1001}, {"name": "theirs"}):
+        assert not is_same(replace(found, **{"name": R4.name, **other}), submission), other
+
+
 @pytest.mark.parametrize("is_removed", [False, True])
 def test_a_job_that_has_begun_with_an_outdated_target_is_cancelled(
     tmp_path: Path, cluster: Cluster, is_removed: bool

@@ -122,8 +122,13 @@ def test_secrets_of_the_environment_are_in_no_file(done: ExperimentFolder, monke
     script = done.path / "shout.py"
     script.write_text(f'{script.read_text()}\n# login("hf_verysecret")\n')
     (done.path / "run-inspect.log").write_text("hf_verysecret\n")
-    _, files = exported(done)
+    # Of an older version, which kept it in its records.
+    (done.path / "r8/finetune.json").unlink()
+    facts = {"target": "finetune", "job_id": "17", "error": "hf_verysecret is refused"}
+    write_record(done.path / "r8/attempts/17/attempt.json", facts)
+    entities, files = exported(done)
     assert b'# login("***")' in files["shout.py"]
+    assert entities["#r8-failed"]["error"] == "*** is refused"
     assert not [name for name, content in files.items() if b"hf_verysecret" in content]
 
 
