@@ -5,14 +5,47 @@ Times of files are compared, never put in order: the clocks of a node, a login n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from run_experiment.attempts.files import BEGUN
+from run_experiment.attempts.history import Attempt
 from run_experiment.common.files import stamps
 from run_experiment.trainers.known import saved_states
 
 # What was saved already when an attempt began, in its `begun.json`.
 SAVED = "saved"
+
+
+def seconds_gone_on_from(earlier: Sequence[Attempt], saved: Mapping[str, list[int]]) -> float:
+    """Seconds of the `earlier` attempts, newest first, that saved something which is in `saved`, or led to it.
+
+    Of one that was killed, those until what it saved last count.
+    """
+    seconds = 0.0
+    for attempt in earlier:
+        if not saved:
+            break
+        # What was there when it began; it may have ended before it looked.
+        before = attempt.begun.get(SAVED)
+        if not isinstance(before, Mapping):
+            continue
+        own = [stamp for path, stamp in saved.items() if before.get(path) != stamp]
+        if own:
+            seconds += _seconds_of(attempt, max(own))
+        saved = before
+    return seconds
+
+
+def _seconds_of(attempt: Attempt, last: Sequence[int]) -> float:
+    if isinstance(known := attempt.begun.get("seconds"), int | float):
+        return known
+    try:
+        # Both of the clock of their file system.
+        began = (attempt.folder / BEGUN).stat().st_mtime_ns
+    except OSError:
+        return 0.0
+    return max(0.0, (last[0] - began) / 1e9)
 
 
 def saved_files(folder: Path, output_dir: str | None, checkpoints: Sequence[str]) -> dict[str, list[int]]:

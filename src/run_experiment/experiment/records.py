@@ -90,13 +90,20 @@ class TrainingRecord(JobRecord):
     """A successful training: folders of its checkpoints, final losses by name.
 
     `epochs` says which job trained each epoch, and when; empty if that is not known. `tokens_per_second` counts those
-    that the loss is of.
+    that the loss is of. `earlier_seconds` are those of the attempts that the last one, of which `seconds` are, went on
+    from; 0 in older records.
     """
 
     checkpoints: tuple[str, ...] = ()
     epochs: tuple[Mapping[str, Any], ...] = ()
     losses: Mapping[str, float | None] = field(default_factory=dict)
     tokens_per_second: float | None = None
+    earlier_seconds: float = 0.0
+
+    @property
+    def total_seconds(self) -> float | None:
+        """Seconds of all attempts whose work it holds; None if those of the last one are not known."""
+        return None if self.seconds is None else self.seconds + self.earlier_seconds
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,7 @@ def training_record(values: Mapping[str, Any] | None) -> TrainingRecord | None:
         epochs=epochs,
         losses=mapping(values.get("losses")),
         tokens_per_second=speed if isinstance(speed, int | float) else None,
+        earlier_seconds=earlier if isinstance(earlier := values.get("earlier_seconds"), int | float) else 0.0,
     )
 
 

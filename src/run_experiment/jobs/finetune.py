@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from run_experiment.attempts.saved import SAVED, saved_files
+from run_experiment.attempts.saved import SAVED, saved_files, seconds_gone_on_from
 from run_experiment.attempts.trainings import (
     KeptTraining,
     Sought,
@@ -133,6 +133,7 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         "checkpoints": checkpoints,
         **_epochs([place_in(folder, sought.output, Path(one)) for one in checkpoints]),
         "changes": start.changed_sizes,
+        **_earlier_seconds(current, start),
         **_losses(folder),
         **_speed(folder),
         **gpu_facts(sampled, sampled_before),
@@ -203,6 +204,13 @@ def _epochs(checkpoints: Sequence[Path]) -> dict[str, Any]:
     """Which job trained each epoch, and when; nothing if no epoch says so."""
     found = [read_record(checkpoint / paths.TRAINED) or {} for checkpoint in checkpoints]
     return {"epochs": found} if any(found) else {}
+
+
+def _earlier_seconds(current: Attempt, start: Start) -> dict[str, float]:
+    """Seconds of the attempts that this one went on from, which its own do not hold; nothing if it began anew."""
+    if start.resumed is None:
+        return {}
+    return {"earlier_seconds": round(seconds_gone_on_from(current.earlier, current.begun[SAVED]), 1)}
 
 
 def _losses(folder: Path) -> dict[str, Any]:

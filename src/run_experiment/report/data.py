@@ -164,7 +164,7 @@ def _run(run: Run, record: TrainingRecord | None, differing: Sequence[str]) -> d
         "model": run.model.name,
         "parameters": {name: cut(known.get(name)) for name in differing},
         "trained": record is not None,
-        "seconds": record.seconds if record else None,
+        "seconds": record.total_seconds if record else None,
         "losses": losses,
         "note": training_note(record) if record else "",
         "attempts": number_of_attempts(record) if record else 0,

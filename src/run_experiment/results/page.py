@@ -81,7 +81,7 @@ def _training_part(records: Records) -> list[str]:
     for run in records.experiment.fine_tuned:
         if record := records.training(run):
             both = [_loss(record.losses, name) for name in ("train_loss", "validation_loss")]
-            time = "" if record.seconds is None else f"{record.seconds:.0f} s"
+            time = "" if record.total_seconds is None else f"{record.total_seconds:.0f} s"
             lines.append([run.name, *both, time, training_note(record)])
     if not lines:
         return []

@@ -242,6 +242,8 @@ def test_a_training_that_was_replaced_for_a_moment_resumes() -> None:
         ("RESUME_TRAINING", "Continues from epoch_0, after job local-0", "1 of 1 epochs are trained, none to do")
     ]
     assert len(list(Path("r4/trainings").iterdir())) == 2, "that of the other one, too"
+    before = json.loads(Path("r4/attempts/local-0/attempt.json").read_text())
+    assert record()["earlier_seconds"] == before["seconds"], "and none of the other one"
 
 
 # The same, which says who trained the epoch.

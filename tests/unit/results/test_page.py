@@ -464,6 +464,12 @@ def test_training_that_was_made_smaller_has_a_note(done: ExperimentFolder) -> No
     assert r8.split("|")[5].strip() == ""
 
 
+def test_the_time_of_a_resumed_training_is_that_of_all_its_attempts(done: ExperimentFolder) -> None:
+    note(done, "r4/finetune.json", seconds=10.0, earlier_seconds=50.4, attempts=[LOST])
+    _, _, r4, _ = section(collected(done)[1], "Training").splitlines()
+    assert [cell.strip() for cell in r4.split("|")][4:6] == ["60 s", "2 attempts"]
+
+
 def test_a_loss_that_is_nan_is_shown_as_such(done: ExperimentFolder) -> None:
     note(done, "r4/finetune.json", losses={"train_loss": math.nan, "validation_loss": None})
     _, _, r4, _ = section(collected(done)[1], "Training").splitlines()
