@@ -30,6 +30,8 @@ LONGEST = (
     "test_executor.py",
     "test_faults.py",
     "test_limits.py",
+    "test_nodes.py",
+    "test_processes.py",
     "test_early.py",
     "test_metrics.py",
     "test_evaluation.py",

@@ -45,8 +45,8 @@ _CUT_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signa
 _KILLED = {status for number in _CUT_BY for status in (-number, 128 + number)}
 # Seconds that a job on a cluster waits for another process to release the lock of its target.
 _LOCK_PATIENCE = 180.0
-# Last lines of a log among which is the one that says which process of a training failed.
-_LINES = 200
+# Last lines of a log among which is the one that says which process of a training failed: those of other nodes follow.
+_LINES = 1000
 # Facts of an attempt that its record has too.
 _IDENTITY = ("experiment", "run", "job_id", "config", "config_hash", "started", "host")
 

@@ -18,6 +18,8 @@ from run_experiment.common.files import try_lock
 from run_experiment.common.secret_values import without_secrets
 
 _PR_SET_PDEATHSIG = 1
+# Bytes of a log's end, and of a long line.
+_TAIL, _LINE = 16_384, 200
 # Colours and the like.
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # Of wandb, which ends after the script that it logs, and of the shell's and the program `time`.
@@ -155,7 +157,7 @@ def query(command: list[str], timeout: float, hurry: threading.Event) -> str | N
     return None
 
 
-def tail(log: Path, size: int = 16_384) -> str:
+def tail(log: Path, size: int = _TAIL) -> str:
     """The end of a log, at most `size` bytes; empty if it cannot be read."""
     try:
         with log.open("rb") as file:
@@ -171,7 +173,7 @@ def last_lines(log: Path, most: int = 5) -> list[str]:
     What programs say of themselves after an error, and escape sequences of terminals, are left out.
     """
     # Before the text is split: a secret may have several lines.
-    text = without_secrets(_ESCAPE.sub("", tail(log)))
+    text = without_secrets(_ESCAPE.sub("", tail(log, max(_TAIL, most * _LINE))))
     lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     ends = (at for at in range(len(lines), 0, -1) if not _AFTERWARDS.fullmatch(lines[at - 1]))
     return lines[: next(ends, len(lines))][-most:]

@@ -124,7 +124,9 @@ def test_id_is_slurm_s_where_there_is_one(training: FinetuneJob, monkeypatch: py
 
 def test_a_failure_names_the_process_that_the_other_nodes_lost(training: FinetuneJob) -> None:
     lines = ("rank 0 on n1 failed: RuntimeError: closed", "rank 3 on n2 was ended by SIGBUS", "srun: error: n1: task 0")
-    write_script("r4/finetune.slurm", f"printf '%s\\n' {shlex.join(lines)}; exit 143")
+    # As the tracebacks of the processes of another node.
+    more = "for i in {1..600}; do echo '[rank0]:   File trl_recipe.py, line 1, in finetune'; done"
+    write_script("r4/finetune.slurm", f"printf '%s\\n' {shlex.join(lines)}; {more}; exit 143")
     with pytest.raises(JobError, match="exit status 143: rank 3 on n2 was ended by SIGBUS; its log is"):
         finetune(training, "3", LOG)
     assert read("r4/attempts/local-3/attempt.json")["failure"] == "interrupted"
