@@ -11,10 +11,11 @@ import enum
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
-from run_experiment.common.json_files import write_record
+from run_experiment.common.json_files import read_record, write_record
 from run_experiment.common.secret_values import without_secrets
 
 # In place of a state of SLURM's.
@@ -36,10 +37,23 @@ def note_slurm_end(folder: Path, submission_target: str, job_id: str, state: str
     `submission_target` is the record that the job should have made. Raises OSError.
     """
     run, target = paths.target_of(submission_target)
-    attempts = folder / paths.attempts(run)
-    attempt = next(reversed(folders(attempts, job_id)), attempts / job_id)
+    attempt = _last_attempt(folder / paths.attempts(run), target, job_id)
     facts = {"target": target, "job_id": job_id, "state": state, "error": error}
     write_record(attempt / SLURM, {**facts, "ended": stamp(now())})
+
+
+def _last_attempt(attempts: Path, target: str, job_id: str) -> Path:
+    """Folder of a job's last attempt at a target, a new one if it left none: another job may have had its id."""
+    found = folders(attempts, job_id)
+    if own := [one for one in found if _target_in(one) in (target, None)]:
+        return own[-1]
+    return attempts / (f"{job_id}.{number_of(found[-1]) + 1}" if found else job_id)
+
+
+def _target_in(attempt: Path) -> Any:
+    """Name of the target that an attempt was at; None if nothing in its folder says so."""
+    records = (read_record(attempt / name) for name in (ENDED, BEGUN, SLURM))
+    return next((record.get("target") for record in records if record), None)
 
 
 def note_not_submitted(folder: Path, submission_target: str, config_hash: str, error: str) -> None:

@@ -139,6 +139,13 @@ def read(
     return in_order([_attempt(one, found) for one in found if one.known], accepted)
 
 
+def of_job(folder: Path, submission_target: str, job_id: str) -> list[Attempt]:
+    """Attempts of a job at a record, oldest first; ids come again, so another job of its run may have had this one."""
+    run, name = paths.target_of(submission_target)
+    # Older attempts do not say what they were at.
+    return [one for one in read(folder, run, job_id) if one.target in (name, "")]
+
+
 def in_order(attempts: list[Attempt], accepted: Mapping[str, int]) -> list[Attempt]:
     """Attempts, oldest first, also if the clocks of their nodes differ.
 
@@ -245,10 +252,11 @@ def _failure(files: _Files, others: list[_Files]) -> Failure:
 
 def _another_ran_out_of_memory(files: _Files, others: list[_Files]) -> bool:
     """Whether another attempt of the same job says that it ran out of memory."""
-    job_id = files.folder.name.partition(".")[0]
+    job_id, target = files.folder.name.partition(".")[0], _text(files.known, "target")
     return any(
         other is not files
         and other.folder.name.partition(".")[0] == job_id
+        and _text(other.known, "target") == target
         and other.own_failure is Failure.OUT_OF_MEMORY
         for other in others
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 from run_experiment.actionlog.entry import Action
 from run_experiment.attempts import history
-from run_experiment.common import paths
 from run_experiment.common.json_files import read_record
 
 
@@ -27,8 +26,7 @@ def notices(folder: Path, submission_target: str, job_id: str) -> list[Notice]:
 
     A job that SLURM restarted, or that retried by itself, has several attempts.
     """
-    run, _ = paths.target_of(submission_target)
-    facts = [attempt.begun for attempt in history.read(folder, run, job_id)]
+    facts = [attempt.begun for attempt in history.of_job(folder, submission_target, job_id)]
     record = read_record(folder / submission_target) or {}
     if job_id in (record.get("job_id"), record.get("restored_by")):
         facts.append(record)

@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 
 from run_experiment.attempts import history
-from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW
 from run_experiment.common.json_files import read_record
 from run_experiment.experiment.records import allocation_of
@@ -21,7 +20,6 @@ def started_again(folder: Path, target: str, job_id: str, since: datetime) -> bo
     last = allocation_of(read_record(folder / target) or {})
     if last.start_known_to_slurm and last.started:
         return last.started > since
-    run, _ = paths.target_of(target)
-    earlier = (one for one in history.read(folder, run, job_id) if one.restarts < last.restarts)
+    earlier = (one for one in history.of_job(folder, target, job_id) if one.restarts < last.restarts)
     starts = (one.slurm_start or one.began for one in earlier)
     return any(start is not None and start >= since - CLOCK_SKEW for start in starts)

@@ -8,7 +8,7 @@ from run_experiment.common import paths
 from run_experiment.common.json_files import read_record
 from run_experiment.evaluation.dataset_cache import FACTS
 from run_experiment.experiment.model import Run
-from run_experiment.experiment.records import EvaluationRecord, JobRecord, TrainingRecord
+from run_experiment.experiment.records import CheckRecord, EvaluationRecord, JobRecord, TrainingRecord, read_check
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.target import Kind, Target
@@ -30,7 +30,16 @@ def training_size(plan: Plan, run: Run, snapshot: Snapshot | None = None) -> Tra
     The check, which encodes all rows, knows; `snapshot` is what was read last, if not the plan's.
     """
     check = plan.model_checks.by_run.get(run.name)
-    known = (snapshot or plan.snapshot).check(check.name) if check else None
+    return _size_by(run, (snapshot or plan.snapshot).check(check.name)) if check else None
+
+
+def training_size_now(plan: Plan, run: Run) -> TrainingSize | None:
+    """The same by what is on the disk now: a model may have been checked since the plan was made."""
+    check = plan.model_checks.by_run.get(run.name)
+    return _size_by(run, read_check(plan.experiment.folder / paths.model_check(check.name))) if check else None
+
+
+def _size_by(run: Run, known: CheckRecord | None) -> TrainingSize | None:
     if run.training is None or not known or not known.samples:
         return None
     given = run.training.hyperparameters

@@ -10,9 +10,8 @@ from run_experiment.common import paths
 from run_experiment.estimate.cost import Source
 from run_experiment.estimate.likeness import likeness
 from run_experiment.estimate.measurements import Measurement, all_known
-from run_experiment.estimate.sizes import training_size
+from run_experiment.estimate.sizes import training_size_now
 from run_experiment.planning.plan import Plan
-from run_experiment.planning.snapshot import Snapshot
 
 # How many of `likeness` say how fast a step is: all that decides the time, or the same model and settings of speed.
 _LIKE = 2
@@ -34,16 +33,13 @@ class ExpectedSpeeds:
         self._plan = plan
 
     def __call__(self, target: str) -> Speed | None:
-        """The speed of the training that makes a target; None if none like it was measured.
-
-        Its model may have been checked only in this session, so that its tokens are read again.
-        """
+        """The speed of the training that makes a target; None if none like it was measured."""
         run = self._plan.experiment.run_by_name[paths.target_of(target)[0]]
-        planned, folder = self._plan[target], self._plan.experiment.folder
+        planned = self._plan[target]
         for key in likeness(planned.kind, planned.config)[:_LIKE]:
             for source, known in self._known.items():
                 found = [one for one in known if key in one.likeness and one.tokens_per_second]
-                if found and (size := training_size(self._plan, run, Snapshot(folder))):
+                if found and (size := training_size_now(self._plan, run)):
                     speed = median(one.tokens_per_second or 0 for one in found) * size.loss_tokens / size.tokens
                     return Speed(speed, source, found[-1].gpu)
         return None

@@ -72,7 +72,8 @@ class Completion:
             return
         self._complete.add(log)
         # The session before may have been killed when it had written this, before it noted that nothing is missing.
-        if not any(job.is_new for job in jobs) and all(self._written.is_complete(job.job_id, log) for job in jobs):
+        told = (self._written.is_complete(job.job.subject, job.job_id, log) for job in jobs)
+        if not any(job.is_new for job in jobs) and all(told):
             return
         wanted, made = {job.target for job in self._plan.wanted_of(log)}, {job.job.target for job in jobs}
         # What ended before this session began is complete in its plan, but counts as one of its jobs.

@@ -120,9 +120,8 @@ class FollowedJob:
 
     def _by_attempts(self, folder: Path, accounted: AccountedJob) -> JobMetrics:
         """What a job took, in its last start, for a target that it did not make."""
-        run, _ = paths.target_of(self.submission.target)
         seconds = 0.0
-        for attempt in history.read(folder, run, self.job_id):
+        for attempt in history.of_job(folder, self.submission.target, self.job_id):
             if not (attempt.began and accounted.started and accounted.ended):
                 continue
             if attempt.began >= accounted.started - CLOCK_SKEW:
@@ -209,7 +208,8 @@ class SessionJobs:
         job_id = str(submission.job_id)
         if job_id in self._by_id:
             return self._by_id[job_id].state
-        return self._written.state(job_id) or self._logged.get(job_id, Logged()).state
+        subject = self.job(submission.target).subject
+        return self._written.state(subject, job_id) or self._logged.get(job_id, Logged()).state
 
     def is_noted(self, followed: FollowedJob) -> bool:
         """Whether the ledger had a job's state when the session began."""

@@ -74,7 +74,7 @@ class LocalJobs:
 
     def _last_attempt(self, job: SessionJob, submission: Submission, started: datetime) -> Attempt | None:
         """The attempt that a job which failed left, if it left one."""
-        last = next(reversed(history.read(self._folder, job.run, submission.job_id)), None)
+        last = next(reversed(history.of_job(self._folder, job.target, str(submission.job_id))), None)
         # Sessions use the same ids again.
         return last if last and last.ended and last.ended >= started.replace(microsecond=0) else None
 

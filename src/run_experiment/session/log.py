@@ -169,9 +169,10 @@ class SessionLog:
 
     def _write_missing_submission(self, followed: FollowedJob) -> None:
         """Write that a job was submitted if the session that did so was killed before it could."""
-        if followed.job_id not in self._submitted and not self._written.has_submission(followed.job_id):
-            self._submitted.add(followed.job_id)
-            self._write(followed.job.log, entries.earlier_submission(self._plan, followed.job, followed.job_id))
+        job, job_id = followed.job, followed.job_id
+        if job_id not in self._submitted and not self._written.has_submission(job.subject, job_id):
+            self._submitted.add(job_id)
+            self._write(job.log, entries.earlier_submission(self._plan, job, job_id))
 
     # States
 

@@ -55,7 +55,8 @@ class Notices:
         """
         if followed.is_new:
             return 0
-        logged = self._written.notices(followed.job_id, _moment(found[0]) - _skew(followed))
+        since = _moment(found[0]) - _skew(followed)
+        logged = self._written.notices(followed.job.subject, followed.job_id, since)
         texts = [(notice.action.value, notice.details, notice.result) for notice in found]
         lengths = range(min(len(logged), len(texts)), 0, -1)
         return next((length for length in lengths if logged[-length:] == texts[:length]), 0)

@@ -34,7 +34,7 @@ class PaceWatch:
             return None
         self._reported.add(job.job_id)
         # Another session may have followed it before.
-        return entry if job.is_new or not self._written.has_throughput(job.job_id) else None
+        return entry if job.is_new or not self._written.has_throughput(job.job.subject, job.job_id) else None
 
     def _judged(self, job: FollowedJob, pace: Pace, speed: float) -> Entry | None:
         expected = self._plan.speed(job.job.target)

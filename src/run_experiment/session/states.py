@@ -68,7 +68,9 @@ class States:
 
     def _is_later_start(self, followed: FollowedJob, event: Changed) -> bool:
         """Whether a job has started again since the start that the logs have and the ledger did not come to have."""
-        logged = self._written.started(followed.job_id) if event.after == followed.state == "RUNNING" else None
+        if not event.after == followed.state == "RUNNING":
+            return False
+        logged = self._written.started(followed.job.subject, followed.job_id)
         if logged is None:
             return False
         if event.job is None:
@@ -99,7 +101,7 @@ class States:
 
     def _log_metrics(self, followed: FollowedJob) -> bool:
         """Log what a job used, once; False if the log could not take it."""
-        is_there = not followed.is_new and self._written.has_metrics(followed.job_id)
+        is_there = not followed.is_new and self._written.has_metrics(followed.job.subject, followed.job_id)
         return is_there or self._write(followed.job.log, followed.metrics(self._folder))
 
     def log_notices(self) -> None:

@@ -103,10 +103,15 @@ class Ledger:
         self._append({"event": _ACCOUNTED, "job_id": job_id})
 
     def last_logged(self) -> dict[str, Logged]:
-        """What the action logs have of jobs, by id."""
+        """What the action logs have of jobs, by id: of the last one that had an id, if SLURM gave it again."""
         found: dict[str, Logged] = {}
+        targets: dict[str, str] = {}
         for entry in self._entries():
             job_id, state = entry.get("job_id"), entry.get("state")
+            submission = _submission(entry)
+            if submission and isinstance(job_id, str) and targets.get(job_id) != submission.target:
+                targets[job_id] = submission.target
+                found.pop(job_id, None)
             if entry.get("event") == _LOGGED and isinstance(job_id, str) and isinstance(state, str):
                 started = moment_of(entry.get("started")) or found.get(job_id, Logged()).started
                 found[job_id] = Logged(state, started)

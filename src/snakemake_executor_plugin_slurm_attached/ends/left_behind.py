@@ -12,7 +12,6 @@ from typing import Any
 from run_experiment.attempts import history
 from run_experiment.attempts.history import Attempt
 from run_experiment.attempts.saved import SAVED, saved_files
-from run_experiment.common import paths
 from run_experiment.common.clock import CLOCK_SKEW, NODE_CLOCK_SKEW, moment_of
 from run_experiment.common.json_files import read_record
 from run_experiment.common.places import no_space
@@ -105,8 +104,7 @@ def read_left(folder: Path, job: AccountedJob, submission: Submission, output: P
 
 def _has_saved(folder: Path, facts: Mapping[str, Any], submission: Submission) -> bool:
     """Whether a training has saved something to resume from since the last start of its job began."""
-    run, _ = paths.target_of(submission.target)
-    tries = history.read(folder, run, str(submission.job_id))
+    tries = history.of_job(folder, submission.target, str(submission.job_id))
     own = (one.begun for one in tries if one.restarts == tries[-1].restarts)
     before = next((begun[SAVED] for begun in own if SAVED in begun), None)
     now = saved_files(folder, facts.get("output_dir"), facts["checkpoints"])
@@ -115,8 +113,7 @@ def _has_saved(folder: Path, facts: Mapping[str, Any], submission: Submission) -
 
 def attempts(folder: Path, submission: Submission) -> list[Attempt]:
     """A job's attempts that reported their failure, in order: SLURM may have started it several times."""
-    run, _ = paths.target_of(submission.target)
-    found = history.read(folder, run, str(submission.job_id))
+    found = history.of_job(folder, submission.target, str(submission.job_id))
     return [attempt for attempt in found if attempt.own_error is not None]
 
 
@@ -127,8 +124,7 @@ def has_begun(folder: Path, submission: Submission) -> bool:
 
 def _last(folder: Path, submission: Submission, job_id: str) -> Attempt | None:
     """A job's last attempt, which may say nothing of its end."""
-    run, _ = paths.target_of(submission.target)
-    return next(reversed(history.read(folder, run, job_id)), None)
+    return next(reversed(history.of_job(folder, submission.target, job_id)), None)
 
 
 def _report(folder: Path, job: AccountedJob, submission: Submission) -> Attempt | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from run_experiment.actionlog.entry import Action
+from run_experiment.attempts import history
 from run_experiment.attempts.files import Failure, note_not_submitted, note_slurm_end
 from run_experiment.attempts.history import Attempt, History
 from run_experiment.attempts.notices import notices
@@ -133,6 +134,29 @@ def test_slurms_word_on_memory_is_of_the_try_that_says_so_itself(folder: Path) -
 
     failures = [(one.folder.name, one.failure) for one in attempts()]
     assert failures == [("17", Failure.OUT_OF_MEMORY), ("17.2", Failure.ERROR)]
+
+
+def test_a_job_has_nothing_of_one_for_another_target_that_had_its_id(folder: Path) -> None:
+    """A controller that lost its state gives ids again."""
+    event = {"time": "2026-01-01T10:01", "action": "OOM_RETRY", "details": "4 → 2", "result": ""}
+    attempt("17", "attempt.json", target="cap_epoch0", failure="error", error="another's", events=[event])
+    assert history.of_job(folder, TARGET, "17") == []
+    assert notices(folder, TARGET, "17") == []
+
+    note_slurm_end(folder, TARGET, "17", "NODE_FAIL", "its node died")
+
+    assert [one.why for one in attempts()] == ["failed as job 17: its node died"]
+    (other,) = History(folder).at("r4/eval/cap_epoch0.json")
+    assert (other.why, other.slurm_state) == ("failed as job 17: another's", None)
+    note_slurm_end(folder, TARGET, "17", "TIMEOUT", "it took too long")
+    assert [one.why for one in history.of_job(folder, TARGET, "17")] == ["failed as job 17: it took too long"]
+
+
+def test_memory_that_a_job_of_the_same_id_lacked_is_not_another_targets(folder: Path) -> None:
+    attempt("17", "attempt.json", target="cap_epoch0", failure="out of memory", error="CUDA out of memory")
+    attempt("17.2", "attempt.json", failure="error", error="Killed")
+    note_slurm_end(folder, TARGET, "17", "OUT_OF_MEMORY", "as SLURM says")
+    assert [one.failure for one in attempts()] == [Failure.OUT_OF_MEMORY]
 
 
 def test_slurms_verdict_on_a_job_that_never_began(folder: Path) -> None:

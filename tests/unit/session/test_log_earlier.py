@@ -38,6 +38,22 @@ from run_experiment.slurm.ledger import PATH as LEDGER
 from run_experiment.slurm.ledger import Ledger, Logged
 
 
+def test_what_the_logs_have_of_an_id_is_not_of_another_job_that_gets_it(session: Session) -> None:
+    """A controller that lost its state gives ids again; the session that submitted the new job was killed at once."""
+    session.start(R4).end(R4)
+    again = submission(R8, IDS[R4])
+    Ledger(session.folder / LEDGER).accepted(again, IDS[R4])
+    later = Session(plan(session.folder, wanted=frozenset({R8}), complete=complete(R4)))
+    later.tell(Reattached(again, "RUNNING"), Changed(again, "PENDING", "RUNNING", accounted(R8, "RUNNING")))
+    job = accounted(R8, "COMPLETED", job_id=IDS[R4])
+    later.tell(Finished(again, True, "COMPLETED", job=job))
+    assert [subject for subject, *_ in later.rows(Action.SUBMIT_JOB)] == ["r4", "r8"]
+    changes = [(subject, details) for subject, details, _ in later.rows(Action.STATE_CHANGE)]
+    assert changes == [(run, change) for run in ("r4", "r8") for change in TRANSITIONS]
+    assert [subject for subject, *_ in later.rows(Action.COMPUTE_METRICS)] == ["r4", "r8"]
+    assert len(later.rows(Action.ALL_COMPLETE)) == 1
+
+
 def test_the_next_session_logs_what_the_first_did_not(session: Session) -> None:
     """The first saw one job start, and the record of another."""
     session.start(R4, R8).tell(made(R8))

@@ -37,7 +37,8 @@ def events(*told: tuple[str, str, str], since: datetime = NOON) -> list[dict[str
 
 def leave(session: Session, folder: str, file: str, *told: tuple[str, str, str], since: datetime = NOON) -> None:
     """What a job leaves in the folder of an attempt."""
-    write_record(session.folder / folder / file, {"target": "finetune", "events": events(*told, since=since)})
+    target = "shout_base" if folder.startswith("base/") else "finetune"
+    write_record(session.folder / folder / file, {"target": target, "events": events(*told, since=since)})
 
 
 def test_what_jobs_did_is_told_once_in_its_order(session: Session) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from run_experiment.slurm.ledger import Ledger, Settled, Submission
+from run_experiment.slurm.ledger import Ledger, Logged, Settled, Submission
 
 # With control characters, line separators, and the bytes that Python keeps of a file name that is not UTF-8.
 TEXT = st.text() | st.text(alphabet=st.characters(categories=["Cc", "Zl", "Zp"]) | st.sampled_from('\udc80\udcff"\\'))
@@ -30,6 +30,19 @@ def submission(target: str = "rank4/finetune.json", name: str = "finetune") -> S
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / ".snakemake" / "run-experiment" / "ledger.jsonl"
+
+
+def test_what_is_logged_of_an_id_is_not_of_another_job_that_gets_it(path: Path) -> None:
+    """But of the same job, which may be noted again after it was thought to be over."""
+    ledger, one, other = Ledger(path), submission(), submission("rank8/finetune.json")
+    ledger.accepted(one, "7")
+    ledger.logged("7", "COMPLETED", None)
+    ledger.accepted(replace(one, time="2026-01-31T13:00:00+01:00"), "7")
+    assert ledger.last_logged() == {"7": Logged("COMPLETED")}
+    ledger.accepted(other, "7")
+    assert ledger.last_logged() == {}
+    ledger.logged("7", "RUNNING", None)
+    assert ledger.last_logged() == {"7": Logged("RUNNING")}
 
 
 def test_a_submission_from_its_intention_to_its_end(path: Path) -> None:
