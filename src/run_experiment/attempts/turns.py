@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 from run_experiment.common import paths
+from run_experiment.slurm.ledger import PATH as LEDGER
+from run_experiment.slurm.ledger import Ledger
 
 _BEGUN, _WITHDRAWN = "begun", "withdrawn"
 
@@ -33,6 +35,18 @@ def is_withdrawn(folder: Path, job_id: str) -> bool:
         return (folder / paths.TURNS / job_id).read_text() == _WITHDRAWN
     except OSError:
         return False
+
+
+def is_given_up(folder: Path, submission_target: str, job_id: str) -> bool:
+    """Whether the ledger says that a job is not to make a target any more, should the note of that have been removed.
+
+    Raises OSError.
+    """
+    noted = Ledger(folder / LEDGER).read()
+    if submission := noted.open.get(submission_target):
+        return submission.job_id not in (None, job_id)
+    settled = noted.settled.get(submission_target)
+    return settled is not None and (settled.job_id, settled.state) == (job_id, "CANCELLED")
 
 
 def _agreed(folder: Path, job_id: str, word: str) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from run_experiment.attempts.files import Failure
-from run_experiment.attempts.turns import begin
+from run_experiment.attempts.turns import begin, is_given_up
 from run_experiment.common import paths
 from run_experiment.common.files import stamps
 from run_experiment.common.json_files import read_record, write_record
@@ -69,8 +69,9 @@ def _rank(jobs: Iterable[EvaluationJob]) -> dict[str, str]:
 def _in_turn(place: int, named: Named[EvaluationJob], shared: SharedInspect) -> str | None:
     """Run one of several evaluations; returns why it failed."""
     os.environ[PLACE_IN_JOB] = str(place)
+    job_id = own_job_id(named.number)
     try:
-        is_wanted = begin(Path(), own_job_id(named.number))
+        is_wanted = not is_given_up(Path(), named.job.target, job_id) and begin(Path(), job_id)
     except OSError as error:
         return f"{named.job.subject} failed: {error}"
     # SLURM may start a job again that had made some of its records.

@@ -23,6 +23,7 @@ from run_experiment.jobs.shared_inspect import SharedInspect
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.machine.allocation import own_job_id
 from run_experiment.machine.provenance import installed
+from run_experiment.slurm.ledger import PATH, Ledger, Submission
 
 
 def test_evaluation_leaves_its_log_and_a_record(evaluation: EvaluationJob, logs: Path) -> None:
@@ -248,3 +249,32 @@ def test_an_evaluation_of_several_that_was_withdrawn_is_left_out(
     assert [evaluate_module._in_turn(place, named, shared) for place in (1, 2, 3)] == [None] * 3
     assert made == ["17+1", "17+3"]
     assert not withdraw(folder, "17+3")
+
+
+# What the ledger has of an evaluation, and whether job 17 is to make it.
+NOTED = {
+    "nothing": ((), True),
+    "its own id": (("17+2",), True),
+    "given up": (("17+2", "CANCELLED"), False),
+    "given up, and submitted again": (("17+2", "CANCELLED", "18"), False),
+    "thought to be lost, but in the queue": (("17+2", "LOST", "17+2"), True),
+}
+
+
+@pytest.mark.parametrize(("then", "is_made"), NOTED.values(), ids=NOTED)
+def test_what_was_withdrawn_is_left_out_also_if_the_note_of_it_was_removed(
+    evaluation: EvaluationJob, folder: Path, monkeypatch: pytest.MonkeyPatch, then: tuple[str, ...], is_made: bool
+) -> None:
+    """Else it would be computed of an outdated configuration, and take the place of what another job made."""
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("RUN_EXPERIMENT_PLACE", "")
+    made: list[str] = []
+    monkeypatch.setattr(evaluate_module, "evaluate", lambda job, *_, **__: made.append(own_job_id("0")))
+    ledger = Ledger(folder / PATH)
+    for noted in then:
+        if noted.isupper():
+            ledger.settled(evaluation.target, "17+2", noted)
+        else:
+            ledger.accepted(Submission(evaluation.target, "", "", "", 0, "2026-01-31T12:00:00+01:00"), noted)
+    evaluate_module._in_turn(2, Named(evaluation, "0", LOG), SharedInspect(folder))
+    assert made == ["17+2"] * is_made
