@@ -57,7 +57,7 @@ def test_every_action_is_told(told: ExperimentFolder, log: Log) -> None:
     missing = {action for action in Action if log in action.logs} - {Action(name) for name in table["action"]}
     on_retries = {Action.OOM_RETRY, Action.RESUME_TRAINING, Action.EVAL_RETRY, Action.STALE_CACHE}
     # With scripts of another tool no model is checked.
-    elsewhere = {Action.QUEUE_FULL, Action.MODEL_CHECK, Action.THROUGHPUT_STATUS}
+    elsewhere = {Action.QUEUE_FULL, Action.MODEL_CHECK, Action.THROUGHPUT_STATUS, Action.REUSE_EVAL}
     assert missing - on_retries - elsewhere == {Action.MONITOR_DETACHED, Action.JOB_REATTACHED}
     assert_golden(masked(told, table), GOLDEN / log.file)
 

@@ -15,8 +15,9 @@ from run_experiment.actionlog.entry import Action, Log
 from run_experiment.actionlog.reader import read_action_log, read_action_logs
 from run_experiment.report.jobs import used as what_was_used
 
-# What happens on a cluster only, or only with a GPU.
+# What happens on a cluster only, only with a GPU, or only if it is asked for.
 ELSEWHERE = {
+    Action.REUSE_EVAL,
     Action.RESOURCE_STATUS,
     Action.MONITOR_DETACHED,
     Action.JOB_REATTACHED,
