@@ -274,6 +274,12 @@ def test_tries_of_the_same_second_are_in_the_order_of_their_folders(new: Experim
     assert found == ["17", *reversed(names)]
 
 
+def test_what_is_never_trained_says_so(new: ExperimentFolder, status: Callable[..., Any]) -> None:
+    found = items(status(new))
+    said = ["control: nothing to train", "eval-only: trained elsewhere"]
+    assert [found[run]["reason"] for run in ("base", "given")] == said
+
+
 def test_a_checkpoint_that_is_not_whole(new: ExperimentFolder, status: Callable[..., Any]) -> None:
     train(new, "r4", seed=0)
     log = new.path / paths.verification_log("r4", "epoch_1")
