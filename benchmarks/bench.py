@@ -1,7 +1,7 @@
 """How fast the workflow is: on the test cluster, in planning and parsing, in making its results. Prints tables.
 
     make bench                                            all of it; `large` alone takes many minutes
-    python benchmarks/bench.py [planning|large|following|results|cluster|early]
+    python benchmarks/bench.py [planning|large|following|results|cluster|early|shared]
 
 Exit status 1 if a goal is missed. Other work on the machine slows it: only ratios compare from one machine to another,
 and a missed goal counts when the machine was idle.
@@ -28,6 +28,7 @@ from following import following_figures  # noqa: E402
 from large import large_figures  # noqa: E402
 from planning import log_figures, planning_figures  # noqa: E402
 from results_page import results_figures  # noqa: E402
+from shared import shared_figures  # noqa: E402
 from tables import Figure, table  # noqa: E402
 
 
@@ -84,6 +85,14 @@ def results_benchmark(folder: Path) -> list[Figure]:
     return found
 
 
+def shared_benchmark(folder: Path) -> list[Figure]:
+    """Evaluate the demo in jobs of one evaluation and in one of all on the test cluster, and print what both cost."""
+    start_cluster()
+    found = shared_figures(folder)
+    print(table("Evaluations that share a job", found))
+    return found
+
+
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "planning": planning_benchmark,
     "large": large_benchmark,
@@ -91,6 +100,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "results": results_benchmark,
     "cluster": cluster_benchmark,
     "early": early_benchmark,
+    "shared": shared_benchmark,
 }
 
 
