@@ -58,6 +58,11 @@ def script_command(script: Path, path: str) -> list[str]:
     return ["bash", *options, "-c", 'PATH="$PATH:$1"; shift; . "$0"', str(script), path]
 
 
+def is_run_by_bash(script: Path) -> bool:
+    """Whether bash runs a script: its first line names bash, `sh` or nothing. Raises OSError."""
+    return _is_bash(*_first_line(script))
+
+
 def _first_line(script: Path) -> tuple[str, str]:
     """The program that a script's first line names, and the rest of that line."""
     with script.open(encoding="utf-8", errors="replace") as file:
@@ -104,7 +109,7 @@ def script_environment(
         kept.setdefault("OMP_NUM_THREADS", cpus)
     if is_rendered:
         return kept
-    if not _is_bash(*_first_line(script)):
+    if not is_run_by_bash(script):
         kept["PATH"] = os.pathsep.join([kept["PATH"], str(_programs(own, kept))])
     return {**_skipping(kept), **kept}
 

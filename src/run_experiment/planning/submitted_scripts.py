@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
 from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options
+from run_experiment.jobscripts.syntax import syntax_problem
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.target import Target
 
@@ -50,7 +51,14 @@ class SubmittedScripts:
             return InputError(script, error.problems)
         if _is_empty(text):
             return InputError(script, [_EMPTY])
-        return InputError(script, [_WINDOWS]) if self._has_windows_line_ends(script) else None
+        if self._has_windows_line_ends(script):
+            return InputError(script, [_WINDOWS])
+        problem = syntax_problem(self._plan.experiment.folder / script) if self._is_edited(script) else None
+        return InputError(script, [problem]) if problem else None
+
+    def _is_edited(self, script: str) -> bool:
+        existing = self._plan.scripts.existing(script)
+        return bool(existing and (existing.own_head or existing.own_commands))
 
     def _has_windows_line_ends(self, script: str) -> bool:
         """Whether a script is refused by sbatch for its line ends, which reading it as text hides."""

@@ -366,6 +366,30 @@ def test_a_script_with_line_ends_of_windows_is_refused(experiment: ExperimentFol
     assert str(refused).startswith("r4/finetune.slurm:1: its lines end as on Windows")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "#!/bin/bash\npython a.py\nif true; then\n  python b.py\n",
+            ":5: bash cannot run it: syntax error: unexpected",
+        ),
+        ('python a.py "b\npython c.py\n', ":1: bash cannot run it: unexpected EOF while looking for matching"),
+        (
+            "#!/bin/bash -l\nfor x in 1; do\n  a\nfi\n",
+            ":4: bash cannot run it: syntax error near unexpected token `fi'",
+        ),
+        ("#!/bin/bash\nshopt -s extglob\nls !(a|b) @(c)\nif !(true); then a; fi\n", ""),
+        ("#!/usr/bin/env python3\nprint('if')\nif True: print()\n", ""),
+        ("#!/bin/bash\ncat <<END\nif\n", ""),
+    ],
+)
+def test_a_script_that_bash_cannot_read_is_refused(experiment: ExperimentFolder, text: str, said: str) -> None:
+    (experiment.path / "r4").mkdir(exist_ok=True)
+    (experiment.path / "r4/finetune.slurm").write_text(text)
+    refused = [str(one) for one in SubmittedScripts(plan_of(experiment)).refusals(["r4/finetune.json"])]
+    assert [one.startswith(f"r4/finetune.slurm{said}") for one in refused] == ([True] if said else [])
+
+
 @pytest.mark.parametrize("text", ["", "#!/bin/bash\n#SBATCH --mem=1G\n\n"])
 def test_a_script_without_commands_is_refused(experiment: ExperimentFolder, text: str) -> None:
     """It would end well and make nothing."""
