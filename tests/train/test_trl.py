@@ -329,7 +329,7 @@ def test_full_finetuning(training: Training, tmp_path: Path, architecture: str, 
     resumed = train(trained, interrupted)
     assert rows(resumed) == rows(whole)
     names = {path.name for path in (whole / "epoch_1").iterdir()}
-    assert names >= {"config.json", "generation_config.json", "model.safetensors"}
+    assert names >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
     assert [(resumed / "epoch_1" / name).read_bytes() for name in names] == [
         (whole / "epoch_1" / name).read_bytes() for name in names
     ]

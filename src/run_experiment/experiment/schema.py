@@ -79,10 +79,10 @@ class ControlsSection(Hyperparameters):
         None, description="Kept for other tools: the folder that the data file is in, which its path names."
     )
     custom_recipe: Annotated[Literal["lora_finetune_single_device"], BeforeValidator(_recipe)] | None = Field(
-        None, description="Kept for other tools: the LoRA recipe for one device, which is the one used here."
+        None, description="Kept for other tools: the LoRA recipe for one device."
     )
     save_adapter_weights_only: Literal[True] | None = Field(
-        None, description="Kept for other tools: checkpoints are always adapters."
+        None, description="Kept for other tools: checkpoints hold adapters, but for `full_finetuning`."
     )
     batch_size_val: PositiveInt | None = Field(
         None, description="Kept for other tools: validation uses `batch_size`, which does not change its loss."

@@ -20,6 +20,7 @@ from torch.utils.data import Sampler
 from transformers import AutoConfig, Trainer, TrainerCallback
 from trl import SFTTrainer
 
+from run_experiment.checkpoints.verify import TOKENIZER
 from run_experiment.common.paths import ADAPTER_CONFIG, GENERATION_CONFIG
 from run_experiment.finetuning.encoder import IGNORE_INDEX, Sample, begin_packs
 from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
@@ -331,20 +332,21 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """Write a whole model in the format of its base model, as which it is evaluated, whatever it was trained in.
+    """Write a whole model: the base model's folder with other weights, in its number format, as which it is evaluated.
 
-    It also generates as the base model does, which adapters leave as it is, too.
+    Also its tokenizer is there, and it generates as the base model does, which adapters leave as it is, too.
     """
-    base = AutoConfig.from_pretrained(model.name_or_path)
+    base = Path(model.name_or_path)
+    dtype = AutoConfig.from_pretrained(base).dtype
     weights: dict[str, torch.Tensor] = {}
     # Weights that are tied stay one.
     cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
     for name, values in model.state_dict().items():
         key = (values.data_ptr(), values.shape)
-        cast.setdefault(key, values.to("cpu", base.dtype if values.is_floating_point() else None))
+        cast.setdefault(key, values.to("cpu", dtype if values.is_floating_point() else None))
         weights[name] = cast[key]
     model.save_pretrained(folder, state_dict=weights)
-    base.save_pretrained(folder)
     (folder / GENERATION_CONFIG).unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
-        shutil.copyfile(Path(model.name_or_path) / GENERATION_CONFIG, folder / GENERATION_CONFIG)
+    for name in ("config.json", GENERATION_CONFIG, *TOKENIZER):
+        with suppress(FileNotFoundError):
+            shutil.copyfile(base / name, folder / name)

@@ -134,10 +134,12 @@ def test_full_finetuning_has_no_keys_of_adapters(tmp_path: Path) -> None:
     """Those of other runs may stand in `controls`."""
     folder = make_files(tmp_path)
     trl = ("controls:", "tools: {preparation: trl}\ncontrols:")
-    one = ("{lora_rank: 4}", "{full_finetuning: true}")
+    one = ("{lora_rank: 4}", "{full_finetuning: true, use_dora: false}")
     assert read(folder, changed(trl, one, ("epochs: 2", "epochs: 2\n  lora_alpha: 8")))[1] == []
     beside = ("{lora_rank: 4}", "{lora_rank: 4, full_finetuning: true}")
     assert errors_of(folder, trl, beside) == [f"{FILE}:18: runs[0].parameters.lora_rank: {BOTH}"]
+    recipe = ("{lora_rank: 4}", "{custom_recipe: lora_finetune_single_device, full_finetuning: true}")
+    assert errors_of(folder, trl, recipe) == [f"{FILE}:18: runs[0].parameters.custom_recipe: {BOTH}"]
     both = ("{lora_rank: 8}", "{full_finetuning: true}")
     in_controls = ("epochs: 2", "epochs: 2\n  lora_alpha: 8")
     assert errors_of(folder, trl, one, both, in_controls) == [f"{FILE}:7: controls.lora_alpha: {BOTH}"]

@@ -11,6 +11,7 @@ from run_experiment.experiment.hyperparameters import OF_ADAPTERS
 from run_experiment.experiment.schema import ControlsSection, RunEntry
 from run_experiment.summary.draft import Draft, Finding
 
+_OF_ADAPTERS = (*OF_ADAPTERS, "custom_recipe", "save_adapter_weights_only")
 _OF_FIRST_STEP = ("batch_size", "gradient_accumulation_steps")
 
 
@@ -98,7 +99,8 @@ def _of_adapters(draft: Draft) -> Iterator[Finding]:
 
 
 def _given(section: ControlsSection) -> list[str]:
-    return [key for key in OF_ADAPTERS if key in section.model_fields_set]
+    # `use_dora: false` asks for none.
+    return [key for key in _OF_ADAPTERS if key in section.model_fields_set and getattr(section, key)]
 
 
 def _folder_of_data(draft: Draft, strict: bool) -> Iterator[Finding]:
