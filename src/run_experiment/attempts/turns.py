@@ -42,7 +42,7 @@ def is_given_up(folder: Path, submission_target: str, job_id: str) -> bool:
 
     Raises OSError.
     """
-    noted = Ledger(folder / LEDGER).read()
+    noted = Ledger(folder / LEDGER).read(submission_target)
     if submission := noted.open.get(submission_target):
         return submission.job_id not in (None, job_id)
     settled = noted.settled.get(submission_target)

@@ -135,9 +135,9 @@ class Ledger:
                 accepted.pop(job_id, None)
         return [submission for job_id, submission in accepted.items() if job_id in settled]
 
-    def read(self) -> Noted:
-        """What is noted of all targets."""
-        entries = list(self._entries())
+    def read(self, target: str | None = None) -> Noted:
+        """What is noted of all targets, or of one, for which only its lines are parsed."""
+        entries = list(self._entries(target))
         unsettled = {target: submissions[-1] for target, submissions in _unsettled(entries).items()}
         jobs = (entry.get("job_id") for entry in entries if entry.get("event") == _ACCEPTED)
         accepted = {job_id: number for number, job_id in enumerate(jobs) if isinstance(job_id, str)}
@@ -157,12 +157,15 @@ class Ledger:
         """By target, what is not settled, in the order of the file."""
         return _unsettled(self._entries())
 
-    def _entries(self) -> Iterator[dict[str, Any]]:
+    def _entries(self, target: str | None = None) -> Iterator[dict[str, Any]]:
+        about = json.dumps(target).encode("ascii") if target else b""
         try:
             lines = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return
         for line in lines:
+            if about not in line:
+                continue
             # Torn, or too deep to be one of ours.
             with suppress(ValueError, RecursionError):
                 entry = json.loads(line)

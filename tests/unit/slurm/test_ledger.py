@@ -101,6 +101,8 @@ def test_targets_are_apart(path: Path) -> None:
         ledger.accepted(which, job_id)
     ledger.settled("a", "1", "FAILED")
     assert ledger.open() == {"b": replace(other, job_id="2")}
+    assert (ledger.read("a").open, ledger.read("a").settled) == ({}, ledger.read().settled)
+    assert (ledger.read("b").open, ledger.read("b").settled) == (ledger.open(), {})
 
 
 def test_the_last_submission_wins(path: Path) -> None:
@@ -169,7 +171,7 @@ def test_any_text_survives(texts: tuple[str, str, str, str], uid: int) -> None:
         ledger = Ledger(Path(folder) / "ledger.jsonl")
         ledger.intend(one)
         ledger.accepted(one, "1")
-        assert ledger.open() == {target: replace(one, job_id="1")}
+        assert ledger.open() == ledger.read(target).open == {target: replace(one, job_id="1")}
         ledger.settled(target, "1", "FAILED")
         assert ledger.open() == {}
 
