@@ -457,9 +457,15 @@ def test_what_the_file_system_refuses_is_said_plainly(training: FinetuneJob, tmp
     assert (done.returncode, done.stderr) == (1, "r4 failed: [Errno 17] File exists: 'logs'\n")
 
 
+def _heed_signals() -> None:
+    """Ignore none, as programs do that are started in the background or by `nohup`, which the tests may be."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def signalled(training: FinetuneJob, folder: Path, number: signal.Signals) -> tuple[int, str]:
     """Exit status and errors of a job that is sent a signal once its script says that it has started."""
-    job = subprocess.Popen(run_finetune(training, folder), stderr=subprocess.PIPE, text=True)
+    job = subprocess.Popen(run_finetune(training, folder), stderr=subprocess.PIPE, text=True, preexec_fn=_heed_signals)
     while not (LOG.exists() and "started" in LOG.read_text()):
         assert job.poll() is None, "it ended by itself"
         time.sleep(0.05)
