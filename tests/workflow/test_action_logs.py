@@ -47,7 +47,9 @@ def test_a_run_with_failures_is_told_whole(tmp_path: Path) -> None:
     experiment.set_parameters("r4", lr=13.0)
     train = experiment.path / "train.py"
     spoil = 'if run == "r8":\n    (output / "epoch_1/adapter_model.safetensors").write_bytes(b"short")\n'
-    train.write_text(train.read_text() + spoil)
+    # Until there was time for a STATUS_CHECK.
+    wait = "import time\nwhile 'STATUS_CHECK' not in Path('run-torchtune.log').read_text():\n    time.sleep(0.05)\n"
+    train.write_text(train.read_text().replace("run, epochs =", f"{wait}run, epochs =", 1) + spoil)
     # So quiet, Snakemake by itself would tell no plugin of ends.
     quiet = ["--quiet", "progress", "rules"]
     result = snakemake(experiment.path, *quiet, "--logger-action-log-status-seconds", "1")
