@@ -134,7 +134,9 @@ def wrong_times(job: ClusterJob, table: pd.DataFrame) -> list[str]:
     rows = changes.to_dict("records")
     started = [row["result"] for row in rows if row["details"].endswith("→ RUNNING")][-1:]
     ended = [row["result"] for row in rows if not _leads_to_live(row["details"])][-1:]
-    if job.start and any(said < job.start - NEAR for said in map(_time, ended) if said):
+    # A job that made what it should without a start was queued again, and ended before it began once more.
+    again = job.start or (job.end if job.state == "COMPLETED" else None)
+    if again and any(said < again - NEAR for said in map(_time, ended) if said):
         # SLURM took the job for lost and ran it once more, after its record was there.
         return []
     return [

@@ -136,6 +136,14 @@ def test_a_job_that_was_queued_again_has_the_times_of_its_last_start() -> None:
     assert problems([entries[0], *first, *entries[1:]]) == []
 
 
+@pytest.mark.parametrize("start", [at(7), None])
+def test_a_job_that_was_queued_again_after_it_left_its_record(start: datetime | None) -> None:
+    """And that ended then, whether it had begun once more or not."""
+    assert [
+        one for one in problems(rows(), [replace(TRAINING, start=start, end=at(8)), *JOBS[1:]]) if "its end" in one
+    ] == []
+
+
 def without(*numbers: int) -> Callable[[list[Row]], list[Row]]:
     return lambda entries: [row for number, row in enumerate(entries) if number not in numbers]
 
