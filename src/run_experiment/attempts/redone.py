@@ -36,7 +36,7 @@ class Redone:
     before: frozenset[str]
 
 
-def move_away(folder: Path, target: str, moment: datetime, files: Iterable[Path], before: Iterable[str] = ()) -> None:
+def move_away(folder: Path, target: str, moment: datetime, files: Iterable[Path], before: Iterable[str]) -> None:
     """Move files and folders of a record's target in the experiment `folder` away, in this order. Raises OSError.
 
     `before` are the names of the attempts at it, and ids of its jobs, that there are.

@@ -23,7 +23,6 @@ from run_experiment.trainers.trainer import Trainer
 
 # The package that holds models in 4 bits.
 _QUANTIZES = "bitsandbytes"
-_ELSEWHERE = "if jobs run in another environment, name that in the setting `environment`"
 
 
 def missing_packages(plan: Plan, settings: Settings, requested: Collection[str]) -> list[InputError]:
@@ -62,16 +61,18 @@ def _missing_trainers(plan: Plan, made: Collection[str]) -> Iterator[InputError]
 def _missing_quantization(plan: Plan, made: Collection[str]) -> Iterator[InputError]:
     runs = [run.name for run in _trained(plan, made) if run.training and run.training.hyperparameters.load_in_4bit]
     if runs and find_spec(_QUANTIZES) is None:
-        missing = f"{_QUANTIZES} is not installed here, for {shortened(runs)}"
-        problem = f'{missing}: install it, `pip install ".[qlora]"` in this project\'s folder; {_ELSEWHERE}'
-        yield InputError(paths.SUMMARY, [Problem(0, "load_in_4bit", problem)])
+        yield InputError(paths.SUMMARY, [Problem(0, "load_in_4bit", _not_installed(_QUANTIZES, "qlora", runs))])
 
 
 def _advice(trainer: Trainer, runs: list[str]) -> str:
     others = " or ".join(other for other in TRAINERS if other != trainer.name)
-    install = f'install it, `pip install ".[{trainer.extra}]"` in this project\'s folder'
-    missing = f"{trainer.package} is not installed here, for {shortened(runs)}"
-    return f"{missing}: {install}, or use `tools.preparation: {others}`; {_ELSEWHERE}"
+    return _not_installed(trainer.package, trainer.extra, runs, f", or use `tools.preparation: {others}`")
+
+
+def _not_installed(package: str, extra: str, runs: list[str], otherwise: str = "") -> str:
+    install = f'install it, `pip install ".[{extra}]"` in this project\'s folder{otherwise}'
+    elsewhere = "if jobs run in another environment, name that in the setting `environment`"
+    return f"{package} is not installed here, for {shortened(runs)}: {install}; {elsewhere}"
 
 
 def _trained(plan: Plan, made: Collection[str]) -> Iterator[Run]:

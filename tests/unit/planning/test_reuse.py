@@ -130,7 +130,8 @@ def test_redo_trains_also_after_an_interruption(mine: ExperimentFolder, other: E
     """What `redo=` asked for is made, not taken, in whichever session."""
     take(plan_of(mine, reuse=(other.path,)), "r4/finetune.json")
     for path in ("r4/finetune.json", BASE):
-        move_away(mine.path, path, now(), [mine.path / path, *mine.path.glob("r4/trainings/*/record.json")])
+        moved = [mine.path / path, *mine.path.glob("r4/trainings/*/record.json")]
+        move_away(mine.path, path, now(), moved, before=[])
     plan = plan_of(mine, reuse=(other.path,))
     assert not plan.offered
     assert BASE not in evaluations(plan)
