@@ -186,9 +186,9 @@ def rows_of(path: Path, split: str | None) -> list[Row]:
     return [row for name, rows in read_splits(path).items() if split in (None, name) for row in rows]
 
 
-def split_hash(path: Path, split: str) -> str:
-    """SHA-256 of one split's rows; of no rows if there is no such split. Raises DataError."""
-    return rows_hash(rows_of(path, split))
+def split_hash(path: Path, split: str, first: int | None = None) -> str:
+    """SHA-256 of one split's rows, or of the `first` ones; of no rows if there is no such split. Raises DataError."""
+    return rows_hash(rows_of(path, split)[:first])
 
 
 def rows_hash(rows: Sequence[Row]) -> str:

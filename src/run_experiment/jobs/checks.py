@@ -62,13 +62,13 @@ def require_checkpoint(job: EvaluationJob) -> None:
 
 
 def _require_unchanged(inputs: Iterable[Input]) -> None:
-    for path, split, sha256 in inputs:
+    for one in inputs:
         try:
-            found = split_hash(path, split) if split else content_hash(path)
+            found = split_hash(one.path, one.split, one.first) if one.split else content_hash(one.path)
         except (DataError, OSError) as error:
             raise JobError(str(error)) from error
-        if found != sha256:
-            what = f"split {split} of {path}" if split else str(path)
+        if found != one.sha256:
+            what = f"split {one.split} of {one.path}" if one.split else str(one.path)
             raise JobError(f"{what} changed since this job was planned; start again")
 
 

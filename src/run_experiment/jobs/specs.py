@@ -10,20 +10,29 @@ from pathlib import Path
 from typing import Any, Self
 
 from run_experiment.common import paths
-from run_experiment.common.json_files import Config, canonical, config_hash, write_atomically
+from run_experiment.common.json_files import Config, canonical, config_hash, mapping, write_atomically
 from run_experiment.jobscripts.own_recipe import given_config, trainer_in
 
-# A file, its split (None for the whole file), and the SHA-256 that was planned with.
-Input = tuple[Path, str | None, str]
+
+@dataclass(frozen=True)
+class Input:
+    """Something that a result depends on, with the SHA-256 that was planned with: a file or folder, or the rows of a
+    `split` of a data file, of which the `first` count (all with None).
+    """
+
+    path: Path
+    sha256: str
+    split: str | None = None
+    first: int | None = None
 
 
 def inputs_of(config: Config, script: str, data: str | None) -> list[Input]:
     """Script, imported and named files and data of a task, given their hashes."""
     files = config.get("files", {})
-    beside = [(Path(script).parent / name, None, facts["sha256"]) for name, facts in config["imports"].items()]
-    beside += [(Path(script).parent / Path(name).expanduser(), None, named["sha256"]) for name, named in files.items()]
-    rows = [(Path(data), config["data"]["split"], config["data"]["sha256"])] if data and config["data"] else []
-    return [(Path(script), None, config["script"]["sha256"]), *beside, *rows]
+    beside = [Input(Path(script).parent / name, facts["sha256"]) for name, facts in config["imports"].items()]
+    beside += [Input(Path(script).parent / Path(name).expanduser(), named["sha256"]) for name, named in files.items()]
+    rows = [Input(Path(data), config["data"]["sha256"], config["data"]["split"])] if data and config["data"] else []
+    return [Input(Path(script), config["script"]["sha256"]), *beside, *rows]
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,10 @@ class FinetuneJob(Job):
 
     @property
     def inputs(self) -> list[Input]:
-        """The splits of its data."""
-        return [(Path(self.data), split, facts["sha256"]) for split, facts in self.config["data"].items()]
+        """The rows that it is trained on and validated with."""
+        first = {"train": mapping(self.config.get("hyperparameters")).get("training_samples")}
+        splits = self.config["data"].items()
+        return [Input(Path(self.data), facts["sha256"], split, first.get(split)) for split, facts in splits]
 
     @property
     def seeds(self) -> dict[str, int]:

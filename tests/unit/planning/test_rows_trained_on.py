@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from experiments import ExperimentFolder
 from small_experiment import complete, make_small_experiment, plan_of
 
+from run_experiment.jobs.checks import JobError, require_inputs
+from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.planning.job_files import PlannedJobs
 
 R4, R8 = "r4/finetune.json", "r8/finetune.json"
@@ -121,6 +124,18 @@ def test_rows_after_the_first_ones_do_not_count(done: ExperimentFolder) -> None:
     assert wanted(done) == [R8]
     done.write_data({**splits, "train": [rows[1], rows[0], *rows[2:]]})
     assert wanted(done) == [R4, R8]
+
+
+@pytest.mark.parametrize("values", [{}, {"training_samples": 4, "validation_during_training": True}])
+def test_a_job_takes_the_rows_that_were_planned_and_no_others(done: ExperimentFolder, values: dict[str, Any]) -> None:
+    done.set_parameters("r4", **values)
+    planned = FinetuneJob.read(str(done.path / PlannedJobs(plan_of(done)).finetune("r4")))
+    require_inputs(planned)
+    splits = done.data()
+    for split, counts in (("train", True), ("validation", bool(values)), ("test", False)):
+        done.write_data({**splits, split: [*splits[split][1:], splits[split][0]]})
+        with pytest.raises(JobError, match=f"split {split} of ") if counts else nullcontext():
+            require_inputs(planned)
 
 
 def test_check_of_a_model_sees_the_rows_of_its_training(done: ExperimentFolder) -> None:
