@@ -73,7 +73,10 @@ class TaskEntry(Section):
     shared = True
 
     name: Name = Field(description="Name of the task; the evaluations' files begin with it.")
-    script: str = Field(description="The task's Python file, `task.py` or `task.py@function`.")
+    script: str = Field(
+        description="The task's Python file, `task.py` or `task.py@function`. Of several functions in it, one with the "
+        "name of the task needs no `@function`."
+    )
     dataset: str | None = Field(
         None,
         description="Data file given to the task as `data_path`; `same` or absent: the training data's file.",

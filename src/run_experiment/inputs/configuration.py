@@ -173,7 +173,8 @@ class Determinants:
 
     def signature(self, evaluation: Evaluation) -> TaskSignature:
         """Signature of an evaluation's task."""
-        return self._signature(evaluation.task.script, evaluation.task.function)
+        task = evaluation.task
+        return self._signature(task.script, task.function, task.name)
 
 
 def data_sets(experiment: Experiment, determinants: Determinants) -> DataSets:

@@ -61,19 +61,20 @@ class TaskSignature:
         return name in self.parameters if name in _IF_NAMED else self.takes(name)
 
 
-def read_signature(script: Path, function: str | None) -> TaskSignature:
-    """Signature of the task function in a file: the named one, or the only one. Raises TaskScriptError."""
+def read_signature(script: Path, function: str | None, called: str = "") -> TaskSignature:
+    """Signature of the task function in a file: the named one, or the only one, or of several the one that is `called`
+    as the summary calls the task. Raises TaskScriptError.
+    """
     tree = parse_script(script)
     _require_importable(script, tree)
     tasks = {node.name: node for node in tree.body if isinstance(node, Function) and _is_task(node)}
     if not tasks:
         raise TaskScriptError(f"{script} has no function decorated with @task{_task_elsewhere(tree, function)}")
-    if function is None and len(tasks) > 1:
+    name = function or (_function_of(called, tasks) if len(tasks) > 1 else next(iter(tasks)))
+    if name is None:
         names = ", ".join(tasks)
         raise TaskScriptError(f"{script} has several tasks ({names}); name one: {script.name}@{next(iter(tasks))}")
-    name = function or next(iter(tasks))
-    # inspect-ai's command takes the name that the decorator gives.
-    name = next((known for known, node in tasks.items() if name not in tasks and _registered(node) == name), name)
+    name = _function_of(name, tasks) or name
     if name not in tasks:
         hint = _imported_task(tree, name) or did_you_mean(name, tasks)
         raise TaskScriptError(f"{script} has no task {name}{hint}")
@@ -85,6 +86,13 @@ def read_signature(script: Path, function: str | None) -> TaskSignature:
         message = f"task {name} has parameters before a /, but inspect-ai gives arguments by name: remove the /"
         raise TaskScriptError(f"{script}: {message}")
     return _signature(tasks[name])
+
+
+def _function_of(name: str, tasks: Mapping[str, Function]) -> str | None:
+    """The function of a task that is named by it, or as the decorator names it for inspect-ai's command."""
+    if name in tasks:
+        return name
+    return next((function for function, node in tasks.items() if _registered(node) == name), None)
 
 
 def parse_script(script: Path) -> ast.Module:

@@ -62,6 +62,20 @@ def test_a_task_is_named_by_its_function_or_as_inspect_ai_knows_it(tmp_path: Pat
     assert (signature.function, signature.name) == ("second", "other")
 
 
+@pytest.mark.parametrize(("called", "function"), [("first", "first"), ("second", "second"), ("other", "second")])
+def test_of_several_tasks_the_one_that_is_called_as_in_the_summary(tmp_path: Path, called: str, function: str) -> None:
+    script = write(tmp_path, SCRIPT)
+    assert read_signature(script, None, called).function == function
+    # What the summary names is stronger.
+    assert read_signature(script, "first", called).function == "first"
+
+
+@pytest.mark.parametrize("called", ["", "helper", "third"])
+def test_several_tasks_of_other_names(tmp_path: Path, called: str) -> None:
+    with pytest.raises(TaskScriptError, match=r"has several tasks \(first, second\); name one: tasks.py@first"):
+        read_signature(write(tmp_path, SCRIPT), None, called)
+
+
 UNTOLD = '{file}:3: write the name of a task as text: @task(name="f")'
 
 

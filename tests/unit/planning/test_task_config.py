@@ -148,3 +148,13 @@ def test_other_values_reach_tasks_that_name_them(experiment: ExperimentFolder) -
     config = plan_of(experiment)[f"{CELL}.json"].config
     assert config["generation"]["top_logprobs"] == 7
     assert config["task"]["arguments"]["assistant_prefix"] == "Answer: "
+
+
+def test_of_a_file_with_several_tasks_the_one_of_the_task_s_name(experiment: ExperimentFolder) -> None:
+    script = experiment.path / "shout.py"
+    before = "@task\ndef whisper(data_path: str) -> Task: ...\n\n\n@task\n"
+    script.write_text(FROM_FILE.replace("@task\n", before, 1))
+    assert read_summary(experiment.summary)[1] == []
+    plan_of(experiment).write_scripts()
+    assert "shout.py@shout" in (experiment.path / f"{CELL}.slurm").read_text()
+    assert PlannedJobs(plan_of(experiment)).cache("shout")["function"] == "shout"

@@ -379,7 +379,8 @@ def a_run(name: str, seed: int = 14, rank: int | None = None, kind: Any = "fine-
 
 
 def a_task(name: str, **facts: Any) -> Task:
-    return Task(name, Path("t.py"), None, None, own_data=False, args=facts.pop("args", {}), **facts)
+    function = facts.pop("function", None)
+    return Task(name, Path("t.py"), function, None, own_data=False, args=facts.pop("args", {}), **facts)
 
 
 def cells_of(
@@ -414,8 +415,11 @@ def analysis_of(
     return compared, {task.name: answers.answer(task) for task in tasks}
 
 
-def test_chosen_on_validation_and_reported_once() -> None:
-    tasks = [a_task("test", args={"split": "test"}), a_task("val", args={"split": "validation"})]
+@pytest.mark.parametrize("function", [None, "test"])
+def test_chosen_on_validation_and_reported_once(function: str | None) -> None:
+    """Also if the one task names the function and the other is called as it."""
+    val = a_task("val", args={"split": "validation"}, function=function)
+    tasks = [a_task("test", args={"split": "test"}), val]
     runs = [a_run("a"), a_run("b"), a_run("base", kind="control")]
     scores = {("test", "a", 0): ones(8, 2), ("test", "b", 0): ones(9, 1), ("test", "base", None): ones(1, 9)}
     _, answers = analysis_of(scores | {("val", "a", 0): ones(7, 3), ("val", "b", 0): ones(6, 4)}, tasks, runs)

@@ -135,7 +135,7 @@ class Answers:
     def _validation_task(self, task: Task) -> str:
         """The task that is this one on the split `validation`; empty if there is none."""
         for other in self._experiment.tasks:
-            same = (other.script, other.function, other.data) == (task.script, task.function, task.data)
+            same = (other.script, other.data) == (task.script, task.data) and _same_function(other, task)
             if same and _split(other) == VALIDATION != _split(task) and _without_split(other) == _without_split(task):
                 return other.name
         return ""
@@ -191,6 +191,11 @@ def verdict(comparison: Comparison) -> str:
 def _ordered(cells: Sequence[Cell], value: Callable[[Cell], float | None], chosen_on: str) -> _Choice | None:
     found = [(cell, number) for cell in cells if (number := value(cell)) is not None]
     return _Choice(tuple(sorted(found, key=lambda one: -one[1])), chosen_on) if found else None
+
+
+def _same_function(one: Task, other: Task) -> bool:
+    """Whether two tasks of one file call the same function, which the name of a task may choose."""
+    return one.function == other.function or (one.function or one.name) == (other.function or other.name)
 
 
 def _split(task: Task) -> object:

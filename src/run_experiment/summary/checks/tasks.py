@@ -48,7 +48,7 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
         yield Finding((*path, "script"), f"{file} is not a Python file (.py): put the task into one")
         return
     try:
-        signature = read_signature(folder / file, function)
+        signature = read_signature(folder / file, function, task.name)
     except TaskScriptError as error:
         yield Finding((*path, "script"), shown(str(error), 500)[1:-1])
         return
