@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+VERDICTS = {1.0: "right", 0.0: "wrong"}
 HOSTILE = (
     "<script>window.hacked = 1; alert(1)</script>",
     "</script><img src=x onerror='window.hacked = 2'>",
@@ -142,7 +143,7 @@ def _sample(number: int, tasks: int, names: list[str], text: str) -> dict[str, A
         "input": f"Say it in capitals: stone {number}{text}",
         "target": "STONE",
         "answers": [
-            {"of": f"{run}/epoch0", "score": score, "answer": f"stone of {run}{text}"}
+            {"of": f"{run}/epoch0", "score": score, "verdict": VERDICTS[score], "answer": f"stone of {run}{text}"}
             for run, score in ((names[0], scores[0]), ("base", scores[1]), (names[-1], 1.0))
         ],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import Page, browser
@@ -34,7 +35,10 @@ def clean(chromium: Page) -> Iterator[Page]:
 
 
 def written(folder: Path, **size: int | str) -> Path:
-    data = page_data(**size)
+    return saved(folder, page_data(**size))
+
+
+def saved(folder: Path, data: dict[str, Any]) -> Path:
     path = folder / "report.html"
     path.write_text(page(data, figures(data)), encoding="utf-8")
     return path
@@ -130,6 +134,15 @@ def test_two_results_are_chosen_and_beside_each_other(clean: Page, tmp_path: Pat
     assert chosen(clean, kind_of_samples="wrong") == ["wrong wrong"] * 2
     assert chosen(clean, kind_of_samples="none") == []
     assert chosen(clean, kind_of_samples="second", second_result="rank32_3/epoch0") == ["wrong right"] * 4
+
+
+def test_scores_that_are_not_right_or_wrong_are_numbers(clean: Page, tmp_path: Path) -> None:
+    data = page_data(tasks=1, samples=4)
+    for answer in [answer for sample in data["samples"] for answer in sample["answers"]]:
+        answer["verdict"] = ""
+    clean.look(1280)
+    clean.open(saved(tmp_path, data))
+    assert chosen(clean) == ["1.000 0.000", "0.000 1.000", "0.000 0.000", "1.000 1.000"]
 
 
 def test_a_sample_opens(clean: Page, tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ def _best(answer: Answer) -> str:
         tie = "a tie of " if len(names) > 1 else ""
         return f"Chosen on {answer.chosen_on.replace('_', ' ')}: {tie}{shortened(values, most=3)}, {answer.metric}."
     what = f"the {'lowest' if answer.better == 'lower' else 'highest'} {answer.metric}"
+    if answer.is_level:
+        return f"All {answer.cells} results have the same {answer.metric}: {_value(first)}."
     if len(names) > 1:
         return f"{shortened(names, most=3)} share {what}: {_value(first)}."
     return f"{names[0]} has {what}: {_value(first)}."
@@ -151,7 +153,8 @@ def _against(answer: Answer, comparisons: Sequence[Comparison], name: str) -> st
     if first.delta is None or weakest(comparisons) == NOT_COMPARABLE:
         return f"{'Not all' if tie else 'It'} can{'' if tie else 'not'} be compared with {name}."
     if weakest(comparisons) != CLEAR:
-        subject = f"The difference of {first.run}" if tie else "Its difference"
+        same = len({one.delta for one in comparisons}) == 1
+        subject = "Its difference" if not tie else "Their difference" if same else f"The difference of {first.run}"
         return f"{subject} to {name}, {signed(first.delta)}, is within noise."
     better = (first.delta > 0) == (answer.better == "higher")
     begin = "All are" if tie else "It is"

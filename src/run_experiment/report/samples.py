@@ -5,7 +5,7 @@ There are first those in which the best result and the next one differ, then wro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from run_experiment.common import paths
@@ -66,8 +66,9 @@ def _of_task(logs: Logs, analysis: Analysis, answer: Answer, room: int) -> Itera
     }
     if not subjects:
         return
+    verdicts = _verdicts(answer, [score for of_one in scores.values() for score in of_one.values()])
     ordered = _worst_first(scores[subjects[0]], answer)
-    kinds = {name: _kind([scores[subject].get(name) for subject in subjects[:2]]) for name in ordered}
+    kinds = {name: _kind([scores[subject].get(name) for subject in subjects[:2]], verdicts) for name in ordered}
     texts = {subject: logs.of(subject) for subject in subjects}
     for name in _chosen(kinds, room):
         first = texts[subjects[0]].get(name)
@@ -78,7 +79,9 @@ def _of_task(logs: Logs, analysis: Analysis, answer: Answer, room: int) -> Itera
                 "id": cut(str(name), 60),
                 "input": cut(said(first.get("input"))),
                 "target": cut(said(first.get("target"))),
-                "answers": [_answer(one, texts[one].get(name), scorer, scores[one].get(name)) for one in there],
+                "answers": [
+                    _answer(one, texts[one].get(name), scorer, scores[one].get(name), verdicts) for one in there
+                ],
             }
 
 
@@ -92,23 +95,29 @@ def _choosable(answer: Answer, analysis: Analysis) -> list[str]:
     return list(dict.fromkeys([*compared(answer), *others]))[:_MOST_RESULTS]
 
 
+def _verdicts(answer: Answer, scores: Iterable[float | None]) -> Mapping[float, str]:
+    """What scores of a task are called: 1 is right and 0 is wrong if they go from 0 to 1 and higher is better."""
+    is_share = answer.better == "higher" and all(score is None or 0 <= score <= 1 for score in scores)
+    return {1.0: "right", 0.0: "wrong"} if is_share else {}
+
+
 def _worst_first(scores: Mapping[Any, float | None], answer: Answer) -> list[Any]:
     """Ids of samples, the worst of the best result first, as far as scores are more than right and wrong."""
     sign = -1 if answer.better == "lower" else 1
-    if answer.better is None or set(scores.values()) <= {0.0, 1.0, None}:
+    if answer.better is None or (answer.better == "higher" and set(scores.values()) <= {0.0, 1.0, None}):
         return list(scores)
     known = [name for name, score in scores.items() if score is not None]
     worst = sorted(known, key=lambda name: sign * (scores[name] or 0.0))
     return [*worst, *(name for name in scores if scores[name] is None)]
 
 
-def _kind(scores: Sequence[float | None]) -> str:
+def _kind(scores: Sequence[float | None], verdicts: Mapping[float, str]) -> str:
     """What the two best results did with a sample."""
     if any(score is None for score in scores):
         return "not scored"
     if len(set(scores)) > 1:
         return "differs"
-    return {1.0: "right", 0.0: "wrong"}.get(scores[0] or 0.0, "same")
+    return verdicts.get(scores[0] or 0.0, "same")
 
 
 def _chosen(kinds: Mapping[Any, str], room: int) -> list[Any]:
@@ -123,12 +132,15 @@ def _chosen(kinds: Mapping[Any, str], room: int) -> list[Any]:
     return [name for kind in order for name in by_kind.get(kind, []) if name in chosen]
 
 
-def _answer(subject: str, summary: Summary | None, scorer: str, score: float | None) -> dict[str, Any]:
+def _answer(
+    subject: str, summary: Summary | None, scorer: str, score: float | None, verdicts: Mapping[float, str]
+) -> dict[str, Any]:
     scores = (summary or {}).get("scores") or {}
     given = scores.get(scorer.partition("@")[0].partition("/")[0]) or {}
     error = (summary or {}).get("error")
     text = said(error or given.get("answer") or given.get("explanation"))
-    return {"of": subject, "score": finite(score), "answer": cut(text, _ANSWER)}
+    verdict = "" if score is None else verdicts.get(score, "")
+    return {"of": subject, "score": finite(score), "verdict": verdict, "answer": cut(text, _ANSWER)}
 
 
 def said(value: Any) -> str:

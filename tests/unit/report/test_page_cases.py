@@ -106,6 +106,13 @@ def test_where_lower_is_better_the_lowest_is_best(page: dict[str, Any]) -> None:
     assert compared["delta"] == pytest.approx(0.12 - 0.96)
 
 
+def test_only_shares_of_right_samples_have_right_ones(page: dict[str, Any]) -> None:
+    """An error of 1 is not right, one of 0 not wrong; nor is the lowest mark of a judge right."""
+    for task, verdicts in {"plain": {"right", "wrong"}, "lower": {""}, "keys": {""}, "unknown": {""}}.items():
+        answers = [answer for sample in of(page, "samples", task) for answer in sample["answers"]]
+        assert {answer["verdict"] for answer in answers} == verdicts
+
+
 def test_ends_of_intervals_are_no_scores(page: dict[str, Any]) -> None:
     rows = scores(page, "bounds")
     assert {row["metric"] for row in rows} == {"match/accuracy"}
@@ -117,7 +124,7 @@ def test_a_tie_names_all_and_marks_none(page: dict[str, Any]) -> None:
     found = answer(page, "tie")
     assert found["answer"].startswith("r4 after epoch 1, r8 after epoch 1 share the highest match/accuracy: 0.900")
     assert found["best_runs"] == []
-    assert "The difference of r4 to base, +0.400, is within noise." in found["answer"]
+    assert "Their difference to base, +0.400, is within noise." in found["answer"]
 
 
 def test_one_sample_says_next_to_nothing(page: dict[str, Any]) -> None:
@@ -135,7 +142,8 @@ def test_all_right_and_all_wrong_are_ties_that_are_not_certain(page: dict[str, A
         assert (row["value"], row["n"]) == (right / 20, 20)
         assert ends(row) == pytest.approx(wilson(right, 20))
     found = answer(page, task)
-    assert f"share the highest match/accuracy: {right / 20:.3f}" in found["answer"]
+    assert found["answer"].startswith(f"All 4 results have the same match/accuracy: {right / 20:.3f} (95 %")
+    assert "Their difference to base, +0.000, is within noise." in found["answer"]
     # Nothing was chosen.
     assert found["caution"] == ""
     assert "optimistic" not in found["details"]

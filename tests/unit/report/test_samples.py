@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import pytest
+from report_data import VERDICTS
 
 from run_experiment.report.samples import _chosen, _kind, said
 from run_experiment.report.values import cut
 
 
 @pytest.mark.parametrize(
-    ("scores", "kind"),
+    ("scores", "kind", "of_errors"),
     [
-        ([1.0, 0.0], "differs"),
-        ([1.0, 1.0], "right"),
-        ([0.0], "wrong"),
-        ([0.5, 0.5], "same"),
-        ([1.0, None], "not scored"),
+        ([1.0, 0.0], "differs", "differs"),
+        ([1.0, 1.0], "right", "same"),
+        ([0.0], "wrong", "same"),
+        ([0.5, 0.5], "same", "same"),
+        ([1.0, None], "not scored", "not scored"),
     ],
 )
-def test_a_sample_is_what_the_two_best_results_did_with_it(scores: list[float | None], kind: str) -> None:
-    assert _kind(scores) == kind
+def test_a_sample_is_what_the_two_best_results_did_with_it(
+    scores: list[float | None], kind: str, of_errors: str
+) -> None:
+    assert _kind(scores, VERDICTS) == kind
+    assert _kind(scores, {}) == of_errors
 
 
 def test_of_many_samples_some_of_each_kind_are_shown_those_that_differ_first() -> None:

@@ -168,6 +168,21 @@ def test_direction_counts_in_wins(done: ExperimentFolder) -> None:
     assert found.delta == pytest.approx(0.1 - 5.95 / 8)
 
 
+def test_errors_that_happen_to_be_ones_are_no_shares(done: ExperimentFolder) -> None:
+    """Distances: of one result all are 1, of another all are 0, which says nothing of what distances may be."""
+    far, near, between = [1.0] * 8, [0.0] * 8, [0.2, 0.4, 1.0, 0.6, 1.5, 1.0, 0.8, 0.3]
+    give(done, "match/distance", r4_0=between, r4_1=near, r8_1=far, base_None=far, given_None=between)
+    for subject in ("r4/shout/epoch1", "r8/shout/epoch1"):
+        found = score(done, subject)
+        assert (found.low, found.high, found.method) == (None, None, "none: all scores are the same")
+    assert score(done, "r4/shout/epoch0").method == "t"
+    assert comparison(done, "r4/shout/epoch1").method == "paired permutation"
+    # Of accuracies it does.
+    give(done, "match/accuracy", r4_0=near, r4_1=near, r8_1=far, base_None=far, given_None=near)
+    assert score(done, "r8/shout/epoch1").method == "Wilson"
+    assert comparison(done, "r4/shout/epoch1").method == "exact McNemar"
+
+
 def test_ends_of_intervals_are_no_headline(done: ExperimentFolder) -> None:
     metrics = {"match/lower": 0.1, "match/upper": 0.9, "match/accuracy": 0.5}
     evaluate(done, plan_of(done).experiment.evaluations, metrics=metrics)
@@ -195,6 +210,24 @@ def test_ties_are_named(done: ExperimentFolder) -> None:
     text = answer_text(found)
     assert "r4 after epoch 1 against base: +0.400 (" in text
     assert "r8 after epoch 1 against base: +0.400 (" in text
+
+
+def test_what_is_the_same_of_all_that_tie_is_said_once(done: ExperimentFolder) -> None:
+    best, base = marks(9, 1), marks(5, 5)
+    give(done, r4_0=best, r4_1=best, r8_1=base, base_None=base, given_None=base)
+    text = answer_text(answer(done))
+    assert "a tie of r4 after epoch 0 and r4 after epoch 1, 0.900" in text
+    assert text.count("Against base: +0.400 (") == 1
+    assert text.count("Against the runner-up, r8 after epoch 1: +0.400 (") == 1
+    assert text.count("+0.400 (") == 2
+
+
+def test_results_that_are_all_the_same_have_no_best(done: ExperimentFolder) -> None:
+    none = marks(0, 10)
+    give(done, r4_0=none, r4_1=none, r8_1=none, base_None=none, given_None=none)
+    text = answer_text(answer(done))
+    assert text.startswith("All 4 results have the same match/accuracy: 0.000 (n = 10; ")
+    assert text.count("+0.000 (") == 1
 
 
 def test_of_several_that_tie_the_weakest_comparison_counts(done: ExperimentFolder) -> None:
@@ -397,7 +430,7 @@ def cells_of(
         )
         record = EvaluationRecord(config={}, metrics={"match/accuracy": math.fsum(values) / len(values)})
         samples = LogSamples(tuple(SampleScores(n, "", scores={"match": value}) for n, value in enumerate(values)))
-        cells[name, run_name, epoch] = cell(item, record, headlines[name], samples)
+        cells[name, run_name, epoch] = cell(item, record, headlines[name], samples, set(values) <= {0.0, 1.0})
     return cells
 
 

@@ -216,8 +216,7 @@
   document.querySelectorAll("[data-table]").forEach((place) => table(place, place.dataset.table));
 
   // Samples: what two results answered to the same prompt.
-  const SCORES = new Map([[1, "right"], [0, "wrong"]]);
-  const judged = (answer) => (!answer || !known(answer.score) ? "not scored" : SCORES.get(answer.score) || FORMATS.score(answer.score));
+  const judged = (answer) => (!answer || !known(answer.score) ? "not scored" : answer.verdict || FORMATS.score(answer.score));
   const KINDS = [
     ["", "all samples"], ["differ", "scores differ"], ["first", "first right, second wrong"],
     ["second", "first wrong, second right"], ["right", "both right"], ["wrong", "both wrong"], ["none", "not scored"]];

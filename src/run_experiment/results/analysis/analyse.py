@@ -18,7 +18,7 @@ from run_experiment.results.analysis.headline import Headline, headline
 from run_experiment.results.analysis.losses import losses_of, validation_by_epoch
 from run_experiment.results.analysis.replicates import SeedMean, seed_comparisons, seed_means
 from run_experiment.results.analysis.samples import CACHE, LogSamples, SamplesError, read_samples
-from run_experiment.results.analysis.scores import Cell, Score, backends_of, cell
+from run_experiment.results.analysis.scores import Cell, Score, backends_of, cell, is_binary
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,14 @@ def analyse(records: Records) -> Analysis:
         for task in experiment.tasks
     }
     samples, unreadable = _read_logs(records, [item for item, _ in found])
+    read = [item for item, _ in found if item.subject in samples]
+    binary = {
+        task: is_binary(head.metric, (samples[one.subject] for one in read if one.task.name == task))
+        for task, head in headlines.items()
+    }
     cells = {
         (item.task.name, item.run.name, item.epoch): cell(
-            item, record, headlines[item.task.name], samples.get(item.subject)
+            item, record, headlines[item.task.name], samples.get(item.subject), binary[item.task.name]
         )
         for item, record in found
     }

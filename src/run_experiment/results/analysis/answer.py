@@ -48,6 +48,11 @@ class Answer:
     seeds: SeedsAnswer | None = None
 
     @property
+    def is_level(self) -> bool:
+        """Whether all results to choose among have the same score, so that none is best."""
+        return not self.chosen_on and len(self.best) == self.cells > 1
+
+    @property
     def is_selected(self) -> bool:
         """Whether the best was chosen by the scores that are reported; if all are equal, nothing was chosen."""
         return not self.chosen_on and 0 < len(self.best) < self.cells

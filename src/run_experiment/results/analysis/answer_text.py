@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from run_experiment.common.text import counted
 from run_experiment.experiment.evaluation_section import VALIDATION_LOSS
 from run_experiment.results.analysis.answer import Answer, verdict
@@ -38,6 +40,8 @@ def _best(answer: Answer) -> str:
         selector = "the lowest validation loss" if is_loss else f"its score on {answer.chosen_on}"
         names = _listed([f"{name_of(one)} ({_value(one)})" for one in answer.best])
         return f"Chosen by {selector}: {names}."
+    if answer.is_level:
+        return f"All {answer.cells} results have the same {answer.metric}: {_value(first)}."
     names = _listed([name_of(one) for one in answer.best])
     tie = "a tie of " if len(answer.best) > 1 else ""
     return f"{direction} {answer.metric}: {tie}{names}, {_value(first)}."
@@ -63,14 +67,13 @@ def _chosen(answer: Answer) -> str:
 
 
 def _against_base(answer: Answer) -> str:
-    return " ".join(_compared(answer, one, one.reference) for one in answer.against_base)
+    return _compared(answer, answer.against_base)
 
 
 def _against_runner_up(answer: Answer) -> str:
     if answer.runner_up is None:
         return ""
-    name = f"the runner-up, {name_of(answer.runner_up)}"
-    return " ".join(_compared(answer, one, name) for one in answer.against_runner_up)
+    return _compared(answer, answer.against_runner_up, f"the runner-up, {name_of(answer.runner_up)}")
 
 
 def _over_seeds(answer: Answer) -> str:
@@ -105,21 +108,27 @@ def _seeds_compared(other: str, comparison: Comparison) -> str:
     return f"{begin} ({interval}; {test}): {verdict(comparison)} between seeds."
 
 
-def _compared(answer: Answer, comparison: Comparison, other: str) -> str:
-    """What a comparison of the best shows; of several that tie it says which one."""
+def _compared(answer: Answer, comparisons: Sequence[Comparison], name: str = "") -> str:
+    """What the best shows beside its reference, or what has a name; several that tie are named where they differ."""
     scores = {score.subject: score for score in answer.best}
-    begin = f"{name_of(scores[comparison.subject])} against {other}" if len(scores) > 1 else f"Against {other}"
-    return _shown(begin, comparison, verdict(comparison))
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in comparisons:
+        alike.setdefault((name or one.reference, _shown(one)), []).append(name_of(scores[one.subject]))
+    return " ".join(
+        f"{'Against' if len(alike) == 1 else f'{_listed(names)} against'} {other}:{shown}"
+        for (other, shown), names in alike.items()
+    )
 
 
-def _shown(begin: str, comparison: Comparison, found: str) -> str:
+def _shown(comparison: Comparison) -> str:
+    found = verdict(comparison)
     delta = "" if comparison.delta is None else f" {comparison.delta:+.3f}"
     if not comparison.paired:
-        return f"{begin}:{delta}{',' if delta else ''} not compared, since {comparison.why}."
+        return f"{delta}{',' if delta else ''} not compared, since {comparison.why}."
     interval = interval_text(comparison.low, comparison.high, "", signed=True)
     samples = f"better on {comparison.wins} and worse on {comparison.losses} of {counted(comparison.n, 'sample')}"
     test = f"{comparison.method}, corrected p = {comparison.p_corrected:.2g}"
-    return f"{begin}:{delta} ({interval}; {samples}; {test}): {found}.{_sight(comparison, found)}"
+    return f"{delta} ({interval}; {samples}; {test}): {found}.{_sight(comparison, found)}"
 
 
 def _sight(comparison: Comparison, found: str) -> str:

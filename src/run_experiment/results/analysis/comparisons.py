@@ -63,7 +63,7 @@ def _tested(
     named: Comparison, one: Cell, other: Cell, pairs: Sequence[int | str], clusters: Sequence[object] | None
 ) -> Comparison:
     left, right = (np.array([cell.by_sample[name] for name in pairs]) for cell in (one, other))
-    differences, binary = left - right, statistics.is_binary(left) and statistics.is_binary(right)
+    differences, binary = left - right, one.binary and other.binary
     up, down = int((differences > 0).sum()), int((differences < 0).sum())
     interval = statistics.difference_interval(differences, binary, clusters)
     exact = binary and clusters is None

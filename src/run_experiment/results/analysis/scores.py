@@ -42,8 +42,8 @@ class Score:
 class Cell:
     """An evaluation that was made, with its score and its samples (None if its log could not be read).
 
-    `by_sample` are the scores that the metric is the mean of; empty if it is no mean of samples' scores. `clusters`
-    are the samples' clusters if the task names a key.
+    `by_sample` are the scores that the metric is the mean of; empty if it is no mean of samples' scores. `binary` says
+    whether scores of the task are 0 or 1. `clusters` are the samples' clusters if the task names a key.
     """
 
     evaluation: Evaluation
@@ -51,6 +51,7 @@ class Cell:
     score: Score
     samples: LogSamples | None
     by_sample: dict[int | str, float]
+    binary: bool
     clusters: dict[int | str, object] | None
 
     @cached_property
@@ -64,14 +65,25 @@ def backends_of(cells: Iterable[Cell]) -> list[str]:
     return sorted({one.record.backend for one in cells})
 
 
-def cell(evaluation: Evaluation, record: EvaluationRecord, headline: Headline, samples: LogSamples | None) -> Cell:
-    """An evaluation with its score."""
+def is_binary(metric: str | None, logs: Iterable[LogSamples]) -> bool:
+    """Whether scores of a task are 0 or 1, by all its logs: one alone may have no others by chance."""
+    return all(value in (0.0, 1.0) for log in logs for value in _by_sample(log.samples, metric).values())
+
+
+def cell(
+    evaluation: Evaluation, record: EvaluationRecord, headline: Headline, samples: LogSamples | None, binary: bool
+) -> Cell:
+    """An evaluation with its score; `binary` says whether scores of its task are 0 or 1."""
     value = _finite(record.metrics.get(headline.metric or ""))
     found = samples.samples if samples else ()
     by_sample = _by_sample(found, headline.metric)
     clusters = _clusters(found, evaluation.task.cluster)
     is_mean = value is not None and _is_mean(value, list(by_sample.values()))
-    interval = _interval(record, headline.metric, value, by_sample, clusters, is_mean, samples is not None)
+    interval = (
+        statistics.interval(list(by_sample.values()), _groups(by_sample, clusters), binary)
+        if is_mean
+        else _recorded_interval(record, headline.metric, value, samples is not None)
+    )
     score = Score(
         run=evaluation.run.name,
         task=evaluation.task.name,
@@ -86,23 +98,19 @@ def cell(evaluation: Evaluation, record: EvaluationRecord, headline: Headline, s
         high=interval.high,
         method=interval.method,
     )
-    return Cell(evaluation, record, score, samples, by_sample if is_mean else {}, clusters)
+    return Cell(evaluation, record, score, samples, by_sample if is_mean else {}, binary, clusters)
 
 
-def _interval(
-    record: EvaluationRecord,
-    metric: str | None,
-    value: float | None,
-    by_sample: dict[int | str, float],
-    clusters: dict[int | str, object] | None,
-    is_mean: bool,
-    has_samples: bool,
+def _groups(by_sample: Iterable[int | str], clusters: dict[int | str, object] | None) -> list[object] | None:
+    return None if clusters is None else [clusters[name] for name in by_sample]
+
+
+def _recorded_interval(
+    record: EvaluationRecord, metric: str | None, value: float | None, has_samples: bool
 ) -> statistics.Interval:
+    """Interval by the standard error that the record has, where scores of samples tell none."""
     if metric is None or value is None:
         return statistics.none("no value")
-    if is_mean:
-        groups = None if clusters is None else [clusters[name] for name in by_sample]
-        return statistics.interval(list(by_sample.values()), groups)
     stderr, n = _finite(record.metrics.get(f"{metric.rpartition('/')[0]}/stderr")), record.counted(metric)
     if stderr and n and metric.rpartition("/")[2] in ("accuracy", "mean"):
         return _from_stderr(value, stderr, n, metric.endswith("/accuracy"))

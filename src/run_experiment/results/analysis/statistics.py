@@ -55,16 +55,19 @@ def is_binary(scores: Floats) -> bool:
     return bool(np.isin(scores, (0.0, 1.0)).all())
 
 
-def interval(values: Sequence[float | None], clusters: Sequence[Hashable] | None = None) -> Interval:
+def interval(
+    values: Sequence[float | None], clusters: Sequence[Hashable] | None = None, binary: bool = True
+) -> Interval:
     """Interval of a mean of scores: clustered if `clusters` says which score is of which; else Wilson's for 0/1 scores
-    and Student's for others. Scores that are no finite number are left out.
+    and Student's for others. Scores that are no finite number are left out. Without `binary`, scores are others even if
+    these happen to be 0 or 1.
     """
     if clusters is not None:
-        return clustered_interval(values, clusters)
+        return clustered_interval(values, clusters, binary)
     scores = finite(values)
     if not scores.size:
         return none("no scored sample")
-    return wilson(int(scores.sum()), scores.size) if is_binary(scores) else mean_interval(scores)
+    return wilson(int(scores.sum()), scores.size) if binary and is_binary(scores) else mean_interval(scores)
 
 
 def wilson(successes: float, n: float) -> Interval:
@@ -94,7 +97,7 @@ def from_stderr(mean: float, stderr: float, n: int, method: str) -> Interval:
     return Interval(mean - half, mean + half, method)
 
 
-def clustered_interval(values: Sequence[float | None], clusters: Sequence[Hashable]) -> Interval:
+def clustered_interval(values: Sequence[float | None], clusters: Sequence[Hashable], binary: bool = True) -> Interval:
     """Interval of a mean whose scores depend on each other within clusters.
 
     Cluster-robust standard error with the correction G/(G-1), and t with G-1 degrees of freedom (Liang and Zeger 1986,
@@ -106,7 +109,7 @@ def clustered_interval(values: Sequence[float | None], clusters: Sequence[Hashab
     scores, groups = finite([value for value, _ in kept]), len({one for _, one in kept})
     if groups < 2:
         return none("one cluster" if groups else "no scored sample")
-    binary = is_binary(scores)
+    binary = binary and is_binary(scores)
     if np.ptp(scores) == 0:
         return _renamed(wilson(groups * scores[0], groups), "Wilson of clusters") if binary else mean_interval(scores)
     sums = cluster_sums(scores - scores.mean(), [one for _, one in kept])
