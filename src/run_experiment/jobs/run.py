@@ -127,11 +127,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class ScriptEnd:
-    """How a job's script ended: what it `failed` with, if it did.
+    """How a job's script ended: its exit status, and what it `failed` with, if it did.
 
     `out_of_memory`: the kernel killed one of its processes for lack of memory, although the script may have succeeded.
     """
 
+    status: int
     failed: JobError | None
     out_of_memory: bool
 
@@ -221,10 +222,10 @@ def run_job_script(
         )
     out_of_memory = memory_kills() > kills
     if not status:
-        return ScriptEnd(None, out_of_memory)
+        return ScriptEnd(status, None, out_of_memory)
     what = f"{job.script} ended with exit status {status}{_explained(status, attempt.log)}"
     kind = _kind(status, attempt.log, out_of_memory)
-    return ScriptEnd(JobError(failure(what, attempt.log), kind), out_of_memory)
+    return ScriptEnd(status, JobError(failure(what, attempt.log), kind), out_of_memory)
 
 
 def _explained(status: int, log: Path) -> str:
@@ -232,7 +233,7 @@ def _explained(status: int, log: Path) -> str:
     lines = last_lines(log, _LINES)
     # Of several nodes the status may be that of one that lost the others.
     meaning = "" if (named := failed_process(lines)) else status_meaning(status)
-    said = "".join(map(with_hint, [named] if named else lines[-1:])) or str(no_space(log.parent) or "")
+    said = "".join(map(with_hint, [named] if named else lines[-1:])).strip() or str(no_space(log.parent) or "")
     return (meaning and f" ({meaning})") + (said and f": {said}")
 
 

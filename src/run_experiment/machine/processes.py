@@ -23,7 +23,7 @@ _TAIL, _LINE = 16_384, 200
 # Colours and the like.
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # Of wandb, which ends after the script that it logs, and of the shell's and the program `time`.
-_AFTERWARDS = re.compile(r"wandb:.*|(real|user|sys)\s+[\d.]+(m[\d.]+s)?")
+_AFTERWARDS = re.compile(r"\s*(wandb:.*|(real|user|sys)\s+[\d.]+(m[\d.]+s)?)")
 
 
 class Terminated(BaseException):

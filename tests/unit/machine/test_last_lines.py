@@ -16,6 +16,8 @@ from run_experiment.machine.processes import last_lines
         # As wandb ends after a script that failed, and `/usr/bin/time -p inspect eval`.
         ("boom\n\x1b[1;34mwandb\x1b[0m: \n\x1b[1;34mwandb\x1b[0m: Find logs at: \x1b[1;35mlogs\x1b[0m\n", ["boom"]),
         ("boom\nreal 3.11\nuser 2.08\nsys 1.27\n", ["boom"]),
+        # inspect-ai ends what it shows with a line of spaces, and none that is broken.
+        ("boom\n  \n    real 3.11\nuser 2.08\nsys 1.27\n", ["boom"]),
         ("boom\n\nreal\t0m0.003s\nuser\t0m0.000s\nsys\t0m0.001s\n", ["boom"]),
         ("wandb: is offline\n\x1b[31mboom\x1b[0m 5%\r10%\n", ["wandb: is offline", "boom 5%", "10%"]),
         ("wandb: ERROR no key\n", ["wandb: ERROR no key"]),
