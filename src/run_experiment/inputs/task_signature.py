@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.files import regular
-from run_experiment.common.suggestions import did_you_mean
+from run_experiment.common.suggestions import closest, did_you_mean
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Name of the argument that receives the data file.
 DATA_ARGUMENT = "data_path"
+# Name of the argument that says whether the model's chat template is used.
+TEMPLATE_ARGUMENT = "use_chat_template"
 # Name of the argument that receives a file of prompts, scorers and labels.
 CONFIG_ARGUMENT = "config_path"
 # Label in results and plots, which changes no answer.
@@ -72,8 +74,8 @@ def read_signature(script: Path, function: str | None, called: str = "") -> Task
         raise TaskScriptError(f"{script} has no function decorated with @task{_task_elsewhere(tree, function)}")
     name = function or (_function_of(called, tasks) if len(tasks) > 1 else next(iter(tasks)))
     if name is None:
-        names = ", ".join(tasks)
-        raise TaskScriptError(f"{script} has several tasks ({names}); name one: {script.name}@{next(iter(tasks))}")
+        meant = closest(called, tasks) or next(iter(tasks))
+        raise TaskScriptError(f"{script} has several tasks ({', '.join(tasks)}); name one: {script.name}@{meant}")
     name = _function_of(name, tasks) or name
     if name not in tasks:
         hint = _imported_task(tree, name) or did_you_mean(name, tasks)
@@ -234,7 +236,7 @@ def offered_arguments(
     if data is not None:
         offered[DATA_ARGUMENT] = str(data)
     if prompting.dataset_type == "text_completion":
-        offered["use_chat_template"] = False
+        offered[TEMPLATE_ARGUMENT] = False
     if assistant_prefix:
         offered["assistant_prefix"] = assistant_prefix
     if columns != DEFAULT_COLUMNS:

@@ -56,8 +56,9 @@ class ModelChecks:
 
     def of_evaluation(self, evaluation: Evaluation) -> ModelCheck | None:
         """The check of an evaluation; None if that of its run's training has seen the same."""
-        run, takes = evaluation.run, self._determinants.signature(evaluation).takes
-        system_prompt = evaluation.prompting.system_prompt if takes("system_prompt") else ""
+        run, call = evaluation.run, self._determinants.call(evaluation)
+        is_given = call.signature.takes("system_prompt") or call.config is not None
+        system_prompt = evaluation.prompting.system_prompt if is_given else ""
         if run.training and system_prompt in ("", run.training.prompting.system_prompt):
             return None
         prompting = Prompting("{input}", system_prompt, evaluation.prompting.dataset_type)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from run_experiment.common.suggestions import SYNONYMS
 from run_experiment.experiment.compute import Compute
 from run_experiment.experiment.evaluation_section import EvaluationSection, EvaluationSettings
-from run_experiment.experiment.schema import ControlsSection, OutputSection, RunEntry
+from run_experiment.experiment.schema import ControlsSection, OutputSection, Parameters, RunEntry
 from run_experiment.experiment.section import Section
 
 _LINES = "write it in the #SBATCH lines of the job script"
@@ -27,6 +27,7 @@ _WAYS_OUT = {
     "adapter": _LORA,
     "attn_implementation": _ATTENTION,
     "base_model": _MODEL,
+    "base_recipe": "write the recipe's values yourself",
     "bf16": "write dtype: bf16",
     "chat_template": _TEMPLATE,
     "custom_recipe": "write the command of another recipe in the run's finetune.slurm",
@@ -38,6 +39,7 @@ _WAYS_OUT = {
     "deepspeed": _GPUS,
     "do_eval": _VALIDATION,
     "do_train": "leave it out: runs of type fine-tuned are trained",
+    "eval_dataset_path": "name the data file in the task's dataset",
     "eval_steps": _VALIDATION,
     "eval_strategy": _VALIDATION,
     "evaluation_strategy": _VALIDATION,
@@ -127,6 +129,8 @@ def right_place(key: str, section: type[Section]) -> str | None:
         return _OF_EVALUATION[name]
     if name in section.all_keys():
         return name
+    if section is Parameters and name in RunEntry.all_keys():
+        return f"runs[].{name}"
     place = next((place for place, model in _PLACES if name in model.all_keys()), None)
     if place == "controls" and section is RunEntry:
         place = "parameters"

@@ -88,7 +88,11 @@ def test_learning_rate_makes_no_difference(new: ExperimentFolder) -> None:
     assert check_of(plan, R4) == check_of(plan, R8)
 
 
-def test_system_prompt_of_its_own_is_checked_for_an_evaluation(new: ExperimentFolder) -> None:
+@pytest.mark.parametrize("given", ['system_prompt: str = ""', 'config_path: str = ""'])
+def test_system_prompt_of_its_own_is_checked_for_an_evaluation(new: ExperimentFolder, given: str) -> None:
+    """However the task gets it: by its function, or by the file that it is given."""
+    script = new.path / "shout.py"
+    script.write_text(script.read_text().replace('system_prompt: str = ""', given))
     values = new.read()
     values["evaluation"]["tasks"][0]["system_prompt"] = "Loud."
     new.write(values)

@@ -68,6 +68,7 @@ def test_a_variable_that_changes_nothing(folder: Path) -> None:
         ("custom_recipe: x.py", f'{ONLY_RECIPE}, found "x.py"; {OWN_RECIPE}'),
         ("custom_recipe: lora_finetune_distributed", f'{ONLY_RECIPE}, found "lora_finetune_distributed"; {OWN_RECIPE}'),
         ("run_val_every_n_steps: 50", "unknown key; did you mean validation_during_training?"),
+        ("base_recipe: llama3_2/1B_lora_single_device", "unknown key; write the recipe's values yourself"),
     ],
 )
 def test_refused(folder: Path, key: str, message: str) -> None:
@@ -160,6 +161,33 @@ def test_modules_of_other_trainers(folder: Path) -> None:
     assert read(folder, text)[0].controls.lora_attn_modules == ("v_proj", "output_proj")
     (line,) = errors(folder, text.replace("o_proj", "up_proj"))
     assert line.endswith('found "up_proj"; write apply_lora_to_mlp: true for the matrices of the MLP')
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("dataset_path: words.json", "did you mean runs[].dataset_path?"),
+        ("training_condition: A", "did you mean runs[].training_condition?"),
+        ("slurm_overrides: {mem: 40G}", "did you mean runs[].slurm_overrides?"),
+        ("eval_dataset_path: words.json", "name the data file in the task's dataset"),
+    ],
+)
+def test_keys_of_a_run_among_its_parameters(folder: Path, key: str, instead: str) -> None:
+    text = changed(("{lora_rank: 8}", f"{{lora_rank: 8, {key}}}"))
+    assert errors(folder, text) == [f"{FILE}:20: runs[1].parameters.{key.partition(':')[0]}: unknown key; {instead}"]
+
+
+def test_a_key_without_a_counterpart_in_a_scaffolded_folder(folder: Path) -> None:
+    text = changed(("  epochs: 2\n", "  epochs: 2\n  base_recipe: x\n"))
+    message = "unknown key, ignored; write the recipe's values yourself"
+    assert read(folder, text, strict=False)[1] == [f"{FILE}:6: controls.base_recipe: {message}"]
+
+
+@pytest.mark.parametrize("split", ["test", "unknown"])
+def test_a_split_that_the_data_does_not_have_and_need_not(folder: Path, split: str) -> None:
+    write(folder, "words.json", '{"train": [' + ", ".join(['{"input": "a", "output": "A"}'] * 4) + "]}")
+    text = changed(("    path: words.json", f"    path: words.json\n    splits: {{train: 4, {split}: 0}}"))
+    assert read(folder, text)[1] == []
 
 
 def test_batches_of_an_evaluation(folder: Path) -> None:
@@ -326,3 +354,31 @@ def test_prompts_that_reach_a_task(folder: Path, given: str) -> None:
     if given == "config":
         write(folder, "r8/eval/cap_epoch1/eval.yaml", "system_prompt: x\n")
         assert len(read(folder, GOOD)[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"dataset_type": "text_completion"}, [", unlike the training"]),
+        # Of a task that takes the system prompt itself it is not known either.
+        ({"dataset_type": "text_completion", "parameter": "system_prompt"}, [", unlike the training"]),
+        ({"dataset_type": "text_completion", "system_prompt": '""'}, []),
+        ({"dataset_type": "text_completion", "parameter": "any_other"}, []),
+    ],
+)
+def test_a_system_prompt_where_there_is_no_template_for_it(
+    folder: Path, changes: dict[str, str], expected: list[str]
+) -> None:
+    """Tasks of other tools give a model that is shown plain text no system message."""
+    template = "any_other" if changes.get("parameter") == "any_other" else "use_chat_template"
+    more = "" if changes.get("parameter") in (None, "any_other") else ', system_prompt=""'
+    write(
+        folder,
+        "cap.py",
+        f'@task\ndef cap(data_path: str, config_path: str = "", {template}: bool = True{more}): ...\n',
+    )
+    kind, prompt = changes.get("dataset_type", "chat_completion"), changes.get("system_prompt", "Be brief.")
+    text = changed(("  epochs: 2\n", f"  epochs: 2\n  dataset_type: {kind}\n  system_prompt: {prompt}\n"))
+    message = "task cap is given use_chat_template: false, so it may leave out the system_prompt"
+    assert [line.partition("script: ")[2] for line in read(folder, text)[1]] == [f"{message}{end}" for end in expected]

@@ -276,6 +276,15 @@ def test_required_parameters_of_a_task(folder: Path) -> None:
     read(folder, changed(("script: cap.py", "script: cap.py\n      args: {scorer: match}")))
 
 
+def test_a_task_without_data(folder: Path) -> None:
+    text = changed(
+        ("data:\n  training:\n    path: words.json\n", ""),
+        ("{lora_rank: 4}\n", "{lora_rank: 4}\n    data: words.json\n"),
+    ).replace("{lora_rank: 8}\n", "{lora_rank: 8}\n    data: words.json\n")
+    message = "is required: task cap needs data_path, and there is no data.training"
+    assert f"{FILE}:25: evaluation.tasks[0].dataset: {message}" in errors(folder, text)
+
+
 def test_eval_only_run(folder: Path) -> None:
     text = changed(("type: control", "type: eval-only\n    parameters: {checkpoint_path: elsewhere/epoch_0}"))
     assert resolve(read(folder, text)[0], folder).run_by_name["base"].checkpoint == folder / "elsewhere/epoch_0"

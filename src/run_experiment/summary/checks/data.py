@@ -89,9 +89,9 @@ def _format(training: TrainingData, path: Path) -> Iterator[Finding]:
 def _split_counts(training: TrainingData, splits: Splits) -> Iterator[Finding]:
     for name, count in (training.splits or {}).items():
         path = ("data", "training", "splits", name)
-        if name not in splits:
+        if name not in splits and count:
             yield Finding(path, f"the data file has no such split{did_you_mean(name, splits)}", warning=True)
-        elif len(splits[name]) != count:
+        elif name in splits and len(splits[name]) != count:
             yield Finding(path, f"says {count}, but the data file has {len(splits[name])}", warning=True)
 
 

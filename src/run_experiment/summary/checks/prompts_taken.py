@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
 from run_experiment.common.yaml_lines import KeyPath
 from run_experiment.experiment.evaluation_section import MatrixEntry, TaskEntry
-from run_experiment.experiment.schema import RunEntry
-from run_experiment.inputs.task_signature import CONFIG_ARGUMENT, TaskSignature
+from run_experiment.experiment.schema import DatasetType, RunEntry
+from run_experiment.inputs.task_signature import CONFIG_ARGUMENT, TEMPLATE_ARGUMENT, TaskSignature
 from run_experiment.jobscripts.foreign import cell_files
 from run_experiment.summary.draft import Draft, Finding
 
+_SYSTEM = "system_prompt"
 # Prompts by their key, with the text that means none.
-_NONE = {"prompt": "{input}", "system_prompt": ""}
+_NONE = {"prompt": "{input}", _SYSTEM: ""}
 
 
 def check_prompts_taken(
     draft: Draft, path: KeyPath, task: TaskEntry, signature: TaskSignature, folder: Path
 ) -> Iterator[Finding]:
-    """Warn of the prompts that evaluations on a task do without."""
-    if signature.is_given(CONFIG_ARGUMENT):
-        return
+    """Warn of the prompts that evaluations on a task do without, or may do without."""
+    given = signature.is_given(CONFIG_ARGUMENT)
+    for key in _NONE:
+        if not (given or signature.takes(key)):
+            message = f"task {signature.function} takes no {key}, so its evaluations run without it"
+            yield from _warned(draft, path, _without(draft, task, folder, key), key, message)
+    if (given or signature.takes(_SYSTEM)) and TEMPLATE_ARGUMENT in signature.parameters:
+        # Tasks that take it have a system message only where there is a template for it.
+        message = f"task {signature.function} is given {TEMPLATE_ARGUMENT}: false, so it may leave out the {_SYSTEM}"
+        lost = _without(draft, task, folder, _SYSTEM, {"text_completion"})
+        yield from _warned(draft, path, lost, _SYSTEM, message)
+
+
+def _without(
+    draft: Draft, task: TaskEntry, folder: Path, key: str, kinds: Container[str] = get_args(DatasetType)
+) -> list[RunEntry]:
+    """Runs of these kinds of data that are evaluated on a task with a prompt which no config of another tool gives."""
     runs = {run.name: run for run in draft.runs.values()}
     entries = [entry for entry in draft.matrix.values() if task.name in entry.tasks and entry.run in runs]
-    for key, none in _NONE.items():
-        if signature.takes(key):
-            continue
-        lost = [
-            runs[entry.run]
-            for entry in entries
-            if _prompt(draft, task, runs[entry.run], key) != none
-            and not _in_own_configs(draft, entry, runs[entry.run], task, folder, key)
-        ]
-        if lost:
-            trained = any(run.type == "fine-tuned" and getattr(draft.merged(run), key) != none for run in lost)
-            message = f"task {signature.function} takes no {key}, so its evaluations run without it"
-            yield Finding((*path, "script"), message + (", unlike the training" if trained else ""), warning=True)
+    return [
+        runs[entry.run]
+        for entry in entries
+        if draft.merged(runs[entry.run]).dataset_type in kinds
+        and _prompt(draft, task, runs[entry.run], key) != _NONE[key]
+        and not _in_own_configs(draft, entry, runs[entry.run], task, folder, key)
+    ]
+
+
+def _warned(draft: Draft, path: KeyPath, lost: list[RunEntry], key: str, message: str) -> Iterator[Finding]:
+    if lost:
+        trained = any(run.type == "fine-tuned" and getattr(draft.merged(run), key) != _NONE[key] for run in lost)
+        yield Finding((*path, "script"), message + (", unlike the training" if trained else ""), warning=True)
 
 
 def _prompt(draft: Draft, task: TaskEntry, run: RunEntry, key: str) -> str:

@@ -70,7 +70,12 @@ def _arguments(
             yield Finding((*path, "args", name), f"task {signature.function} has no such parameter{hint}")
     offered = {*_offered(draft, task), *task.args}
     for name in signature.required:
-        if name not in offered:
+        if name in offered:
+            continue
+        if name == DATA_ARGUMENT:
+            message = f"is required: task {signature.function} needs {name}, and there is no data.training"
+            yield Finding((*path, "dataset"), message)
+        else:
             message = f"task {signature.function} needs {name}, which nothing provides; set it in args"
             yield Finding((*path, "args"), message)
     yield from _prefix_not_taken(draft, path, task, signature)

@@ -126,7 +126,7 @@ def _unknown_key(path: KeyPath, strict: bool) -> Finding:
     if section.shared or not strict:
         match = closest(key, section.all_keys(), MISSPELT)
         if match is None or not strict:
-            hint = f"; did you mean {match}?" if match else way_out(key)
+            hint = way_out(key) or (f"; did you mean {match}?" if match else "")
             return Finding(path, f"unknown key, ignored{hint}", warning=True)
         return Finding(path, f"unknown key; did you mean {match}?")
     return Finding(path, f"unknown key{_instead(key, section)}")
