@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetuned import make_training, write_data
+from finetuned import WORDS, make_training
 from safetensors.numpy import load_file
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
@@ -76,7 +76,9 @@ finetune({**config, **state.changes}, Interrupts())
 
 @pytest.fixture(scope="module")
 def training(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
-    data = write_data(tmp_path_factory.mktemp("data") / "words.json")
+    data = tmp_path_factory.mktemp("data") / "words.json"
+    rows = [{"input": word, "output": word.capitalize(), "weight": 1 + i % 3} for i, word in enumerate(WORDS)]
+    data.write_text(json.dumps({"train": rows, "validation": rows[:5]}))
     return make_training(
         llama,
         data,
@@ -88,19 +90,16 @@ def training(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
     )
 
 
-@pytest.fixture(scope="module")
-def alone(training: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the training by one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    train_alone(training, folder)
-    return folder
-
-
-@pytest.mark.parametrize("fsdp", [False, True], ids=["DDP", "FSDP"])
-def test_two_processes(training: Training, alone: Path, tmp_path: Path, fsdp: bool) -> None:
+@pytest.mark.parametrize(
+    ("fsdp", "weight_key"), [(False, None), (True, "weight")], ids=["DDP", "FSDP, with weights of rows"]
+)
+def test_two_processes(training: Training, tmp_path: Path, fsdp: bool, weight_key: str | None) -> None:
     """They have the losses of one process with the same samples a step, which may also resume what they left."""
-    given = training.hyperparameters.model_copy(update={"fsdp": fsdp})
-    training, together = replace(training, hyperparameters=given), tmp_path
+    given = training.hyperparameters.model_copy(update={"fsdp": fsdp, "weight_key": weight_key})
+    training, together, alone = replace(training, hyperparameters=given), tmp_path / "together", tmp_path / "alone"
+    together.mkdir()
+    alone.mkdir()
+    train_alone(training, alone)
     (together / "finetune.yaml").write_text(TRAINER.render(training, "artifacts", together), encoding="utf-8")
     (together / "driver.py").write_text(INTERRUPTED_THEN_KILLED)
     command = [word for word in TRAINER.command("finetune.yaml", 2) if word != "-m"]

@@ -145,6 +145,26 @@ def test_a_smaller_batch_takes_the_same_steps(training: Training, whole: Path, t
             assert float(one[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        {"batch_size": 3},
+        {"batch_size": 1, "gradient_accumulation_steps": 3},
+        {"batch_size": 1, "packed": True, "max_seq_len": 512},
+    ],
+    ids=["batch", "accumulated", "packed"],
+)
+def test_a_row_of_twice_the_weight_counts_as_two_rows(llama: Path, tmp_path: Path, steps: dict[str, Any]) -> None:
+    weighted, repeated = tmp_path / "weighted.csv", tmp_path / "repeated.csv"
+    weighted.write_text("input,output,importance\none,One,1\ntwo,Two,0.5\nthree,Three,0.5\n")
+    repeated.write_text("input,output\none,One\ntwo,Two\nthree,Three\none,One\n")
+    given: dict[str, Any] = {"epochs": EPOCHS, "lr": 0.1}
+    ours = train(make_training(llama, weighted, weight_key="importance", **given, **steps), made(tmp_path / "ours"))
+    other = train(make_training(llama, repeated, batch_size=4, **given), made(tmp_path / "other"))
+    for one, expected in zip(rows(ours), rows(other), strict=True):
+        assert float(one["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_killed_within_epochs(training: Training, whole: Path, tmp_path: Path, seed: int) -> None:
     """Losses, rates and adapters are those of the uninterrupted training, bit for bit."""

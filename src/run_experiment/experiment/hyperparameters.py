@@ -41,6 +41,7 @@ _SAME_AS_ABSENT: Mapping[str, tuple[Any, ...]] = {
     "load_in_4bit": (False,),
     "input_key": (None, DEFAULT_COLUMNS.input),
     "output_key": (None, DEFAULT_COLUMNS.output),
+    "weight_key": (None,),
     "mask_history": (True,),
     "fsdp": (False,),
 }
@@ -138,6 +139,12 @@ class Hyperparameters(Section):
         min_length=1,
         description="Column of the data with the answers; absent: `output`. Given to tasks whose function takes "
         "`output_key`.",
+    )
+    weight_key: str | None = Field(
+        None,
+        min_length=1,
+        description="Column of the data with how much each row of the training split counts in the loss, beside the "
+        "others of its step: a number above 0 (trainer `trl`). Absent: all alike.",
     )
     max_steps_per_epoch: PositiveInt | None = Field(None, description="Optimizer steps an epoch at the most.")
     clip_grad_norm: PositiveNumber | None = Field(None, description="Gradient norm to clip to.")

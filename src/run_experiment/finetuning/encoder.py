@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import TemplateError
 
 from run_experiment.inputs.conversations import MESSAGES, conversation_problem, is_conversation
-from run_experiment.inputs.data_files import DataError, Row, read_splits, text_problem
+from run_experiment.inputs.data_files import DataError, Row, read_splits, row_weight, text_problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORE_INDEX = -100
+WEIGHT = "weight"
 
 Message = dict[str, str]
-Sample = dict[str, list[int]]
+Sample = dict[str, list[Any]]
 
 
 class Encoded(NamedTuple):
@@ -201,32 +202,50 @@ def encoded_split(
     columns: Sequence[str],
     train_on_input: bool,
     max_seq_len: int,
+    weight_key: str | None = None,
 ) -> list[Sample]:
-    """The samples of a split of a data file, or of its first rows. Raises DataError, naming the row."""
+    """The samples of a split of a data file, or of its first rows; with a `weight_key`, each with `weights` of tokens.
+
+    Raises DataError, naming the row.
+    """
     samples = []
-    for index, row in enumerate(split_rows(path, split, first, columns)):
+    for index, row in enumerate(split_rows(path, split, first, columns, weight_key)):
         try:
             encoded = encoder.encode(row)
-            samples.append(make_sample(*encoded, train_on_input=train_on_input, max_seq_len=max_seq_len))
+            sample = make_sample(*encoded, train_on_input=train_on_input, max_seq_len=max_seq_len)
+            samples.append(sample if weight_key is None else _weighted(sample, row_weight(row, WEIGHT)))
         except DataError as error:
             raise DataError(f"{path}: {split}[{index}]: {error}") from error
     return samples
 
 
+def _weighted(sample: Sample, weight: float) -> Sample:
+    """A sample with the weight of each token in the loss: 0 where none is counted."""
+    return {**sample, "weights": [0.0 if label == IGNORE_INDEX else weight for label in sample["labels"]]}
+
+
 def split_rows(
-    path: Path, split: str, first: int | None = None, columns: Sequence[str] = ("input", "output")
+    path: Path,
+    split: str,
+    first: int | None = None,
+    columns: Sequence[str] = ("input", "output"),
+    weight_key: str | None = None,
 ) -> list[Row]:
     """`input` and `output` of the rows of a split of a data file, or of its first ones; `messages` of conversations.
 
-    `columns` are the ones that have input and output. Raises DataError if there are no rows.
+    `columns` are the ones that have input and output, `weight_key` the one that has `weight`. Raises DataError if there
+    are no rows.
     """
     splits = read_splits(path, columns)
     if not splits.get(split):
         raise DataError(f"{path} has no split `{split}`; it has {', '.join(splits)}")
     of_input, of_output = columns
     return [
-        {MESSAGES: row[MESSAGES]}
-        if is_conversation(row, of_input)
-        else {"input": row.get(of_input), "output": row.get(of_output)}
+        (
+            {MESSAGES: row[MESSAGES]}
+            if is_conversation(row, of_input)
+            else {"input": row.get(of_input), "output": row.get(of_output)}
+        )
+        | ({WEIGHT: row.get(weight_key)} if weight_key else {})
         for row in splits[split][:first]
     ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from run_experiment.common.text import clipped
 from run_experiment.inputs.csv_rows import csv_rows
 from run_experiment.inputs.safetensors_header import LFS_SIGNATURE
 
@@ -179,6 +181,19 @@ def text_problem(text: str) -> str | None:
         half = f"\\u{ord(text[error.start]):04x}"
         return f"has half of a character at position {error.start + 1} ({half}, a surrogate without its pair)"
     return None
+
+
+def row_weight(row: Row, key: str) -> float:
+    """How much a row counts in the loss; CSV has numbers as text. Raises DataError unless it is a number above 0."""
+    value = row.get(key)
+    try:
+        weight = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        found = json.dumps(value) if key in row else "missing"
+        raise DataError(f"{key} is {clipped(found, 40)}; expected a number above 0")
+    return weight
 
 
 def rows_of(path: Path, split: str | None) -> list[Row]:

@@ -46,6 +46,7 @@ _OTHERS: Mapping[str, Any] = {
     "training_samples": 3,
     "input_key": "question",
     "output_key": "answer",
+    "weight_key": "weight",
     "max_steps_per_epoch": 2,
     "clip_grad_norm": 1.0,
     "shuffle": False,

@@ -23,6 +23,7 @@ CANNOT: Mapping[str, str] = {
     "load_in_4bit": "it trains on the model as it is (write trainer `trl`)",
     "use_dora": "it trains plain LoRA here (write trainer `trl`)",
     "use_rslora": "it trains plain LoRA here (write trainer `trl`, or another lora_alpha)",
+    "weight_key": "its loss counts all rows alike (write trainer `trl`)",
     "fsdp": "it trains on one GPU here (write trainer `trl`)",
     "lora_target_modules": "write lora_attn_modules and apply_lora_to_mlp (or trainer `trl`)",
 }

@@ -135,8 +135,8 @@ def _dataset(training: Training, split: str, folder: Path) -> dict[str, Any]:
 
 def _first(given: Hyperparameters) -> dict[str, Any]:
     """What a training does with its training split alone."""
-    packed = {"packed": True} if given.packed else {}
-    return packed | ({"max_samples": given.training_samples} if given.training_samples else {})
+    chosen = {"packed": given.packed, "max_samples": given.training_samples, "weight_key": given.weight_key}
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _lora(given: Hyperparameters, model_dir: Path) -> dict[str, Any]:

@@ -98,8 +98,9 @@ def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]
         columns=columns,
         train_on_input=given["train_on_input"],
         max_seq_len=given["max_seq_len"],
+        weight_key=given.get("weight_key"),
     )
-    return [{"input_ids": one["tokens"], "labels": one["labels"]} for one in encoded]
+    return [{"input_ids": one.pop("tokens"), **one} for one in encoded]
 
 
 def load_model(config: Config) -> Any:

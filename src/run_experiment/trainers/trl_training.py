@@ -105,6 +105,8 @@ class Collator:
             "input_ids": self._padded(samples, "input_ids", self._pad_id),
             "labels": self._padded(samples, "labels", IGNORE_INDEX),
         }
+        if "weights" in samples[0]:
+            batch["weights"] = self._padded(samples, "weights", 0)
         if "position_ids" in samples[0]:
             # Without a mask, with which transformers would not look at the positions.
             return {**batch, "position_ids": self._padded(samples, "position_ids", 0)}
@@ -153,6 +155,7 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
         self._output_dir, self._sampler, self._validation = output_dir, sampler, validation
         self._curve, self._deciding, self._sharded = metrics, deciding, sharded
         self._losses: list[torch.Tensor] = []
+        self._weight = 0.0
         self._tokens, self._step_began = 0, time.perf_counter()
         super().__init__(**given)
         for weights in self.model.parameters():
@@ -175,6 +178,28 @@ class EpochTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, *_: Any) -> EpochSampler:
         return self._sampler
+
+    def get_batch_samples(self, *given: Any) -> tuple[list[Batch], Any]:
+        """The batches of a step, with the number of their tokens that are counted; the weight of these is kept."""
+        batches, tokens = super().get_batch_samples(*given)
+        if batches and "weights" in batches[0]:
+            weight = sum(float(batch["weights"][:, 1:].sum()) for batch in batches)
+            (self._weight,) = process_group.summed([weight], self.args.device)
+        return batches, tokens
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """A batch's share of the step's mean loss: of TRL's, or of the mean by weight if rows have weights."""
+        weights = inputs.pop("weights", None)
+        if weights is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        router = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**inputs, **router, fused_lm_head=True)
+        loss = -(outputs.log_probs * weights[:, 1:]).sum() / self._weight * process_group.count()
+        if router:
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss / self.current_gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
         """One batch; its share of the step's loss and its tokens are kept for the curve."""

@@ -90,6 +90,37 @@ def said(*roles: str, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": f"{role} {place}", **more} for place, role in enumerate(roles)]}
 
 
+WEIGHTED = changed(("lora_rank: 4", "lora_rank: 4, weight_key: w"), ("- name: r4", "- name: r4\n    trainer: trl"))
+
+
+@pytest.mark.parametrize("weight", [1, 0.5, "2", "1e-3"])
+def test_rows_have_weights(folder: Path, weight: object) -> None:
+    with_rows(folder, [row | {"w": weight} for row in [*ROWS, said("user", "assistant")]])
+    assert read(folder, WEIGHTED.replace('  prompt: "Capitalize: {input}"\n', ""))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        ({"w": 0}, "w is 0"),
+        ({"w": -1}, "w is -1"),
+        ({"w": "heavy"}, 'w is "heavy"'),
+        ({"w": ""}, 'w is ""'),
+        ({"w": None}, "w is null"),
+        ({"w": True}, "w is true"),
+        ({"w": float("nan")}, "w is NaN"),
+        ({"w": 10**400}, f"w is {'1' + 38 * '0'}…"),
+        ({"w": [1]}, "w is [1]"),
+        ({}, "w is missing"),
+    ],
+)
+def test_weights_that_no_row_can_have(folder: Path, last: dict[str, Any], found: str) -> None:
+    with_rows(folder, [*(row | {"w": 1} for row in ROWS[:3]), ROWS[3] | last])
+    (line,) = errors(folder, WEIGHTED)
+    way_out = "expected a number above 0 (weight_key); leave out rows that are not to count"
+    assert line == f"{FILE}:14: data.training.path: row 4 of split train: {found}; {way_out}"
+
+
 UNPROMPTED = changed(('  prompt: "Capitalize: {input}"\n', ""))
 
 

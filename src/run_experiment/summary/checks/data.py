@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from run_experiment.common.suggestions import closest, did_you_mean
@@ -13,7 +14,7 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import DEFAULT_COLUMNS, Columns
 from run_experiment.experiment.schema import RunEntry, TrainingData
 from run_experiment.inputs.conversations import MESSAGES, as_pair, conversation_problem, is_conversation
-from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, text_problem
+from run_experiment.inputs.data_files import FORMATS, DataError, Row, read_splits, row_weight, text_problem
 from run_experiment.summary.checks.training_rows import column_warnings, evaluated_rows, row_warnings
 from run_experiment.summary.checks.trainings import check_steps
 from run_experiment.summary.draft import Draft, Finding
@@ -102,6 +103,8 @@ def _used_splits(draft: Draft, file: _DataFile, splits: Splits, columns: Sequenc
         needed.append("validation")
     for name in needed:
         problem = _split_problem(name, splits, columns)
+        if name == "train":
+            problem = problem or _weight_problem(splits[name], _weight_keys(draft, file))
         if problem:
             reason = " (validation_during_training)" if name == "validation" else ""
             yield Finding(file.place, problem + reason)
@@ -121,6 +124,21 @@ def _split_problem(name: str, splits: Splits, columns: Sequence[Columns]) -> str
             if problem := _row_problem(row, pair):
                 return f"row {number} of split {name}: {problem}"
     return None
+
+
+def _weight_problem(rows: Sequence[Row], keys: Sequence[str]) -> str | None:
+    for key, (number, row) in product(keys, enumerate(rows, start=1)):
+        try:
+            row_weight(row, key)
+        except DataError as error:
+            return f"row {number} of split train: {error} (weight_key); leave out rows that are not to count"
+    return None
+
+
+def _weight_keys(draft: Draft, file: _DataFile) -> list[str]:
+    """Columns with weights of rows, of all runs."""
+    keys = (draft.merged(run).weight_key for run in file.runs.values())
+    return list(dict.fromkeys(key for key in keys if key))
 
 
 def _row_problem(row: Row, columns: Columns) -> str | None:
@@ -149,7 +167,7 @@ def _trained_on(draft: Draft, folder: Path, file: _DataFile, file_splits: Splits
     for columns in dict.fromkeys(draft.merged(run).columns for run in file.runs.values()):
         splits = {name: [as_pair(row, columns) for row in split] for name, split in file_splits.items()}
         rows = splits["train"]
-        yield from column_warnings(draft, folder, file.place, file.path, rows, columns)
+        yield from column_warnings(draft, folder, file.place, file.path, rows, columns, _weight_keys(draft, file))
         trained = _rows_of_any_run(draft, file, rows, columns)
         yield from row_warnings(file.place, splits, trained, columns)
         names = {run.name for run in file.runs.values() if draft.merged(run).columns == columns}

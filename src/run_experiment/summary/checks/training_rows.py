@@ -40,15 +40,21 @@ _LARGEST = 50_000_000
 
 
 def column_warnings(
-    draft: Draft, folder: Path, place: KeyPath, path: Path, rows: Sequence[Row], columns: Columns
+    draft: Draft,
+    folder: Path,
+    place: KeyPath,
+    path: Path,
+    rows: Sequence[Row],
+    columns: Columns,
+    weight_keys: Collection[str],
 ) -> Iterator[Finding]:
     """One warning about what training leaves out of its rows, and one about cells that tasks may read otherwise.
 
-    `columns` are the ones that are trained on.
+    `columns` are the ones that are trained on; some run reads each of `weight_keys`, too.
     """
     sources = _task_sources(draft, folder)
     filled = dict.fromkeys(name for row in rows for name, value in row.items() if value not in ("", None, [], {}))
-    dropped = [name for name in filled if name not in columns and _is_dropped(name, sources)]
+    dropped = [name for name in filled if name not in {*columns, *weight_keys} and _is_dropped(name, sources)]
     blank = [number for number, row in enumerate(rows, start=1) if not any(str(row[key]).strip() for key in columns)]
     if blank:
         message = f"{' and '.join(columns)} are empty in {counted(len(blank), 'row')} of split train (row {blank[0]})"
