@@ -22,7 +22,9 @@ from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.edits import Rendered, parse
 
 # Says which process computes it, and which modules beside the task's file it finds.
-TASK = """import os
+TASK = """import gc
+import os
+import huggingface_hub
 from inspect_ai import Task, task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import get_model
@@ -30,6 +32,8 @@ from inspect_ai.scorer import match
 from inspect_ai.solver import generate
 from helper import NAME
 print("made by", os.getpid(), "with", NAME, "in", os.environ["XDG_CACHE_HOME"])
+print("garbage", gc.isenabled(), gc.get_freeze_count() > 100_000)
+print("timeout", huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT)
 
 @task
 def shout(data_path: str) -> Task:
@@ -110,15 +114,19 @@ def record(job: EvaluationJob) -> dict[str, Any]:
 
 def made_by(job: EvaluationJob) -> tuple[str, str, str]:
     """The process that computed an evaluation, the module that its task found, and its folder of caches."""
-    said = next(line for line in Path(f"logs/{job.cell}.log").read_text().splitlines() if line.startswith("made by"))
-    words = said.split()
-    return words[2], words[4], Path(words[6]).name
+    words = said(job, "made by").split()
+    return words[0], words[2], Path(words[4]).name
+
+
+def said(job: EvaluationJob, subject: str) -> str:
+    """What a task's file printed about a subject."""
+    lines = Path(f"logs/{job.cell}.log").read_text().splitlines()
+    return next(line for line in lines if line.startswith(subject)).removeprefix(f"{subject} ")
 
 
 def model_of(job: EvaluationJob) -> str:
     """The model that a task was given, as an object of its process."""
-    said = Path(f"logs/{job.cell}.log").read_text().splitlines()
-    return next(line for line in said if line.startswith("evaluates"))
+    return said(job, "evaluates")
 
 
 def answers(job: EvaluationJob) -> list[str]:
@@ -129,6 +137,8 @@ def answers(job: EvaluationJob) -> list[str]:
 def test_evaluations_share_a_process_and_a_failed_one_costs_the_others_nothing(llama: Path) -> None:
     first, second, broken, third = (evaluation(name, of(llama)) for name in ("first", "second", "broken", "third"))
     Path("broken", "broken").touch()
+    # A variable that is read once, as the module is imported.
+    Path(".env").write_text("HF_HUB_ETAG_TIMEOUT=77\n")
     ended = run(first, second, broken, third)
     assert ended.returncode == 1
     assert "broken is broken" in ended.stderr
@@ -141,6 +151,9 @@ def test_evaluations_share_a_process_and_a_failed_one_costs_the_others_nothing(l
     models = [model_of(job) for job in (first, second)]
     assert models[0] == models[1]
     for job in (first, second, third):
+        # Garbage is collected, and not looked for among the modules.
+        assert said(job, "garbage") == "True True"
+        assert said(job, "timeout") == "77"
         assert record(job)["config_hash"] == job.config_hash
         assert answers(job) == answers(first)
 
