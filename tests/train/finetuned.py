@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,21 @@ def write_data(path: Path) -> Path:
     return path
 
 
+def write_parts(folder: Path) -> list[Path]:
+    """The rows of `write_data` in three files, each of another kind."""
+    rows = [{"input": word, "output": word.capitalize()} for word in WORDS]
+    first, table, held = folder / "first.json", folder / "table.csv", folder / "held.json"
+    first.write_text(json.dumps({"train": rows[:5], "validation": rows[:2]}))
+    # As spreadsheets save it.
+    lines = ["output;id;input", *(f"{row['output']};{number};{row['input']}" for number, row in enumerate(rows[5:]))]
+    table.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    held.write_text(json.dumps({"validation": rows[2:5]}))
+    return [first, table, held]
+
+
 def make_training(
     model: Path,
-    data: Path,
+    data: Path | Sequence[Path],
     *,
     prompt: str = "Capitalize: {input}",
     system_prompt: str = "",
@@ -35,11 +48,11 @@ def make_training(
     wandb_project: str | None = None,
     **hyperparameters: Any,
 ) -> Training:
-    """A training of a model folder on a data file, on the CPU."""
+    """A training of a model folder on a data file, or on several, on the CPU."""
     given: dict[str, Any] = {"device": "cpu", "dtype": "fp32", "lr": 0.01, "lora_alpha": 16.0} | hyperparameters
     return Training(
         model=Model("tiny", model),
-        data=data,
+        data=(data,) if isinstance(data, Path) else tuple(data),
         prompting=Prompting(prompt, system_prompt, dataset_type),
         hyperparameters=Hyperparameters.model_validate(given),
         wandb_project=wandb_project,

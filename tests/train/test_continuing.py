@@ -67,7 +67,7 @@ def evaluation(options: str = "", call: str = "inspect eval-set", connections: i
         run="base",
         config={
             "task": {"script": {"sha256": file_hash(Path("count.py"))}, "function": "count"},
-            "data": {"split": "test", "sha256": split_hash(Path("words.json"), "test")},
+            "data": {"split": "test", "sha256": split_hash([Path("words.json")], "test")},
         },
         files={str(SCRIPT): parse(text).fingerprint},
         target=str(RECORD),

@@ -77,7 +77,7 @@ def test_answers_that_are_trained(tmp_path: Path, architecture: Any, answers: li
     limits: dict[str, Any] = {"first": None, "columns": ("input", "output"), "train_on_input": False}
     for mask_history, trained in ((True, answers[-1:]), (False, answers)):
         encoder = encoder_of(model, mask_history=mask_history)
-        (sample,) = encoded_split(encoder, data, "train", max_seq_len=500, **limits)
+        (sample,) = encoded_split(encoder, [data], "train", max_seq_len=500, **limits)
         assert len(sample["tokens"]) == len(sample["labels"])
         counted = [label for label in sample["labels"] if label != IGNORE_INDEX]
         assert tokenizer.decode(counted) == "".join(trained)
@@ -133,7 +133,7 @@ def test_the_check_of_a_model_names_the_row_and_counts_all_answers(tmp_path: Pat
     data.write_text(json.dumps({"train": [{"input": "a", "output": "A"}, row(TURNS)]}))
     facts: dict[str, Any] = {"name": "tiny", "config": {}, "model": "tiny", "tokenizer": str(model), "evaluated": True}
     facts |= {"weights": str(model), "dataset_type": "chat_completion", "prompt": "{input}", "system_prompt": ""}
-    facts |= {"data": str(data), "splits": ("train",), "max_seq_len": 500}
+    facts |= {"data": [str(data)], "splits": ("train",), "max_seq_len": 500}
     one, each = (check_model(ModelCheck(**facts, mask_history=mask)).train for mask in (True, False))
     encoded = encoder_of(model, mask_history=False).encode(row(TURNS))
     assert each.answer_tokens - one.answer_tokens == sum(end - begin for begin, end in encoded.answers) > 0

@@ -109,7 +109,7 @@ def test_cut() -> None:
 def load(model: Path, data: Path, max_seq_len: int = 2048) -> list[Sample]:
     encoder = Encoder(load_tokenizer(str(model)).tokenizer, "chat_completion", "Capitalize: {input}", "")
     limits: dict[str, Any] = {"first": None, "train_on_input": False, "max_seq_len": max_seq_len}
-    return encoded_split(encoder, data, "train", columns=("input", "output"), **limits)
+    return encoded_split(encoder, [data], "train", columns=("input", "output"), **limits)
 
 
 def test_split_is_read_in_order(llama: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_split_is_read_in_order(llama: Path, tmp_path: Path) -> None:
     [
         ({"train": [{"input": "a", "output": "b"}, {"input": "a"}]}, r"words.json: train\[1\]: no `output`"),
         ({"train": [{"output": None}]}, r"train\[0\]: no `input` and no `output`"),
-        ({"test": [{"input": "a", "output": "b"}]}, "no split `train`; it has test"),
+        ({"test": [{"input": "a", "output": "b"}]}, "no split `train`; there is test"),
     ],
 )
 def test_unusable_rows_are_named(llama: Path, tmp_path: Path, content: Any, message: str) -> None:

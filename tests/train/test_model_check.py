@@ -43,10 +43,10 @@ def model(llama: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(llama, tmp_path / "model"))
 
 
-def write_data(folder: Path, rows: list[dict[str, str]]) -> str:
+def write_data(folder: Path, rows: list[dict[str, str]]) -> list[str]:
     path = folder / "words.json"
     path.write_text(json.dumps({"train": rows, "validation": ROWS[:1]}))
-    return str(path)
+    return [str(path)]
 
 
 def training(model: Path, rows: list[dict[str, str]], **changes: Any) -> ModelCheck:
@@ -70,7 +70,7 @@ def training(model: Path, rows: list[dict[str, str]], **changes: Any) -> ModelCh
 
 def evaluation(model: Path, **changes: Any) -> ModelCheck:
     """The check of a model that is evaluated as it is."""
-    return training(model, ROWS, prompt="{input}", **{"data": None, "splits": (), "max_seq_len": 0, **changes})
+    return training(model, ROWS, prompt="{input}", **{"data": [], "splits": (), "max_seq_len": 0, **changes})
 
 
 def edit_json(path: Path, **values: Any) -> None:
@@ -213,13 +213,25 @@ def test_facts_are_those_of_the_training(model: Path) -> None:
     check = training(model, rows)
     encoder = Encoder(load_tokenizer(str(model)).tokenizer, check.dataset_type, check.prompt, check.system_prompt)
     limits: dict[str, Any] = {"first": None, "train_on_input": False, "max_seq_len": 400}
-    samples = encoded_split(encoder, Path(str(check.data)), "train", columns=("input", "output"), **limits)
+    samples = encoded_split(encoder, check.files, "train", columns=("input", "output"), **limits)
     lengths = [len(sample["tokens"]) for sample in samples]
     answers = sum(label != IGNORE_INDEX for sample in samples for label in sample["labels"])
     assert facts.train == TrainingSplit(4, sum(lengths), answers)
     assert (facts.rows, facts.longest, facts.longest_row, facts.cut) == (4, max(lengths), "row 4 of split train", 0)
     facts = check_model(training(model, rows, max_seq_len=max(lengths) - 1))
     assert (facts.longest, facts.cut) == (max(lengths), 1)
+
+
+def test_rows_of_several_files_are_named_with_their_file(model: Path) -> None:
+    (other := model.parent / "more.jsonl").write_text(json.dumps({"input": "long " * 4, "output": "LONG"}) + "\n")
+    check = training(model, ROWS)
+    check = replace(check, data=[*check.data, str(other)])
+    assert check.what.endswith(" and all rows of words.json, more.jsonl (train)")
+    facts = check_model(check)
+    assert (facts.rows, facts.longest_row) == (4, "row 1 of split train of more.jsonl")
+    other.write_text(json.dumps({"input": "a", "output": None}) + "\n")
+    with pytest.raises(DataError, match=r"more\.jsonl: row 1 of split train: "):
+        check_model(check)
 
 
 def test_rows_of_every_split_are_checked(model: Path) -> None:

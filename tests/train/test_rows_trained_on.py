@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from finetuned import WORDS, make_training, set_up, train, write_data
+from finetuned import WORDS, make_training, set_up, train, write_data, write_parts
 from torch.utils.data import Dataset
 from torchtune.data import padded_collate_sft
 from torchtune.datasets import PackedDataset
@@ -52,6 +53,23 @@ def test_first_rows_of_other_columns_train_as_a_file_of_them(llama: Path, tmp_pa
     assert adapter(tmp_path / "plain") == adapter(tmp_path / "other") != adapter(tmp_path / "all")
     frame = read_metrics(tmp_path / "other/artifacts/metrics.csv")
     assert frame["validation_loss"].count() == 1
+
+
+def test_several_files_train_as_one_with_their_rows(llama: Path, tmp_path: Path) -> None:
+    """The same losses and weights, by rows of all files or by the first ones, in whichever form a config names them."""
+    one, parts = write_data(tmp_path / "words.json"), write_parts(tmp_path)
+    given: dict[str, Any] = {"validation_during_training": True, "training_samples": 8, "batch_size": 2}
+    strange = Path(shutil.copy(parts[0], tmp_path / "a${b}.json"))
+    files = {"one": one, "parts": parts, "strange": [strange, *parts[1:]]}
+    frames = []
+    for name, data in files.items():
+        (tmp_path / name).mkdir()
+        train(make_training(llama, data, **given), tmp_path / name)
+        frame = read_metrics(tmp_path / name / "artifacts/metrics.csv")
+        frames.append(frame[["epoch", "step", "loss", "validation_loss"]].to_csv())
+    assert frames[0].count("\n") == 6, "4 steps and a validation"
+    assert set(frames) == {frames[0]}
+    assert {adapter(tmp_path / name) for name in files} == {adapter(tmp_path / "one")}
 
 
 class _Lengths(Dataset[Sample]):
@@ -130,7 +148,7 @@ STEPS: dict[str, Any] = {
 
 def _check(llama: Path, data: Path, packed: dict[str, Any], **given: Any) -> ModelCheck:
     facts: dict[str, Any] = {"prompt": "Capitalize: {input}", "system_prompt": "", "dataset_type": "chat_completion"}
-    place: dict[str, Any] = {"tokenizer": str(llama), "weights": str(llama), "data": str(data), "splits": ["train"]}
+    place: dict[str, Any] = {"tokenizer": str(llama), "weights": str(llama), "data": [str(data)], "splits": ["train"]}
     known: dict[str, Any] = {"name": "tiny-1", "config": {}, "model": "tiny", "evaluated": False, "max_seq_len": PACK}
     return ModelCheck(packed={**STEPS, **packed}, **known, **facts, **place, **given)
 

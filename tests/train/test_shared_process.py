@@ -75,7 +75,7 @@ def evaluation(name: str, model: str, server: str = "") -> EvaluationJob:
         run="base",
         config={
             "task": {"script": {"sha256": file_hash(task)}, "function": "shout"},
-            "data": {"split": "test", "sha256": split_hash(Path("words.json"), "test")},
+            "data": {"split": "test", "sha256": split_hash([Path("words.json")], "test")},
         },
         files={str(script): parse(text).fingerprint},
         target=paths.eval_record("base", f"{name}_base"),

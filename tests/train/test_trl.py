@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from finetuned import assert_readable_by_others, make_training, signalled_at_step, write_data
+from finetuned import assert_readable_by_others, make_training, signalled_at_step, write_data, write_parts
 from finetuned import train as train_with_torchtune
 from inspect_ai.model import ChatMessage, ChatMessageUser
 from provider_inputs import provider_inputs
@@ -112,6 +112,13 @@ def test_curve_and_checkpoints(training: Training, whole: Path) -> None:
     assert len(set(adapters(whole))) == EPOCHS + 1, "the config is the same"
 
 
+def test_several_files_train_as_one_with_their_rows(training: Training, whole: Path, tmp_path: Path) -> None:
+    """The same losses and weights."""
+    parts = train(replace(training, data=tuple(write_parts(tmp_path))), made(tmp_path / "parts"))
+    assert rows(parts) == rows(whole)
+    assert adapters(parts) == adapters(whole)
+
+
 @pytest.mark.torchtune
 def test_same_tokens_rates_and_first_loss_as_torchtune(training: Training, tmp_path: Path) -> None:
     """The base model's loss is that of the same batch; later ones differ by the random numbers of the adapter."""
@@ -125,7 +132,7 @@ def test_same_tokens_rates_and_first_loss_as_torchtune(training: Training, tmp_p
     assert [(row["epoch"], row["step"]) for row in rows(ours)] == [(row["epoch"], row["step"]) for row in other]
     assert [row["lr"] for row in rows(ours)] == [row["lr"] for row in other]
     assert float(rows(ours)[0]["loss"]) == pytest.approx(float(other[0]["loss"]), rel=1e-5)
-    config = render(plain, "artifacts", tmp_path)["dataset"] | {"data": str(training.data)}
+    config = render(plain, "artifacts", tmp_path)["dataset"] | {"data": str(training.data[0])}
     tokenizer = load_tokenizer(str(training.model.path))
     found = samples(tokenizer, config)
     expected = PromptCompletionDataset(tokenizer, **config)

@@ -41,14 +41,19 @@ class Prompting:
 
 @dataclass(frozen=True)
 class Training:
-    """What a fine-tune is given. `data` is the data file (absolute); splits are `train` and `validation`."""
+    """What a fine-tune is given. `data` are its data files (absolute), joined; splits are `train` and `validation`."""
 
     model: Model
-    data: Path
+    data: tuple[Path, ...]
     prompting: Prompting
     hyperparameters: Hyperparameters
     wandb_project: str | None = None
     trainer: str = DEFAULT_TRAINER
+
+    @property
+    def data_names(self) -> str:
+        """Names of its data files, for the user."""
+        return ", ".join(file.name for file in self.data)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class Run:
 class Task:
     """An inspect-ai task: its file (absolute), the function if one was named, and the data file (absolute).
 
-    `own_data` is True where the summary names a data file for this task, not the training data.
+    `own_data` is True where the summary names a data file for this task, not the training data. `data` is None where
+    that would be several files.
     `metric` and `cluster` are about the results alone.
     """
 

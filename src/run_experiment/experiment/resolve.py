@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +58,7 @@ def resolve(summary: ExperimentSummary, folder: Path) -> Experiment:
     """
     folder = folder.absolute()
     models = {entry.name: Model(entry.name, folder / entry.path) for entry in summary.models.base}
-    training_data = folder / summary.data.training.path if summary.data.training else None
+    training_data = _files(summary.data.training.path, folder) if summary.data.training else ()
     merged = {entry.name: entry.parameters.over(summary.controls) for entry in summary.runs}
     runs = {
         entry.name: _run(entry, merged[entry.name], summary, models, training_data, folder) for entry in summary.runs
@@ -89,14 +89,14 @@ def _run(
     controls: ControlsSection,
     summary: ExperimentSummary,
     models: Mapping[str, Model],
-    training_data: Path | None,
+    training_data: tuple[Path, ...],
     folder: Path,
 ) -> Run:
     model = _named("model", entry.model, models) if entry.model else next(iter(models.values()))
     training = None
-    data = folder / entry.data if entry.data else training_data
+    data = _files(entry.data, folder) if entry.data else training_data
     if entry.type == "fine-tuned":
-        if data is None:
+        if not data:
             raise UnresolvableError(f"run {entry.name} has no training data")
         training = Training(
             model=model,
@@ -121,6 +121,10 @@ def _run(
     )
 
 
+def _files(written: Sequence[str], folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / path for path in written)
+
+
 def _own_trainer(entry: RunEntry, summary: ExperimentSummary) -> dict[str, str]:
     """The trainer of a run as one of its parameters, if the runs have several."""
     trainers = {run.trainer or summary.tools.preparation for run in summary.runs if run.type == "fine-tuned"}
@@ -143,10 +147,11 @@ def _prompting(controls: ControlsSection) -> Prompting:
     return Prompting(controls.prompt, controls.system_prompt, controls.dataset_type)
 
 
-def _task(entry: TaskEntry, training_data: Path | None, folder: Path) -> Task:
+def _task(entry: TaskEntry, training_data: Sequence[Path], folder: Path) -> Task:
     path, function = split_script(entry.script)
     same = entry.dataset is None or entry.dataset == "same"
-    data = training_data if same else folder / str(entry.dataset)
+    trained = training_data[0] if len(training_data) == 1 else None
+    data = trained if same else folder / str(entry.dataset)
     return Task(entry.name, folder / path, function, data, not same, entry.args, entry.metric, entry.cluster)
 
 

@@ -127,13 +127,18 @@ class ModelsSection(Section):
     ] = Field(description="The base models: one, or a list.")
 
 
+# Joined in their order.
+DataFiles = Annotated[list[str], Field(min_length=1), BeforeValidator(as_list, json_schema_input_type=list[str] | str)]
+
+
 class TrainingData(Section):
     """The data set that runs are trained on."""
 
     shared = True
 
-    path: str = Field(
-        description="JSON file of splits, each a list of objects with `input` and `output`; or JSON Lines or CSV."
+    path: DataFiles = Field(
+        description="JSON file of splits, each a list of objects with `input` and `output`; or JSON Lines or CSV. Of "
+        "several files the rows of a split are joined in their order."
     )
     label: str | None = Field(
         None,
@@ -195,10 +200,10 @@ class RunEntry(Section):
     slurm_overrides: SlurmOverrides | None = Field(
         None, description="The same, and stronger, with any further option of sbatch: other tools write it here."
     )
-    data: str | None = Field(
+    data: DataFiles | None = Field(
         None,
         validation_alias=AliasChoices("data", "dataset_path"),
-        description="Data file of its training instead of `data.training.path`; its tasks then name their `dataset`.",
+        description="Data files of its training instead of `data.training.path`; its tasks then name their `dataset`.",
     )
     training_condition: str | None = Field(
         None, description="Name of its data in other tools; here `data` chooses the file and is required beside it."

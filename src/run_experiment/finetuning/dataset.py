@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,21 +12,23 @@ from torchtune.modules.attention_utils import create_block_causal_mask
 
 from run_experiment.finetuning.encoder import Encoder, Sample, encoded_split
 from run_experiment.finetuning.tokenizer import ModelTokenizer
+from run_experiment.inputs.data_files import data_files
 
 
 class PromptCompletionDataset(Dataset[Sample]):
     """Samples of one split: `tokens` and `labels` of equal length, labels -100 where no loss is counted.
 
-    Texts may come in pieces (a list), which are joined. Raises DataError, naming the row, where a sample cannot be
-    made or `max_seq_len` leaves nothing of its completion. `max_samples` takes only the first rows, `input_key` and
-    `output_key` are the columns of the data; without `mask_history` all answers of conversations are trained.
+    `data` is a data file or a list of them. Texts may come in pieces (a list), which are joined. Raises DataError,
+    naming the row, where a sample cannot be made or `max_seq_len` leaves nothing of its completion. `max_samples` takes
+    only the first rows, `input_key` and `output_key` are the columns of the data; without `mask_history` all answers of
+    conversations are trained.
     """
 
     def __init__(
         self,
         tokenizer: ModelTokenizer,
         *,
-        data: str | Sequence[str],
+        data: str | Sequence[str | Sequence[str]],
         split: str,
         dataset_type: str,
         prompt: str | Sequence[str],
@@ -41,7 +42,7 @@ class PromptCompletionDataset(Dataset[Sample]):
     ) -> None:
         self._samples = encoded_split(
             Encoder(tokenizer.tokenizer, dataset_type, "".join(prompt), "".join(system_prompt), mask_history),
-            Path("".join(data)),
+            data_files(data),
             split,
             first=max_samples,
             columns=("".join(input_key), "".join(output_key)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jinja2 import TemplateError
 
 from run_experiment.inputs.conversations import MESSAGES, conversation_problem, is_conversation
-from run_experiment.inputs.data_files import DataError, Row, read_splits, row_weight, text_problem
+from run_experiment.inputs.data_files import DataError, JoinedRow, Row, read_joined, row_weight, text_problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -195,7 +195,7 @@ def begin_packs(lengths: Iterable[int], size: int) -> Iterator[bool]:
 
 def encoded_split(
     encoder: Encoder,
-    path: Path,
+    files: Sequence[Path],
     split: str,
     *,
     first: int | None,
@@ -204,18 +204,19 @@ def encoded_split(
     max_seq_len: int,
     weight_key: str | None = None,
 ) -> list[Sample]:
-    """The samples of a split of a data file, or of its first rows; with a `weight_key`, each with `weights` of tokens.
+    """The samples of a split of joined data files, or of its first rows; with a `weight_key`, each with `weights` of
+    tokens.
 
-    Raises DataError, naming the row.
+    Raises DataError, naming file and row.
     """
     samples = []
-    for index, row in enumerate(split_rows(path, split, first, columns, weight_key)):
+    for file, number, row in split_rows(files, split, first, columns, weight_key):
         try:
             encoded = encoder.encode(row)
             sample = make_sample(*encoded, train_on_input=train_on_input, max_seq_len=max_seq_len)
             samples.append(sample if weight_key is None else _weighted(sample, row_weight(row, WEIGHT)))
         except DataError as error:
-            raise DataError(f"{path}: {split}[{index}]: {error}") from error
+            raise DataError(f"{file}: {split}[{number - 1}]: {error}") from error
     return samples
 
 
@@ -225,27 +226,31 @@ def _weighted(sample: Sample, weight: float) -> Sample:
 
 
 def split_rows(
-    path: Path,
+    files: Sequence[Path],
     split: str,
     first: int | None = None,
     columns: Sequence[str] = ("input", "output"),
     weight_key: str | None = None,
-) -> list[Row]:
-    """`input` and `output` of the rows of a split of a data file, or of its first ones; `messages` of conversations.
+) -> list[JoinedRow]:
+    """`input` and `output` of the rows of a split of joined data files, or of its first ones; `messages` of
+    conversations.
 
     `columns` are the ones that have input and output, `weight_key` the one that has `weight`. Raises DataError if there
     are no rows.
     """
-    splits = read_splits(path, columns)
+    splits = read_joined(files, columns)
     if not splits.get(split):
-        raise DataError(f"{path} has no split `{split}`; it has {', '.join(splits)}")
+        asked = " and ".join(map(str, files))
+        raise DataError(f"{asked}: there is no split `{split}`; there is {', '.join(splits)}")
     of_input, of_output = columns
     return [
-        (
-            {MESSAGES: row[MESSAGES]}
-            if is_conversation(row, of_input)
-            else {"input": row.get(of_input), "output": row.get(of_output)}
+        one._replace(
+            row=(
+                {MESSAGES: one.row[MESSAGES]}
+                if is_conversation(one.row, of_input)
+                else {"input": one.row.get(of_input), "output": one.row.get(of_output)}
+            )
+            | ({WEIGHT: one.row.get(weight_key)} if weight_key else {})
         )
-        | ({WEIGHT: row.get(weight_key)} if weight_key else {})
-        for row in splits[split][:first]
+        for one in splits[split][:first]
     ]

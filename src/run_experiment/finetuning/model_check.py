@@ -19,7 +19,7 @@ from run_experiment.common.text import clipped, counted, harmless
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.encoder import Encoder, begin_packs, split_rows
 from run_experiment.finetuning.model_files import embedding_size, stop_ids
-from run_experiment.inputs.data_files import DataError, Row
+from run_experiment.inputs.data_files import DataError, JoinedRow
 
 if TYPE_CHECKING:
     from run_experiment.finetuning.tokenizer import ModelTokenizer
@@ -71,7 +71,8 @@ class ModelCheck:
     """A check of a model with its prompts, and the data and length of its training if it is trained.
 
     `config` is all that its outcome depends on; `tokenizer` the folder of the tokenizer, `weights` that of the weights
-    whose embedding the tokens index (None if it is not known). `evaluated`: the model is evaluated, too.
+    whose embedding the tokens index (None if it is not known). `evaluated`: the model is evaluated, too. `data` are the
+    data files of its training, joined; none if it is not trained.
     `training_samples` are the rows of the training split that count, None for all; `columns` those of input and output;
     without `mask_history` all answers of conversations are trained; `packed` is what PackedSteps takes, None if samples
     are not packed.
@@ -86,7 +87,7 @@ class ModelCheck:
     prompt: str
     system_prompt: str
     evaluated: bool
-    data: str | None = None
+    data: Sequence[str] = ()
     splits: Sequence[str] = ()
     max_seq_len: int = 0
     training_samples: int | None = None
@@ -98,10 +99,16 @@ class ModelCheck:
     def what(self) -> str:
         """What is checked, for the user."""
         first = f"the first {self.training_samples:,}" if self.training_samples else "all"
-        rows = f" and {first} rows of {Path(self.data).name} ({', '.join(self.splits)})" if self.data else ""
+        names = ", ".join(file.name for file in self.files)
+        rows = f" and {first} rows of {names} ({', '.join(self.splits)})" if self.data else ""
         prompt = "" if self.prompt == "{input}" else f" '{_short(self.prompt)}'"
         system = f" with system prompt '{_short(self.system_prompt)}'" if self.system_prompt else ""
         return f"tokenizer, {self.dataset_type} prompts{prompt}{system}{rows}"
+
+    @property
+    def files(self) -> list[Path]:
+        """The data files of its training."""
+        return [Path(file) for file in self.data]
 
     def first(self, split: str) -> int | None:
         """How many rows of a split count, from the first; None for all."""
@@ -230,8 +237,8 @@ def _goes_on(check: ModelCheck, loaded: ModelTokenizer, encoder: Encoder) -> Ite
     """How answers end that the model is trained on, if that is not what ends an answer when it is evaluated."""
     if not (check.data and check.weights and check.evaluated):
         return
-    row = split_rows(Path(check.data), check.splits[0], 1, check.columns)[0]
-    completion, stops = encoder.encode(row).completion, stop_ids(Path(check.weights))
+    first = split_rows(check.files, check.splits[0], 1, check.columns)[0]
+    completion, stops = encoder.encode(first.row).completion, stop_ids(Path(check.weights))
     if stops.isdisjoint(completion):
         special = [one for one in completion if one in loaded.tokenizer.all_special_ids] or completion
         token = loaded.tokenizer.convert_ids_to_tokens(special[-1])
@@ -241,18 +248,18 @@ def _goes_on(check: ModelCheck, loaded: ModelTokenizer, encoder: Encoder) -> Ite
 
 
 def _encoded_rows(check: ModelCheck, encoder: Encoder) -> Iterator[_Encoded]:
-    path = Path(str(check.data))
     for split in check.splits:
-        for number, row in enumerate(split_rows(path, split, check.first(split), check.columns), start=1):
-            yield _encoded(path, number, split, encoder, row)
+        for one in split_rows(check.files, split, check.first(split), check.columns):
+            name = f"row {one.number} of split {split}"
+            # Of one file there is no doubt which.
+            yield _encoded(one, f"{name} of {one.file.name}" if len(check.data) > 1 else name, split, encoder)
 
 
-def _encoded(path: Path, number: int, split: str, encoder: Encoder, row: Row) -> _Encoded:
-    name = f"row {number} of split {split}"
+def _encoded(one: JoinedRow, name: str, split: str, encoder: Encoder) -> _Encoded:
     try:
-        prompt, completion, answers = encoder.encode(row)
+        prompt, completion, answers = encoder.encode(one.row)
     except DataError as error:
-        raise DataError(f"{path}: {name}: {error}") from error
+        raise DataError(f"{one.file}: row {one.number} of split {split}: {error}") from error
     trained = sum(end - begin for begin, end in answers)
     return _Encoded(name, split, len(prompt), trained, len(prompt) + len(completion), max([*prompt, *completion]))
 
@@ -276,7 +283,9 @@ def _odd_packs(check: ModelCheck, encoded: Sequence[_Encoded]) -> Iterator[str]:
     lengths = [min(one.sample, check.max_seq_len) for one in encoded if one.split == "train"]
     packs, steps = count_packs(lengths, check.max_seq_len), PackedSteps(**(check.packed or {}))
     if problem := steps.too_few(packs, len(lengths)):
-        raise DataError(f"{check.data}: {problem}, each of up to {check.max_seq_len} tokens (packed, max_seq_len)")
+        raise DataError(
+            f"{', '.join(check.data)}: {problem}, each of up to {check.max_seq_len} tokens (packed, max_seq_len)"
+        )
     yield from steps.odd(packs)
 
 
@@ -316,4 +325,4 @@ def _require_short_prompts(check: ModelCheck, encoded: Sequence[_Encoded]) -> No
     counted = f"{len(long):,} of {len(encoded):,} rows {'is' if len(long) == 1 else 'are'} too long"
     longest = f"the longest prompt has {worst.prompt} tokens ({worst.row})"
     advice = "raise max_seq_len, at most to what the model takes, or shorten or remove such rows"
-    raise DataError(f"{check.data}: {counted} for max_seq_len {limit}: {longest}; {advice}")
+    raise DataError(f"{', '.join(check.data)}: {counted} for max_seq_len {limit}: {longest}; {advice}")

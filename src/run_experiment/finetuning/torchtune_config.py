@@ -90,7 +90,7 @@ def _dataset(training: Training, split: str, model_max_seq_len: int, folder: Pat
     given = training.hyperparameters
     return {
         "_component_": f"{COMPONENTS}.dataset.PromptCompletionDataset",
-        "data": literal(portable(training.data, folder)),
+        "data": _data(training, folder),
         "split": split,
         "dataset_type": training.prompting.dataset_type,
         "prompt": literal(training.prompting.prompt),
@@ -100,6 +100,12 @@ def _dataset(training: Training, split: str, model_max_seq_len: int, folder: Pat
         **_columns(given),
         **({} if given.mask_history else {"mask_history": False}),
     }
+
+
+def _data(training: Training, folder: Path) -> str | list[str | list[str]]:
+    """The data file, or a list of several; one in pieces is in a list, too."""
+    files = [literal(portable(file, folder)) for file in training.data]
+    return files[0] if len(files) == 1 and isinstance(files[0], str) else files
 
 
 def _columns(given: Hyperparameters) -> dict[str, Any]:

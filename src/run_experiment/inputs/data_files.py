@@ -8,13 +8,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from run_experiment.common.text import clipped
 from run_experiment.inputs.csv_rows import csv_rows
 from run_experiment.inputs.safetensors_header import LFS_SIGNATURE
 
 Row = Mapping[str, Any]
+Named = TypeVar("Named")
 
 # Formats by a file's ending, in lower case; a file called .json may hold JSON Lines.
 FORMATS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
@@ -38,6 +39,38 @@ _SIGNATURES = {
 
 class DataError(Exception):
     """A data file cannot be read as asked; the message says which and why."""
+
+
+class JoinedRow(NamedTuple):
+    """A row of data files that are joined: its file, its number there (from 1), and what it has."""
+
+    file: Path
+    number: int
+    row: Row
+
+
+def read_joined(files: Sequence[Path], columns: Iterable[str] = ("input", "output")) -> dict[str, list[JoinedRow]]:
+    """Read data files as `read_splits` does: the rows of each split, file after file. Raises DataError."""
+    return joined({file: read_splits(file, columns) for file in files})
+
+
+def joined(splits_by_file: Mapping[Path, Mapping[str, Sequence[Row]]]) -> dict[str, list[JoinedRow]]:
+    """The rows of each split, file after file."""
+    found: dict[str, list[JoinedRow]] = {}
+    for file, splits in splits_by_file.items():
+        for name, rows in splits.items():
+            found.setdefault(name, []).extend(JoinedRow(file, number, row) for number, row in enumerate(rows, start=1))
+    return found
+
+
+def data_files(value: str | Sequence[str | Sequence[str]]) -> list[Path]:
+    """Data files as a config names them: one, or a list; a path in the list may be in pieces (a list)."""
+    return [Path("".join(part)) for part in ([value] if isinstance(value, str) else value)]
+
+
+def as_named(files: Sequence[Named]) -> Named | list[Named]:
+    """Data files as configs name them, which `data_files` reads."""
+    return files[0] if len(files) == 1 else list(files)
 
 
 def read_splits(path: Path, columns: Iterable[str] = ("input", "output")) -> dict[str, Sequence[Row]]:
@@ -201,9 +234,12 @@ def rows_of(path: Path, split: str | None) -> list[Row]:
     return [row for name, rows in read_splits(path).items() if split in (None, name) for row in rows]
 
 
-def split_hash(path: Path, split: str, first: int | None = None) -> str:
-    """SHA-256 of one split's rows, or of the `first` ones; of no rows if there is no such split. Raises DataError."""
-    return rows_hash(rows_of(path, split)[:first])
+def split_hash(files: Sequence[Path], split: str, first: int | None = None) -> str:
+    """SHA-256 of a split's rows in joined files, or of the `first` ones; of none without such a split.
+
+    Raises DataError.
+    """
+    return rows_hash([row for file in files for row in rows_of(file, split)][:first])
 
 
 def rows_hash(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from run_experiment.common import paths
 from run_experiment.common.json_files import canonical, write_atomically
 from run_experiment.inputs.conversations import has_messages
-from run_experiment.inputs.data_files import DataError, Row, read_splits, rows_hash
+from run_experiment.inputs.data_files import DataError, Row, joined, read_splits, rows_hash
 
 FILE, SPLITS, CONVERSATIONS = "file", "splits", "splits of conversations"
 
@@ -64,33 +64,36 @@ class HashMemory:
         # The change time cannot be set back.
         return str(facts["sha256"]) if as_recorded and stat.st_ctime_ns <= written else self.file(path)
 
-    def split(self, path: Path, split: str, first: int | None = None) -> str | None:
-        """SHA-256 of a split's rows, or of the `first` ones; None if the file has no such split or no splits.
+    def split(self, files: Sequence[Path], split: str, first: int | None = None) -> str | None:
+        """SHA-256 of a split's rows in joined data files, or of the `first` ones; None if there is no such split.
 
-        Raises OSError or DataError if it cannot be read.
+        There is none either if a file has no splits. Raises OSError or DataError if one cannot be read.
         """
-        entry = self._entry(path)
+        entry = self._entry(*files)
         key = SPLITS if first is None else f"{SPLITS}[:{first}]"
         if key not in entry:
-            entry[key] = _split_hashes(path, first)
+            entry[key] = _split_hashes(files, first)
             self._changed = True
         found = entry[key].get(split)
         return None if found is None else str(found)
 
-    def conversations(self, path: Path) -> frozenset[str]:
-        """Splits with rows of `messages`; none if the file cannot be parsed. Raises OSError or DataError."""
+    def conversations(self, files: Sequence[Path]) -> frozenset[str]:
+        """Splits with rows of `messages`; none of a file that cannot be parsed. Raises OSError or DataError."""
+        return frozenset(name for file in files for name in self._conversations(file))
+
+    def _conversations(self, path: Path) -> Iterable[str]:
         entry = self._entry(path)
         if CONVERSATIONS not in entry:
             entry[CONVERSATIONS] = {name: True for name, rows in _splits(path).items() if any(map(has_messages, rows))}
             self._changed = True
-        return frozenset(entry[CONVERSATIONS])
+        return map(str, entry[CONVERSATIONS])
 
     def part(self, path: Path, split: str | None) -> dict[str, Any]:
         """A split of a data file with its hash; the whole file if there is no such split.
 
         Raises OSError or DataError if it cannot be read.
         """
-        if split and (sha256 := self.split(path, split)):
+        if split and (sha256 := self.split([path], split)):
             return {"split": split, "sha256": sha256}
         return {"split": None, "sha256": self.file(path)}
 
@@ -100,8 +103,8 @@ class HashMemory:
             with suppress(OSError):
                 write_atomically(self._store, canonical(self._used))
 
-    def _entry(self, path: Path) -> dict[str, Any]:
-        key = _key(path)
+    def _entry(self, *files: Path) -> dict[str, Any]:
+        key = "\n".join(map(_key, files))
         return self._used.setdefault(key, self._known.get(key, {}))
 
     def _load(self) -> dict[str, dict[str, Any]]:
@@ -126,8 +129,10 @@ def _key(path: Path) -> str:
     return canonical([str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
 
 
-def _split_hashes(path: Path, first: int | None) -> dict[str, str]:
-    return {name: rows_hash(rows[:first]) for name, rows in _splits(path).items()}
+def _split_hashes(files: Sequence[Path], first: int | None) -> dict[str, str]:
+    parts = {file: _splits(file) for file in files}
+    found = joined(parts) if all(parts.values()) else {}
+    return {name: rows_hash([one.row for one in rows[:first]]) for name, rows in found.items()}
 
 
 def _splits(path: Path) -> Mapping[str, Sequence[Row]]:

@@ -64,11 +64,12 @@ def require_checkpoint(job: EvaluationJob) -> None:
 def _require_unchanged(inputs: Iterable[Input]) -> None:
     for one in inputs:
         try:
-            found = split_hash(one.path, one.split, one.first) if one.split else content_hash(one.path)
+            found = split_hash(one.files, one.split, one.first) if one.split else content_hash(one.files[0])
         except (DataError, OSError) as error:
             raise JobError(str(error)) from error
         if found != one.sha256:
-            what = f"split {one.split} of {one.path}" if one.split else str(one.path)
+            names = ", ".join(map(str, one.files))
+            what = f"split {one.split} of {names}" if one.split else names
             raise JobError(f"{what} changed since this job was planned; start again")
 
 

@@ -11,16 +11,17 @@ from typing import Any, Self
 
 from run_experiment.common import paths
 from run_experiment.common.json_files import Config, canonical, config_hash, mapping, write_atomically
+from run_experiment.inputs.data_files import data_files
 from run_experiment.jobscripts.own_recipe import given_config, trainer_in
 
 
 @dataclass(frozen=True)
 class Input:
     """Something that a result depends on, with the SHA-256 that was planned with: a file or folder, or the rows of a
-    `split` of a data file, of which the `first` count (all with None).
+    `split` of joined data files, of which the `first` count (all with None).
     """
 
-    path: Path
+    files: tuple[Path, ...]
     sha256: str
     split: str | None = None
     first: int | None = None
@@ -29,10 +30,11 @@ class Input:
 def inputs_of(config: Config, script: str, data: str | None) -> list[Input]:
     """Script, imported and named files and data of a task, given their hashes."""
     files = config.get("files", {})
-    beside = [Input(Path(script).parent / name, facts["sha256"]) for name, facts in config["imports"].items()]
-    beside += [Input(Path(script).parent / Path(name).expanduser(), named["sha256"]) for name, named in files.items()]
-    rows = [Input(Path(data), config["data"]["sha256"], config["data"]["split"])] if data and config["data"] else []
-    return [Input(Path(script), config["script"]["sha256"]), *beside, *rows]
+    beside = {Path(script).parent / name: facts for name, facts in config["imports"].items()}
+    beside |= {Path(script).parent / Path(name).expanduser(): facts for name, facts in files.items()}
+    rows = [Input((Path(data),), config["data"]["sha256"], config["data"]["split"])] if data and config["data"] else []
+    read = {Path(script): config["script"], **beside}
+    return [*(Input((path,), facts["sha256"]) for path, facts in read.items()), *rows]
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,13 @@ class Job:
 
 @dataclass(frozen=True)
 class FinetuneJob(Job):
-    """A fine-tune: its data file (absolute) and the folders of its checkpoints, one an epoch.
+    """A fine-tune: its data files (absolute; a text if it is one) and the folders of its checkpoints, one an epoch.
 
     `output_dir` is the folder that the trainer writes all of them to, None if another tool's script has its own way.
     `elsewhere` are the folders that another tool's script may write its checkpoints to instead.
     """
 
-    data: str
+    data: str | list[str]
     checkpoints: list[str]
     output_dir: str | None
     elsewhere: list[str] = field(default_factory=list)
@@ -123,8 +125,8 @@ class FinetuneJob(Job):
     def inputs(self) -> list[Input]:
         """The rows that it is trained on and validated with."""
         first = {"train": mapping(self.config.get("hyperparameters")).get("training_samples")}
-        splits = self.config["data"].items()
-        return [Input(Path(self.data), facts["sha256"], split, first.get(split)) for split, facts in splits]
+        files, splits = tuple(data_files(self.data)), self.config["data"].items()
+        return [Input(files, facts["sha256"], split, first.get(split)) for split, facts in splits]
 
     @property
     def seeds(self) -> dict[str, int]:

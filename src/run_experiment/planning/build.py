@@ -111,7 +111,7 @@ class _Builder:
         if run.output_dir is None and not own_script:
             message = f"trainers name checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
-        target = self._snapshot.compared(Kind.TRAINING, path, config, run.training.data)
+        target = self._snapshot.compared(Kind.TRAINING, path, config, run.training.data_names)
         target = self._redone(replace(target, own_script=own_script, edited=bool(own)))
         sought = self._plan.sought(run, config)
         kept = kept_training(sought) if target.wanted else None

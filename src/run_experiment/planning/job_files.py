@@ -17,6 +17,7 @@ from run_experiment.experiment.model import Evaluation, Run
 from run_experiment.experiment.records import read_manifest, read_training
 from run_experiment.experiment.settings import Settings
 from run_experiment.inputs.configuration import Config
+from run_experiment.inputs.data_files import as_named
 from run_experiment.jobs.specs import EvaluationJob, FinetuneJob, Job
 from run_experiment.jobscripts.edits import Rendered
 from run_experiment.jobscripts.foreign import working_directory
@@ -48,7 +49,7 @@ class PlannedJobs:
             name=paths.job_name(self._experiment.name, run),
             script=paths.finetune_script(run),
             folder=working_directory(self._experiment.folder, paths.finetune_script(run)),
-            data=str(entry.training.data),
+            data=as_named([str(file) for file in entry.training.data]),
             checkpoints=[str(entry.checkpoint_dir(epoch)) for epoch in entry.epochs],
             output_dir=str(entry.output_dir) if entry.output_dir else None,
             elsewhere=self._elsewhere(entry),

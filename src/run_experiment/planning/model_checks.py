@@ -43,7 +43,7 @@ class ModelChecks:
             run,
             training.prompting,
             training.model.path,
-            data=str(training.data),
+            data=[str(file) for file in training.data],
             splits=list(given["data"]),
             max_seq_len=TRAINERS[training.trainer].max_seq_len(training),
             hashes=given["data"],

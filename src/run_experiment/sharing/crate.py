@@ -176,7 +176,7 @@ class Contents:
     def _data(self) -> list[Entity]:
         """Data files and task scripts."""
         experiment = self._records.experiment
-        data = [run.training.data for run in experiment.fine_tuned if run.training]
+        data = [file for run in experiment.fine_tuned if run.training for file in run.training.data]
         data += [task.data for task in experiment.tasks if task.data]
         return [self._input(path) for path in dict.fromkeys([*data, *(task.script for task in experiment.tasks)])]
 
@@ -187,7 +187,7 @@ class Contents:
 
     def _training(self, run: Run, record: TrainingRecord) -> Entity:
         assert run.training
-        given = [self._input(run.training.data), self._model(run), *self._values(run)]
+        given = [*map(self._input, run.training.data), self._model(run), *self._values(run)]
         config = self._folder / paths.finetune_config(run.name)
         if config.is_file():
             given.append(self._file(config, paths.finetune_config(run.name)))

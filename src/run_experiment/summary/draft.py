@@ -6,7 +6,7 @@ faulty keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -146,6 +146,11 @@ def _of_summary(summary: ExperimentSummary, path: KeyPath) -> Any:
     for step in path:
         value = getattr(value, str(step), None)
     return value
+
+
+def file_places(path: KeyPath, files: Sequence[str]) -> list[tuple[KeyPath, str]]:
+    """The places of files that a key lists, which may have one alone, with what is written there."""
+    return [(path, files[0])] if len(files) == 1 else [((*path, index), text) for index, text in enumerate(files)]
 
 
 def without(data: Any, paths: Iterable[KeyPath]) -> Any:

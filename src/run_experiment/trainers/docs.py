@@ -97,7 +97,7 @@ def _hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
 
 
 def _rendered(trainer: Trainer, given: Hyperparameters, model: Path) -> dict[str, Any]:
-    training = Training(Model("m", model), model / "data.json", Prompting("{input}", "", "chat_completion"), given)
+    training = Training(Model("m", model), (model / "data.json",), Prompting("{input}", "", "chat_completion"), given)
     return dict(_flat(yaml.safe_load(trainer.render(training, "artifacts", model))))
 
 

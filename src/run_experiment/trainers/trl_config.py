@@ -15,6 +15,7 @@ from run_experiment.experiment.hyperparameters import Hyperparameters
 from run_experiment.experiment.model import Training
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.model_files import folder_problem, weight_shapes
+from run_experiment.inputs.data_files import as_named
 
 SFT = "sft"
 # TRL's names of the sizes.
@@ -120,7 +121,7 @@ def option_problems(given: Hyperparameters, model_dir: Path) -> dict[str, str]:
 def _dataset(training: Training, split: str, folder: Path) -> dict[str, Any]:
     given, prompting = training.hyperparameters, training.prompting
     found: dict[str, Any] = {
-        "data": portable(training.data, folder),
+        "data": as_named([portable(file, folder) for file in training.data]),
         "split": split,
         "dataset_type": prompting.dataset_type,
         "prompt": prompting.prompt,

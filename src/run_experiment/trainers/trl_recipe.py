@@ -29,7 +29,7 @@ from run_experiment.finetuning.encoder import Encoder, Sample, encoded_split
 from run_experiment.finetuning.metrics import DivergedError, MetricsLogger
 from run_experiment.finetuning.resume_state import CHANGES
 from run_experiment.finetuning.tokenizer import ModelTokenizer, load_tokenizer
-from run_experiment.inputs.data_files import DataError
+from run_experiment.inputs.data_files import DataError, data_files
 from run_experiment.machine.provenance import tell_installed
 from run_experiment.trainers import process_group
 from run_experiment.trainers.trl import Trl
@@ -92,7 +92,7 @@ def samples(tokenizer: ModelTokenizer, given: Mapping[str, Any]) -> list[Sample]
     columns = (given.get("input_key", DEFAULT_COLUMNS.input), given.get("output_key", DEFAULT_COLUMNS.output))
     encoded = encoded_split(
         encoder,
-        Path(given["data"]),
+        data_files(given["data"]),
         given["split"],
         first=given.get("max_samples"),
         columns=columns,

@@ -37,33 +37,49 @@ def poison(store: Path) -> None:
 def test_hashes_are_of_the_content(data: Path, store: Path) -> None:
     memory = HashMemory(store)
     assert memory.file(data) == file_hash(data)
-    assert memory.split(data, "train") == rows_hash([{"input": "a"}])
-    assert memory.split(data, "validation") is None
+    assert memory.split([data], "train") == rows_hash([{"input": "a"}])
+    assert memory.split([data], "validation") is None
 
 
 def test_first_rows_of_a_split(data: Path, store: Path) -> None:
     rows = [{"input": "a"}, {"input": "b"}, {"input": "c"}]
     data.write_text(json.dumps({"train": rows}))
     memory = HashMemory(store)
-    hashes = [memory.split(data, "train", first) for first in (1, 2, 3, 9, None)]
+    hashes = [memory.split([data], "train", first) for first in (1, 2, 3, 9, None)]
     assert hashes == [rows_hash(rows[:1]), rows_hash(rows[:2]), *[rows_hash(rows)] * 3]
-    assert memory.split(data, "test", 1) is None
+    assert memory.split([data], "test", 1) is None
     memory.save()
     store.write_text(store.read_text().replace(rows_hash(rows[:2]), "remembered"))
-    assert HashMemory(store).split(data, "train", 2) == "remembered"
+    assert HashMemory(store).split([data], "train", 2) == "remembered"
+
+
+def test_files_that_are_joined_have_the_hash_of_one(data: Path, store: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"input": "c"}\n')
+    memory = HashMemory(store)
+    both = [{"input": "a"}, {"input": "c"}]
+    assert memory.split([data, more], "train") == rows_hash(both)
+    assert memory.split([more, data], "train") == rows_hash(both[::-1])
+    assert memory.split([data, more], "train", 1) == memory.split([data], "train")
+    assert memory.split([data, more], "test") == rows_hash([{"input": "b"}])
+    # As records of every version have it.
+    assert memory.split([data], "train") == "4cac2cb73822cb5dc907b8d130ba280d067dc56f241871144fa3fc8c7bd1e992"
+    memory.save()
+    more.write_text("not JSON")
+    assert HashMemory(store).split([data, more], "train") is None
 
 
 def test_hashes_are_remembered_between_sessions(data: Path, store: Path) -> None:
     memory = HashMemory(store)
     memory.file(data)
-    memory.split(data, "test")
+    memory.split([data], "test")
     memory.save()
     poison(store)
     again = HashMemory(store)
     assert again.file(data) == "remembered"
-    assert again.split(data, "test") == "remembered"
+    assert again.split([data], "test") == "remembered"
     # Splits are computed together.
-    assert again.split(data, "train") == "remembered"
+    assert again.split([data], "train") == "remembered"
 
 
 def test_change_is_noticed_though_size_and_time_are_put_back(data: Path, store: Path) -> None:
@@ -88,7 +104,7 @@ def test_what_is_no_longer_used_is_forgotten(data: Path, store: Path) -> None:
     memory.save()
     memory = HashMemory(store)
     memory.file(data)
-    memory.split(data, "train")
+    memory.split([data], "train")
     memory.save()
     assert [json.loads(key)[0] for key in json.loads(store.read_text())] == [str(data)]
 
@@ -138,9 +154,9 @@ def test_data_that_cannot_be_read_now_is_not_remembered_as_without_splits(
     with monkeypatch.context() as broken:
         broken.setattr(Path, "read_text", fail)
         with pytest.raises(DataError, match="Input/output error"):
-            memory.split(data, "train")
+            memory.split([data], "train")
     memory.save()
-    assert memory.split(data, "train") == HashMemory(store).split(data, "train") == rows_hash([{"input": "a"}])
+    assert memory.split([data], "train") == HashMemory(store).split([data], "train") == rows_hash([{"input": "a"}])
 
 
 def test_missing_file_is_said_and_other_data_has_no_splits(data: Path, store: Path) -> None:
@@ -148,5 +164,5 @@ def test_missing_file_is_said_and_other_data_has_no_splits(data: Path, store: Pa
     with pytest.raises(FileNotFoundError):
         memory.file(data.with_name("none.json"))
     data.write_text("{")
-    assert memory.split(data, "train") is None
+    assert memory.split([data], "train") is None
     assert memory.file(data) == file_hash(data)

@@ -29,7 +29,7 @@ def training(folder: Path) -> FinetuneJob:
     """A fine-tune whose script works."""
     write_script("r4/finetune.slurm", TRAIN)
     Path("r4/finetune.yaml").write_text(Rendered("", "lr: 0.1\n").text)
-    config = {"data": {"train": {"sha256": split_hash(folder / "words.json", "train")}}, "lr": 0.1}
+    config = {"data": {"train": {"sha256": split_hash([folder / "words.json"], "train")}}, "lr": 0.1}
     checkpoints = ["r4/artifacts/epoch_0", "r4/artifacts/epoch_1"]
     files = {"r4/finetune.slurm": "", "r4/finetune.yaml": ""}
     return FinetuneJob(
@@ -92,7 +92,7 @@ def evaluation(folder: Path) -> EvaluationJob:
     Path("r4/checkpoints/epoch_0.json").write_text(json.dumps(manifest_of("abc")))
     EVAL_LOG.parent.mkdir(parents=True)
     EVAL_LOG.write_text("earlier")
-    data = {"split": "test", "sha256": split_hash(folder / "words.json", "test")}
+    data = {"split": "test", "sha256": split_hash([folder / "words.json"], "test")}
     Path("cap.py").write_text("a task")
     Path("r4/eval/cap_epoch0.args.yaml").write_text(Rendered("", "{}\n").text)
     return EvaluationJob(

@@ -170,7 +170,7 @@ def test_cache_is_built_only_of_what_was_planned(folder: Path) -> None:
     config = {
         "script": {"sha256": file_hash(Path("cap.py"))},
         "imports": {"helper.py": {"sha256": file_hash(Path("helper.py"))}},
-        "data": {"split": "test", "sha256": split_hash(Path("words.json"), "test")},
+        "data": {"split": "test", "sha256": split_hash([Path("words.json")], "test")},
     }
     require_data_set(config, "cap.py", "words.json")
     for name in ("cap.py", "helper.py", "words.json"):

@@ -71,7 +71,7 @@ def training(run: str = "r4", batch: int = 8, accumulation: int = 1, fits: int =
     files = [f"{run}/finetune.slurm", f"{run}/finetune.yaml"]
     return FinetuneJob(
         run=run,
-        config={"data": {"train": {"sha256": split_hash(data, "train")}}, "model": {"weights": "abc"}, "lr": 0.1},
+        config={"data": {"train": {"sha256": split_hash([data], "train")}}, "model": {"weights": "abc"}, "lr": 0.1},
         files={path: parse(Path(path).read_text()).fingerprint for path in files},
         target=f"{run}/finetune.json",
         name=f"tiny.{run}",

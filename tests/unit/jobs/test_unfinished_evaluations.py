@@ -118,7 +118,7 @@ def evaluation(text: str, connections: int = 4) -> EvaluationJob:
         run="base",
         config={
             "task": {"script": {"sha256": file_hash(Path("cap.py"))}},
-            "data": {"split": "test", "sha256": split_hash(Path("words.json"), "test")},
+            "data": {"split": "test", "sha256": split_hash([Path("words.json")], "test")},
         },
         files={str(SCRIPT): parse(script).fingerprint},
         target=str(RECORD),

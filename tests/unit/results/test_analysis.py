@@ -407,7 +407,7 @@ GENERATION = Generation(False, None, 14, None, 1)
 
 def a_run(name: str, seed: int = 14, rank: int | None = None, kind: Any = "fine-tuned") -> Run:
     parameters = {"seed": seed} | ({"lora_rank": rank} if rank else {})
-    training = Training(MODEL, Path("/d"), PROMPTING, Hyperparameters.model_validate({**parameters, "epochs": 5}))
+    training = Training(MODEL, (Path("/d"),), PROMPTING, Hyperparameters.model_validate({**parameters, "epochs": 5}))
     return Run(name, kind, MODEL, parameters, training if kind == "fine-tuned" else None, None, "", None)
 
 

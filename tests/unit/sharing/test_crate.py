@@ -95,6 +95,17 @@ def test_a_training_and_an_evaluation_are_actions(done: ExperimentFolder) -> Non
     assert (metric["name"], metric["value"]) == ("match/accuracy", "0.5")
 
 
+def test_all_data_files_of_a_training_are_in_it(done: ExperimentFolder) -> None:
+    (done.path / "more.json").write_text('[{"input": "fig", "output": "FIG"}]')
+    values = done.read()
+    values["data"]["training"] = {"path": ["words.json", "more.json"]}
+    done.write(values)
+    train(done, "r4", 0)
+    entities, files = exported(done)
+    assert ids(entities["#r4"]["object"])[:2] == ["words.json", "more.json"]
+    assert "more.json" in files
+
+
 def test_checkpoints_are_named_by_hash_and_copied_only_if_asked_for(done: ExperimentFolder) -> None:
     entities, files = exported(done)
     weights = done.path / "r4/artifacts/epoch_1/adapter_model.safetensors"

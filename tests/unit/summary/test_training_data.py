@@ -288,7 +288,10 @@ def test_a_run_has_data_of_its_own(folder: Path, key: str) -> None:
     text = changed(own, ("script: cap.py", "script: cap.py\n      dataset: words.json"))
     summary, warnings = read(folder, text)
     experiment = resolve(summary, folder)
-    assert [str(run.training.data.name) for run in experiment.fine_tuned if run.training] == ["long.json", "words.json"]
+    assert [str(run.training.data_names) for run in experiment.fine_tuned if run.training] == [
+        "long.json",
+        "words.json",
+    ]
     # 8 rows are 2 steps an epoch.
     assert len(warnings) == 1
     assert "run r4 trains 4 steps (2 an epoch)" in warnings[0]

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[3]
 def rendered(folder: Path, **given: Any) -> dict[str, Any]:
     model = make_model(folder / "model")
     hyperparameters = Hyperparameters.model_validate(given)
-    training = Training(Model("m", model), folder / "d.json", Prompting("${{a}}: {input}", "", "x"), hyperparameters)
+    training = Training(Model("m", model), (folder / "d.json",), Prompting("${{a}}: {input}", "", "x"), hyperparameters)
     config: dict[str, Any] = yaml.safe_load(TRAINER.render(training, "r4/artifacts", folder))
     return config
 
@@ -231,7 +231,7 @@ def test_a_state_needs_the_epochs_before_it(tmp_path: Path) -> None:
 
 def test_a_model_without_a_length_needs_one(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    training = Training(Model("m", tmp_path), tmp_path, Prompting("", "", ""), Hyperparameters())
+    training = Training(Model("m", tmp_path), (tmp_path,), Prompting("", "", ""), Hyperparameters())
     with pytest.raises(ModelError, match="lacks max_position_embeddings: give max_seq_len"):
         TRAINER.max_seq_len(training)
 

@@ -92,7 +92,8 @@ def _without_seed(run: Run) -> str:
     assert run.training
     hyperparameters = {**run.training.hyperparameters.used("json"), "seed": None}
     prompting = asdict(run.training.prompting)
-    return canonical([run.model.name, str(run.training.data), run.training.trainer, hyperparameters, prompting])
+    data = [str(file) for file in run.training.data]
+    return canonical([run.model.name, data, run.training.trainer, hyperparameters, prompting])
 
 
 def _mean(of_seed: Mapping[int, Cell]) -> SeedMean:

@@ -15,7 +15,7 @@ from run_experiment.experiment.schema import BaseModelEntry, RunEntry
 from run_experiment.summary.checks.prompts import check_prompts, template_problem
 from run_experiment.summary.checks.results import check_results, check_variables
 from run_experiment.summary.checks.trainings import check_training_keys
-from run_experiment.summary.draft import Draft, Finding
+from run_experiment.summary.draft import Draft, Finding, file_places
 from run_experiment.summary.slurm_options import check_slurm_options
 
 Named = BaseModelEntry | RunEntry | TaskEntry
@@ -283,11 +283,11 @@ def _written_paths(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
     written: list[tuple[KeyPath, str | None]] = [
         (("output", "base_directory"), draft.output.base_directory),
         (("output", "checkpoint_pattern"), draft.output.checkpoint_pattern),
-        (("data", "training", "path"), draft.training.path if draft.training else None),
     ]
+    written += file_places(("data", "training", "path"), draft.training.path) if draft.training else []
     for path, run in draft.runs.items():
+        written += file_places((*path, "data"), run.data) if run.data else []
         written += [
-            ((*path, "data"), run.data),
             ((*path, "checkpoint_path"), run.checkpoint_path),
             ((*path, "parameters", "checkpoint_path"), run.parameters.checkpoint_path),
         ]

@@ -108,7 +108,11 @@ def _column_not_taken(
 
 
 def _data_of_several(draft: Draft, path: KeyPath, task: TaskEntry) -> Iterator[Finding]:
-    """A task that would read the training data, where runs have data of their own."""
+    """A task that would read the training data, which is several files, or not that of all runs."""
+    if draft.training and len(draft.training.path) > 1:
+        message = "is required: data.training.path has several files; name the file that runs are evaluated on"
+        yield Finding((*path, "dataset"), message)
+        return
     own = {run.name for run in draft.runs.values() if run.data and run.type == "fine-tuned"}
     evaluated = [entry.run for entry in draft.matrix.values() if task.name in entry.tasks and entry.run in own]
     if evaluated:

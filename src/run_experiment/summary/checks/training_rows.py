@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from run_experiment.common.files import regular
@@ -16,7 +16,7 @@ from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import Columns
 from run_experiment.experiment.resolve import split_script
 from run_experiment.inputs.csv_rows import read_otherwise
-from run_experiment.inputs.data_files import DataError, Row, read_splits
+from run_experiment.inputs.data_files import DataError, JoinedRow, Row, read_joined
 from run_experiment.summary.draft import Draft, Finding
 
 # What a model would be given, in the formats of other trainers: an evaluation that reads them is no reason to train
@@ -109,84 +109,114 @@ def _read_as_values(place: KeyPath, rows: Sequence[Row], columns: Columns) -> It
 
 
 def row_warnings(
-    place: KeyPath, splits: Mapping[str, Sequence[Row]], trained: Sequence[Row], columns: Columns
+    place: KeyPath,
+    splits: Mapping[str, Sequence[JoinedRow]],
+    trained: Sequence[JoinedRow],
+    columns: Columns,
+    named: Callable[[Path], str],
 ) -> Iterator[Finding]:
     """One warning of held-out rows that are trained on, and one of inputs that have several outputs.
 
-    `trained` are the rows of split train that are trained on, each with text in both columns.
+    `trained` are the rows of split train that are trained on, each with text in both columns; `named` is what is said
+    of a row's file.
     """
-    yield from _held_out_rows(place, splits, trained, columns.input)
-    yield from _disagreeing_rows(place, trained, columns)
+    yield from _held_out_rows(place, splits, trained, columns.input, named)
+    yield from _disagreeing_rows(place, trained, columns, named)
 
 
 def _held_out_rows(
-    place: KeyPath, splits: Mapping[str, Sequence[Row]], trained: Sequence[Row], key: str
+    place: KeyPath,
+    splits: Mapping[str, Sequence[JoinedRow]],
+    trained: Sequence[JoinedRow],
+    key: str,
+    named: Callable[[Path], str],
 ) -> Iterator[Finding]:
-    inputs = {_text(row, key) for row in trained} - {""}
-    found = (_known(name, splits.get(name, ()), inputs, key, "row") for name in _HELD_OUT)
+    inputs = {_text(one.row, key) for one in trained} - {""}
+    found = (_known(name, splits.get(name, ()), inputs, key, "row", named) for name in _HELD_OUT)
     if parts := list(filter(None, found)):
         message = f"split train has the {key} of {' and '.join(parts)} as well"
         yield Finding(place, f"{message}: results there may show memory; remove such rows from train", warning=True)
 
 
-def _disagreeing_rows(place: KeyPath, trained: Sequence[Row], columns: Columns) -> Iterator[Finding]:
+def _disagreeing_rows(
+    place: KeyPath, trained: Sequence[JoinedRow], columns: Columns, named: Callable[[Path], str]
+) -> Iterator[Finding]:
     outputs: dict[str, str] = {}
-    found: dict[str, int] = {}
-    for number, row in enumerate(trained, start=1):
-        text, output = _text(row, columns.input), _text(row, columns.output)
+    found: dict[str, JoinedRow] = {}
+    for one in trained:
+        text, output = _text(one.row, columns.input), _text(one.row, columns.output)
         # Empty inputs have a warning of their own.
         if text and outputs.setdefault(text, output) != output:
-            found.setdefault(text, number)
+            found.setdefault(text, one)
     # If most inputs have several outputs, the data is made so, such as draws from a distribution.
     if found and len(found) * 2 <= len(outputs):
         have = "has" if len(found) == 1 else "have"
         message = f"{counted(len(found), columns.input)} of split train {have} more than one {columns.output}"
+        first = next(iter(found.values()))
         advice = "unless that is meant, keep one of them"
-        yield Finding(place, f"{message} (row {min(found.values())}): {advice}", warning=True)
+        yield Finding(place, f"{message} (row {first.number}{named(first.file)}): {advice}", warning=True)
 
 
 def evaluated_rows(
-    draft: Draft, folder: Path, training: Path, runs: Collection[str], trained: Sequence[Row], key: str
+    draft: Draft,
+    folder: Path,
+    training: Sequence[Path],
+    runs: Collection[str],
+    trained: Sequence[JoinedRow],
+    key: str,
 ) -> Iterator[Finding]:
-    """One warning for each task whose data file has inputs that these runs are trained on.
+    """One warning for each task whose data file has inputs that these runs are trained on, from their files.
 
     A file that is none of our formats is left to its task.
     """
     names = {name for entry in draft.matrix.values() if entry.run in runs for name in entry.tasks}
-    inputs: set[str] | None = None
+    inputs: dict[str, Path] | None = None
     for place, task in draft.tasks.items():
         file = folder / (task.dataset or "")
         if task.name not in names or task.dataset in (None, "same") or not _is_another(file, training):
             continue
-        inputs = {_text(row, key) for row in trained} - {""} if inputs is None else inputs
-        found = (_known(name, rows, inputs, key, "input") for name, rows in _splits(file, key).items())
+        if inputs is None:
+            inputs = {text: one.file for one in trained if (text := _text(one.row, key))}
+        splits = _splits(file, key)
+        found = (_known(name, rows, inputs, key, "input") for name, rows in splits.items())
         if parts := list(filter(None, found)):
-            message = (
-                f"{' and '.join(parts)} of {shown(file.name)} are in split train of {shown(training.name)} as well"
-            )
-            advice = f"results there may show memory; remove such rows from {shown(training.name)}"
+            texts = (_text(one.row, key) for rows in splits.values() for one in rows)
+            files = dict.fromkeys(shown(inputs[text].name) for text in texts if text in inputs)
+            sources = " and ".join(files)
+            message = f"{' and '.join(parts)} of {shown(file.name)} are in split train of {sources} as well"
+            advice = f"results there may show memory; remove such rows from {sources}"
             yield Finding((*place, "dataset"), f"{message}: {advice}", warning=True)
 
 
-def _is_another(file: Path, training: Path) -> bool:
-    return os.path.isfile(file) and not os.path.samefile(file, training) and os.path.getsize(file) <= _LARGEST
+def _is_another(file: Path, training: Sequence[Path]) -> bool:
+    if not os.path.isfile(file) or os.path.getsize(file) > _LARGEST:
+        return False
+    return not any(os.path.samefile(file, one) for one in training)
 
 
-def _splits(file: Path, key: str) -> Mapping[str, Sequence[Row]]:
+def _splits(file: Path, key: str) -> Mapping[str, Sequence[JoinedRow]]:
     """The splits that say how well a model does on new rows, else all of them."""
     try:
-        splits = read_splits(file, [key])
+        splits = read_joined([file], [key])
     except DataError:
         return {}
     return {name: splits[name] for name in _HELD_OUT if name in splits} or splits
 
 
-def _known(name: str, rows: Sequence[Row], inputs: set[str], key: str, noun: str) -> str:
+def _known(
+    name: str,
+    rows: Sequence[JoinedRow],
+    inputs: Container[str],
+    key: str,
+    noun: str,
+    named: Callable[[Path], str] = lambda _: "",
+) -> str:
     """How many rows of a split have an input that is trained on, and the first; empty if none has."""
-    known = [_text(row, key) in inputs for row in rows]
-    if not any(known):
+    known = [one for one in rows if _text(one.row, key) in inputs]
+    if not known:
         return ""
-    return f"{counted(sum(known), noun, of=len(known))} of split {name} (row {known.index(True) + 1})"
+    first = f"row {known[0].number}{named(known[0].file)}"
+    return f"{counted(len(known), noun, of=len(rows))} of split {name} ({first})"
 
 
 def _text(row: Row, key: str) -> str:

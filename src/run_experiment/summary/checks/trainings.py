@@ -110,8 +110,9 @@ def _folder_of_data(draft: Draft, strict: bool) -> Iterator[Finding]:
     """
     for path, run in draft.runs.items():
         folder = draft.merged(run).input_formatting
-        data = run.data or (draft.training.path if draft.training else None)
-        if folder and data and Path(folder).name != Path(data).parent.name:
-            message = f"the data file {shown(data)} is not in a folder {shown(folder)}; write its whole path"
+        files = run.data or (draft.training.path if draft.training else [])
+        other = next((file for file in files if folder and Path(folder).name != Path(file).parent.name), None)
+        if other is not None:
+            message = f"the data file {shown(other)} is not in a folder {shown(folder)}; write its whole path"
             yield Finding(draft.place_of(path, run, "input_formatting"), message, warning=not strict)
             return

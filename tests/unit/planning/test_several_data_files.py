@@ -1,0 +1,86 @@
+"""Several data files for a training are one whose rows follow each other: what was trained on it stays trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import ExperimentFolder
+from small_experiment import complete, make_small_experiment, plan_of
+
+from run_experiment.jobs.checks import JobError, require_inputs
+from run_experiment.jobs.specs import FinetuneJob
+from run_experiment.planning.job_files import PlannedJobs
+
+R4, R8 = "r4/finetune.json", "r8/finetune.json"
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> ExperimentFolder:
+    """A complete experiment of one file, whose rows are then in two."""
+    experiment = make_small_experiment(tmp_path / "experiment")
+    experiment.set_parameters("r4", training_samples=6)
+    complete(experiment)
+    train = experiment.data()["train"]
+    write(experiment, "one.json", train[:5])
+    (experiment.path / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in train[5:]))
+    name_files(experiment, "one.json", "two.jsonl")
+    return experiment
+
+
+def write(experiment: ExperimentFolder, name: str, rows: list[dict[str, Any]]) -> None:
+    (experiment.path / name).write_text(json.dumps({"train": rows}))
+
+
+def name_files(experiment: ExperimentFolder, *names: str) -> None:
+    values = experiment.read()
+    values["data"]["training"] = {"path": list(names)}
+    experiment.write(values)
+
+
+def whys(experiment: ExperimentFolder) -> dict[str, str]:
+    """Trainings that are to be made, and why."""
+    plan = plan_of(experiment)
+    return {path: plan[path].why for path in (R4, R8) if plan[path].wanted}
+
+
+def test_the_same_rows_in_several_files_are_trained(done: ExperimentFolder) -> None:
+    assert whys(done) == {}
+    name_files(done, "words.json")
+    assert whys(done) == {}
+
+
+def test_another_order_one_file_less_or_more_trains_anew(done: ExperimentFolder) -> None:
+    for names in (("two.jsonl", "one.json"), ("one.json",), ("one.json", "two.jsonl", "three.json")):
+        write(done, "three.json", [{"input": "fig", "output": "FIG"}])
+        name_files(done, *names)
+        # With training_samples, r4 reads no row of a third file.
+        runs = [R8] if "three.json" in names else [R4, R8]
+        assert whys(done) == dict.fromkeys(runs, f"the train split of {', '.join(names)} changed")
+
+
+def test_an_edited_row_trains_anew_what_reads_it(done: ExperimentFolder) -> None:
+    file = done.path / "two.jsonl"
+    lines = file.read_text().splitlines()
+    for number, runs in ((0, [R4, R8]), (1, [R8])):
+        file.write_text("\n".join([*lines[:number], json.dumps({"input": "x", "output": "X"}), *lines[number + 1 :]]))
+        assert whys(done) == dict.fromkeys(runs, "the train split of one.json, two.jsonl changed")
+
+
+def test_a_job_takes_the_rows_that_were_planned(done: ExperimentFolder) -> None:
+    def job(run: str) -> FinetuneJob:
+        return FinetuneJob.read(str(done.path / PlannedJobs(plan_of(done)).finetune(run)))
+
+    for run in ("r4", "r8"):
+        require_inputs(job(run))
+    planned = job("r8")
+    assert planned.data == [str(done.path / name) for name in ("one.json", "two.jsonl")]
+    name_files(done, "words.json")
+    assert job("r8").data == str(done.path / "words.json"), "as jobs of earlier versions have it"
+    (done.path / "two.jsonl").write_text(json.dumps({"input": "x", "output": "X"}))
+    with pytest.raises(
+        JobError, match=r"split train of .*/one\.json, .*/two\.jsonl changed since this job was planned"
+    ):
+        require_inputs(planned)
