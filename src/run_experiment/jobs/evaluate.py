@@ -16,7 +16,6 @@ from pathlib import Path
 from run_experiment.attempts.files import Failure
 from run_experiment.attempts.turns import begin, is_given_up
 from run_experiment.common import paths
-from run_experiment.common.files import stamps
 from run_experiment.common.json_files import read_record, write_record
 from run_experiment.evaluation.dataset_cache import known_settings
 from run_experiment.evaluation.environment import job_environment
@@ -40,7 +39,6 @@ from run_experiment.jobs.shared_inspect import SharedInspect, shared_inspect
 from run_experiment.jobs.specs import EvaluationJob
 from run_experiment.jobscripts.script_facts import script_facts
 from run_experiment.machine.allocation import PLACE_IN_JOB, own_job_id
-from run_experiment.machine.gpu_samples import gpu_facts
 from run_experiment.machine.memory import says_out_of_memory
 from run_experiment.machine.provenance import with_inspect
 
@@ -95,7 +93,6 @@ def _make(job: EvaluationJob, shared: SharedInspect | None, current: Attempt) ->
     require_as_planned(job)
     require_checkpoint(job)
     script = script_facts(Path(job.script), Path(job.folder))
-    sampled = (samples, *script.sample_files)
     asked = None if script.sets_max_connections else job.max_connections
     with fitting(asked, current) as connections, prepared(job, script, current) as place:
         tag, unfinished = place.wanted.tag, place.earlier.folder
@@ -106,7 +103,6 @@ def _make(job: EvaluationJob, shared: SharedInspect | None, current: Attempt) ->
         current.begin(**connections.begun, goes_on=script.continues_logs)
         for entry in filter(None, (connections.oom_entry, place.start_entry)):
             current.tell(*entry)
-        sampled_before = stamps(sampled)
         programs = [process.programs] if process else []
         environment |= connections.environment()
         ended = run_job_script(job, script, current, environment, samples, programs, [load_reader])
@@ -115,7 +111,7 @@ def _make(job: EvaluationJob, shared: SharedInspect | None, current: Attempt) ->
         "results": asdict(left.outcome),
         "changes": connections.changes,
         **place.earlier.continued(current, left),
-        **gpu_facts(sampled, sampled_before),
+        **ended.gpu,
         # What the shared process used is of all its evaluations.
         **({"usage": None} if shared else {}),
     }

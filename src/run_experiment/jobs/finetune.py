@@ -38,7 +38,6 @@ from run_experiment.jobs.run import Attempt, run_job_script, tried
 from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.jobscripts.own_recipe import trainer_in
 from run_experiment.jobscripts.script_facts import script_facts
-from run_experiment.machine.gpu_samples import gpu_facts
 from run_experiment.machine.provenance import INSTALLED, told_installed, with_installed
 from run_experiment.trainers.known import trainer_of
 
@@ -118,13 +117,12 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         (folder / INSTALLED).unlink(missing_ok=True)
     places = [place_in(folder, sought.output, Path(one)) for one in sought.checkpoints]
     before = stamps(path for place in (*places, *map(Path, job.elsewhere)) for path in files_in(place))
-    sampled = (samples, *script.sample_files)
-    sampled_before = stamps(sampled)
     current.begin(**{SAVED: saved_files(Path(), job.output_dir, job.checkpoints)})
     with learning(current, start):
         environment = {JOB: current.job_id, **start.environment(current.folder)}
-        if failed := run_job_script(job, script, current, environment, samples).failed:
-            raise failed
+        ended = run_job_script(job, script, current, environment, samples)
+        if ended.failed:
+            raise ended.failed
     folder = _folder_written(sought, folder)
     checkpoints = _written_checkpoints(sought, job.elsewhere, (current.log, folder, before), start.trained)
     record = current.record()
@@ -136,7 +134,7 @@ def _train(job: FinetuneJob, current: Attempt, sought: Sought) -> tuple[Path, di
         **_earlier_seconds(current, start),
         **_losses(folder),
         **_speed(folder),
-        **gpu_facts(sampled, sampled_before),
+        **ended.gpu,
     }
     return folder if job.output_dir else sought.output, record | facts
 

@@ -23,6 +23,7 @@ from run_experiment.attempts.files import BEGUN, ENDED, LOG, Failure
 from run_experiment.attempts.redone import last_redo
 from run_experiment.common import paths
 from run_experiment.common.clock import now, stamp
+from run_experiment.common.files import stamps
 from run_experiment.common.json_files import same_config, write_record
 from run_experiment.common.places import no_space
 from run_experiment.common.process_identity import started_at
@@ -32,7 +33,7 @@ from run_experiment.jobs.specs import Job
 from run_experiment.jobscripts.script_facts import ScriptFacts
 from run_experiment.machine.allocation import own_job_id, own_restarts
 from run_experiment.machine.exit_status import status_meaning, with_hint
-from run_experiment.machine.gpu_samples import sampling
+from run_experiment.machine.gpu_samples import gpu_facts, sampling
 from run_experiment.machine.memory import log_says_out_of_memory, memory_kills
 from run_experiment.machine.process_usage import ProcessUsage, counted_usage
 from run_experiment.machine.processes import Terminated, last_lines, locked
@@ -130,11 +131,13 @@ class ScriptEnd:
     """How a job's script ended: its exit status, and what it `failed` with, if it did.
 
     `out_of_memory`: the kernel killed one of its processes for lack of memory, although the script may have succeeded.
+    `gpu` is a record's entry on the job's GPUs.
     """
 
     status: int
     failed: JobError | None
     out_of_memory: bool
+    gpu: dict[str, Any]
 
 
 def _start_by_slurm(job_id: str, *, failed: bool = False) -> datetime | None:
@@ -208,7 +211,8 @@ def run_job_script(
 
     The message of what it failed with has the last lines of its log.
     """
-    kills = memory_kills()
+    kills, sampled = memory_kills(), (samples, *script.sample_files)
+    before = stamps(sampled)
     with nullcontext() if script.samples_itself else sampling(samples):
         status = run_script(
             Path(job.script),
@@ -220,12 +224,12 @@ def run_job_script(
             programs=programs,
             meanwhile=partial(attempt.prepare_end, *prepare),
         )
-    out_of_memory = memory_kills() > kills
+    out_of_memory, gpu = memory_kills() > kills, gpu_facts(sampled, before)
     if not status:
-        return ScriptEnd(status, None, out_of_memory)
+        return ScriptEnd(status, None, out_of_memory, gpu)
     what = f"{job.script} ended with exit status {status}{_explained(status, attempt.log)}"
     kind = _kind(status, attempt.log, out_of_memory)
-    return ScriptEnd(status, JobError(failure(what, attempt.log), kind), out_of_memory)
+    return ScriptEnd(status, JobError(failure(what, attempt.log), kind), out_of_memory, gpu)
 
 
 def _explained(status: int, log: Path) -> str:
