@@ -137,6 +137,7 @@ def _hashed(name: str, known: Mapping[str, Any]) -> str:
         "data": f"the {item} split of {known['data']}" if item else known["data"],
         "script": f"the task's script {known['script']}".rstrip(),
         "files": f"the file {item} that the task reads",
+        "named": f"the file {item} that the trainer's config names",
         "imports": f"the task's imported file {item}",
         "checkpoint": f"the checkpoint's {item}",
     }

@@ -23,7 +23,7 @@ from run_experiment.experiment.model import (
 )
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.fingerprints import model_fingerprint
-from run_experiment.inputs.named_files import files_in_source, hashes_of, named_files
+from run_experiment.inputs.named_files import files_in_config, files_in_source, hashes_of, named_files
 from run_experiment.inputs.task_imports import local_sources
 from run_experiment.inputs.task_signature import (
     DATA_ARGUMENT,
@@ -134,13 +134,15 @@ class Determinants:
     def _task(self, evaluation: Evaluation, call: TaskCall) -> Config:
         """What determines the task of an evaluation; evaluations that call it alike share it."""
         arguments = {name: value for name, value in call.arguments.items() if name not in _NOT_COMPARED}
-        key = evaluation.task.name, canonical([arguments, call.config])
+        foreign = self._foreign_configs.get((evaluation.run.name, evaluation.cell))
+        told = files_in_config(foreign) if foreign else {}
+        key = evaluation.task.name, canonical([arguments, call.config, sorted(told)])
         if key not in self._tasks:
-            self._tasks[key] = self._read_task(evaluation, call, arguments)
+            self._tasks[key] = self._read_task(evaluation, call, arguments, told)
         return self._tasks[key]
 
-    def _read_task(self, evaluation: Evaluation, call: TaskCall, arguments: Config) -> Config:
-        """The task with its arguments, and hashes of the files that it reads."""
+    def _read_task(self, evaluation: Evaluation, call: TaskCall, arguments: Config, told: Mapping[str, Path]) -> Config:
+        """The task with its arguments, and hashes of the files that it reads, also those that it is `told` to."""
         script = evaluation.task.script
         task = {
             "script": {"sha256": self._memory.file(script)},
@@ -152,11 +154,18 @@ class Determinants:
         if call.config:
             task["config"] = {name: value for name, value in call.config.items() if name not in _NAMES}
         read = {**call.signature.defaults, **arguments, "config": task.get("config")}
-        named = {**self._in_source(script), **named_files(script, read)}
-        known = (*self._sources(script), *([call.data] if call.data else []))
+        named = {**self._in_source(script), **named_files(script, read), **told}
+        known = (script, *self._sources(script), *([call.data] if call.data else []))
         if files := hashes_of(named, known, evaluation.config_file.parents[2], self._memory.file):
             task["files"] = files
         return task
+
+    def named_by(self, config: Path, training: Training) -> Config:
+        """Hashes of the files, by their path, that a trainer's config names beside those of data and model."""
+        named = {
+            text: path for text, path in files_in_config(config).items() if training.model.path not in path.parents
+        }
+        return hashes_of(named, training.data, config.parents[1], self._memory.file)
 
     def call(self, evaluation: Evaluation) -> TaskCall:
         """What an evaluation's task is called with."""

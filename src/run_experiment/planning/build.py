@@ -15,7 +15,7 @@ from run_experiment.checkpoints.verify import checkpoint_files, tokenizer_folder
 from run_experiment.common import paths
 from run_experiment.common.errors import CheckpointError, InputError, Problem, UnreadableError
 from run_experiment.evaluation.dataset_cache import FACTS
-from run_experiment.experiment.model import Evaluation, Experiment, Run
+from run_experiment.experiment.model import Evaluation, Experiment, Run, Training
 from run_experiment.experiment.records import Manifest, training_record
 from run_experiment.experiment.settings import Settings
 from run_experiment.finetuning.model_check import ModelCheck
@@ -41,8 +41,9 @@ from run_experiment.planning.target import (
     after_verification,
 )
 
-# Key of a configuration.
+# Keys of a configuration.
 TEMPLATE_DATE = "template_date"
+_NAMED = "named"
 
 
 def make_plan(experiment: Experiment, settings: Settings, memory: HashMemory, snapshot: Snapshot) -> Plan:
@@ -107,7 +108,7 @@ class _Builder:
         own_script = Path(paths.finetune_script(run.name)).name in own
         record = self._snapshot.training(run.name)
         config = self._determinants.training(run.training, record.config if record else None)
-        config |= own | self._template_date(Kind.TRAINING, path, run, own)
+        config |= own | self._named(run, run.training, own) | self._template_date(Kind.TRAINING, path, run, own)
         if run.output_dir is None and not own_script:
             message = f"trainers name checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
@@ -126,6 +127,14 @@ class _Builder:
             target = replace(target, why=REDONE, redone=True)
         # What a script of the user's own encodes, and how, is not known.
         return self._checked(target, self._plan.model_checks.of_training(run, run.training)) if not own else target
+
+    def _named(self, run: Run, training: Training, own: Config) -> Config:
+        """Files that a trainer's config names which is not ours. Records of earlier versions have none."""
+        config, record = Path(paths.finetune_config(run.name)), self._snapshot.training(run.name)
+        if config.name not in own or (record and _NAMED not in record.config):
+            return {}
+        named = self._determinants.named_by(self._experiment.folder / config, training)
+        return {_NAMED: named} if named else {}
 
     def _restored(self, target: Target, kept: KeptTraining, why: str) -> Target:
         self._kept[target.path] = kept
