@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -51,15 +52,15 @@ class JoinedRow(NamedTuple):
 
 def read_joined(files: Sequence[Path], columns: Iterable[str] = ("input", "output")) -> dict[str, list[JoinedRow]]:
     """Read data files as `read_splits` does: the rows of each split, file after file. Raises DataError."""
-    return joined({file: read_splits(file, columns) for file in files})
+    return joined((file, read_splits(file, columns)) for file in files)
 
 
-def joined(splits_by_file: Mapping[Path, Mapping[str, Sequence[Row]]]) -> dict[str, list[JoinedRow]]:
+def joined(parts: Iterable[tuple[Path, Mapping[str, Sequence[Row]]]]) -> dict[str, list[JoinedRow]]:
     """The rows of each split, file after file."""
     found: dict[str, list[JoinedRow]] = {}
-    for file, splits in splits_by_file.items():
+    for file, splits in parts:
         for name, rows in splits.items():
-            found.setdefault(name, []).extend(JoinedRow(file, number, row) for number, row in enumerate(rows, start=1))
+            found.setdefault(name, []).extend(map(JoinedRow, repeat(file), count(1), rows))
     return found
 
 

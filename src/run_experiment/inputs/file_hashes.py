@@ -12,7 +12,7 @@ from typing import Any
 from run_experiment.common import paths
 from run_experiment.common.json_files import canonical, write_atomically
 from run_experiment.inputs.conversations import has_messages
-from run_experiment.inputs.data_files import DataError, Row, joined, read_splits, rows_hash
+from run_experiment.inputs.data_files import DataError, Row, read_splits, rows_hash
 
 FILE, SPLITS, CONVERSATIONS = "file", "splits", "splits of conversations"
 
@@ -130,9 +130,9 @@ def _key(path: Path) -> str:
 
 
 def _split_hashes(files: Sequence[Path], first: int | None) -> dict[str, str]:
-    parts = {file: _splits(file) for file in files}
-    found = joined(parts) if all(parts.values()) else {}
-    return {name: rows_hash([one.row for one in rows[:first]]) for name, rows in found.items()}
+    parts = [_splits(file) for file in files]
+    names = {name for splits in parts for name in splits} if all(parts) else ()
+    return {name: rows_hash([row for splits in parts for row in splits.get(name, ())][:first]) for name in names}
 
 
 def _splits(path: Path) -> Mapping[str, Sequence[Row]]:

@@ -35,7 +35,7 @@ _WAYS_OUT = {
     "dataset": _DATA,
     "dataset_name": _DATA,
     "dataset_text_field": "name the columns in input_key and output_key",
-    "datasets": _DATA,
+    "datasets": "name the data file, or a list of several, in data.training.path",
     "deepspeed": _GPUS,
     "do_eval": _VALIDATION,
     "do_train": "leave it out: runs of type fine-tuned are trained",

@@ -92,6 +92,15 @@ def folder_within(where: Path, fits: Callable[[Path], bool]) -> str:
     return f"; did you mean the folder {shown(str(found[-1].relative_to(where)), 200)} in it?"
 
 
+def why_no_data(text: str, where: Path, folder: Path) -> str:
+    """The same for a data file, which may be meant to be several of `folder`."""
+    if glob.has_magic(text) and len(glob.glob(str(where))) > 1:
+        return "; it is a pattern, which is not looked up: write the path of each file, as a list"
+    names = re.split(r"[,;]?\s+|[,;]", text)
+    several = len(names) > 1 and all(os.path.isfile(folder / name) for name in names)
+    return f"; write several files as a list: [{', '.join(names)}]" if several else why_missing(text, where)
+
+
 def file_within(where: Path) -> str:
     """Hint for a folder in the place of a file: the file in it that may be meant, or how to make one."""
     for mark, part in (("dataset_dict.json", '["train"]'), ("state.json", "")):

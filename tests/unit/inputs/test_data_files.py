@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from run_experiment.inputs.csv_rows import read_otherwise
-from run_experiment.inputs.data_files import DataError, read_splits, text_problem
+from run_experiment.inputs.data_files import (
+    DataError,
+    data_files,
+    read_joined,
+    read_splits,
+    rows_hash,
+    split_hash,
+    text_problem,
+)
 
 ROWS = [{"input": "apple", "output": "APPLE"}, {"input": "río, élan", "output": "RÍO\n2"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -125,6 +133,15 @@ def test_half_of_a_character() -> None:
     assert text_problem("cut \ud83d") == (
         "has half of a character at position 5 (\\ud83d, a surrogate without its pair)"
     )
+
+
+def test_a_config_that_names_a_file_twice_has_its_rows_twice(tmp_path: Path) -> None:
+    """As its owner wrote it: in the summary, a file is named once."""
+    path = tmp_path / "words.jsonl"
+    path.write_text('{"input": "a"}\n')
+    named = data_files([str(path), str(path)])
+    assert [(one.number, one.row) for one in read_joined(named)["train"]] == [(1, {"input": "a"})] * 2
+    assert split_hash(named, "train") == rows_hash([{"input": "a"}] * 2)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,18 @@ def test_an_edited_row_trains_anew_what_reads_it(done: ExperimentFolder) -> None
         assert whys(done) == dict.fromkeys(runs, "the train split of one.json, two.jsonl changed")
 
 
+def test_mask_history_means_something_to_conversations_in_any_file(done: ExperimentFolder) -> None:
+    done.set_parameters("r8", mask_history=False)
+    assert whys(done) == {}
+    turns = [{"role": role, "content": role} for role in ("user", "assistant")]
+    with (done.path / "two.jsonl").open("a") as file:
+        file.write(json.dumps({"messages": turns}) + "\n")
+    values = done.read()
+    values["controls"]["prompt"] = "{input}"
+    done.write(values)
+    assert "mask_history" in plan_of(done)[R8].config["hyperparameters"]
+
+
 def test_a_job_takes_the_rows_that_were_planned(done: ExperimentFolder) -> None:
     def job(run: str) -> FinetuneJob:
         return FinetuneJob.read(str(done.path / PlannedJobs(plan_of(done)).finetune(run)))

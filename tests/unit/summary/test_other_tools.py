@@ -100,7 +100,7 @@ OF_TRAINERS = {
     "apply_lora_to_mlp",
     "target_modules: [q_proj]": "lora_target_modules",
     "warmup_ratio: 0.1": "write num_warmup_steps",
-    "datasets: [x]": "name the data file in data.training.path, or that of one run in its data",
+    "datasets: [x]": "name the data file, or a list of several, in data.training.path",
     "output_dir: out": "checkpoints go to the runs' folders beside this file, or below output.base_directory",
     "deepspeed: x.json": "write gpus: N in a run's compute, with trainer: trl",
 }

@@ -71,6 +71,7 @@ def test_any_format_and_any_split_in_one_file_alone(folder: Path) -> None:
         (("words.json", "more.json"), [MORE[0], {"input": "f", "output": 1}], ["16: data.training.path[1]: row 2 of split train of more.json: output is 1, not text"]),
         (("words.json", "more.json"), {"test": MORE}, ['16: data.training.path[1]: "more.json" has no rows of split train, only of "test": leave it out']),
         (("words.json", "more.json"), {"Train": MORE}, ['16: data.training.path[1]: "more.json" has no rows of split train, only of "Train": rename "Train" to train']),
+        (("words.json", "more.json"), {"validation": MORE}, ['16: data.training.path[1]: "more.json" has no rows of split train, only of "validation": leave it out, or write validation_during_training: true']),
         (("words.json", "more.json"), {"train": [], "test": MORE}, ['16: data.training.path[1]: "more.json" has no rows of split train, only of "test": leave it out']),
         (("words.json", "''"), None, ["16: data.training.path[1]: must not be empty"]),
         (("words.json", '"a\\0"'), None, ['16: data.training.path[1]: "a\\x00": no path has a NUL character']),
@@ -96,11 +97,28 @@ def test_an_empty_list(folder: Path) -> None:
     assert errors(folder, changed((PATH, "path: []"))) == [f"{FILE}:14: data.training.path: must not be empty"]
 
 
-def test_files_in_one_text(more: Path) -> None:
-    for text in ("words.json, more.json", "words.json more.json"):
-        assert errors(more, changed((PATH, f"path: {text}"))) == [
-            f'{FILE}:14: data.training.path: there is no file "DIR/{text}"; write several files as a list: [words.json, more.json]'
-        ]
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("words.json, more.json", "write several files as a list: [words.json, more.json]"),
+        ("words.json more.json", "write several files as a list: [words.json, more.json]"),
+        ("'*o*.json'", "it is a pattern, which is not looked up: write the path of each file, as a list"),
+        ("'w*.json'", "it is a pattern, which is not looked up: write the path of one"),
+    ],
+)
+def test_files_in_one_text(more: Path, text: str, hint: str) -> None:
+    found = f'there is no file "DIR/{text.strip(chr(39))}"; {hint}'
+    assert errors(more, changed((PATH, f"path: {text}"))) == [f"{FILE}:14: data.training.path: {found}"]
+
+
+def test_rows_of_each_file_have_weights(more: Path) -> None:
+    weighted = (("lora_rank: 4", "lora_rank: 4, weight_key: w"), ("- name: r4", "- name: r4\n    trainer: trl"))
+    for name in ("words.json", "more.json"):
+        assert errors(more, listed("words.json", "more.json", changes=weighted))[-1].startswith(
+            f"{FILE}:16: data.training.path[1]: row 1 of split train of more.json: w is missing; expected a number above 0"
+        )
+        write_rows(more, name, {"train": [row | {"w": 2} for row in MORE]})
+    read(more, listed("words.json", "more.json", changes=weighted))
 
 
 def test_files_of_one_run(more: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os.path
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from run_experiment.inputs.data_files import (
 from run_experiment.summary.checks.training_rows import column_warnings, evaluated_rows, row_warnings
 from run_experiment.summary.checks.trainings import check_steps
 from run_experiment.summary.draft import Draft, Finding, file_places
-from run_experiment.summary.path_hints import file_within, why_missing
+from run_experiment.summary.path_hints import file_within, why_missing, why_no_data
 
 Splits = Mapping[str, Sequence[Row]]
 JoinedSplits = Mapping[str, Sequence[JoinedRow]]
@@ -101,13 +101,8 @@ def _named_twice(data: _Data) -> Iterator[Finding]:
 
 
 def _missing_files(data: _Data, folder: Path) -> Iterator[Finding]:
-    def hint(text: str, file: Path) -> str:
-        names = re.split(r"[,;]?\s+|[,;]", text)
-        several = len(names) > 1 and all(os.path.isfile(folder / name) for name in names)
-        return f"; write several files as a list: [{', '.join(names)}]" if several else why_missing(text, file)
-
     for file in data.files:
-        yield from missing_file(file.place, file.path, file.text, hint)
+        yield from missing_file(file.place, file.path, file.text, partial(why_no_data, folder=folder))
 
 
 def _content(draft: Draft, folder: Path, data: _Data) -> Iterator[Finding]:
@@ -123,11 +118,13 @@ def _content(draft: Draft, folder: Path, data: _Data) -> Iterator[Finding]:
             yield Finding(file.place, shown(str(error), 500)[1:-1])
     if len(read) < len(data.files):
         return
-    splits = joined(read)
+    splits = joined(read.items())
     if shared:
         yield from _split_counts(shared, splits)
     if data.runs:
-        yield from list(_used_splits(draft, data, read, splits, columns)) or _trained_on(draft, folder, data, splits)
+        yield from list(_used_splits(draft, data, read, splits, columns)) or _trained_on(
+            draft, folder, data, read, splits["train"]
+        )
 
 
 def _format(training: TrainingData, path: Path) -> Iterator[Finding]:
@@ -181,7 +178,9 @@ def _rename(name: str, splits: Iterable[str]) -> str:
 def _only_others(splits: Splits, needed: Iterable[str]) -> str:
     """What is said of a file without a row that training reads."""
     others = [name for name, rows in splits.items() if rows]
-    instead = next(filter(None, (_rename(name, others) for name in needed)), ": leave it out")
+    unread = "validation" in others
+    leave = ": leave it out" + (", or write validation_during_training: true" if unread else "")
+    instead = next(filter(None, (_rename(name, others) for name in needed)), leave)
     return f"has no rows of split {' or '.join(needed)}, only of {', '.join(map(shown, others))}{instead}"
 
 
@@ -229,20 +228,22 @@ def _value_problem(row: Row, key: str) -> str | None:
     return text_problem(value) if isinstance(value, str) else f"is {shown(value)}, not text"
 
 
-def _trained_on(draft: Draft, folder: Path, data: _Data, all_splits: JoinedSplits) -> Iterator[Finding]:
-    rows = all_splits["train"]
+def _trained_on(
+    draft: Draft, folder: Path, data: _Data, read: Mapping[Path, Splits], rows: Sequence[JoinedRow]
+) -> Iterator[Finding]:
     yield from _more_than_there_are(draft, data, len(rows))
     yield from check_steps(draft, data.place, data.runs, len(rows))
     yield from _prompts_of_conversations(draft, data, rows)
     for columns in dict.fromkeys(draft.merged(run).columns for run in data.runs.values()):
-        splits = {
-            name: [one._replace(row=as_pair(one.row, columns)) for one in split] for name, split in all_splits.items()
+        pairs = {
+            file: {name: [as_pair(row, columns) for row in rows] for name, rows in splits.items()}
+            for file, splits in read.items()
         }
-        rows = splits["train"]
         for file in data.files:
-            own = [one.row for one in rows if one.file == file.path]
+            own = pairs[file.path].get("train", [])
             yield from column_warnings(draft, folder, file.place, file.path, own, columns, _weight_keys(draft, data))
-        trained = _rows_of_any_run(draft, data, rows, columns)
+        splits = joined(pairs.items())
+        trained = _rows_of_any_run(draft, data, splits["train"], columns)
         yield from row_warnings(data.place, splits, trained, columns, data.named)
         names = {run.name for run in data.runs.values() if draft.merged(run).columns == columns}
         yield from evaluated_rows(draft, folder, [file.path for file in data.files], names, trained, columns.input)
@@ -252,7 +253,8 @@ def _prompts_of_conversations(draft: Draft, data: _Data, rows: Sequence[JoinedRo
     """Prompts of runs that are trained on conversations, which have no input to put into one."""
     for path, run in data.runs.items():
         given = draft.merged(run)
-        found = next((one for one in rows if is_conversation(one.row, given.columns.input)), None)
+        key = given.columns.input
+        found = next((one for one in rows if is_conversation(one.row, key)), None)
         if found and given.prompt != "{input}":
             where = f"row {found.number} of split train of {shown(found.file.name)}"
             message = f"{where} has {MESSAGES}, which are given as they are"
