@@ -33,9 +33,10 @@ test: test-fast test-slurm
 test-fast: setup
 	$(BIN)/pytest --numprocesses 2 $(SPREAD) --ignore tests/slurm
 
-# The same in an environment of its own with TRL and transformers 5, without what needs torchtune.
+# The same in an environment of its own with TRL and transformers 5, without what needs torchtune; `TESTS=tests/train`
+# runs some of it.
 test-modern: $(MODERN)/.setup
-	$(MODERN)/bin/pytest --numprocesses 2 $(SPREAD) -m "not torchtune" --ignore tests/slurm
+	$(MODERN)/bin/pytest --numprocesses 2 $(SPREAD) -m "not torchtune" --ignore tests/slurm $(TESTS)
 
 $(MODERN)/.setup: pyproject.toml tests/modern-versions.txt
 	$(PYTHON) -m venv $(MODERN)
