@@ -152,12 +152,14 @@ def jobs_are_submitted():
 
 @functools.cache
 def refuse_bad_scripts():
-    """End with all that is wrong with the job scripts, before any job is submitted."""
+    """End with all that is wrong with the job scripts, before any job is submitted; warn of what has no effect."""
     requested = workflow.dag_settings.targets
     missing = missing_packages(plan, settings, requested)
     if jobs_are_submitted():
         end_with(missing)
         end_with(scripts.refusals(requested))
+        for warning in scripts.unread_lines(requested):
+            logger.warning(warning)
     else:
         end_with([*missing, *missing_nodes(plan, requested)])
 

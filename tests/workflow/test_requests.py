@@ -38,10 +38,11 @@ def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
-def submit(folder: Path, *arguments: str) -> None:
-    """Run the workflow on a cluster whose sbatch fails."""
+def submit(folder: Path, *arguments: str) -> str:
+    """Run the workflow on a cluster whose sbatch fails; returns what it said."""
     result = snakemake(folder, *arguments, profile="slurm")
     assert result.returncode == 1, result.stdout
+    return result.stdout
 
 
 def requested(submissions: Path, run: str) -> tuple[list[str], str]:
@@ -56,11 +57,17 @@ def test_a_job_is_submitted_with_the_lines_of_its_script(fresh: ExperimentFolder
     lines = "#SBATCH --gres=gpu:2 --mem=4G -c 3\n#SBATCH --partition=short --site-option='a b'\nset -e"
     fresh.edit("r4/finetune.slurm", "set -e", lines)
     fresh.edit("r8/finetune.slurm", "#SBATCH --time=00:10:00\n", "")
-    submit(fresh.path, "r4/finetune.json", "r8/finetune.json")
+    for run in ("r4", "r8"):
+        fresh.edit(f"{run}/finetune.slurm", "set -e\n", "set -e\n#SBATCH --mem=64G\n")
+    said = submit(fresh.path, "r4/finetune.json", "r8/finetune.json")
     expected = "--time=00:10:00 --gres=gpu:2 --mem=4G -c 3 --partition=short --site-option='a b'"
     assert requested(submissions, "r4") == ([], expected)
     # Neither memory nor time nor cores: the cluster's defaults, not Snakemake's.
     assert requested(submissions, "r8") == ([], "")
+    why = "is below the first command, where sbatch reads no such lines: move it up (so in 1 other script)"
+    assert [line for line in said.splitlines() if "below" in line] == [
+        f"r4/finetune.slurm:6: `#SBATCH --mem=64G` {why}"
+    ]
 
 
 def test_the_command_line_wins_over_the_script(fresh: ExperimentFolder, submissions: Path) -> None:

@@ -138,6 +138,14 @@ def read_options(text: str) -> list[Option]:
     return [option for option in options if option.name not in LEFT_OUT]
 
 
+def unread_lines(text: str) -> list[Problem]:
+    """`#SBATCH` lines of a job script below its first command: sbatch passes over them in silence."""
+    lines = list(enumerate(text.split("\n"), start=1))
+    first = next((number for number, line in lines if _is_command(line)), len(lines))
+    why = "is below the first command, where sbatch reads no such lines: move it up"
+    return [Problem(at, "", f"`{line.strip()}` {why}") for at, line in lines[first:] if line.startswith(_MAGIC)]
+
+
 def refusal(option: Option) -> str:
     """Why no job may have an option; empty if it may."""
     why = REFUSED.get(option.name, "")
@@ -229,8 +237,12 @@ def _magic_lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.startswith(_MAGIC):
             yield number, line[len(_MAGIC) :]
-        elif line.strip(_BLANKS) and not line.lstrip(_BLANKS).startswith("#"):
+        elif _is_command(line):
             return
+
+
+def _is_command(line: str) -> bool:
+    return line.strip(_BLANKS) != "" and not line.lstrip(_BLANKS).startswith("#")
 
 
 def _first_word(line: str) -> tuple[str, str, str]:

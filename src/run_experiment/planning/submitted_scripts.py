@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 
 from run_experiment.common import paths
 from run_experiment.common.errors import InputError, Problem
-from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options
+from run_experiment.common.text import counted
+from run_experiment.jobscripts.sbatch_lines import SbatchError, read_options, unread_lines
 from run_experiment.jobscripts.syntax import syntax_problem
 from run_experiment.planning.plan import Plan
 from run_experiment.planning.target import Target
@@ -40,8 +41,21 @@ class SubmittedScripts:
 
     def refusals(self, requested: Collection[str]) -> list[InputError]:
         """What is wrong with the scripts of all jobs that making the requested targets takes; none are all targets."""
-        made = [target.path for target in made_for(self._plan, requested) if target.path in self]
-        return [error for path in made if (error := self._refusal(path))]
+        return [error for path in self._made_for(requested) if (error := self._refusal(path))]
+
+    def unread_lines(self, requested: Collection[str]) -> list[str]:
+        """Warnings of `#SBATCH` lines of these scripts that ask for nothing, one for all scripts with the same line."""
+        found: dict[str, list[str]] = {}
+        for script, text in map(self.script, self._made_for(requested)):
+            for problem in unread_lines(text):
+                found.setdefault(problem.message, []).append(problem.render(script))
+        return [
+            first + (f" (so in {counted(len(more), 'other script')})" if more else "")
+            for first, *more in found.values()
+        ]
+
+    def _made_for(self, requested: Collection[str]) -> list[str]:
+        return [target.path for target in made_for(self._plan, requested) if target.path in self]
 
     def _refusal(self, target: str) -> InputError | None:
         script, text = self.script(target)

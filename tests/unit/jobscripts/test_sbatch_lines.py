@@ -18,6 +18,7 @@ from run_experiment.jobscripts.sbatch_lines import (
     as_lines,
     parse,
     read_options,
+    unread_lines,
     without,
 )
 
@@ -72,6 +73,12 @@ def test_only_magic_lines_before_the_first_command_count() -> None:
         "#SBATCH --mem\n#SBATCH 4\n#SBATCH--time=5\n  # x\nmodule load x\n#SBATCH --mem=99\n#SBATCH --wrap=x\n"
     )
     assert values(text) == {"nodes": "1", "mem": "4", "time": "5"}
+    why = "is below the first command, where sbatch reads no such lines: move it up"
+    assert [problem.render("a") for problem in unread_lines(text)] == [
+        f"a:13: `#SBATCH --mem=99` {why}",
+        f"a:14: `#SBATCH --wrap=x` {why}",
+    ]
+    assert unread_lines("#!/bin/bash\n#SBATCH --mem=1") == []
 
 
 def test_words_go_with_the_job_as_they_are_written() -> None:
