@@ -19,7 +19,7 @@ from run_experiment.common.experiment_lock import ClaimError, claim
 from run_experiment.estimate.cost import judge_of
 from run_experiment.estimate.measurements import Store, measured
 from run_experiment.estimate.time_limits import TimeLimits
-from run_experiment.estimate.text import estimate_text, over_budget
+from run_experiment.estimate.text import beyond_budget, estimate_text, over_budget
 from run_experiment.planning.early import early_targets, remove_marks, trainings_behind
 from run_experiment.planning.snapshot import Snapshot
 from run_experiment.planning.submitted_scripts import SubmittedScripts
@@ -403,13 +403,20 @@ def planned_cost():
 def cost_in_words():
     """The lines of the estimate under `-n`, and whether it is more than it may be."""
     cost = planned_cost()
-    return "\n".join([estimate_text(cost), *over_budget(cost, settings.gpu_hours)])
+    limits = [
+        *over_budget(cost, settings.gpu_hours),
+        *beyond_budget(cost, settings.gpu_hours),
+    ]
+    return "\n".join([estimate_text(cost), *limits])
 
 
 def keep_to_budget():
     """End if this session's jobs will take more GPU-hours than they may."""
     if settings.gpu_hours is not None and not workflow.touch:
-        end_with(over_budget(planned_cost(), settings.gpu_hours))
+        cost = planned_cost()
+        end_with(over_budget(cost, settings.gpu_hours))
+        for line in beyond_budget(cost, settings.gpu_hours):
+            print(line, file=sys.stderr)
 
 
 def remember_how_long_jobs_took(snapshot):

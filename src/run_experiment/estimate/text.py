@@ -42,6 +42,18 @@ def over_budget(estimate: Estimate, gpu_hours: float | None) -> list[str]:
     ]
 
 
+def beyond_budget(estimate: Estimate, gpu_hours: float | None) -> list[str]:
+    """What a number of GPU-hours does not limit; empty if None is given."""
+    if gpu_hours is None:
+        return []
+    found = []
+    if unknown := len(estimate.jobs) - len(estimate.known):
+        found.append(f"gpu_hours={gpu_hours:g} does not count {counted(unknown, 'job')} unlike any that was measured")
+    if without := sum(not job.gpus for job in estimate.known):
+        found.append(f"gpu_hours={gpu_hours:g} does not count {counted(without, 'job')} like some that had no GPU")
+    return found
+
+
 def _total(estimate: Estimate) -> str:
     jobs = _jobs(estimate)
     if not estimate.gpu_seconds.likely:

@@ -151,7 +151,9 @@ def _against(answer: Answer, comparisons: Sequence[Comparison], name: str) -> st
         return ""
     tie, name = len(answer.best) > 1, name or first.reference
     if first.delta is None or weakest(comparisons) == NOT_COMPARABLE:
-        return f"{'Not all' if tie else 'It'} can{'' if tie else 'not'} be compared with {name}."
+        none = all(verdict(one) == NOT_COMPARABLE for one in comparisons)
+        who = "It cannot" if not tie else "None can" if none else "Not all can"
+        return f"{who} be compared with {name}."
     if weakest(comparisons) != CLEAR:
         same = len({one.delta for one in comparisons}) == 1
         subject = "Its difference" if not tie else "Their difference" if same else f"The difference of {first.run}"

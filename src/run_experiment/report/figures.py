@@ -94,7 +94,7 @@ def _by_parameter(data: Mapping[str, Any]) -> Iterator[Figure]:
             rows = [row for row in _scored(data, task["task"]) if row["epoch"] is not None]
             rows = [row for row in rows if known[row["run"]].get(name) is not None]
             flat = [row for row in _scored(data, task["task"]) if row["epoch"] is None]
-            values = {row["run"]: known[row["run"]][name] for row in rows}
+            values = {row["run"]: _written(known[row["run"]][name]) for row in rows}
             if 1 < len(set(map(str, values.values()))) <= 24:
                 chart = score_by_parameter(rows, flat, task, name, values)
                 yield Figure("parameters", f"{name}_{task['task']}", f"{task['task']} by {name}", chart)
@@ -123,6 +123,11 @@ def score_by_parameter(
         chart.point(at, row["value"], kind, tip, 3.5 if is_last else 2.5)
     chart.below([(place, value) for value, place in places.items()], name)
     return chart
+
+
+def _written(value: Any) -> Any:
+    """A parameter's value as the summary has it."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _losses(data: Mapping[str, Any]) -> Iterator[Figure]:

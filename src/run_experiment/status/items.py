@@ -34,11 +34,11 @@ TRAINING, VERIFICATION, EVALUATION = "training", "verification", "evaluation"
 class Item:
     """A training, the verification of an epoch, or an evaluation, with its state.
 
-    `since` is when the state began, `seconds` how long a finished job ran, `read_on` a file with more details (relative
-    to the folder). `certain` is False if this is only the last known state. `epoch` is None for an untrained model.
-    `attempt` is the number (from 1) of the attempt that is running or pending. A job that `is_stuck` does not go on by
-    itself. `progress` is how far a running job is. `taken_from` is the experiment that a result was taken from, if it
-    was.
+    `since` is when the state began, `seconds` how long a job that ended ran, `read_on` a file with more details
+    (relative to the folder). `certain` is False if this is only the last known state. `epoch` is None for an untrained
+    model. `attempt` is the number (from 1) of the attempt that is running or pending. A job that `is_stuck` does not go
+    on by itself. `progress` is how far a running job is. `taken_from` is the experiment that a result was taken from,
+    if it was.
     """
 
     kind: str

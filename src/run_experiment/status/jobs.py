@@ -37,7 +37,8 @@ _STOPPED = ("SUSPENDED", "STOPPED")
 
 @dataclass(frozen=True)
 class Evidence:
-    """State of the newest job for a target. `since` is when the state began, None if unknown.
+    """State of the newest job for a target. `since` is when the state began, `seconds` how long a job that ended ran;
+    None if unknown.
 
     `certain` is False if this is only the last known state; `config_hash` may be only the beginning of the hash, or
     None. `attempt` is the number (from 1) of a live job's attempt. A job that `is_stuck` does not go on by itself.
@@ -53,6 +54,7 @@ class Evidence:
     config_hash: str | None = None
     attempt: int | None = None
     is_stuck: bool = False
+    seconds: float | None = None
 
 
 class Jobs:
@@ -91,6 +93,7 @@ class Jobs:
             read_on,
             attempt.slurm_state,
             certain=not attempt.may_run,
+            seconds=_between(attempt.began, attempt.ended),
         )
 
     def _submitted(self, submission: Submission, log: str) -> Evidence:
@@ -143,7 +146,8 @@ class Jobs:
             failed = job.state == "FAILED"
             reason, read_on = kept.reason if failed else f"{reason}: {first_line(left.own_error)}", kept.read_on
         state = State.CANCELLED if job.state == "CANCELLED" else State.FAILED
-        return Evidence(state, job.job_id, ended, reason, read_on, job.state)
+        ran = _between(aware(job.started), ended)
+        return Evidence(state, job.job_id, ended, reason, read_on, job.state, seconds=ran)
 
     def _last_known(self, submission: Submission, log: str) -> Evidence:
         """State of a job without an answer from SLURM: running if it said that it began."""
@@ -168,6 +172,10 @@ class Jobs:
 
     def _existing(self, log: str) -> str | None:
         return log if (self._folder / log).is_file() else None
+
+
+def _between(began: datetime | None, ended: datetime | None) -> float | None:
+    return max(0.0, (ended - began).total_seconds()) if began and ended else None
 
 
 def _queued(job: QueuedJob, submitted: datetime | None) -> Evidence:

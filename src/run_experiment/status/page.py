@@ -161,10 +161,10 @@ def _verified(run: RunStatus) -> str:
 
 
 def _duration(item: Item, moment: datetime) -> str:
-    """How long a training took, or how long it has been in its state."""
-    if item.state is State.DONE:
-        return "" if item.seconds is None else age(item.seconds)
-    return "" if item.since is None else age((moment - item.since).total_seconds())
+    """How long a training that ended ran, or how long it has been running or pending."""
+    if item.state in (State.RUNNING, State.PENDING):
+        return "" if item.since is None else age((moment - item.since).total_seconds())
+    return "" if item.seconds is None else age(item.seconds)
 
 
 def _columns(status: Status) -> list[_Column]:

@@ -199,6 +199,7 @@ def _with(item: Item, found: Evidence) -> Item:
         certain=found.certain,
         attempt=found.attempt,
         is_stuck=found.is_stuck,
+        seconds=found.seconds,
     )
 
 

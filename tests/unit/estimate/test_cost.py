@@ -16,7 +16,7 @@ from run_experiment.estimate.likeness import epochs_of, likeness
 from run_experiment.estimate.measurements import Measurement, measured
 from run_experiment.estimate.model_size import guess
 from run_experiment.estimate.seconds import Seconds
-from run_experiment.estimate.text import estimate_text, over_budget
+from run_experiment.estimate.text import beyond_budget, estimate_text, over_budget
 from run_experiment.planning.target import Kind
 
 GPU = {"gpus": [{"name": "A100"}]}
@@ -165,6 +165,13 @@ def test_budget() -> None:
         "gpu_hours=4.5 does not suffice: the estimate is 5.0 GPU-hours (2.5 to 10). Nothing is submitted; choose less "
         "with only=, or allow more."
     ]
+
+
+def test_what_a_budget_does_not_limit_is_said() -> None:
+    assert beyond_budget(PLANNED, None) == []
+    assert beyond_budget(PLANNED, 5) == ["gpu_hours=5 does not count 1 job unlike any that was measured"]
+    on_cpus = Estimate([job("r4", Kind.TRAINING, 60, gpus=0), job("r8", Kind.TRAINING, 60)])
+    assert beyond_budget(on_cpus, 0.5) == ["gpu_hours=0.5 does not count 1 job like some that had no GPU"]
 
 
 @pytest.mark.parametrize(("hours", "text"), [(0.004, "0.00"), (0.06, "0.06"), (2.34, "2.3"), (1234.5, "1,234")])

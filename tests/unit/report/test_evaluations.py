@@ -114,6 +114,8 @@ def test_what_was_not_chosen_by_its_own_score_is_not_optimistic(change: dict[str
         ({"against_base": (WORSE,), "better": "lower"}, "clearly better than base (\N{MINUS SIGN}0.700)"),
         ({"better": "lower"}, "has the lowest match/accuracy"),
         ({"against_base": (replace(WORSE, paired=False),)}, "It cannot be compared with base."),
+        ({"best": TIED, "against_base": (replace(WORSE, paired=False),)}, "None can be compared with base."),
+        ({"best": TIED, "against_base": (NEAR, replace(WORSE, paired=False))}, "Not all can be compared with base."),
         ({"against_base": ()}, "0.950). Its difference to the runner-up"),
         (
             {"seeds": SEEDS},

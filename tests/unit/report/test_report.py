@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,16 @@ def test_figures_are_files_that_need_no_page(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.svg"):
         assert "var(" not in path.read_text(encoding="utf-8")
     assert (tmp_path / "timeline.png").read_bytes().startswith(PNG)
+
+
+def test_values_are_on_axes_as_the_summary_has_them() -> None:
+    data = page_data(tasks=1)
+    for number, run in enumerate(data["runs"]):
+        run["parameters"] = {"lr": (1e-5, "auto")[number % 2], "full_finetuning": bool(number % 2)}
+    data["parameters"]["differing"] = ["lr", "full_finetuning"]
+    by_lr, by_method = (one.chart.svg() for one in figures(data) if one.section == "parameters")
+    assert re.findall(r">(1e-05|auto)</text>", by_lr) == ["1e-05", "auto"]
+    assert re.findall(r">(false|true|False|True)</text>", by_method) == ["false", "true"]
 
 
 def test_a_figure_that_is_as_it_was_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

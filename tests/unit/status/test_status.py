@@ -7,7 +7,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +112,20 @@ def test_a_failed_training_says_why_and_where_to_read_on(
     new: ExperimentFolder, status: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fail(new, TRAIN_R4, "16", ended="2025-01-31T10:00:00+01:00", error="an older one")
-    fail(new, TRAIN_R4)
+    moment = datetime.now().astimezone() - timedelta(days=2)
+    fail(new, TRAIN_R4, started=moment.isoformat(), ended=(moment + timedelta(minutes=47)).isoformat())
     found = items(status(new))["r4"]
     assert (found["state"], found["job_id"], found["read_on"]) == ("failed", "17", "r4/attempts/17/job.log")
+    assert found["seconds"] == 47 * 60
     assert found["reason"] == "failed as job 17: r4/finetune.slurm ended with exit status 1; its log is /somewhere"
     missing = reasons(status(new, "--missing", exit_status=3))
     assert missing["r4/shout/epoch1"] == "its training failed as job 17"
     assert missing["r8/shout/epoch1"] == "its run is not trained yet"
     assert main(["status", str(new.path)]) == 0
     page = capsys.readouterr().out
-    assert "r4     failed    17" in page
-    assert re.search(r"^  r4 training, \w+ ago: failed as job 17: r4/finetune.slurm", page, re.MULTILINE)
+    # How long it ran is in the table, how long ago that was below it.
+    assert re.search(r"^r4     failed    17   47m +0/2", page, re.MULTILINE)
+    assert re.search(r"^  r4 training, 1d23h ago: failed as job 17: r4/finetune.slurm", page, re.MULTILINE)
     assert "see r4/attempts/17/job.log" in " ".join(page.split())
 
 
