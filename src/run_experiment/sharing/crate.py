@@ -79,6 +79,8 @@ class Contents:
         self._folder = records.experiment.folder
         self._with_checkpoints = checkpoints
         self._files: dict[Path, Entity] = {}
+        # Inputs that are not in the folder, by their names in the crate.
+        self._outside: dict[str, list[Path]] = {}
         self._tools: dict[tuple[str, str], Entity] = {}
         # Checkpoints by the folder that records name.
         self._checkpoints: dict[str, Entity] = {}
@@ -182,8 +184,16 @@ class Contents:
 
     def _input(self, path: Path) -> Entity:
         inside = path.is_relative_to(self._folder)
-        place = str(path.relative_to(self._folder)) if inside else f"elsewhere/{'_'.join(path.parts[-2:])}"
-        return self._file(path, place)
+        return self._file(path, str(path.relative_to(self._folder)) if inside else self._elsewhere(path))
+
+    def _elsewhere(self, path: Path) -> str:
+        """The place of a file of another folder; several of one name are told apart by numbers."""
+        name = "_".join(path.parts[-2:])
+        same = self._outside.setdefault(name, [])
+        if path not in same:
+            same.append(path)
+        number = same.index(path) + 1
+        return f"elsewhere/{name}" if number == 1 else f"elsewhere/{number}/{name}"
 
     def _training(self, run: Run, record: TrainingRecord) -> Entity:
         assert run.training

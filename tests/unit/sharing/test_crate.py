@@ -106,6 +106,22 @@ def test_all_data_files_of_a_training_are_in_it(done: ExperimentFolder) -> None:
     assert "more.json" in files
 
 
+def test_files_of_one_name_elsewhere_are_all_in_it(done: ExperimentFolder) -> None:
+    rows = [[{"input": word, "output": word.upper()}] for word in ("fig", "pea", "oak")]
+    named = [done.path.parent / name / "data/train.json" for name in ("fruit", "plants", "trees")]
+    for path, content in zip(named, rows, strict=True):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    values = done.read()
+    values["data"]["training"] = {"path": [str(path) for path in named]}
+    done.write(values)
+    train(done, "r4", 0)
+    entities, files = exported(done)
+    places = ids(entities["#r4"]["object"])[:3]
+    assert [json.loads(files[place]) for place in places] == rows
+    assert places == ["elsewhere/data_train.json", "elsewhere/2/data_train.json", "elsewhere/3/data_train.json"]
+
+
 def test_checkpoints_are_named_by_hash_and_copied_only_if_asked_for(done: ExperimentFolder) -> None:
     entities, files = exported(done)
     weights = done.path / "r4/artifacts/epoch_1/adapter_model.safetensors"
