@@ -52,7 +52,8 @@ def make_adapter(folder: Path, model: Path) -> None:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
-    """An adapter and a whole model that are trained, a control and a checkpoint made elsewhere.
+    """An adapter and a whole model that are trained, on all rows of two files and on the first of them; a control and a
+    checkpoint made elsewhere.
 
     Three tasks read their data in three ways.
     """
@@ -60,11 +61,17 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
     make_adapter(experiment.path / "elsewhere/epoch_7", experiment.path.parent / "model")
     (experiment.path / "own.py").write_text(OWN_TASKS)
     (experiment.path / "capitals.csv").write_text("input,target\nFrance?,Paris\nItaly?,Rome\nJapan?,Tokyo\n")
+    splits = experiment.data()
+    experiment.write_data({**splits, "train": splits["train"][:3]})
+    more = [f"{row['output']},{row['input']}\n" for row in splits["train"][3:]]
+    (experiment.path / "more.csv").write_text("".join(["output,input\n", *more]))
     values = experiment.read()
+    values["data"]["training"] = {"path": ["words.json", "more.csv"]}
     values["output"] = {"base_directory": str(experiment.path.parent / "scratch")}
     values["controls"] |= {"validation_during_training": True, "system_prompt": 'Say "it" loud.'}
     values["runs"][1] = {"name": "given", "type": "eval-only", "checkpoint_path": "elsewhere/epoch_7"}
-    values["runs"].append({"name": "full", "trainer": "trl", "parameters": {"full_finetuning": True, "epochs": 1}})
+    first = {"full_finetuning": True, "epochs": 1, "training_samples": 4}
+    values["runs"].append({"name": "full", "trainer": "trl", "parameters": first})
     values["evaluation"]["tasks"] += [
         {"name": "capitals", "script": "own.py@capitals", "dataset": "capitals.csv"},
         {"name": "security", "script": "own.py@security"},
@@ -113,8 +120,9 @@ def test_results_table(output: str, experiment: ExperimentFolder) -> None:
 
 
 def test_training_leaves_its_curve(output: str, experiment: ExperimentFolder) -> None:
-    metrics = read_metrics(experiment.path.parent / "scratch/r4/artifacts/metrics.csv")
-    assert list(metrics["step"].dropna().unique()) == list(range(1, 9))
+    for run, steps in (("full", 2), ("r4", 8)):
+        metrics = read_metrics(experiment.path.parent / f"scratch/{run}/artifacts/metrics.csv")
+        assert list(metrics["step"].dropna().unique()) == list(range(1, steps + 1))
     losses = experiment.record("r4/finetune.json")["losses"]
     assert math.isfinite(losses["train_loss"])
     assert math.isfinite(losses["validation_loss"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from run_experiment.common.files import refuse_foreign_links, regular
+from run_experiment.common.paths import told_apart
 
 Config = Mapping[str, Any]
 
@@ -91,17 +92,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def describe_change(
-    old: Config, new: Config, data: Path | str | None = None, script: Path | str | None = None, most: int = 3
+    old: Config, new: Config, data: Sequence[Path] = (), script: Path | str | None = None, most: int = 3
 ) -> str:
     """Describe in one line what differs between two configurations: `lora_rank: 4 → 8`, `the data changed`.
 
-    `data` and `script` are the data file and the task script, of which configurations contain only hashes.
+    `data` and `script` are the data files and the task script, of which configurations contain only hashes.
     """
     before, after = dict(_flat(old)), dict(_flat(new))
     # As JSON: NaN equals itself.
     names = [name for name in {**before, **after} if canonical(before.get(name)) != canonical(after.get(name))]
     known = {
-        "data": Path(data).name if data else "the data",
+        "data": ", ".join(told_apart(data)) or "the data",
         "script": Path(script).name if script else "",
         "split": after.get("data.split"),
     }

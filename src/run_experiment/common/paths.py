@@ -5,6 +5,7 @@ All paths are relative to the experiment folder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 SUMMARY = "experiment_summary.yaml"
@@ -52,6 +53,16 @@ def portable(path: Path, folder: Path) -> str:
     So a copy of the folder works in the copy; scripts run with the experiment's folder as working directory.
     """
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def told_apart(files: Sequence[Path]) -> list[str]:
+    """Names of files, with as many of the folders above them as tell them apart."""
+    names: list[str] = []
+    for parts in range(1, max((len(file.parts) for file in files), default=0) + 1):
+        names = [str(Path(*file.parts[-parts:])) for file in files]
+        if len(set(names)) == len(files):
+            break
+    return names
 
 
 def cell(task: str, epoch: int | None) -> str:

@@ -50,11 +50,6 @@ class Training:
     wandb_project: str | None = None
     trainer: str = DEFAULT_TRAINER
 
-    @property
-    def data_names(self) -> str:
-        """Names of its data files, for the user."""
-        return ", ".join(file.name for file in self.data)
-
 
 @dataclass(frozen=True)
 class Run:

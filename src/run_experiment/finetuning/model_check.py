@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.errors import CheckpointError
-from run_experiment.common.paths import GENERATION_CONFIG
+from run_experiment.common.paths import GENERATION_CONFIG, told_apart
 from run_experiment.common.text import clipped, counted, harmless
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.encoder import Encoder, begin_packs, split_rows
@@ -99,8 +99,9 @@ class ModelCheck:
     def what(self) -> str:
         """What is checked, for the user."""
         first = f"the first {self.training_samples:,}" if self.training_samples else "all"
-        names = ", ".join(file.name for file in self.files)
-        rows = f" and {first} rows of {names} ({', '.join(self.splits)})" if self.data else ""
+        rows = (
+            f" and {first} rows of {', '.join(told_apart(self.files))} ({', '.join(self.splits)})" if self.data else ""
+        )
         prompt = "" if self.prompt == "{input}" else f" '{_short(self.prompt)}'"
         system = f" with system prompt '{_short(self.system_prompt)}'" if self.system_prompt else ""
         return f"tokenizer, {self.dataset_type} prompts{prompt}{system}{rows}"
@@ -248,11 +249,12 @@ def _goes_on(check: ModelCheck, loaded: ModelTokenizer, encoder: Encoder) -> Ite
 
 
 def _encoded_rows(check: ModelCheck, encoder: Encoder) -> Iterator[_Encoded]:
+    # Of one file there is no doubt which.
+    named = {file: f" of {name}" for file, name in zip(check.files, told_apart(check.files), strict=True)}
     for split in check.splits:
         for one in split_rows(check.files, split, check.first(split), check.columns):
-            name = f"row {one.number} of split {split}"
-            # Of one file there is no doubt which.
-            yield _encoded(one, f"{name} of {one.file.name}" if len(check.data) > 1 else name, split, encoder)
+            name = f"row {one.number} of split {split}{named[one.file] if len(named) > 1 else ''}"
+            yield _encoded(one, name, split, encoder)
 
 
 def _encoded(one: JoinedRow, name: str, split: str, encoder: Encoder) -> _Encoded:

@@ -112,7 +112,7 @@ class _Builder:
         if run.output_dir is None and not own_script:
             message = f"trainers name checkpoints {paths.CHECKPOINT_NAME}, so the pattern must end with that"
             raise InputError(paths.SUMMARY, [Problem(0, "output.checkpoint_pattern", message)])
-        target = self._snapshot.compared(Kind.TRAINING, path, config, run.training.data_names)
+        target = self._snapshot.compared(Kind.TRAINING, path, config, run.training.data)
         target = self._redone(replace(target, own_script=own_script, edited=bool(own)))
         sought = self._plan.sought(run, config)
         kept = kept_training(sought) if target.wanted else None
@@ -253,7 +253,8 @@ class _Builder:
 
     def _cache(self, data_set: DataSet) -> Target:
         path = paths.cache_record(data_set.name)
-        target = self._snapshot.compared(Kind.CACHE, path, data_set.config, data_set.data, data_set.script)
+        data = [Path(data_set.data)] if data_set.data else []
+        target = self._snapshot.compared(Kind.CACHE, path, data_set.config, data, data_set.script)
         target = replace(target, optional=True)
         if not target.wanted and not (self._experiment.folder / data_set.folder / FACTS).is_file():
             return replace(target, state=State.STALE, why="its folder is gone")
@@ -344,8 +345,9 @@ class _Builder:
     def _compared_with_checkpoint(self, path: str, config: Config, evaluation: Evaluation) -> Target:
         """Compare an evaluation's record, which also contains the hashes of the checkpoint's files."""
         task, kind = evaluation.task, Kind.EVALUATION
+        data = [task.data] if task.data else []
         if not evaluation.needs_checkpoint:
-            return self._snapshot.compared(kind, path, config, task.data, task.script)
+            return self._snapshot.compared(kind, path, config, data, task.script)
         run, epoch = evaluation.run, evaluation.epoch
         manifest, record = self._plan[paths.manifest(run.name, epoch)], self._snapshot.record(kind, path)
         if self._awaits_training(evaluation):
@@ -354,7 +356,7 @@ class _Builder:
         if files is None and record:
             # A checkpoint that was evaluated and then removed cannot have changed since.
             files = record.config.get(CHECKPOINT)
-        target = self._snapshot.compared(kind, path, {**config, CHECKPOINT: files}, task.data, task.script)
+        target = self._snapshot.compared(kind, path, {**config, CHECKPOINT: files}, data, task.script)
         if target.state is State.MISSING and manifest.wanted:
             return replace(target, why=after_verification(manifest), attempt=None, failed=manifest.failed)
         return target

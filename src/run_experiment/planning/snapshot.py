@@ -5,7 +5,7 @@ Of a target whose configuration is known it says whether it is fresh, stale or m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -80,7 +80,7 @@ class Snapshot:
         return self._once(path, reader.get(kind, read_config))
 
     def compared(
-        self, kind: Kind, path: str, config: Config, data: Path | str | None = None, script: Path | str | None = None
+        self, kind: Kind, path: str, config: Config, data: Sequence[Path] = (), script: Path | str | None = None
     ) -> Target:
         """The target of a known configuration, with its state; `data` and `script` are files hashed in it."""
         record = self.record(kind, path)

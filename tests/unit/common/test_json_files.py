@@ -156,7 +156,7 @@ def task(**facts: Any) -> dict[str, Any]:
     }
 
 
-FILES = ("data/words.json", Path("/tasks/shout.py"))
+FILES = ([Path("data/words.json")], Path("/tasks/shout.py"))
 HASHED = {
     "the model": ({"model": 1}, "the model's weights or tokenizer changed"),
     "the script": ({"script": 1}, "the task's script shout.py changed"),
@@ -178,6 +178,16 @@ HASHED = {
 @pytest.mark.parametrize(("facts", "text"), HASHED.values(), ids=HASHED)
 def test_change_of_a_hash_names_what_it_is_of(facts: dict[str, Any], text: str) -> None:
     assert describe_change(task(), task(**facts), *FILES) == text
+
+
+def test_files_of_one_name_are_told_apart() -> None:
+    before, after = ({"data": {"train": {"sha256": one}}} for one in HASHES[:2])
+    for files, names in (
+        (["/a/one.json", "/a/two.json"], "one.json, two.json"),
+        (["/data/alpaca/train.json", "/data/dolly/train.json"], "alpaca/train.json, dolly/train.json"),
+        (["/a/x/train.json", "/b/x/train.json", "/b/y.json"], "a/x/train.json, b/x/train.json, /b/y.json"),
+    ):
+        assert describe_change(before, after, list(map(Path, files))) == f"the train split of {names} changed"
 
 
 def test_change_of_a_cache_names_the_same() -> None:

@@ -124,13 +124,27 @@ def test_rows_of_each_file_have_weights(more: Path) -> None:
 def test_files_of_one_run(more: Path) -> None:
     own = ("{lora_rank: 8}\n", "{lora_rank: 8, training_samples: 9}\n    data: [words.json, more.json]\n")
     summary, warnings = read(more, changed(own, DATASET))
-    assert [run.training and run.training.data_names for run in resolve(summary, more).fine_tuned] == [
-        "words.json",
-        "words.json, more.json",
+    assert [len(run.training.data) for run in resolve(summary, more).fine_tuned if run.training] == [
+        1,
+        2,
     ]
     assert warnings == [f"{FILE}:20: runs[1].parameters.training_samples: is 9, but split train has 7 rows"]
     (more / "more.json").unlink()
     assert errors(more, changed(own, DATASET)) == [f'{FILE}:21: runs[1].data[1]: there is no file "DIR/more.json"']
+
+
+def test_files_of_one_name_are_told_apart(folder: Path) -> None:
+    for name, rows in {"alpaca": MORE, "dolly": [*MORE[:2], {"input": "g"}]}.items():
+        write_rows(folder, f"{name}/train.json", rows)
+    assert errors(folder, listed("alpaca/train.json", "dolly/train.json")) == [
+        f'{FILE}:16: data.training.path[1]: row 3 of split train of dolly/train.json: output is missing; the row has "input"; output_key names another column'
+    ]
+    write_rows(folder, "dolly/train.json", [{"input": "g", "output": "?"}])
+    write_rows(folder, "held.json", {"test": MORE})
+    text = listed("alpaca/train.json", "dolly/train.json").replace("dataset: words.json", "dataset: held.json")
+    first, second = read(folder, text)[1]
+    assert "(row 1 of dolly/train.json)" in first
+    assert second.endswith('remove such rows from "alpaca/train.json" and "dolly/train.json"')
 
 
 def test_rows_of_another_file_that_are_known_or_disagree(more: Path) -> None:

@@ -288,7 +288,7 @@ def test_a_run_has_data_of_its_own(folder: Path, key: str) -> None:
     text = changed(own, ("script: cap.py", "script: cap.py\n      dataset: words.json"))
     summary, warnings = read(folder, text)
     experiment = resolve(summary, folder)
-    assert [str(run.training.data_names) for run in experiment.fine_tuned if run.training] == [
+    assert [run.training.data[0].name for run in experiment.fine_tuned if run.training] == [
         "long.json",
         "words.json",
     ]

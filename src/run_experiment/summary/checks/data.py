@@ -54,8 +54,12 @@ class _Data:
     runs: Mapping[KeyPath, RunEntry]
 
     def named(self, file: Path) -> str:
-        """` of FILE`, where there are several."""
-        return f" of {file.name}" if len(self.files) > 1 else ""
+        """` of FILE`, as it is written, where there are several."""
+        return f" of {self.written(file)}" if len(self.files) > 1 else ""
+
+    def written(self, file: Path) -> str:
+        """A file's path as it is written."""
+        return next(one.text for one in self.files if one.path == file)
 
 
 def missing_file(
@@ -256,7 +260,7 @@ def _prompts_of_conversations(draft: Draft, data: _Data, rows: Sequence[JoinedRo
         key = given.columns.input
         found = next((one for one in rows if is_conversation(one.row, key)), None)
         if found and given.prompt != "{input}":
-            where = f"row {found.number} of split train of {shown(found.file.name)}"
+            where = f"row {found.number} of split train of {shown(data.written(found.file))}"
             message = f"{where} has {MESSAGES}, which are given as they are"
             yield Finding(draft.place_of(path, run, "prompt"), f"{message}: leave prompt out")
             return

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from pathlib import Path
 
 from run_experiment.common.files import regular
+from run_experiment.common.paths import told_apart
 from run_experiment.common.text import counted
 from run_experiment.common.yaml_lines import KeyPath, shown
 from run_experiment.experiment.columns import Columns
@@ -181,8 +182,8 @@ def evaluated_rows(
         found = (_known(name, rows, inputs, key, "input") for name, rows in splits.items())
         if parts := list(filter(None, found)):
             texts = (_text(one.row, key) for rows in splits.values() for one in rows)
-            files = dict.fromkeys(shown(inputs[text].name) for text in texts if text in inputs)
-            sources = " and ".join(files)
+            named = dict(zip(training, told_apart(training), strict=True))
+            sources = " and ".join(dict.fromkeys(shown(named[inputs[text]]) for text in texts if text in inputs))
             message = f"{' and '.join(parts)} of {shown(file.name)} are in split train of {sources} as well"
             advice = f"results there may show memory; remove such rows from {sources}"
             yield Finding((*place, "dataset"), f"{message}: {advice}", warning=True)
