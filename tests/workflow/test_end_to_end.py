@@ -96,7 +96,7 @@ def output(experiment: ExperimentFolder) -> str:
 
 def test_every_job_runs_once(output: str, experiment: ExperimentFolder) -> None:
     assert ran(output) == Counter(
-        check_model=3, run_finetune=2, verify_checkpoint=4, prebuild_cache=3, run_evaluation=6, collect_results=1
+        check_model=4, run_finetune=2, verify_checkpoint=4, prebuild_cache=3, run_evaluation=6, collect_results=1
     )
     assert planned(experiment.path) == Counter()
     assert not list(experiment.path.glob("*/attempts/*"))
