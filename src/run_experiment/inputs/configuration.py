@@ -5,9 +5,9 @@ Facts of the site (account, partition, modules, memory, paths) are not among the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,21 @@ class Determinants:
     """Builds the configurations of one experiment; hashes are computed once a session.
 
     `foreign_configs` are of the evaluations whose job scripts another tool wrote, by run and cell: the file that the
-    script gives to the task, if there is one.
+    script gives to the task, if there is one. `foreign_function` is the function that such scripts call of a task's
+    file, by that and the name of the task.
     """
 
     def __init__(
-        self, memory: HashMemory, foreign_configs: Mapping[tuple[str, str], Path | None] | None = None
+        self,
+        memory: HashMemory,
+        foreign_configs: Mapping[tuple[str, str], Path | None] | None = None,
+        foreign_function: Callable[[Path, str], str | None] = lambda script, task: None,
     ) -> None:
         self._memory = memory
         self._foreign_configs = foreign_configs or {}
         self.model = cache(_model)
-        self._signature = cache(read_signature)
+        self._foreign_function = foreign_function
+        self._signature = cache(self._read_signature)
         self._sources = cache(local_sources)
         self._part = cache(memory.part)
         self._tasks: dict[tuple[str, str], Config] = {}
@@ -184,6 +189,9 @@ class Determinants:
         """Signature of an evaluation's task."""
         task = evaluation.task
         return self._signature(task.script, task.function, task.name)
+
+    def _read_signature(self, script: Path, function: str | None, task: str) -> TaskSignature:
+        return read_signature(script, function, task, partial(self._foreign_function, script, task))
 
 
 def data_sets(experiment: Experiment, determinants: Determinants) -> DataSets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import decode_source
 from pathlib import Path
@@ -63,16 +63,18 @@ class TaskSignature:
         return name in self.parameters if name in _IF_NAMED else self.takes(name)
 
 
-def read_signature(script: Path, function: str | None, called: str = "") -> TaskSignature:
+def read_signature(
+    script: Path, function: str | None, called: str = "", elsewhere: Callable[[], str | None] = lambda: None
+) -> TaskSignature:
     """Signature of the task function in a file: the named one, or the only one, or of several the one that is `called`
-    as the summary calls the task. Raises TaskScriptError.
+    as the summary calls the task, or that is named `elsewhere`. Raises TaskScriptError.
     """
     tree = parse_script(script)
     _require_importable(script, tree)
     tasks = {node.name: node for node in tree.body if isinstance(node, Function) and _is_task(node)}
     if not tasks:
         raise TaskScriptError(f"{script} has no function decorated with @task{_task_elsewhere(tree, function)}")
-    name = function or (_function_of(called, tasks) if len(tasks) > 1 else next(iter(tasks)))
+    name = function or (_function_of(called, tasks) or elsewhere() if len(tasks) > 1 else next(iter(tasks)))
     if name is None:
         meant = closest(called, tasks) or next(iter(tasks))
         raise TaskScriptError(f"{script} has several tasks ({', '.join(tasks)}); name one: {script.name}@{meant}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from run_experiment.common import paths
@@ -63,6 +63,22 @@ def _has_cells(folder: Path) -> bool:
             return any(Path(entry, CELL_SCRIPT).is_file() for entry in entries if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def called_function(folder: Path, files: Sequence[str], script: Path) -> str | None:
+    """The function of a task's file that one of other tools' scripts calls, as `task.py@function`; None if none does.
+
+    `files` are relative to the experiment's `folder`.
+    """
+    called = re.compile(rf"{re.escape(script.name)}@(\w+)")
+    for file in files:
+        try:
+            text = regular(folder / file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if found := called.search(text):
+            return found[1]
+    return None
 
 
 def working_directory(folder: Path, script: str) -> str:

@@ -5,7 +5,9 @@ Only records decide: a target is fresh if its record's configuration is today's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from run_experiment.attempts.reuse import OtherExperiments
@@ -23,7 +25,7 @@ from run_experiment.inputs.configuration import Config, DataSet, Determinants, d
 from run_experiment.inputs.data_files import DataError
 from run_experiment.inputs.file_hashes import HashMemory
 from run_experiment.inputs.task_signature import TaskScriptError
-from run_experiment.jobscripts.foreign import foreign_cells
+from run_experiment.jobscripts.foreign import called_function, foreign_cells
 from run_experiment.jobscripts.render import JobScripts
 from run_experiment.planning.failed_steps import FailedStep, failed_cache, failed_check, failed_verification
 from run_experiment.planning.model_checks import ModelChecks
@@ -73,7 +75,7 @@ class _Builder:
         self._uncached: dict[str, FailedStep | None] = {}
         foreign = foreign_cells(experiment)
         configs = {key: experiment.folder / files[1] if files[1:] else None for key, files in foreign.items()}
-        self._determinants = Determinants(memory, configs)
+        self._determinants = Determinants(memory, configs, partial(_called_function, experiment, foreign))
         self._data_sets = data_sets(experiment, self._determinants)
         self._scripts = JobScripts(experiment, settings, self._determinants, foreign)
         self._plan = Plan(
@@ -360,6 +362,14 @@ class _Builder:
         if target.state is State.MISSING and manifest.wanted:
             return replace(target, why=after_verification(manifest), attempt=None, failed=manifest.failed)
         return target
+
+
+def _called_function(
+    experiment: Experiment, foreign: Mapping[tuple[str, str], Sequence[str]], script: Path, task: str
+) -> str | None:
+    """The function of a task's file that other tools' scripts of its evaluations call."""
+    cells = [foreign.get((one.run.name, one.cell), ()) for one in experiment.evaluations if one.task.name == task]
+    return called_function(experiment.folder, [files[0] for files in cells if files], script)
 
 
 def _stopped(target: Target, why: str, failed: FailedStep) -> Target:

@@ -10,6 +10,7 @@ import yaml
 from experiments import TASK, ExperimentFolder
 from small_experiment import complete, make_small_experiment, plan_of
 
+from run_experiment.common.errors import InputError
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.summary.read import read_summary
 
@@ -158,3 +159,24 @@ def test_of_a_file_with_several_tasks_the_one_of_the_task_s_name(experiment: Exp
     plan_of(experiment).write_scripts()
     assert "shout.py@shout" in (experiment.path / f"{CELL}.slurm").read_text()
     assert PlannedJobs(plan_of(experiment)).cache("shout")["function"] == "shout"
+
+
+def test_of_a_file_with_several_tasks_the_one_that_scripts_of_another_tool_call(experiment: ExperimentFolder) -> None:
+    """As where several tasks of a summary are one function with other prompts."""
+    script = experiment.path / "shout.py"
+    script.write_text(FROM_FILE + "\n\n@task\ndef whisper(data_path: str, k: int = 1) -> Task: ...\n")
+    summary = experiment.read()
+    summary["evaluation"]["tasks"][0]["name"] = "p1_loud"
+    for entry in summary["evaluation"]["matrix"]:
+        entry["tasks"] = ["p1_loud"]
+    experiment.write(summary)
+    with pytest.raises(InputError, match=r"has several tasks \(shout, whisper\)"):
+        read_summary(experiment.summary)
+    for cell in ("r4/eval/p1_loud_epoch0", "r4/eval/p1_loud_epoch1", "r8/eval/p1_loud_epoch1", "base/eval/p1_loud"):
+        place = experiment.path / cell
+        place.mkdir(parents=True)
+        (place / "cell.slurm").write_text(f"#!/bin/bash\ninspect eval \\\n  {script}@whisper --model hf/x\n")
+    assert {line.message for line in read_summary(experiment.summary)[1]} >= {
+        "task whisper takes no prompt, so its evaluations run without it, unlike the training"
+    }
+    assert PlannedJobs(plan_of(experiment)).cache("p1_loud")["function"] == "whisper"

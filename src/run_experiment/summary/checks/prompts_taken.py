@@ -63,10 +63,22 @@ def _prompt(draft: Draft, task: TaskEntry, run: RunEntry, key: str) -> str:
     return str(next(prompt for prompt in given if prompt is not None))
 
 
+def own_cells(draft: Draft, task: TaskEntry, folder: Path) -> Iterator[list[str]]:
+    """The files of each evaluation on a task as another tool left them; empty ones where it left none."""
+    runs = {run.name: run for run in draft.runs.values()}
+    for entry in draft.matrix.values():
+        if task.name in entry.tasks and entry.run in runs:
+            yield from _cells_of(draft, entry, runs[entry.run], task, folder)
+
+
+def _cells_of(draft: Draft, entry: MatrixEntry, run: RunEntry, task: TaskEntry, folder: Path) -> list[list[str]]:
+    epochs = [None] if run.type != "fine-tuned" else list(entry.epochs or range(draft.merged(run).epochs))
+    return [cell_files(folder, run.name, task.name, epoch) for epoch in epochs]
+
+
 def _in_own_configs(draft: Draft, entry: MatrixEntry, run: RunEntry, task: TaskEntry, folder: Path, key: str) -> bool:
     """Whether each evaluation of a run has a job script of another tool with a config that gives the prompt."""
-    epochs = [None] if run.type != "fine-tuned" else list(entry.epochs or range(draft.merged(run).epochs))
-    cells = [cell_files(folder, run.name, task.name, epoch) for epoch in epochs]
+    cells = _cells_of(draft, entry, run, task, folder)
     return all(any(key in _values(folder / file) for file in files[1:]) for files in cells)
 
 

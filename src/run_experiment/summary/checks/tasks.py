@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from run_experiment.common.suggestions import did_you_mean
@@ -21,8 +22,9 @@ from run_experiment.inputs.task_signature import (
     offered_arguments,
     read_signature,
 )
+from run_experiment.jobscripts.foreign import called_function
 from run_experiment.summary.checks.data import missing_file
-from run_experiment.summary.checks.prompts_taken import check_prompts_taken
+from run_experiment.summary.checks.prompts_taken import check_prompts_taken, own_cells
 from run_experiment.summary.checks.scorers import check_scorers
 from run_experiment.summary.draft import Draft, Finding
 from run_experiment.summary.path_hints import task_hint
@@ -48,7 +50,8 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
         yield Finding((*path, "script"), f"{file} is not a Python file (.py): put the task into one")
         return
     try:
-        signature = read_signature(folder / file, function, task.name)
+        by_scripts = partial(_called_by_scripts, draft, task, folder, folder / file)
+        signature = read_signature(folder / file, function, task.name, by_scripts)
     except TaskScriptError as error:
         yield Finding((*path, "script"), shown(str(error), 500)[1:-1])
         return
@@ -57,6 +60,12 @@ def _task_script(draft: Draft, path: KeyPath, task: TaskEntry, folder: Path) -> 
     yield from check_prompts_taken(draft, path, task, signature, folder)
     yield from _doubled_braces(draft, path, task, folder / file)
     yield from _long_path(path, task, folder, folder / file)
+
+
+def _called_by_scripts(draft: Draft, task: TaskEntry, folder: Path, script: Path) -> str | None:
+    """The function of a task's file that other tools' scripts of its evaluations call; None if there are none."""
+    cells = [files[:1] for files in own_cells(draft, task, folder)]
+    return called_function(folder, [file for files in cells for file in files], script)
 
 
 def _arguments(
