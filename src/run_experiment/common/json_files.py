@@ -11,6 +11,7 @@ from typing import Any
 
 from run_experiment.common.files import refuse_foreign_links, regular
 from run_experiment.common.paths import told_apart
+from run_experiment.common.text import shortened
 
 Config = Mapping[str, Any]
 
@@ -102,7 +103,7 @@ def describe_change(
     # As JSON: NaN equals itself.
     names = [name for name in {**before, **after} if canonical(before.get(name)) != canonical(after.get(name))]
     known = {
-        "data": ", ".join(told_apart(data)) or "the data",
+        "data": shortened(told_apart(data)) or "the data",
         "script": Path(script).name if script else "",
         "split": after.get("data.split"),
     }

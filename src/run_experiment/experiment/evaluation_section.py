@@ -79,7 +79,8 @@ class TaskEntry(Section):
     )
     dataset: str | None = Field(
         None,
-        description="Data file given to the task as `data_path`; `same` or absent: the training data's file.",
+        description="Data file given to the task as `data_path`; `same` or absent: the training data's file, if there "
+        "is one only.",
     )
     prompt: str | None = Field(None, description="Prompt instead of `controls.prompt`.")
     system_prompt: str | None = Field(None, description="System prompt instead of `controls.system_prompt`.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import TemplateError
 
+from run_experiment.common.text import shortened
 from run_experiment.inputs.conversations import MESSAGES, conversation_problem, is_conversation
 from run_experiment.inputs.data_files import DataError, JoinedRow, Row, read_joined, row_weight, text_problem
 
@@ -240,8 +241,9 @@ def split_rows(
     """
     splits = read_joined(files, columns)
     if not splits.get(split):
-        asked = " and ".join(map(str, files))
-        raise DataError(f"{asked}: there is no split `{split}`; there is {', '.join(splits)}")
+        raise DataError(
+            f"{shortened(list(map(str, files)))}: there is no split `{split}`; there is {', '.join(splits)}"
+        )
     of_input, of_output = columns
     return [
         one._replace(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from run_experiment.common.errors import CheckpointError
 from run_experiment.common.paths import GENERATION_CONFIG, told_apart
-from run_experiment.common.text import clipped, counted, harmless
+from run_experiment.common.text import clipped, counted, harmless, shortened
 from run_experiment.finetuning.architecture import ModelError
 from run_experiment.finetuning.encoder import Encoder, begin_packs, split_rows
 from run_experiment.finetuning.model_files import embedding_size, stop_ids
@@ -100,7 +100,7 @@ class ModelCheck:
         """What is checked, for the user."""
         first = f"the first {self.training_samples:,}" if self.training_samples else "all"
         rows = (
-            f" and {first} rows of {', '.join(told_apart(self.files))} ({', '.join(self.splits)})" if self.data else ""
+            f" and {first} rows of {shortened(told_apart(self.files))} ({', '.join(self.splits)})" if self.data else ""
         )
         prompt = "" if self.prompt == "{input}" else f" '{_short(self.prompt)}'"
         system = f" with system prompt '{_short(self.system_prompt)}'" if self.system_prompt else ""
@@ -286,7 +286,7 @@ def _odd_packs(check: ModelCheck, encoded: Sequence[_Encoded]) -> Iterator[str]:
     packs, steps = count_packs(lengths, check.max_seq_len), PackedSteps(**(check.packed or {}))
     if problem := steps.too_few(packs, len(lengths)):
         raise DataError(
-            f"{', '.join(check.data)}: {problem}, each of up to {check.max_seq_len} tokens (packed, max_seq_len)"
+            f"{shortened(check.data)}: {problem}, each of up to {check.max_seq_len} tokens (packed, max_seq_len)"
         )
     yield from steps.odd(packs)
 
@@ -327,4 +327,4 @@ def _require_short_prompts(check: ModelCheck, encoded: Sequence[_Encoded]) -> No
     counted = f"{len(long):,} of {len(encoded):,} rows {'is' if len(long) == 1 else 'are'} too long"
     longest = f"the longest prompt has {worst.prompt} tokens ({worst.row})"
     advice = "raise max_seq_len, at most to what the model takes, or shorten or remove such rows"
-    raise DataError(f"{', '.join(check.data)}: {counted} for max_seq_len {limit}: {longest}; {advice}")
+    raise DataError(f"{shortened(check.data)}: {counted} for max_seq_len {limit}: {longest}; {advice}")

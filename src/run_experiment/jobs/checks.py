@@ -12,6 +12,7 @@ from pathlib import Path
 from run_experiment.attempts.files import Failure
 from run_experiment.checkpoints.identities import CHECKPOINT
 from run_experiment.common.json_files import Config, same_config
+from run_experiment.common.text import shortened
 from run_experiment.experiment.records import read_manifest
 from run_experiment.inputs.data_files import DataError, split_hash
 from run_experiment.inputs.fingerprints import content_hash
@@ -68,7 +69,7 @@ def _require_unchanged(inputs: Iterable[Input]) -> None:
         except (DataError, OSError) as error:
             raise JobError(str(error)) from error
         if found != one.sha256:
-            names = ", ".join(map(str, one.files))
+            names = shortened(list(map(str, one.files)))
             what = f"split {one.split} of {names}" if one.split else names
             raise JobError(f"{what} changed since this job was planned; start again")
 

@@ -180,11 +180,15 @@ def test_change_of_a_hash_names_what_it_is_of(facts: dict[str, Any], text: str) 
     assert describe_change(task(), task(**facts), *FILES) == text
 
 
-def test_files_of_one_name_are_told_apart() -> None:
+def test_data_files_are_named_in_one_line_and_told_apart() -> None:
     before, after = ({"data": {"train": {"sha256": one}}} for one in HASHES[:2])
     for files, names in (
         (["/a/one.json", "/a/two.json"], "one.json, two.json"),
         (["/data/alpaca/train.json", "/data/dolly/train.json"], "alpaca/train.json, dolly/train.json"),
+        (
+            [f"/shards/{number}.json" for number in range(50)],
+            "0.json, 1.json, 2.json, 3.json, 4.json, 5.json and 44 more",
+        ),
         (["/a/x/train.json", "/b/x/train.json", "/b/y.json"], "a/x/train.json, b/x/train.json, /b/y.json"),
     ):
         assert describe_change(before, after, list(map(Path, files))) == f"the train split of {names} changed"
