@@ -113,7 +113,7 @@ def _run(
         name=entry.name,
         type=entry.type,
         model=model,
-        parameters=entry.parameters.model_dump(exclude_unset=True) | _own_trainer(entry, summary),
+        parameters=entry.parameters.model_dump(exclude_unset=True) | _own_choices(entry, summary),
         training=training,
         checkpoint=folder / given if given else None,
         checkpoint_pattern=_checkpoint_pattern(summary),
@@ -125,11 +125,21 @@ def _files(written: Sequence[str], folder: Path) -> tuple[Path, ...]:
     return tuple(folder / path for path in written)
 
 
-def _own_trainer(entry: RunEntry, summary: ExperimentSummary) -> dict[str, str]:
-    """The trainer of a run as one of its parameters, if the runs have several."""
-    trainers = {run.trainer or summary.tools.preparation for run in summary.runs if run.type == "fine-tuned"}
-    is_shown = entry.type == "fine-tuned" and len(trainers) > 1
-    return {"trainer": entry.trainer or summary.tools.preparation} if is_shown else {}
+def _own_choices(entry: RunEntry, summary: ExperimentSummary) -> dict[str, str]:
+    """The trainer and the data of a trained run as parameters of it, where runs differ in them."""
+    if entry.type != "fine-tuned":
+        return {}
+    trained = [_choices(run, summary) for run in summary.runs if run.type == "fine-tuned"]
+    own = _choices(entry, summary)
+    return {name: own[name] for name in own if any(other[name] != own[name] for other in trained)}
+
+
+def _choices(entry: RunEntry, summary: ExperimentSummary) -> dict[str, str]:
+    shared = summary.data.training.path if summary.data.training else []
+    return {
+        "trainer": entry.trainer or summary.tools.preparation,
+        "data": ", ".join(entry.data or shared),
+    }
 
 
 def _checkpoint_pattern(summary: ExperimentSummary) -> str:

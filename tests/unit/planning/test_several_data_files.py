@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from experiments import ExperimentFolder
-from small_experiment import complete, make_small_experiment, plan_of
+from small_experiment import complete, evaluate, make_small_experiment, plan_of, train_all
 
 from run_experiment.jobs.checks import JobError, require_inputs
 from run_experiment.jobs.specs import FinetuneJob
 from run_experiment.planning.job_files import PlannedJobs
+from run_experiment.report.data import parameters
+from run_experiment.results.collect import collect
 
 R4, R8 = "r4/finetune.json", "r8/finetune.json"
 
@@ -79,6 +82,25 @@ def test_mask_history_means_something_to_conversations_in_any_file(done: Experim
     values["controls"]["prompt"] = "{input}"
     done.write(values)
     assert "mask_history" in plan_of(done)[R8].config["hyperparameters"]
+
+
+def test_results_say_the_data_of_runs_that_differ_in_it(done: ExperimentFolder) -> None:
+    assert "data" not in parameters(plan_of(done).experiment)["same"], "of all runs"
+    values = done.read()
+    values["runs"][1]["data"] = ["two.jsonl", "one.json"]
+    values["variables"]["data"] = ["one.json, two.jsonl", "two.jsonl, one.json"]
+    done.write(values)
+    train_all(done)
+    evaluate(done, plan_of(done).experiment.evaluations)
+    collect(done.path)
+    table = pd.read_csv(done.path / "results/evals.csv")
+    assert dict(zip(table["run"], table["data"].fillna(""), strict=True)) == {
+        "r4": "one.json, two.jsonl",
+        "r8": "two.jsonl, one.json",
+        "base": "",
+        "given": "",
+    }
+    assert "data" in parameters(plan_of(done).experiment)["differing"]
 
 
 def test_a_job_takes_the_rows_that_were_planned(done: ExperimentFolder) -> None:

@@ -60,8 +60,8 @@ def check_variables(draft: Draft, strict: bool) -> Iterator[Finding]:
     Unless `strict`, unknown parameters are warnings.
     """
     for name in draft.variables:
-        if name == "trainer":
-            # A key of runs, not of their parameters.
+        if name in ("trainer", "data"):
+            # Keys of runs, not of their parameters.
             continue
         if name not in Parameters.model_fields:
             hint = did_you_mean(name, Parameters.model_fields)
