@@ -14,6 +14,7 @@ from typing import Any
 from run_experiment.actionlog.reader import read_action_logs
 from run_experiment.common import paths
 from run_experiment.common.clock import stamp
+from run_experiment.common.errors import InputError
 from run_experiment.common.text import counted
 from run_experiment.experiment.model import Experiment, Run
 from run_experiment.experiment.records import JobRecord, TrainingRecord
@@ -27,6 +28,7 @@ from run_experiment.results.analysis.analyse import Analysis
 from run_experiment.results.analysis.losses import losses_of
 from run_experiment.results.versions import number_of_attempts, shared_and_differing, training_note
 from run_experiment.status.items import State, Status
+from run_experiment.summary.read import read_summary
 
 # Points of a training's loss curve that are kept.
 _CURVE = 80
@@ -67,7 +69,20 @@ def _warnings(records: Records, status: Status, analysis: Analysis) -> list[str]
     marks = {subject: changes for subject, record in records.trainings().items() if (changes := record.changes)}
     smaller = [f"{run} was trained with {_pairs(changes)}, as memory allowed" for run, changes in marks.items()]
     unread = [f"The samples of {subject} could not be read: {why}" for subject, why in analysis.unreadable.items()]
-    return [*smaller, *analysis.several_backends(), *unread[:_MOST_WARNINGS], *status.notes]
+    warned = _warned_before(records.experiment.folder / paths.SUMMARY)
+    return [*warned, *smaller, *analysis.several_backends(), *unread[:_MOST_WARNINGS], *status.notes]
+
+
+def _warned_before(summary: Path) -> list[str]:
+    """What a session warns of before it begins, such as rows that are trained on and evaluated.
+
+    Nothing if it would refuse the summary by now, as where a file of a model was removed.
+    """
+    try:
+        _, warnings = read_summary(summary)
+    except InputError:
+        return []
+    return [cut(one.render(paths.SUMMARY)) for one in warnings[:_MOST_WARNINGS]]
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from experiments import ExperimentFolder
+from experiments import ExperimentFolder, make_experiment
 from page_reading import data_of
 from report_data import page_data
 from small_experiment import make_small_experiment, plan_of
@@ -60,6 +60,20 @@ def test_parameters_that_differ_are_those_that_runs_set(done: ExperimentFolder) 
     assert "epochs" in parameters["same"]
     # It follows from the rank.
     assert "lora_alpha" not in {*parameters["same"], *parameters["differing"]}
+
+
+def test_what_was_warned_of_before_it_ran_is_on_the_page(tmp_path: Path) -> None:
+    """A page is sent to people who did not see the terminal."""
+    experiment = make_experiment(tmp_path / "experiment")
+    rows = experiment.data()
+    experiment.write_data({**rows, "test": rows["train"][:3]})
+    collect(experiment.path)
+    (warning,) = data_of(experiment)["warnings"]
+    assert "split train has the input of 3 of 3 rows of split test (row 1) as well" in warning
+    # The page is made, too, where a session would not begin.
+    (tmp_path / "model/tokenizer.json").unlink()
+    collect(experiment.path)
+    assert data_of(experiment)["warnings"] == []
 
 
 def test_an_experiment_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
