@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,8 @@ _TAIL, _LINE = 16_384, 200
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # Of wandb, which ends after the script that it logs, and of the shell's and the program `time`.
 _AFTERWARDS = re.compile(r"\s*(wandb:.*|(real|user|sys)\s+[\d.]+(m[\d.]+s)?)")
+# A state of tqdm's bar: `loss 0.4: 37%|███▋      | 3/8 [00:00<00:01,  4.65it/s]`.
+_BAR = re.compile(r"\d+%\|.*\| *\S+/\S+ \[")
 
 
 class Terminated(BaseException):
@@ -170,10 +173,13 @@ def tail(log: Path, size: int = _TAIL) -> str:
 def last_lines(log: Path, most: int = 5) -> list[str]:
     """The last lines of a log that are not blank, without the environment's secrets: they get into records.
 
-    What programs say of themselves after an error, and escape sequences of terminals, are left out.
+    What programs say of themselves after an error, escape sequences of terminals, and all states of a progress bar but
+    its last are left out.
     """
     # Before the text is split: a secret may have several lines.
     text = without_secrets(_ESCAPE.sub("", tail(log, max(_TAIL, most * _LINE))))
     lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     ends = (at for at in range(len(lines), 0, -1) if not _AFTERWARDS.fullmatch(lines[at - 1]))
-    return lines[: next(ends, len(lines))][-most:]
+    kept = lines[: next(ends, len(lines))]
+    passed = {at for at, pair in enumerate(pairwise(kept)) if all(map(_BAR.search, pair))}
+    return [line for at, line in enumerate(kept) if at not in passed][-most:]

@@ -20,6 +20,16 @@ from run_experiment.machine.processes import last_lines
         ("boom\n  \n    real 3.11\nuser 2.08\nsys 1.27\n", ["boom"]),
         ("boom\n\nreal\t0m0.003s\nuser\t0m0.000s\nsys\t0m0.001s\n", ["boom"]),
         ("wandb: is offline\n\x1b[31mboom\x1b[0m 5%\r10%\n", ["wandb: is offline", "boom 5%", "10%"]),
+        # A bar is written anew for each step; its last state says where a training was.
+        (
+            "loading\n 17%|█▋        | 1/6 [00:00<00:01,  4.65it/s]\r1|2|Loss: 5.7:  33%|███▎      | 2/6 [00:00]\r"
+            "1|3|Loss: nan:  50%|█████     | 3/6 [00:00<00:00,  4.65it/s]\nthe loss is NaN at step 3\n",
+            [
+                "loading",
+                "1|3|Loss: nan:  50%|█████     | 3/6 [00:00<00:00,  4.65it/s]",
+                "the loss is NaN at step 3",
+            ],
+        ),
         ("wandb: ERROR no key\n", ["wandb: ERROR no key"]),
         ("", []),
     ],
