@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from run_experiment.common.text import shortened
+from run_experiment.common.text import counted, shortened
 from run_experiment.slurm.events import (
     Cancelled,
     Changed,
@@ -69,10 +69,12 @@ def _waits(submissions: Sequence[Submission]) -> str:
 def _goodbye(job_ids: list[str], cancelled: bool) -> str:
     if not job_ids:
         return "Stopped; no job of this experiment is in the queue."
+    jobs, one = counted(len(job_ids), "SLURM job"), len(job_ids) == 1
     if cancelled:
-        return f"Stopped; {len(job_ids)} SLURM jobs were cancelled."
+        return f"Stopped; {jobs} {'was' if one else 'were'} cancelled."
+    it = "it" if one else "them"
     return (
-        f"Stopped; {len(job_ids)} SLURM jobs keep running; nothing more is submitted.\n"
-        "To follow them again, run the same command.\n"
-        f"To cancel them: scancel {' '.join(job_ids)}"
+        f"Stopped; {jobs} {'keeps' if one else 'keep'} running; nothing more is submitted.\n"
+        f"To follow {it} again, run the same command.\n"
+        f"To cancel {it}: scancel {' '.join(job_ids)}"
     )

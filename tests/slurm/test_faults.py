@@ -93,7 +93,7 @@ def test_signals_while_sbatch_is_under_way(tmp_path: Path) -> None:
         first.interrupt(number)
         time.sleep(0.3)
     assert first.wait() == 143, first.output
-    assert "1 SLURM jobs keep running" in first.output
+    assert "1 SLURM job keeps running" in first.output
     until(lambda: jobs(experiment.path))
     (submitted,) = jobs(experiment.path)
     assert f"scancel {submitted.job_id}" in first.output
