@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -245,6 +246,33 @@ def shim(folder: Path, client: str, body: str) -> dict[str, str]:
     path.write_text(f"#!/bin/bash\nreal={shutil.which(client)}\n{body}\n")
     path.chmod(0o755)
     return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def cluster_name() -> str:
+    """Name of the cluster that SLURM's clients ask."""
+    named = re.search(r"^ClusterName=(\S+)", Path(os.environ["SLURM_CONF"]).read_text(), re.MULTILINE)
+    assert named
+    return named[1]
+
+
+def without_accounts(folder: Path) -> dict[str, str]:
+    """The environment of a login node whose cluster keeps no accounts of jobs."""
+    return _login_node(folder, r"^Accounting\w+=.*$", "")
+
+
+def of_another_cluster(folder: Path) -> dict[str, str]:
+    """The environment of a login node of another cluster, in which this one is asked for."""
+    return {**_login_node(folder, r"^ClusterName=.*$", "ClusterName=elsewhere"), "SLURM_CLUSTERS": cluster_name()}
+
+
+def _login_node(folder: Path, line: str, instead: str) -> dict[str, str]:
+    """The environment of a machine whose own slurm.conf has another line, which only clients read."""
+    path = folder / "slurm.conf"
+    known = Path(os.environ["SLURM_CONF"]).read_text()
+    text, count = re.subn(line, instead, known, flags=re.MULTILINE)
+    assert count
+    path.write_text(text)
+    return {"SLURM_CONF": str(path)}
 
 
 def submission_shim(folder: Path, body: str) -> dict[str, str]:

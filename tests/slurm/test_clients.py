@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cluster_runs import of_another_cluster, without_accounts
 
 from run_experiment.slurm.accounted_job import AccountedJob
 from run_experiment.slurm.clients import QueuedJob, accounted_ids, accounting, cancel, queue, submit
@@ -265,10 +266,9 @@ def test_without_munged() -> None:
         queue()
 
 
-def test_a_cluster_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    configuration = subprocess.run(["scontrol", "show", "config"], check=True, capture_output=True, text=True).stdout
-    name = next(line.split()[-1] for line in configuration.splitlines() if line.startswith("ClusterName"))
-    monkeypatch.setenv("SLURM_CLUSTERS", name)
+def test_a_cluster_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in of_another_cluster(tmp_path).items():
+        monkeypatch.setenv(name, value)
     one = job("sleep 60")
     assert queued(one) is not None
     cancel([one])
@@ -276,9 +276,8 @@ def test_a_cluster_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_cluster_that_keeps_no_accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = Path(os.environ["SLURM_CONF"]).read_text().splitlines()
-    (tmp_path / "slurm.conf").write_text("\n".join(line for line in lines if not line.startswith("Accounting")) + "\n")
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    for name, value in without_accounts(tmp_path).items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(NoAccountingError):
         accounting(["1"])
 

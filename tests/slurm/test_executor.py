@@ -19,6 +19,7 @@ from cluster_runs import (
     ONLY_R4,
     Run,
     client,
+    cluster_name,
     hold,
     jobs,
     names,
@@ -207,7 +208,14 @@ def test_a_failure_of_another_configuration_that_nobody_saw_is_told_no_more(tmp_
 
 
 def test_what_slurm_refuses_is_said_before_anything_is_submitted(tmp_path: Path) -> None:
+    """Nor is anything submitted to another cluster, where no job would be looked for."""
     experiment = sleeping(tmp_path, train=1)
+    elsewhere = Run(experiment.path, *AT_ONCE, environment={"SBATCH_CLUSTERS": cluster_name()})
+    assert elsewhere.wait() == 1, elsewhere.output
+    assert "SBATCH_CLUSTERS is set in the environment: jobs run on one cluster" in elsewhere.output
+    elsewhere = run(experiment.path, *AT_ONCE, "--default-resources", f"clusters={cluster_name()}")
+    assert elsewhere.process.returncode == 2, elsewhere.output
+    assert "resource clusters: jobs run on one cluster" in elsewhere.output
     experiment.edit("r4/finetune.slurm", "--mem=800M", "--mem=800M --account=unheard-of")
     experiment.edit("base/eval/shout_base.slurm", "#SBATCH --time", "#SBATCH --time=soon\n#SBATCH --time")
     experiment.edit("base/eval/shout_base.slurm", "#SBATCH --time=0", "# --time=0")

@@ -15,9 +15,9 @@ from run_experiment.jobscripts.sbatch_lines import read_options
 from snakemake_executor_plugin_slurm_attached import ExecutorSettings
 from snakemake_executor_plugin_slurm_attached.submitting.arguments import Overrides, sbatch_call
 
-# What a job got; by which options is not compared.
+# What a job got, and what GPUs were asked for by: filters of sites look for one option or another.
 GOT = re.compile(
-    "Num(Nodes|CPUs|Tasks)|TRES|TimeLimit|Partition|Account|QOS|Features|OverSubscribe|Contiguous|ExcNodeList"
+    "Num(Nodes|CPUs|Tasks)|TRES|TresPer(Job|Node|Socket|Task)|TimeLimit|Partition|Account|QOS|Features|OverSubscribe|Contiguous|ExcNodeList"
     "|Nice|Requeue|MailUser|MailType|Licenses|Reservation"
 )
 
@@ -28,6 +28,7 @@ SCRIPTS = {
     # Of one node: other tests may leave so many free on both together only.
     "GPUs of a job": ["--nodes=1", "--gpus=3", "--cpus-per-gpu=2"],
     "GPUs of each node": ["-N2", "--gpus-per-node=2", "--mem-per-gpu=1G"],
+    "GPUs by two options": ["--gres=gpu:2 --gpus-per-task=1 --ntasks=2"],
     "GPUs of each task": ["-N1", "-n2", "--gpus-per-task=2", "-c1"],
     "memory of a CPU": ["--mem-per-cpu=500M", "-c", "4"],
     "memory of a node": ["--mem=0", "--exclusive"],

@@ -66,13 +66,15 @@ def test_states_while_jobs_wait_and_run_and_after_their_ends(tmp_path: Path) -> 
         started.until(f"tiny.r8: SLURM job {waiting} waits ({limit}")
         started.until(f"tiny.r4: SLURM job {ids['tiny.r4']} RUNNING → SUSPENDED")
         until(lambda: "until somebody resumes it" in (experiment.path / "run-torchtune.log").read_text())
-        client("scontrol", "resume", ids["tiny.r4"])
         client("scontrol", "uhold", waiting)
         held = f"JobHeldUser): it is held: release it with `scontrol release {waiting}`"
         started.until(f"tiny.r8: SLURM job {waiting} waits ({held}")
         until(lambda: f"Waits ({held}" in (experiment.path / "run-torchtune.log").read_text())
-        stuck = look(experiment.path, environment)["r8"]
-        assert (stuck["is_stuck"], stuck["reason"]) == (True, held.replace("):", ":"))
+        stuck = look(experiment.path, environment)
+        assert (stuck["r8"]["is_stuck"], stuck["r8"]["reason"]) == (True, held.replace("):", ":"))
+        suspended = "SUSPENDED: until somebody resumes it"
+        assert (stuck["r4"]["is_stuck"], stuck["r4"]["reason"]) == (True, suspended)
+        client("scontrol", "resume", ids["tiny.r4"])
         client("scontrol", "release", waiting)
         client("scontrol", "update", f"jobid={waiting}", "timelimit=1")
         go.touch()
