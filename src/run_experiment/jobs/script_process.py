@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from run_experiment.jobscripts.environment import script_command, script_environment
-from run_experiment.machine.processes import ending_deferred, signal_group
+from run_experiment.machine.processes import ending_deferred, signal_group, wait_for
 
 # Seconds that a script may take to end after SIGTERM; SLURM kills the whole job after 30 s.
 _GRACE = 15.0
@@ -70,7 +70,7 @@ def run_script(
                 end_now()
                 signals.pass_on_to(process)
                 meanwhile()
-                status = process.wait()
+                status = wait_for(process)
             except BaseException as error:
                 _end(process, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
                 raise

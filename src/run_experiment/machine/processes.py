@@ -100,6 +100,16 @@ def ending_deferred() -> Iterator[Callable[[], None]]:
         _ending.is_deferred = False
 
 
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """The exit status of a process, once it has ended; signals are heeded meanwhile.
+
+    In `process.wait()` one that comes just before the system call, or to another thread, is heeded after it only.
+    """
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=3600)
+
+
 def end_with_parent(number: signal.Signals) -> None:
     """Have the kernel send this process a signal once its parent is gone, even by SIGKILL; Linux alone can."""
     with suppress(AttributeError, OSError):

@@ -30,7 +30,7 @@ from run_experiment.evaluation.vllm.serving import (
     version_once_ready,
 )
 from run_experiment.evaluation.vllm.shared import shared_server
-from run_experiment.machine.processes import Terminated, raise_on_sigterm
+from run_experiment.machine.processes import Terminated, raise_on_sigterm, wait_for
 
 # Where our provider finds the server, and the name that it asks the model by.
 SOCKET, MODEL = "RUN_EXPERIMENT_VLLM_SOCKET", "RUN_EXPERIMENT_VLLM_MODEL"
@@ -79,7 +79,7 @@ def _beside_server(asked: argparse.Namespace, options: list[str], command: list[
         inspect = [*command[1:], *(word for name, value in facts.items() for word in model_argument(name, value))]
         environment = {**os.environ, SOCKET: socket, MODEL: model}
         with running([sys.executable, "-c", _RUN_INSPECT, *inspect], environment) as process:
-            return process.wait()
+            return wait_for(process)
 
 
 @contextmanager
