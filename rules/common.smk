@@ -29,6 +29,7 @@ from run_experiment.experiment.command_hints import command_hints
 from run_experiment.experiment.resolve import resolve
 from run_experiment.inputs.file_hashes import hash_memory
 from run_experiment.jobscripts.render import CPUS
+from run_experiment.jobscripts.sbatch_lines import environment_problems
 from run_experiment.planning.job_files import PlannedJobs
 from run_experiment.planning.build import make_plan
 from run_experiment.planning.missing_packages import missing_nodes, missing_packages
@@ -156,7 +157,7 @@ def refuse_bad_scripts():
     requested = workflow.dag_settings.targets
     missing = missing_packages(plan, settings, requested)
     if jobs_are_submitted():
-        end_with(missing)
+        end_with([*missing, *environment_problems()])
         end_with(scripts.refusals(requested))
         for warning in scripts.unread_lines(requested):
             logger.warning(warning)

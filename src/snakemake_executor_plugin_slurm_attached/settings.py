@@ -1,12 +1,9 @@
 """Settings of the executor, `--slurm-attached-…` on the command line and in profiles."""
 
-import os
 from dataclasses import dataclass, field
 
 from snakemake_executor_plugin_slurm import ExecutorSettings as SlurmSettings
 from snakemake_interface_common.exceptions import WorkflowError
-
-from run_experiment.jobscripts.sbatch_lines import ONE_CLUSTER
 
 DETACH, CANCEL = "detach", "cancel"
 
@@ -56,8 +53,6 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
                 "slurm-attached-partition-config is not supported: name the partition in config/config.yaml, in job "
                 "scripts, or as slurm_partition in a profile"
             )
-        if os.environ.get("SBATCH_CLUSTERS"):
-            raise WorkflowError(f"SBATCH_CLUSTERS is set in the environment: {ONE_CLUSTER}")
         if self.on_interrupt not in (DETACH, CANCEL):
             raise WorkflowError(f"slurm-attached-on-interrupt: {self.on_interrupt!r} is neither {DETACH} nor {CANCEL}")
         for name in ("poll_seconds", "max_queued", "lost_seconds"):

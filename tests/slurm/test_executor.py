@@ -210,8 +210,8 @@ def test_a_failure_of_another_configuration_that_nobody_saw_is_told_no_more(tmp_
 def test_what_slurm_refuses_is_said_before_anything_is_submitted(tmp_path: Path) -> None:
     """Nor is anything submitted to another cluster, where no job would be looked for."""
     experiment = sleeping(tmp_path, train=1)
-    elsewhere = Run(experiment.path, *AT_ONCE, environment={"SBATCH_CLUSTERS": cluster_name()})
-    assert elsewhere.wait() == 1, elsewhere.output
+    elsewhere = Run(experiment.path, *AT_ONCE, "-n", environment={"SBATCH_CLUSTERS": cluster_name()})
+    assert elsewhere.wait() == 2, elsewhere.output
     assert "SBATCH_CLUSTERS is set in the environment: jobs run on one cluster" in elsewhere.output
     elsewhere = run(experiment.path, *AT_ONCE, "--default-resources", f"clusters={cluster_name()}")
     assert elsewhere.process.returncode == 2, elsewhere.output

@@ -5,6 +5,7 @@ A job is submitted with the words of these lines as they are written, so sbatch 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -136,6 +137,11 @@ def read_options(text: str) -> list[Option]:
     if problems:
         raise SbatchError(sorted(problems))
     return [option for option in options if option.name not in LEFT_OUT]
+
+
+def environment_problems() -> list[str]:
+    """What in this environment would have sbatch submit jobs that are not found again."""
+    return [f"SBATCH_CLUSTERS is set in the environment: {ONE_CLUSTER}"] if os.environ.get("SBATCH_CLUSTERS") else []
 
 
 def unread_lines(text: str) -> list[Problem]:

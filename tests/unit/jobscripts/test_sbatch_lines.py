@@ -16,6 +16,7 @@ from run_experiment.jobscripts.sbatch_lines import (
     SbatchError,
     Word,
     as_lines,
+    environment_problems,
     parse,
     read_options,
     unread_lines,
@@ -211,3 +212,10 @@ def test_no_text_makes_anything_but_an_sbatch_error(text: str) -> None:
 
 def test_words_that_no_line_holds_have_no_line() -> None:
     assert parse([Word("--nice=5", "--nice=5")], []) == [Option("nice", "5", "--nice=5", 0)]
+
+
+def test_another_cluster_by_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment_problems() == []
+    monkeypatch.setenv("SBATCH_CLUSTERS", "other")
+    (problem,) = environment_problems()
+    assert problem.startswith("SBATCH_CLUSTERS is set in the environment: jobs run on one cluster")

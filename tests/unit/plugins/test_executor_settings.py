@@ -59,12 +59,6 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
         ExecutorSettings(**wrong)
 
 
-def test_another_cluster_by_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBATCH_CLUSTERS", "other")
-    with pytest.raises(WorkflowError, match="SBATCH_CLUSTERS is set in the environment: jobs run on one cluster"):
-        ExecutorSettings()
-
-
 def test_the_controller_is_not_asked_for_a_command_that_is_not_used(cluster: Cluster, tmp_path: Path) -> None:
     """As the SLURM executor does before it warns of that command."""
     cluster.shim(tmp_path / "bin", "scontrol", f"touch {tmp_path}/asked; echo MinJobAge = 300 sec")
