@@ -60,8 +60,10 @@ def resolve(summary: ExperimentSummary, folder: Path) -> Experiment:
     models = {entry.name: Model(entry.name, folder / entry.path) for entry in summary.models.base}
     training_data = _files(summary.data.training.path, folder) if summary.data.training else ()
     merged = {entry.name: entry.parameters.over(summary.controls) for entry in summary.runs}
+    choices = _own_choices(summary)
     runs = {
-        entry.name: _run(entry, merged[entry.name], summary, models, training_data, folder) for entry in summary.runs
+        entry.name: _run(entry, merged[entry.name], choices.get(entry.name, {}), summary, models, training_data, folder)
+        for entry in summary.runs
     }
     tasks = {entry.name: _task(entry, training_data, folder) for entry in summary.evaluation.tasks}
     return Experiment(
@@ -87,6 +89,7 @@ def resolve(summary: ExperimentSummary, folder: Path) -> Experiment:
 def _run(
     entry: RunEntry,
     controls: ControlsSection,
+    choices: Mapping[str, str],
     summary: ExperimentSummary,
     models: Mapping[str, Model],
     training_data: tuple[Path, ...],
@@ -113,7 +116,7 @@ def _run(
         name=entry.name,
         type=entry.type,
         model=model,
-        parameters=entry.parameters.model_dump(exclude_unset=True) | _own_choices(entry, summary),
+        parameters=entry.parameters.model_dump(exclude_unset=True) | dict(choices),
         training=training,
         checkpoint=folder / given if given else None,
         checkpoint_pattern=_checkpoint_pattern(summary),
@@ -125,13 +128,14 @@ def _files(written: Sequence[str], folder: Path) -> tuple[Path, ...]:
     return tuple(folder / path for path in written)
 
 
-def _own_choices(entry: RunEntry, summary: ExperimentSummary) -> dict[str, str]:
-    """The trainer and the data of a trained run as parameters of it, where runs differ in them."""
-    if entry.type != "fine-tuned":
-        return {}
-    trained = [_choices(run, summary) for run in summary.runs if run.type == "fine-tuned"]
-    own = _choices(entry, summary)
-    return {name: own[name] for name in own if any(other[name] != own[name] for other in trained)}
+def _own_choices(summary: ExperimentSummary) -> dict[str, dict[str, str]]:
+    """The trainer and the data of each trained run as parameters of it, where runs differ in them."""
+    found = {run.name: _choices(run, summary) for run in summary.runs if run.type == "fine-tuned"}
+    values: dict[str, set[str]] = {}
+    for own in found.values():
+        for name, value in own.items():
+            values.setdefault(name, set()).add(value)
+    return {run: {name: value for name, value in own.items() if len(values[name]) > 1} for run, own in found.items()}
 
 
 def _choices(entry: RunEntry, summary: ExperimentSummary) -> dict[str, str]:

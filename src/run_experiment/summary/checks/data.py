@@ -156,6 +156,7 @@ def _used_splits(
     needed = {"train": "", "validation": " (validation_during_training)"} if validates else {"train": ""}
     missing = [f"{_missing(name, splits)}{why}" for name, why in needed.items() if not splits.get(name)]
     yield from (Finding(data.place, problem) for problem in missing)
+    weight_keys = _weight_keys(draft, data)
     for file in data.files:
         there = read[file.path]
         if not missing and not any(there.get(name) for name in needed):
@@ -164,7 +165,7 @@ def _used_splits(
             rows, where = there.get(name, ()), f"of split {name}{data.named(file.path)}"
             problem = _rows_problem(where, rows, columns)
             if name == "train":
-                problem = problem or _weight_problem(where, rows, _weight_keys(draft, data))
+                problem = problem or _weight_problem(where, rows, weight_keys)
             if problem:
                 yield Finding(file.place, problem + why)
 
@@ -238,6 +239,7 @@ def _trained_on(
     yield from _more_than_there_are(draft, data, len(rows))
     yield from check_steps(draft, data.place, data.runs, len(rows))
     yield from _prompts_of_conversations(draft, data, rows)
+    weight_keys = _weight_keys(draft, data)
     for columns in dict.fromkeys(draft.merged(run).columns for run in data.runs.values()):
         pairs = {
             file: {name: [as_pair(row, columns) for row in rows] for name, rows in splits.items()}
@@ -245,7 +247,7 @@ def _trained_on(
         }
         for file in data.files:
             own = pairs[file.path].get("train", [])
-            yield from column_warnings(draft, folder, file.place, file.path, own, columns, _weight_keys(draft, data))
+            yield from column_warnings(draft, folder, file.place, file.path, own, columns, weight_keys)
         splits = joined(pairs.items())
         trained = _rows_of_any_run(draft, data, splits["train"], columns)
         yield from row_warnings(data.place, splits, trained, columns, data.named)
